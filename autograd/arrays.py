@@ -1,0 +1,35 @@
+"""What the engine does to arrays, whichever library they are of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def is_foreign(a: Any) -> bool:
+    """Whether `a` is an array of another library, which answers NumPy's functions itself."""
+    return hasattr(a, "__array_function__") and not isinstance(a, (np.ndarray, np.generic))
+
+
+def owned(a: Any) -> Any:
+    """A private copy of an array, which nobody else can change; anything else as it is."""
+    return a.copy() if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
+
+
+def read_only(a: Any) -> Any:
+    """A view of a NumPy array that cannot be written through; another library's array as it is."""
+    if isinstance(a, np.ndarray):
+        a = a.view()
+        a.flags.writeable = False
+    return a
+
+
+def as_input(d: Any, x: Any) -> Any:
+    """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added."""
+    extra = len(d.shape) - len(x.shape)
+    if extra < 0 or any(n != m and n != 1 for n, m in zip(x.shape, d.shape[extra:])):
+        raise ValueError(f"its gradient rule gave shape {d.shape} for an input of shape {x.shape}")
+    axes = tuple(i for i, m in enumerate(d.shape) if i < extra or x.shape[i - extra] != m)
+    d = d.sum(axis=axes).reshape(x.shape) if axes else d
+    return d if d.dtype == x.dtype else d.astype(x.dtype)

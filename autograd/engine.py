@@ -1,0 +1,399 @@
+"""The engine: a Tensor is its own record, an Op is a formula with its gradients, one walk goes back."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_input, is_foreign, owned, read_only
+from .describe import call_error, changed_error, label, one_line, source_line
+from .methods import ANSWERS, REGISTRY, ArrayMethods
+from .signature import Rules, Signature
+from .state import state
+
+_clock = itertools.count()  # orders every creation and every change, across threads
+_OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})  # no frames of the user's
+
+
+# ---------------------------------------------------------------------- the record
+class Tensor(ArrayMethods):
+    """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
+
+    `op`, `inputs`, `attrs`: the operation behind it (`op` is None for a leaf).  `index`: its place in the
+    order of creation.  `name`, `scope`: for people.  `requires_grad`: whether gradients flow here.
+    """
+
+    __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "requires_grad", "index", "changed",
+                 "name", "scope", "_code", "_offset", "__weakref__")
+
+    def __init__(self, data: Any, op: Op | None = None, inputs: tuple = (), attrs: Any = None,
+                 saved: Any = None, requires_grad: bool = False, frame: Any = None):
+        self._data, self._grad = data, None  # _data is None once freed, and saved is then (shape, dtype)
+        self.op, self.inputs, self.attrs, self.saved, self.requires_grad = op, inputs, attrs, saved, requires_grad
+        self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
+        self.name, self.scope = "", state.scope
+        frame = frame or sys._getframe(1)
+        while frame.f_globals.get("__package__") in _OURS and frame.f_back:
+            frame = frame.f_back
+        self._code, self._offset = frame.f_code, frame.f_lasti  # a frame would keep its variables alive
+
+    @property
+    def data(self) -> Any:
+        """The numbers, as a read-only view.  Assigning writes into the buffer of a leaf; a backward that
+        still needs the old numbers will then refuse."""
+        return read_only(self._value())
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._check_leaf("assigned")
+        value = value._value() if isinstance(value, Tensor) else value
+        if np.shape(value) != self.shape:
+            raise ValueError(f"{label(self)} cannot take data of shape {np.shape(value)}: make a new tensor()")
+        self._data[...] = value
+        self.touch()
+
+    def bind(self, buffer: Any) -> None:
+        """Move a leaf's numbers into `buffer`, a writable array of its shape (a part of an optimizer's flat
+        one, say), and live there from now on.  Whoever writes into it calls `touch()`."""
+        self._check_leaf("bound")
+        buffer[...] = self._data
+        self._data = buffer
+
+    def touch(self) -> None:
+        """Note that a leaf's numbers have changed, so that no backward mixes old and new ones."""
+        self.changed = next(_clock)
+
+    @property
+    def grad(self) -> Any:
+        """What backward has gathered in a leaf: an array (a Tensor after `create_graph`), or None."""
+        if self.op is not None and self._grad is None:
+            raise RuntimeError(f"{label(self)} is no leaf, and only leaves gather gradients: "
+                               "call backward(keep=True), or differentiate with ag.grad")
+        return self._grad if self.op is None else read_only(self._grad)
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        self._check_leaf("given a gradient")
+        if value is not None and np.shape(value) != self.shape:
+            raise ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}")
+        self._grad = value
+
+    def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
+        """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single
+        element), to `.grad` of every leaf that requires one.
+
+        Inner values are freed as the walk passes them, and computed again if asked for; `keep=True` keeps them,
+        and each one's gradient.  With `create_graph` gradients are Tensors, to be differentiated again.
+        """
+        seed = seed_for(self, gradient, create_graph)
+        for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
+            if t.op is not None:
+                if keep:
+                    t._grad = g
+            elif t._grad is None:
+                t._grad = g if create_graph else owned(np.asarray(g) if isinstance(g, np.generic) else g)
+            elif create_graph or isinstance(t._grad, Tensor):
+                t._grad = t._grad + g
+            else:
+                np.add(t._grad, g, out=t._grad)
+
+    def detach(self) -> Tensor:
+        """A constant with a copy of these numbers; no gradient flows through it."""
+        return tensor(self, name=self.name)
+
+    __repr__ = one_line
+    source = property(source_line, doc="File and line of the user's code that made it.")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self._check_leaf("copied or pickled")
+        return tensor, (self._data, None, self.requires_grad, self.name)
+
+    def _check_leaf(self, verb: str) -> None:
+        if self.op is not None:
+            raise TypeError(f"{label(self)} is a result, and only a leaf can be {verb}: t.detach() makes one of it")
+
+    def _value(self) -> Any:
+        if self._data is None:
+            _recompute(self)
+        return self._data
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
+    """A leaf that owns a copy of `data` (array, number, nested list or Tensor), as `dtype` if one is given.
+
+    Raises TypeError for what has no real numbers, and for `requires_grad` of integers.
+    """
+    data = data._value() if isinstance(data, Tensor) else data
+    array = data.astype(dtype or data.dtype) if is_foreign(data) else np.array(data, dtype=dtype)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: {data!r:.60}")
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"a gradient needs floating-point numbers, and {name or 'this tensor'} is {array.dtype}: "
+                        "write 1.0 for 1, or pass dtype=float")
+    t = Tensor(array, requires_grad=requires_grad)
+    t.name = name
+    return t
+
+
+def free(t: Tensor) -> None:
+    """Drop the value of a record, which is computed again if it is needed; leaves keep theirs."""
+    value = t._data
+    if value is not None and t.op is not None:
+        t.saved, t._data = (value.shape, value.dtype) if type(value) is not tuple else None, None
+
+
+def _recompute(t: Tensor) -> None:
+    """Compute the freed value of `t` again, and those it needs, oldest first."""
+    freed, stack = {t}, [t]
+    while stack:
+        for a in stack.pop().inputs:
+            if isinstance(a, Tensor) and a._data is None and a not in freed:
+                freed.add(a)
+                stack.append(a)
+    for record in sorted(freed, key=attrgetter("index")):
+        for a in record.inputs:
+            if isinstance(a, Tensor) and a.changed > record.index and a.op is None:
+                raise changed_error(a, record)
+        values = [a._data if isinstance(a, Tensor) else a for a in record.inputs]
+        record._data, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------------- the operation
+class Op(Signature):
+    """A function of arrays and its gradient rules.  Given arrays it is just that function; given at least
+    one Tensor it computes, records, and returns a Tensor."""
+
+    def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
+        super().__init__(formula)
+        functools.update_wrapper(self, formula)
+        self.formula, self.differentiable = formula, differentiable
+        self.rules = Rules(self)
+        self.kernels: dict[type, Any] = {}
+
+    def gradient(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the rule of one input, of several that share their work (it returns a tuple), or of `"*xs"`
+        (one gradient per item).  A rule is a pure function `(g, y, *inputs, **attrs)` of the incoming gradient, the
+        output and the op's own arguments.  Written with operators, methods and `np.` functions it can be
+        differentiated again.  It neither sums over broadcast axes nor casts: the engine does."""
+        positions = self.positions(names)
+
+        def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+            self.check_rule(rule)
+            for place, i in enumerate(positions):
+                self.rules[i] = rule, place if len(names) > 1 or i == self.star else None
+            self.take_inputs(max(self.n_inputs, *[i + 1 for i in positions]))
+            return rule
+
+        return register
+
+    def kernel(self, array_type: type) -> Callable[[type], type]:
+        """Register a faster pair for one type of array: a class with static methods `forward(executor, *inputs,
+        **attrs) -> (y, saved)` and `backward(executor, needed, g, y, saved, *inputs, **attrs)` -> the gradients
+        of the inputs numbered in `needed`, in their shapes and dtypes."""
+        return lambda pair: self.kernels.setdefault(array_type, pair)
+
+    def __call__(self, *args: Any, **attrs: Any) -> Any:
+        if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
+            args, attrs = self.bind(args, attrs)
+            for name, a in attrs.items():
+                if isinstance(a, Tensor):
+                    raise TypeError(f"{self.name}: {name} is a setting, not an input, and cannot be a Tensor")
+        return self.apply(args, attrs)
+
+    def apply(self, args: tuple, attrs: dict) -> Any:
+        """Compute from all inputs, in order, and record if one of them requires a gradient."""
+        values, tensors, record = [], 0, False
+        for a in args:
+            if isinstance(a, Tensor):
+                tensors += 1
+                record = record or a.requires_grad
+                a = a._data if a._data is not None else a._value()
+            elif type(a) is list:
+                a = np.asarray(a, dtype=None if a else int)  # so that x[[]] selects nothing
+            values.append(a)
+        y, saved = self.compute(values, attrs)
+        if not tensors:
+            return y
+        if record and self.differentiable and state.recording:
+            if tensors < len(args):  # an array's owner could change it
+                args = tuple([a if isinstance(a, Tensor) else owned(v) for a, v in zip(args, values)])
+            t = Tensor(y, self, args, attrs, saved, True, sys._getframe(2))
+        else:  # a constant is a leaf, and a leaf owns its buffer
+            t = Tensor(y if getattr(y, "base", None) is None else y.copy())
+        return t if type(y) is not tuple else _items(t)
+
+    def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
+        """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
+        try:
+            if self.kernels and (kernel := self.kernels.get(type(values[0]))):
+                y, saved = kernel.forward(state.executor, *values, **attrs)
+                return y, (kernel, saved)
+            return self.formula(*values, **attrs) if attrs else self.formula(*values), None
+        except (TypeError, ValueError, IndexError) as error:
+            raise call_error(self.name, values, attrs, error) from error
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.signature}>"
+
+
+def op(formula: Any = None, *, differentiable: bool = True) -> Any:
+    """Make a function of arrays an op: `@op` above it, `@name.gradient("x")` rules below it.
+
+    It then takes Tensors, and answers `np.name` for them where NumPy has a function of that name.
+    `differentiable=False`: the result is constant almost everywhere (a comparison, say).
+    """
+    if formula is None:
+        return functools.partial(op, differentiable=differentiable)
+    made, old = Op(formula, differentiable), REGISTRY.get(formula.__name__)
+    if old is not None and old.formula.__module__ != formula.__module__:
+        raise ValueError(f"{old.formula.__module__} has an op {made.name!r} already: choose another name")
+    REGISTRY[made.name] = made
+    if callable(numpy_function := getattr(np, made.name, None)):
+        ANSWERS[numpy_function] = made
+    return made
+
+
+class _Parts(dict):
+    """The gradient of a tuple of arrays: number of the array -> its gradient."""
+    def __add__(self, other: dict) -> _Parts:
+        return _Parts({**self, **other})
+
+
+@Op
+def _item(arrays: tuple, i: int = 0) -> Any:
+    return arrays[i]
+
+
+@_item.gradient("arrays")
+def _(g, y, arrays, i=0):  # type: ignore[no-untyped-def]
+    return _Parts({i: g})
+
+
+def _items(t: Tensor) -> tuple[Tensor, ...]:
+    """The arrays of a record whose value is a tuple, each as a Tensor."""
+    return tuple([_item(t, i=i) for i in range(len(t._value()))])
+
+
+# ---------------------------------------------------------------------- the tape
+class Tape(Sequence):
+    """The records behind a result, oldest first: leaves, constants and operations."""
+
+    def __init__(self, records: Sequence[Tensor]):
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, i: Any) -> Any:
+        return Tape(self.records[i]) if isinstance(i, slice) else self.records[i]
+
+    def __repr__(self) -> str:
+        return f"<Tape of {len(self)} records, {sum(t.op is None for t in self)} of them leaves>"
+
+
+def tape(*roots: Tensor, since: int = -1) -> Tape:
+    """Everything that `roots` were made from, and they themselves (of the records newer than index `since`)."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for a in stack.pop().inputs:
+            if isinstance(a, Tensor) and a not in seen and a.index > since:
+                seen.add(a)
+                stack.append(a)
+    return Tape(sorted(seen, key=attrgetter("index")))
+
+
+def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] | None = None,
+            create_graph: bool = False, keep: bool = False) -> Iterator[tuple[Tensor, Any, list]]:
+    """The one walk back: yields each record that has a gradient, newest first, with that gradient and the list
+    of (input, gradient) that it sends on.
+
+    `seeds` are the gradients of `roots`.  Gradients flow to whatever requires one, or only `to` the given
+    tensors.  A record's value is freed once it is passed, unless `keep` or `create_graph`.
+    """
+    wanted = None
+    if to is not None:
+        wanted = set(to)
+        for t in tape(*roots):
+            if any(isinstance(a, Tensor) and a in wanted for a in t.inputs):
+                wanted.add(t)
+    last, freeing = set(roots), not (keep or create_graph)
+    grads: dict[Tensor, Any] = {}
+    pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
+    sent = list(zip(roots, seeds))
+    while True:
+        for a, d in sent:
+            if a in grads:
+                grads[a] = grads[a] + d
+            else:
+                grads[a] = d
+                heappush(pending, (-a.index, a))
+        if not pending:
+            return
+        t = heappop(pending)[1]
+        g = grads.pop(t)
+        if type(g) is _Parts:  # outputs that nothing used have gradient 0
+            g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(t._value())])
+        sent = _pull(t, g, wanted, create_graph) if t.op is not None else []
+        yield t, g, sent
+        if freeing and t not in last:
+            free(t)
+
+
+def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
+    """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
+    rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr]
+    y = t._data if t._data is not None else t._value()
+    for i, a in enumerate(inputs):
+        if isinstance(a, Tensor):
+            if a.changed > t.index and a.op is None:
+                raise changed_error(a, t)
+            if a.requires_grad and (wanted is None or a in wanted):
+                needed.append(i)
+            a = a._data if a._data is not None else a._value()
+        values.append(a)
+    if t.saved is not None and not create_graph:
+        kernel, saved = t.saved
+        gradients = kernel.backward(state.executor, needed, g, y, saved, *values, **attrs)
+        return [(inputs[i], d) for i, d in zip(needed, gradients)]
+    if create_graph:
+        arguments = (g, t if type(y) is not tuple else _items(t), *inputs)
+    else:
+        arguments = (g, y, *values)
+    shared: dict[Any, Any] = {}
+    for i in needed:
+        rule, place = rules[i]
+        if place is None:
+            d = rule(*arguments, **attrs) if attrs else rule(*arguments)
+        else:
+            if rule not in shared:
+                shared[rule] = rule(*arguments, **attrs)
+            d = shared[rule][place]
+        x = values[i]
+        if type(d) is not _Parts and (d.shape != x.shape or d.dtype is not x.dtype):
+            d = as_input(d, x)
+        sent.append((inputs[i], d))
+    return sent
+
+
+def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
+    """The gradient that a walk from `t` starts with: `gradient`, in t's dtype, or 1 for a single element."""
+    if not t.requires_grad:
+        raise RuntimeError(f"{label(t)} has no tape behind it: nothing it was made from requires a gradient "
+                           "(tensor(..., requires_grad=True)), or it was made under no_grad")
+    value = t._value()
+    if gradient is None and value.size != 1:
+        raise ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce it with .sum() "
+                         "or .mean(), or pass gradient= of its shape")
+    gradient = np.ones_like(value) if gradient is None else gradient
+    if np.shape(gradient) != value.shape:
+        raise ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the tensor's own")
+    if not create_graph:
+        return tensor(gradient, value.dtype)._data
+    return gradient if isinstance(gradient, Tensor) else tensor(gradient, value.dtype)

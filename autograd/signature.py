@@ -1,0 +1,79 @@
+"""How the arguments of an op are told apart: inputs, which gradients can flow to, and settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+class Signature:
+    """The parameters of a formula.  One without a default is an input, and so is one that a gradient rule names; the
+    others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple."""
+
+    def __init__(self, formula: Callable[..., Any]):
+        self.name, self.signature = formula.__name__, inspect.signature(formula)
+        parameters = self.signature.parameters.values()
+        self.parameters = [p.name for p in parameters]
+        self.star = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+        required = [p for p in parameters if p.default is p.empty]
+        if any(p.kind in (p.VAR_KEYWORD, p.KEYWORD_ONLY) for p in required):
+            raise TypeError(f"{self.name}: each keyword argument needs a default, and **kwargs has none")
+        self.take_inputs(len(required))
+
+    def take_inputs(self, n: int) -> None:
+        """Let the first `n` parameters be the inputs."""
+        self.n_inputs, self.attr_names = n, frozenset(self.parameters[n:])
+        self.plain = n if self.star is None else -1  # how many arguments by position need no binding
+
+    def positions(self, names: tuple[str, ...]) -> list[int]:
+        """The numbers of the named parameters; `*xs` with its star."""
+        known = [f"*{p}" if i == self.star else p for i, p in enumerate(self.parameters)]
+        if not names or not set(names) <= set(known):
+            raise TypeError(f"{self.name} has the inputs {', '.join(known)}, not {', '.join(names) or 'none'}")
+        return [known.index(name) for name in names]
+
+    def check_rule(self, rule: Callable[..., Any]) -> None:
+        """A rule takes (g, y) and then what the formula takes, with the same defaults."""
+        given = list(inspect.signature(rule).parameters.values())[2:]
+        wanted = self.signature.parameters.values()
+        if [(p.name, p.kind, p.default) for p in given] != [(p.name, p.kind, p.default) for p in wanted]:
+            raise TypeError(f"a gradient rule of {self.name} takes (g, y, {str(self.signature)[1:-1]}), "
+                            f"and this one takes {inspect.signature(rule)}")
+
+    def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """(inputs, attrs) of a call, in whatever way its arguments were given."""
+        if self.star is not None and len(args) > self.star:
+            kwargs = dict(zip(self.parameters[self.star + 1:], args[self.star + 1:]), **kwargs)
+            args = (*args[:self.star], *args[self.star])
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}{self.signature}: {error}") from None
+        attrs = {name: a for name, a in bound.arguments.items() if name in self.attr_names}
+        bound.apply_defaults()
+        return (args if self.star is not None else bound.args[:self.n_inputs]), attrs
+
+    def input_name(self, i: int) -> str:
+        """What input `i` is called: `x`, or `xs[2]`."""
+        if self.star is not None and i >= self.star:
+            return f"{self.parameters[self.star]}[{i - self.star}]"
+        return self.parameters[i]
+
+
+class Rules(dict):
+    """Number of an input -> its rule, and which of that rule's results is its gradient (None: the only one)."""
+
+    def __init__(self, op: Signature):
+        self.op = op
+
+    def __contains__(self, i: object) -> bool:
+        star = self.op.star
+        return super().__contains__(star if star is not None and isinstance(i, int) and i > star else i)
+
+    def __missing__(self, i: int) -> tuple[Callable[..., Any], int]:
+        star = self.op.star
+        if star is not None and i > star and i in self:
+            return self[star][0], i - star
+        raise TypeError(f"{self.op.name} has no gradient rule for its input {self.op.input_name(i)}: write one with "
+                        f"@{self.op.name}.gradient(...), or detach() that input")
