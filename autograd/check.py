@@ -43,6 +43,7 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
 
 
 def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random.Generator) -> None:
+    inputs = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs])
     floats = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     before = [inputs[i].copy() for i in floats]
     y = op.apply(inputs, attrs)
@@ -70,10 +71,10 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
            what: str) -> None:
     """Compare the gradient of f's results, weighted at random; then that of this gradient, as a function of the
     weights and of `xs`."""
+    if not xs:
+        return
     y, pullback = vjp(f, *xs)
     weights = [rng.normal(size=leaf.shape) for leaf in tree_leaves(y)]
-    if not weights or not xs:
-        return
 
     def weighted(results: Any) -> float:
         return math.fsum(float(np.sum(w * leaf)) for w, leaf in zip(weights, tree_leaves(results)))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from operator import attrgetter
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -23,6 +23,7 @@ _OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.vie
 
 
 # ---------------------------------------------------------------------- the record
+@final
 class Tensor(ArrayMethods):
     """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
 
@@ -95,8 +96,7 @@ class Tensor(ArrayMethods):
         seed = seed_for(self, gradient, create_graph)
         for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
             if t.op is not None:
-                if keep:
-                    t._grad = g
+                t._grad = g if keep else None
             elif t._grad is None:
                 t._grad = g if create_graph else owned(np.asarray(g) if isinstance(g, np.generic) else g)
             elif create_graph or isinstance(t._grad, Tensor):
@@ -202,22 +202,23 @@ class Op(Signature):
     def __call__(self, *args: Any, **attrs: Any) -> Any:
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
             args, attrs = self.bind(args, attrs)
-            for name, a in attrs.items():
-                if isinstance(a, Tensor):
-                    raise TypeError(f"{self.name}: {name} is a setting, not an input, and cannot be a Tensor")
+        for name in attrs:
+            if type(attrs[name]) is Tensor:
+                raise TypeError(f"{self.name}: {name} is a setting, not an input, and cannot be a Tensor")
         return self.apply(args, attrs)
 
     def apply(self, args: tuple, attrs: dict) -> Any:
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
         values, tensors, record = [], 0, False
         for a in args:
-            if isinstance(a, Tensor):
+            if type(a) is Tensor:
                 tensors += 1
-                record = record or a.requires_grad
-                a = a._data if a._data is not None else a._value()
-            elif type(a) is list:
-                a = np.asarray(a, dtype=None if a else int)  # so that x[[]] selects nothing
-            values.append(a)
+                if a.requires_grad:
+                    record = True
+                value = a._data
+                values.append(value if value is not None else a._value())
+            else:
+                values.append(a if type(a) is not list else np.asarray(a, None if a else int))  # x[[]] is legal
         y, saved = self.compute(values, attrs)
         if not tensors:
             return y
@@ -271,9 +272,7 @@ def _item(arrays: tuple, i: int = 0) -> Any:
     return arrays[i]
 
 
-@_item.gradient("arrays")
-def _(g, y, arrays, i=0):  # type: ignore[no-untyped-def]
-    return _Parts({i: g})
+_item.gradient("arrays")(lambda g, y, arrays, i=0: _Parts({i: g}))
 
 
 def _items(t: Tensor) -> tuple[Tensor, ...]:
@@ -351,13 +350,15 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
     rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr]
     y = t._data if t._data is not None else t._value()
     for i, a in enumerate(inputs):
-        if isinstance(a, Tensor):
+        if type(a) is Tensor:
             if a.changed > t.index and a.op is None:
                 raise changed_error(a, t)
             if a.requires_grad and (wanted is None or a in wanted):
                 needed.append(i)
-            a = a._data if a._data is not None else a._value()
-        values.append(a)
+            value = a._data
+            values.append(value if value is not None else a._value())
+        else:
+            values.append(a)
     if t.saved is not None and not create_graph:
         kernel, saved = t.saved
         gradients = kernel.backward(state.executor, needed, g, y, saved, *values, **attrs)
