@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .engine import Op, Tensor
+from .engine import Op, Tensor, tensor
+from .state import no_grad
 from .transform import tree_leaves, vjp
 
 _STEP = 1e-3  # of an element's magnitude; with one halving and extrapolation the error is of order step⁴
@@ -22,7 +23,7 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
 
     `f` returns an array or a tree of them; what is differentiated is the sum of all their elements with random
     weights.  Raises AssertionError with the input, the worst element, both values and a likely cause; ValueError
-    where `f` has a kink, so that there is nothing to compare with.
+    where `f` has a kink or is not finite, so that there is nothing to compare with.
     """
     values = [np.array(x._value() if isinstance(x, Tensor) else x, dtype=np.float64) for x in xs]
     _check(f, values, [f"argument {i}" for i in range(len(xs))], order, np.random.default_rng(seed), "")
@@ -35,7 +36,7 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
         ag.check_op(ag.softmax, [(np.array([1.0, 2.0]),), (np.ones((2, 3)), {"axis": 0})])
 
     Raises AssertionError for a wrong rule (as `check_grads` does, with the input's name), for a missing one, for a
-    formula that changes its inputs, and for one that makes another dtype of float32.
+    formula that changes its inputs, and for one that makes another dtype of float32; ValueError as `check_grads`.
     """
     for sample in samples:
         args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
@@ -76,17 +77,16 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
     y, pullback = vjp(f, *xs)
     weights = [rng.normal(size=leaf.shape) for leaf in tree_leaves(y)]
 
-    def weighted(results: Any) -> float:
-        return math.fsum(float(np.sum(w * leaf)) for w, leaf in zip(weights, tree_leaves(results)))
+    def weighted(*xs: Any) -> float:
+        with no_grad():  # on Tensors too, so that f does the same as when it is recorded
+            results = tree_leaves(f(*map(tensor, xs)))
+        return math.fsum(float(np.sum(w * t.data)) for w, t in zip(weights, results))
 
     analytic = [np.asarray(d) for d in pullback(weights)]
-    numeric = [np.full(x.shape, np.nan) for x in xs]  # NaN where nothing was tried
-    for i, x in enumerate(xs):
-        for place in _places(x.shape, rng):
-            numeric[i][place] = _difference(lambda *xs: weighted(f(*xs)), xs, i, place, names[i])
-    noise = 1e-9 * math.fsum(float(np.sum(abs(w * leaf))) for w, leaf in zip(weights, tree_leaves(y)))
+    size = math.fsum(float(np.sum(abs(w * leaf))) for w, leaf in zip(weights, tree_leaves(y)))
+    numeric = [_differences(weighted, xs, i, size, names[i], rng) for i in range(len(xs))]
     for i, name in enumerate(names):
-        _compare(analytic, numeric, i, f"{what}{': ' if what else ''}gradient of {name}", noise)
+        _compare(analytic, numeric, i, f"{what}{': ' if what else ''}gradient of {name}", _steps(xs[i]), size)
     if order > 1:
         n = len(weights)
         _check(lambda *all_xs: vjp(f, *all_xs[n:])[1](list(all_xs[:n])), weights + xs,
@@ -94,44 +94,52 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
                f"{what}{': ' if what else ''}in the gradient")
 
 
-def _places(shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[tuple[int, ...]]:
-    """The indices to try in an array of this shape."""
-    size = math.prod(shape)
-    flat = range(size) if size <= _MOST else rng.choice(size, _MOST, replace=False)
-    return (tuple(map(int, np.unravel_index(i, shape))) for i in flat)
+def _steps(x: np.ndarray) -> np.ndarray:
+    return _STEP * np.maximum(abs(x), 0.1)
 
 
-def _difference(f: Callable[..., float], xs: list[np.ndarray], i: int, place: tuple[int, ...], name: str) -> float:
-    """The derivative of `f` by element `place` of xs[i]: central differences at two steps, extrapolated."""
-    value = float(xs[i][place])
-    h = _STEP * max(abs(value), 0.1)
+def _differences(f: Callable[..., float], xs: list[np.ndarray], i: int, size: float, name: str,
+                 rng: np.random.Generator) -> np.ndarray:
+    """The derivatives of `f` by the elements of xs[i], NaN for those not tried: central differences at two steps,
+    extrapolated.  `size`: how large the terms are that f adds up, for its rounding."""
+    x, steps = xs[i], _steps(xs[i])
+    derivatives = np.full(x.shape, np.nan)
+    places = range(x.size) if x.size <= _MOST else rng.choice(x.size, _MOST, replace=False)
+    for place in (tuple(map(int, np.unravel_index(p, x.shape))) for p in places):
+        h = float(steps[place])
 
-    def at(step: float) -> float:
-        moved = xs[i].copy()
-        moved[place] += step
-        return f(*xs[:i], moved, *xs[i + 1:])
+        def at(step: float, place: tuple[int, ...] = place) -> float:
+            moved = x.copy()
+            moved[place] += step
+            return f(*xs[:i], moved, *xs[i + 1:])
 
-    below, middle, above = (at(-h), at(-h / 2)), at(0.0), (at(h), at(h / 2))
-    coarse, fine = (above[0] - below[0]) / (2 * h), (above[1] - below[1]) / h
-    # At a smooth point the slopes on the two sides draw together as the step shrinks, at a kink they do not.
-    bend, finer_bend = (abs(above[k] - 2 * middle + below[k]) / step for k, step in enumerate((h, h / 2)))
-    if finer_bend > 0.75 * bend and finer_bend > 1e-3 * (abs(fine) + 1e-3) + 1e-11 * abs(middle) / h:
-        raise ValueError(f"not differentiable: {name} has a kink at index {place} (value {value:.6g}), where the "
-                         "slopes on its two sides differ; check at another point")
-    return (4 * fine - coarse) / 3
+        below, middle, above = (at(-h), at(-h / 2)), at(0.0), (at(h), at(h / 2))
+        coarse, fine = (above[0] - below[0]) / (2 * h), (above[1] - below[1]) / h
+        where = f"{name} at index {place} (value {x[place]:.6g})"
+        if not math.isfinite(coarse + fine):
+            raise ValueError(f"nothing to compare with: around {where} f is not finite; check at another point")
+        # The slopes on the two sides of a smooth point draw together as the step shrinks; at a kink they do not.
+        bends = [abs(a - 2 * middle + b) / step for a, b, step in zip(above, below, (h, h / 2))]
+        if bends[1] > 0.75 * bends[0] and bends[1] > 1e-3 * (abs(fine) + 1e-3) + 1e-11 * size / h:
+            raise ValueError(f"not differentiable: {where} is a kink, where the slopes on its two sides differ; "
+                             "check at another point")
+        derivatives[place] = (4 * fine - coarse) / 3
+    return derivatives
 
 
-def _compare(analytic: list[np.ndarray], numeric: list[np.ndarray], i: int, what: str, noise: float) -> None:
+def _compare(analytic: list[np.ndarray], numeric: list[np.ndarray], i: int, what: str, steps: np.ndarray,
+             size: float) -> None:
     """Raise if a gradient differs from the differences where these were tried."""
     a, n = analytic[i], numeric[i]
     tried = ~np.isnan(n)
     if not tried.any():
         return
-    error = np.where(tried, np.where(np.isfinite(a), abs(a - n), np.inf), 0)
     scale = float(np.max(abs(n[tried])))
-    if np.max(error) <= _RELATIVE * scale + 1e-8 * min(scale, 1) + noise:
+    allowed = _RELATIVE * scale + 1e-8 * min(scale, 1) + 1e-12 * size / steps
+    error = np.where(tried, np.where(np.isfinite(a), abs(a - n), np.inf), 0)
+    if np.all(error <= allowed):
         return
-    worst = tuple(map(int, np.unravel_index(int(np.argmax(error)), error.shape)))
+    worst = tuple(map(int, np.unravel_index(int(np.argmax(error / allowed)), error.shape)))
     raise AssertionError(f"{what} is wrong: at index {worst} it is {a[worst]:.8g}, and finite differences give "
                          f"{n[worst]:.8g}.  {_cause(analytic, numeric, i, tried)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ class ArrayMethods:
     def __float__(self) -> float: return float(self.item())
     def __int__(self) -> int: return int(self.item())
     def __bool__(self) -> bool: return bool(self.item())
-    def __index__(self) -> int: return self.item().__index__()
+    def __index__(self) -> int: return operator.index(self.item())
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
     def tolist(self) -> Any: return self._value().tolist()

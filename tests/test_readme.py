@@ -1,0 +1,33 @@
+"""The README's examples run as they stand, and its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) == 2
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=["engine", "own op"])
+def test_example_runs(code):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=README.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_broken_rule_in_the_own_op_example_is_found():
+    broken = EXAMPLES[1].replace("beta * y", "y")
+    assert broken != EXAMPLES[1]
+    done = subprocess.run([sys.executable, "-c", broken], cwd=README.parent, capture_output=True, text=True)
+    assert done.returncode == 1 and "swish: gradient of x is wrong" in done.stderr
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:autograd|gpt|tests)/[\w/]*(?:\.py)?)`", README.read_text("utf-8")))
+def test_what_is_where_names_what_is_there(path):
+    assert (README.parent / path).exists()
