@@ -26,10 +26,15 @@ def read_only(a: Any) -> Any:
 
 
 def as_input(d: Any, x: Any) -> Any:
-    """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added."""
+    """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added.
+
+    Raises ValueError for a shape that broadcasting `x` cannot have made, TypeError for what is no array.
+    """
+    if not hasattr(d, "shape"):
+        raise TypeError(f"a gradient rule returned {d!r:.40}, and not an array")
     extra = len(d.shape) - len(x.shape)
     if extra < 0 or any(n != m and n != 1 for n, m in zip(x.shape, d.shape[extra:])):
-        raise ValueError(f"its gradient rule gave shape {d.shape} for an input of shape {x.shape}")
+        raise ValueError(f"a gradient rule returned shape {d.shape} for an input of shape {x.shape}")
     axes = tuple(i for i, m in enumerate(d.shape) if i < extra or x.shape[i - extra] != m)
     d = d.sum(axis=axes).reshape(x.shape) if axes else d
     return d if d.dtype == x.dtype else d.astype(x.dtype)

@@ -168,7 +168,9 @@ def _recompute(t: Tensor) -> None:
 # ---------------------------------------------------------------------- the operation
 class Op(Signature):
     """A function of arrays and its gradient rules.  Given arrays it is just that function; given at least
-    one Tensor it computes, records, and returns a Tensor."""
+    one Tensor it computes, records, and returns a Tensor.  `kernels` maps a type of array to a faster pair: an
+    object with `forward(executor, *inputs, **attrs) -> (y, saved)` and `backward(executor, needed, g, y, saved,
+    *inputs, **attrs)` -> the gradients of the inputs numbered in `needed`, in their shapes and dtypes."""
 
     def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
         super().__init__(formula)
@@ -192,12 +194,6 @@ class Op(Signature):
             return rule
 
         return register
-
-    def kernel(self, array_type: type) -> Callable[[type], type]:
-        """Register a faster pair for one type of array: a class with static methods `forward(executor, *inputs,
-        **attrs) -> (y, saved)` and `backward(executor, needed, g, y, saved, *inputs, **attrs)` -> the gradients
-        of the inputs numbered in `needed`, in their shapes and dtypes."""
-        return lambda pair: self.kernels.setdefault(array_type, pair)
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
@@ -320,7 +316,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     if to is not None:
         wanted = set(to)
         for t in tape(*roots):
-            if any(isinstance(a, Tensor) and a in wanted for a in t.inputs):
+            if any(type(a) is Tensor and a in wanted for a in t.inputs):
                 wanted.add(t)
     last, freeing = set(roots), not (keep or create_graph)
     grads: dict[Tensor, Any] = {}
@@ -368,18 +364,22 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
     else:
         arguments = (g, y, *values)
     shared: dict[Any, Any] = {}
-    for i in needed:
-        rule, place = rules[i]
-        if place is None:
-            d = rule(*arguments, **attrs) if attrs else rule(*arguments)
-        else:
-            if rule not in shared:
-                shared[rule] = rule(*arguments, **attrs)
-            d = shared[rule][place]
-        x = values[i]
-        if type(d) is not _Parts and (d.shape != x.shape or d.dtype is not x.dtype):
-            d = as_input(d, x)
-        sent.append((inputs[i], d))
+    try:
+        for i in needed:
+            rule, place = rules[i]
+            if place is None:
+                d = rule(*arguments, **attrs) if attrs else rule(*arguments)
+            else:
+                if rule not in shared:
+                    shared[rule] = rule(*arguments, **attrs)
+                d = shared[rule][place]
+            x = values[i]
+            if type(d) is not _Parts and (getattr(d, "shape", None) != x.shape or d.dtype is not x.dtype):
+                d = as_input(d, x)
+            sent.append((inputs[i], d))
+    except Exception as error:
+        error.add_note(f"in the gradient of {label(t)}, made at {':'.join(map(str, t.source))}, for its input {i}")
+        raise
     return sent
 
 
