@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,19 @@ def is_foreign(a: Any) -> bool:
 def owned(a: Any) -> Any:
     """A private copy of an array, which nobody else can change; anything else as it is."""
     return a.copy() if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
+
+
+def unshared(y: Any, values: Sequence[Any]) -> Any:
+    """A result `y` of `values` as an array that has its numbers to itself."""
+    if isinstance(y, np.generic):
+        return np.asarray(y)
+    shared = getattr(y, "base", None) is not None or any(y is v for v in values)
+    return y.copy() if shared else y
+
+
+def as_gradient(g: Any, dtype: Any) -> Any:
+    """`g` as an array that others can be added into."""
+    return g if is_foreign(g) else np.asarray(g, dtype)
 
 
 def read_only(a: Any) -> Any:

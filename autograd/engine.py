@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from operator import attrgetter
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
-from .arrays import as_input, is_foreign, owned, read_only
+from .arrays import as_gradient, as_input, is_foreign, owned, read_only, unshared
 from .describe import call_error, changed_error, label, one_line, source_line
 from .methods import ANSWERS, REGISTRY, ArrayMethods
 from .signature import Rules, Signature
@@ -23,7 +23,6 @@ _OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.vie
 
 
 # ---------------------------------------------------------------------- the record
-@final
 class Tensor(ArrayMethods):
     """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
 
@@ -31,13 +30,13 @@ class Tensor(ArrayMethods):
     order of creation.  `name`, `scope`: for people.  `requires_grad`: whether gradients flow here.
     """
 
-    __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "requires_grad", "index", "changed",
-                 "name", "scope", "_code", "_offset", "__weakref__")
+    __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
+                 "changed", "name", "scope", "_code", "_offset", "__weakref__")
 
     def __init__(self, data: Any, op: Op | None = None, inputs: tuple = (), attrs: Any = None,
                  saved: Any = None, requires_grad: bool = False, frame: Any = None):
         self._data, self._grad = data, None  # _data is None once freed, and saved is then (shape, dtype)
-        self.op, self.inputs, self.attrs, self.saved, self.requires_grad = op, inputs, attrs, saved, requires_grad
+        self.op, self.inputs, self.attrs, self.saved, self._requires_grad = op, inputs, attrs, saved, requires_grad
         self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
         self.name, self.scope = "", state.scope
         frame = frame or sys._getframe(1)
@@ -84,7 +83,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
             raise ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}")
-        self._grad = value
+        self._grad = value if value is None or isinstance(value, Tensor) else as_gradient(value, self.dtype)
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single
@@ -98,7 +97,7 @@ class Tensor(ArrayMethods):
             if t.op is not None:
                 t._grad = g if keep else None
             elif t._grad is None:
-                t._grad = g if create_graph else owned(np.asarray(g) if isinstance(g, np.generic) else g)
+                t._grad = g if create_graph else owned(as_gradient(g, t.dtype))
             elif create_graph or isinstance(t._grad, Tensor):
                 t._grad = t._grad + g
             else:
@@ -209,7 +208,7 @@ class Op(Signature):
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
-                if a.requires_grad:
+                if a._requires_grad:
                     record = True
                 value = a._data
                 values.append(value if value is not None else a._value())
@@ -223,7 +222,7 @@ class Op(Signature):
                 args = tuple([a if isinstance(a, Tensor) else owned(v) for a, v in zip(args, values)])
             t = Tensor(y, self, args, attrs, saved, True, sys._getframe(2))
         else:  # a constant is a leaf, and a leaf owns its buffer
-            t = Tensor(y if getattr(y, "base", None) is None else y.copy())
+            t = Tensor(unshared(y, values))
         return t if type(y) is not tuple else _items(t)
 
     def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
@@ -260,7 +259,7 @@ def op(formula: Any = None, *, differentiable: bool = True) -> Any:
 class _Parts(dict):
     """The gradient of a tuple of arrays: number of the array -> its gradient."""
     def __add__(self, other: dict) -> _Parts:
-        return _Parts({**self, **other})
+        return _Parts({**self, **{i: self[i] + d if i in self else d for i, d in other.items()}})
 
 
 @Op
@@ -349,7 +348,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
         if type(a) is Tensor:
             if a.changed > t.index and a.op is None:
                 raise changed_error(a, t)
-            if a.requires_grad and (wanted is None or a in wanted):
+            if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(i)
             value = a._data
             values.append(value if value is not None else a._value())

@@ -35,12 +35,32 @@ class ArrayMethods:
     __slots__ = ()
     __array_priority__ = 1000.0  # matrix and other legacy types defer to a Tensor
     __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
-    requires_grad: bool
     data: Any
+    op: Any
+    _grad: Any
+    _requires_grad: bool
     saved: Any
     _data: Any
 
     def _value(self) -> Any: raise AssertionError("Tensor defines it")
+
+    def __init_subclass__(cls) -> None:
+        if ArrayMethods not in cls.__bases__:
+            raise TypeError("Tensor is no base class, since ops know it by its type: keep one in a field of yours")
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow here; it can be set on a leaf of floating-point numbers."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.op is not None:
+            raise TypeError("only a leaf can be told whether it requires a gradient: t.detach() makes one of a result")
+        if value and self.dtype.kind != "f":
+            raise TypeError(f"a gradient needs floating-point numbers, and this tensor is {self.dtype}: "
+                            "use t.astype(float)")
+        self._requires_grad = bool(value)  # type: ignore[misc]
 
     # ------------------------------------------------------------------ operators
     def __add__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((self, other), {})

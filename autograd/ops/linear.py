@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..engine import op
@@ -42,20 +44,25 @@ def linear(x, w, b):
 
     The leading axes are one axis of rows to it, so that each product is one large matrix product.
     """
-    y = (x.reshape(-1, w.shape[0]) @ w).reshape(*x.shape[:-1], w.shape[1])
+    y = (_rows(x) @ w).reshape(*x.shape[:-1], w.shape[1])
     return y if b is None else y + b
+
+
+def _rows(x):
+    """(…, n) -> (rows, n)"""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @linear.gradient("x")
 def _(g, y, x, w, b):
     """∂L/∂x = g wᵀ"""
-    return (g.reshape(-1, w.shape[1]) @ w.mT).reshape(x.shape)
+    return (_rows(g) @ w.mT).reshape(x.shape)
 
 
 @linear.gradient("w")
 def _(g, y, x, w, b):
     """∂L/∂w = xᵀ g, summed over all rows"""
-    return x.reshape(-1, w.shape[0]).mT @ g.reshape(-1, w.shape[1])
+    return _rows(x).mT @ _rows(g)
 
 
 @linear.gradient("b")

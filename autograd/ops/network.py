@@ -217,19 +217,23 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
 
     y = p v, p = softmax(q kᵀ · scale + mask), scale = 1/√d unless given
     A boolean `mask` (broadcast to (…, T, S)) says which keys a query sees, any other is added.  `causal`: query i
-    sees the keys up to i + S − T, so that the last query sees them all.
+    sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives NaN.
     """
     return _attention_weights(q, k, mask, causal, scale) @ v
 
 
 def _attention_weights(q, k, mask, causal, scale):
     scores = q @ k.mT
-    scores *= scale or 1 / math.sqrt(q.shape[-1])  # in place on an array, a new record of a Tensor
+    scores *= _scale(q, scale)  # in place on an array, a new record of a Tensor
     if mask is not None:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if causal:
         scores = np.where(causal_mask(q, k), scores, -np.inf)
     return softmax(scores)
+
+
+def _scale(q, scale):
+    return 1 / math.sqrt(q.shape[-1]) if scale is None else scale
 
 
 @attention.gradient("q", "k", "v", "mask")
@@ -240,8 +244,7 @@ def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     s = g @ v.mT
     s -= (g * y).sum(axis=-1, keepdims=True)
     s *= p
-    factor = scale or 1 / math.sqrt(q.shape[-1])
-    return (s @ k) * factor, (s.mT @ q) * factor, p.mT @ g, s
+    return (s @ k) * _scale(q, scale), (s.mT @ q) * _scale(q, scale), p.mT @ g, s
 
 
 @op(differentiable=False)

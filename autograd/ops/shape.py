@@ -101,6 +101,8 @@ def _(g, y, x, dtype):
 @op(differentiable=False)
 def truncate(x, dtype):
     """The same numbers as integers or booleans, towards zero."""
+    if np.dtype(dtype).kind not in "iub":
+        raise TypeError(f"a tensor holds real numbers or booleans, not {np.dtype(dtype)}")
     return x.astype(dtype)
 
 
