@@ -17,7 +17,8 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=["engine", "own op"])
 def test_example_runs(code):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=README.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=README.parent, capture_output=True,
+                          text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,0 +1,26 @@
+"""A GPT built on `autograd`: model, training, sampling and the command line."""
+
+import sys
+from pathlib import Path
+
+import autograd
+
+if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Python found first
+    _problem = ("gpt needs the `autograd` that comes with tapegrad, and Python finds another package of that name in "
+                f"{Path(str(autograd.__file__)).parent}: `python -m pip uninstall autograd`, or use a fresh virtual "
+                "environment")
+    if sys.argv[:1] == ["-m"] or Path(*sys.argv[:1]).stem == "gpt":  # the command line: no traceback
+        sys.exit(f"gpt: error: {_problem}")
+    raise ImportError(_problem)
+
+from .checkpoint import Run, load, save  # noqa: E402
+from .generate import continue_text, generate  # noqa: E402
+from .model import GPT, MLP, Attention, Block, Embedding, GPTConfig, LayerNorm, Linear  # noqa: E402
+from .module import Module  # noqa: E402
+from .optim import AdamW, Parameters, clip_by_global_norm, warmup_cosine  # noqa: E402
+from .tokenizer import CharTokenizer  # noqa: E402
+from .train import TrainConfig, train  # noqa: E402
+
+__all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "Attention", "MLP", "Block",
+           "Parameters", "AdamW", "clip_by_global_norm", "warmup_cosine", "CharTokenizer",
+           "TrainConfig", "train", "Run", "save", "load", "generate", "continue_text"]

@@ -1,0 +1,45 @@
+"""Settings: dataclass fields with a help line and a range, checked here and made into flags by the command line."""
+
+import math
+from dataclasses import field, fields
+from types import NoneType
+from typing import Any, get_args
+
+
+def setting(default: Any, help: str, *, at_least: float | None = None, above: float | None = None,
+            below: float | None = None, choices: tuple[str, ...] = (), positional: bool = False) -> Any:
+    """A field of a Settings dataclass: its default, what it does in one line, and which values make sense."""
+    return field(default=default, metadata={"help": help, "at_least": at_least, "above": above, "below": below,
+                                            "choices": choices, "positional": positional})
+
+
+class Settings:
+    """Base of a dataclass of settings: raises TypeError or ValueError, by name, for a value that makes no sense."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            if f.metadata:
+                _check(f.name, getattr(self, f.name), base_type(f.type), f.metadata, f.default)
+
+
+def base_type(annotation: Any) -> Any:
+    """`int` for `int | None`; what a value is when it is given."""
+    return next((t for t in get_args(annotation) if t is not NoneType), annotation) \
+        if NoneType in get_args(annotation) else annotation
+
+
+def _check(name: str, value: Any, kind: Any, limits: Any, default: Any) -> None:
+    if value is None and default is None:
+        return
+    accepted: Any = {int: int, float: (int, float), bool: bool, str: str}.get(kind, object)
+    if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
+        raise TypeError(f"{name} is {value!r}, and needs to be of type {getattr(kind, '__name__', kind)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, and needs to be a finite number")
+    if limits["choices"] and value not in limits["choices"]:
+        raise ValueError(f"{name} is {value!r}, and needs to be one of {', '.join(limits['choices'])}")
+    for wanted, bound, holds in (("at least", limits["at_least"], lambda b: value >= b),
+                                 ("above", limits["above"], lambda b: value > b),
+                                 ("below", limits["below"], lambda b: value < b)):
+        if bound is not None and not holds(bound):
+            raise ValueError(f"{name} is {value}, and needs to be {wanted} {bound}")

@@ -1,0 +1,1 @@
+"""The tests of both packages: `samples` and `duck` are shared."""

@@ -1,0 +1,1 @@
+"""The tests of the engine, a file for each of its own."""

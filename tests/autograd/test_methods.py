@@ -1,0 +1,310 @@
+"""Tensors behave as a NumPy user expects of arrays."""
+
+import operator
+
+import numpy as np
+import pytest
+
+import autograd as ag
+
+
+def leaf(data, dtype=float):
+    return ag.tensor(data, dtype=dtype, requires_grad=True)
+
+
+@pytest.fixture
+def x():
+    return leaf([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+
+# ---------------------------------------------------------------------- operators
+
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
+COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("f", OPERATORS + COMPARISONS)
+@pytest.mark.parametrize("other", [2, 2.5, np.float64(2.5), np.array(2.5), np.array([1.0, 2.0, 2.5]),
+                                   np.array([[1, 2, 3]] * 2)],
+                         ids=["int", "float", "float64", "0-d", "1-d", "int array"])
+def test_operators_both_ways(f, other, dtype):
+    a = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype)
+    x = leaf(a, dtype)
+    for got, expected in ((f(x, other), f(a, other)), (f(other, x), f(other, a)),
+                          (f(x, ag.tensor(other)), f(a, np.asarray(other)))):
+        assert isinstance(got, ag.Tensor)
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got.data, expected)
+        assert got.requires_grad == (f in OPERATORS)
+
+
+def test_matmul_both_ways(x):
+    a = np.array(x.data)
+    np.testing.assert_array_equal((x @ a.T).data, a @ a.T)
+    np.testing.assert_array_equal((a.T @ x).data, a.T @ a)
+    np.testing.assert_array_equal((np.ones(2) @ x).data, a.sum(0))
+
+
+def test_unary_operators(x):
+    for f in (operator.neg, operator.pos, abs):
+        np.testing.assert_array_equal(f(x).data, f(x.data))
+    assert +x is not x
+
+
+@pytest.mark.parametrize("f", [operator.iadd, operator.isub, operator.imul, operator.itruediv])
+def test_augmented_assignment_makes_a_new_tensor(f, x):
+    before, y = np.array(x.data), f(x, 2.0)
+    assert y is not x
+    np.testing.assert_array_equal(x.data, before)
+    np.testing.assert_array_equal(y.data, f(before.copy(), 2.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_python_numbers_keep_the_dtype(dtype):
+    x = leaf([1.0, 2.0], dtype=dtype)
+    results = [x + 1, 1.5 + x, 2 - x, x * 2.0, x / 3, 1 / x, x ** 2, x ** 0.5, 2 ** x, -x, x @ x, np.exp(x), np.sqrt(x),
+               x.mean(), x.var(),
+               np.maximum(x, 0), np.where(x > 1, x, 0.0), x.sum(), x.max(), ag.gelu(x), ag.softmax(x),
+               ag.layer_norm(x, None, None), abs(x)]
+    assert {y.dtype for y in results} == {np.dtype(dtype)}
+    for y in results:
+        y.sum().backward()
+    assert x.grad.dtype == dtype
+
+
+def test_comparisons_are_elementwise_and_hashes_are_not(x):
+    y = leaf(x.data)
+    assert (x == y).data.all() and not (x != y).data.any()
+    assert len({x, y}) == 2 and {x: 1}[x] == 1
+
+
+# ---------------------------------------------------------------------- shape and conversions
+
+
+def test_shape_properties(x):
+    assert (x.shape, x.ndim, x.size, x.dtype, len(x)) == ((2, 3), 2, 6, np.dtype(float), 2)
+    assert (np.shape(x), np.ndim(x), np.size(x)) == ((2, 3), 2, 6)
+
+
+@pytest.mark.parametrize("f", [
+    lambda a: a.reshape(3, 2), lambda a: a.reshape((3, 2)), lambda a: a.reshape(-1), lambda a: a.reshape([6]),
+    lambda a: a.T, lambda a: a.mT,
+    lambda a: a.transpose(), lambda a: a.transpose(1, 0), lambda a: a.transpose((1, 0)), lambda a: a.swapaxes(0, 1),
+    lambda a: a.ravel(),
+    lambda a: a.flatten(), lambda a: a.copy(), lambda a: a.sum(), lambda a: a.sum(0), lambda a: a.sum(axis=(0, 1)),
+    lambda a: a.sum(axis=-1, keepdims=True), lambda a: a.mean(), lambda a: a.mean(1),
+    lambda a: a.mean(axis=0, keepdims=True), lambda a: a.max(),
+    lambda a: a.max(axis=1), lambda a: a.max(0, keepdims=True), lambda a: a.var(), lambda a: a.var(axis=1, ddof=1),
+    lambda a: a.var(0),
+    lambda a: a.astype(np.float32), lambda a: a.astype("float64"), lambda a: a[0], lambda a: a[:, 1:],
+    lambda a: a[..., None],
+    lambda a: a.astype(int), lambda a: a.astype(bool), lambda a: a.astype(np.int32)])
+def test_methods_are_numpys(f, x):
+    y, expected = f(x), f(np.array(x.data))
+    assert isinstance(y, ag.Tensor) and y.dtype == expected.dtype and y.shape == expected.shape
+    np.testing.assert_array_equal(y.data, expected)
+
+
+def test_transposes_of_more_axes():
+    x = leaf(np.arange(24.0).reshape(2, 3, 4))
+    for f in (lambda a: a.T, lambda a: a.mT, lambda a: a.transpose(2, 0, 1), lambda a: a.transpose(-1, 0, 1),
+              lambda a: a.swapaxes(-1, 0)):
+        np.testing.assert_array_equal(f(x).data, f(np.array(x.data)))
+
+
+def test_astype_to_integers_is_constant(x):
+    y = x.astype(int)
+    assert not y.requires_grad
+    (x * y).sum().backward()
+    np.testing.assert_array_equal(x.grad, x.data)
+
+
+def test_astype_back_and_forth_differentiates(x):
+    y = x.astype(np.float32)
+    assert y.requires_grad and y.dtype == np.float32
+    (y * y).sum().backward()
+    np.testing.assert_array_equal(x.grad, 2 * x.data)
+    assert x.grad.dtype == float
+
+
+@pytest.mark.parametrize("dtype", [complex, str, object])
+def test_astype_to_what_a_tensor_cannot_hold(dtype, x):
+    with pytest.raises(TypeError, match="astype|truncate|real"):
+        x.astype(dtype)
+
+
+def test_one_element_is_a_number():
+    for t in (leaf(2.5), leaf([2.5]), leaf([[2.5]]), leaf(5.0) / 2):
+        assert float(t) == t.item() == 2.5 and int(t) == 2 and bool(t) and type(t.item()) is float
+        assert f"{t:.2f}" == "2.50"
+    assert not leaf(0.0) and [10, 20][ag.tensor(1)] == 20 and list(range(ag.tensor(3))) == [0, 1, 2]
+    assert f"{leaf(2.5)}" == str(leaf(2.5))
+
+
+def test_a_float_is_no_index():
+    with pytest.raises(TypeError):
+        operator.index(leaf(1.0))
+    with pytest.raises(TypeError):
+        [1, 2][leaf(1.0)]
+
+
+@pytest.mark.parametrize("f", [float, int, bool, lambda t: t.item(), operator.index, lambda t: f"{t:.2f}"])
+def test_several_elements_are_no_number(f, x):
+    with pytest.raises(ValueError, match=r"one element.*\(2, 3\)"):
+        f(x)
+
+
+def test_lists(x):
+    assert x.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_iteration(x):
+    rows = list(x)
+    assert [r.data.tolist() for r in rows] == x.tolist()
+    a, b = x
+    assert a.shape == b.shape == (3,)
+    assert list(leaf(np.zeros((0, 3)))) == []
+    assert [float(v) for v in leaf([1.0, 2.0])] == [1, 2]
+    assert sum(leaf([1.0, 2.0])).item() == 3 and max(leaf([1.0, 2.0])).item() == 2
+    for f in (len, iter, list):
+        with pytest.raises(TypeError, match="0-d"):
+            f(leaf(1.0))
+
+
+def test_membership(x):
+    assert 3.0 in x.ravel() and 7.0 not in x.ravel()
+
+
+def test_elements_cannot_be_assigned(x):
+    with pytest.raises(TypeError, match=r"np\.where.*t\.data = "):
+        x[0] = 1.0
+    with pytest.raises(TypeError, match=r"np\.where"):
+        x[0] += 1.0
+
+
+# ---------------------------------------------------------------------- repr
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda: leaf([1.0, 2.0]), "Tensor([1., 2.], float64, requires_grad=True)"),
+    (lambda: ag.tensor(3), "Tensor(3, int64)"),
+    (lambda: leaf([[1.0], [2.0]]) * 2, "Tensor([[2.], [4.]], shape=(2, 1), float64, op=multiply)"),
+    (lambda: ag.tensor(np.ones((20, 30)), name="w"), "Tensor(shape=(20, 30), float64, name='w')"),
+    (lambda: ag.tensor(np.ones((0, 3))), "Tensor([], shape=(0, 3), float64)")])
+def test_repr(make, text):
+    assert repr(make()) == text
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (8,), (2, 2, 2), (1000,), (0,), (40, 40)])
+def test_repr_is_one_line(shape):
+    t = leaf(np.full(shape, 1 / 3))
+    for u in (t, t * 1e-30, t.astype(np.float32), t > 0):
+        assert "\n" not in repr(u) and len(repr(u)) < 160
+
+
+def test_repr_of_a_tuple():
+    a, _ = np.split(leaf([1.0, 2.0]), 2)
+    assert "\n" not in repr(a.inputs[0]) and "split" in repr(a.inputs[0])
+
+
+# ---------------------------------------------------------------------- NumPy's functions
+
+FUNCTIONS = {
+    "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "absolute": np.absolute, "abs": np.abs,
+    "negative": np.negative,
+    "sign": np.sign, "add": lambda a: np.add(a, 1), "subtract": lambda a: np.subtract(1, a),
+    "multiply": lambda a: np.multiply(a, a),
+    "divide": lambda a: np.divide(1, a), "true_divide": lambda a: np.true_divide(a, 2),
+    "power": lambda a: np.power(a, 2),
+    "maximum": lambda a: np.maximum(a, 2), "where": lambda a: np.where(a > 2, a, 0),
+    "matmul": lambda a: np.matmul(a, a.T),
+    "sum": lambda a: np.sum(a, axis=1), "sum keepdims": lambda a: np.sum(a, axis=1, keepdims=True),
+    "mean": lambda a: np.mean(a, 0),
+    "max": lambda a: np.max(a, axis=-1), "var": lambda a: np.var(a, ddof=1), "reshape": lambda a: np.reshape(a, (3, 2)),
+    "reshape -1": lambda a: np.reshape(a, -1), "transpose": np.transpose,
+    "transpose axes": lambda a: np.transpose(a, (1, 0)),
+    "swapaxes": lambda a: np.swapaxes(a, 0, 1), "broadcast_to": lambda a: np.broadcast_to(a, (2, 2, 3)),
+    "concatenate": lambda a: np.concatenate([a, a * 2], axis=1), "concatenate pos": lambda a: np.concatenate((a, a), 1),
+    "copy": np.copy,
+    "greater": lambda a: np.greater(a, 2), "equal": lambda a: np.equal(a, a), "zeros_like": np.zeros_like,
+    "ones_like": np.ones_like,
+    "zeros_like shape": lambda a: np.zeros_like(a, shape=(2, 2)),
+    "ones_like dtype": lambda a: np.ones_like(a, dtype=np.float32)}
+
+
+@pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_numpy_functions_reach_ops(f, x):
+    y, expected = f(x), f(np.array(x.data))
+    assert isinstance(y, ag.Tensor) and y.dtype == expected.dtype
+    np.testing.assert_array_equal(y.data, expected)
+
+
+def test_numpy_split(x):
+    for y, z in zip(np.split(x, [1], axis=1), np.split(np.array(x.data), [1], axis=1), strict=True):
+        np.testing.assert_array_equal(y.data, z)
+
+
+def test_an_array_on_the_left_meets_the_op(x):
+    y = np.ones((2, 3)) * x
+    assert y.op is ag.multiply
+    (np.float64(2) * y).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full((2, 3), 2))
+
+
+@pytest.mark.parametrize("f, name", [(np.sinh, "sinh"), (np.linalg.svd, "svd"), (np.median, "median"),
+                                     (np.fft.fft, "fft"), (np.cumsum, "cumsum"),
+                                     (lambda a: np.floor_divide(a, 2), "floor_divide"),
+                                     (lambda a: np.einsum("ij->i", a), "einsum")])
+def test_an_unsupported_function_is_named(f, name, x):
+    with pytest.raises(TypeError, match=rf"np\..*{name}.*(Compose|define)"):
+        f(x)
+
+
+@pytest.mark.parametrize("f", [lambda a, t: np.add(a, t, out=a), lambda a, t: operator.iadd(a, t), lambda a,
+                               t: operator.imul(a, t),
+                               lambda a, t: np.exp(t, out=a)])
+def test_arrays_do_not_take_tensors_in_place(f, x):
+    a = np.ones((2, 3))
+    with pytest.raises(TypeError, match="array = array"):
+        f(a, x)
+    np.testing.assert_array_equal(a, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("f", [lambda t: np.add.reduce(t), lambda t: np.multiply.outer(t, t),
+                               lambda t: np.add.accumulate(t),
+                               lambda t: np.add.at(np.ones(3), [0], t)])
+def test_methods_of_ufuncs_are_refused(f, x):
+    with pytest.raises(TypeError, match=r"np\.(add|multiply)\.\w+ does not take Tensors.*np\.sum"):
+        f(x)
+
+
+@pytest.mark.parametrize("f", [lambda t: np.exp(t, where=t.data > 2), lambda t: np.sum(t, dtype=np.float32),
+                               lambda t: np.sum(t, where=t.data > 2),
+                               lambda t: np.max(t, initial=9), lambda t: np.add(t, 1, dtype=np.float32)])
+def test_options_that_ops_lack_are_not_ignored(f, x):
+    with pytest.raises(TypeError):
+        f(x)
+
+
+def test_asarray_of_a_constant():
+    t = ag.tensor([1.0, 2.0])
+    for array in (np.asarray(t), np.array(t), np.asarray(t, dtype=np.float32)):
+        assert type(array) is np.ndarray
+        np.testing.assert_array_equal(array, [1, 2])
+    own = np.array(t)
+    own[0] = 9
+    assert t.data[0] == 1
+    with pytest.raises(ValueError):
+        np.asarray(t)[0] = 9
+
+
+def test_asarray_of_what_requires_a_gradient(x):
+    for f in (np.asarray, np.array, lambda t: np.asarray(t, dtype=np.float32), lambda t: np.asarray([t, t])):
+        with pytest.raises(TypeError, match=r"t\.data.*detach"):
+            f(x)
+
+
+def test_numpy_scalars_and_matrices_defer(x):
+    assert isinstance(np.float32(2) * x, ag.Tensor) and isinstance(np.int64(2) - x, ag.Tensor)
+    assert isinstance(np.float64(2) > x, ag.Tensor)

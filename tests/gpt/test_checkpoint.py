@@ -1,0 +1,103 @@
+"""Weights on disk: the same back, whole or not at all, and clear errors."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import gpt
+from gpt import GPT, checkpoint
+
+
+@pytest.fixture
+def saved(model, tokenizer, tmp_path):
+    """A model's file, its metadata and its arrays."""
+    file = gpt.save(tmp_path, model, tokenizer, {"iter": 7})
+    with safe_open(file, "np") as opened:
+        return file, opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}
+
+
+def test_a_run_comes_back_from_its_file_and_its_folder(saved, model, tokenizer, ids):
+    for path in (saved[0], saved[0].parent, str(saved[0].parent)):
+        run = gpt.load(path)
+        assert run.config == model.config and run.about == {"iter": 7}
+        assert run.tokenizer.characters == tokenizer.characters
+        np.testing.assert_array_equal(run.model(ids).data, model(ids).data)
+        assert {t.dtype for t in run.model.named_arrays().values()} == {np.dtype(np.float64)}
+
+
+def test_a_model_on_raw_arrays_can_be_saved(model, tokenizer, tmp_path, ids):
+    gpt.save(tmp_path, model.map(lambda t: t.data), tokenizer)
+    np.testing.assert_array_equal(gpt.load(tmp_path).model(ids).data, model(ids).data)
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, config, tokenizer, monkeypatch):
+    before = saved[0].read_bytes()
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        gpt.save(saved[0], GPT(config), tokenizer)
+    assert saved[0].read_bytes() == before and list(saved[0].parent.iterdir()) == [saved[0]]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there are no weights here: train some"):
+        gpt.load(tmp_path)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, 5000, -1])
+def test_truncated_files(saved, cut):
+    saved[0].write_bytes(saved[0].read_bytes()[:cut])
+    with pytest.raises(ValueError, match="model.safetensors is no safetensors file, or damaged"):
+        gpt.load(saved[0])
+
+
+def test_foreign_files(saved):
+    saved[0].write_bytes(b"PK\x03\x04" + b"x" * 5000)
+    with pytest.raises(ValueError, match="no safetensors file"):
+        gpt.load(saved[0])
+    save_file({"w": np.ones(3)}, saved[0])
+    with pytest.raises(ValueError, match="not one that gpt train wrote"):
+        gpt.load(saved[0])
+
+
+def test_wrong_arrays_are_all_listed(saved):
+    file, metadata, arrays = saved
+    del arrays["h.1.ln_2.weight"]
+    arrays["extra"] = np.ones(2)
+    arrays["wte.weight"] = np.ones((4, 4))
+    save_file(arrays, file, metadata)
+    with pytest.raises(ValueError) as error:
+        gpt.load(file)
+    assert "extra is unknown" in str(error.value) and "h.1.ln_2.weight is missing" in str(error.value)
+    assert "wte.weight is float64[4, 4] instead of float64[11, 12]" in str(error.value)
+
+
+@pytest.mark.parametrize("key, value", [
+    ("config", "{"), ("config", "[]"), ("config", '{"n_layer": 2}'), ("config", '{"vocab_size": 3, "wings": 2}'),
+    ("config", '{"vocab_size": 3, "n_embd": 7}'), ("tokenizer", "null"), ("about", "nonsense"), ("tokenizer", None)])
+def test_a_configuration_or_tokenizer_that_cannot_be_read(saved, key, value):
+    file, metadata, arrays = saved
+    metadata = {k: v for k, v in {**metadata, key: value}.items() if v is not None}
+    save_file(arrays, file, metadata)
+    with pytest.raises(ValueError, match="configuration or tokenizer that this version cannot read"):
+        gpt.load(file)
+
+
+def test_a_configuration_of_another_model(saved):
+    file, metadata, arrays = saved
+    save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | {"n_layer": 3})})
+    with pytest.raises(ValueError, match="h.2.attn.c_attn.weight is missing"):
+        gpt.load(file)
+
+
+def test_a_path_may_be_a_file_of_any_name(model, tokenizer, tmp_path):
+    assert gpt.save(tmp_path / "best.safetensors", model, tokenizer) == tmp_path / "best.safetensors"
+    assert gpt.load(tmp_path / "best.safetensors").config == model.config
+    assert checkpoint.FILE not in os.listdir(tmp_path)
