@@ -18,12 +18,29 @@ def owned(a: Any) -> Any:
     return a.copy() if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
 
 
+def new_array(data: Any, dtype: Any) -> Any:
+    """A new array with the numbers of `data`: an array, of whichever library, a number or a nested list."""
+    array = data.astype(dtype or data.dtype) if is_foreign(data) else np.array(data, dtype=dtype)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: {data!r:.60}")
+    return array
+
+
 def unshared(y: Any, values: Sequence[Any]) -> Any:
-    """A result `y` of `values` as an array that has its numbers to itself."""
+    """A result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
+    if type(y) is tuple:
+        return tuple([unshared(part, values) for part in y])
     if isinstance(y, np.generic):
         return np.asarray(y)
     shared = getattr(y, "base", None) is not None or any(y is v for v in values)
     return y.copy() if shared else y
+
+
+def constant(a: Any, name: str) -> Any:
+    """A setting as it is now, whatever its owner does with it later.  Raises TypeError for a Tensor."""
+    if hasattr(a, "backward"):
+        raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor")
+    return tuple([constant(item, name) for item in a]) if isinstance(a, (list, tuple)) else owned(a)
 
 
 def as_gradient(g: Any, dtype: Any) -> Any:

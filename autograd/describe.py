@@ -67,8 +67,11 @@ def source_line(t: Any) -> tuple[str, int]:
 def call_error(name: str, values: Any, attrs: dict, error: Exception) -> Exception:
     """The same kind of error, with the op and what it was given."""
     given = [describe(v) for v in values] + [f"{key}={v!r}" for key, v in attrs.items()]
-    kind = next(k for k in (IndexError, ValueError, TypeError) if isinstance(error, k))
-    return kind(f"{name}({', '.join(given)}): {error}")
+    text = f"{name}({', '.join(given)}): {error}"
+    try:
+        return type(error)(text)
+    except TypeError:  # an error with a constructor of its own
+        return next(kind for kind in (IndexError, ValueError, TypeError) if isinstance(error, kind))(text)
 
 
 def changed_error(leaf: Any, t: Any) -> Exception:

@@ -1,4 +1,4 @@
-"""The engine: a Tensor is its own record, an Op is a formula with its gradients, one walk goes back."""
+"""The engine: a Tensor carries the record of how it was made, an Op its formula and gradients; one walk goes back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_gradient, as_input, is_foreign, owned, read_only, unshared
-from .describe import call_error, changed_error, label, one_line, source_line
+from .arrays import as_gradient, as_input, constant, new_array, owned, read_only, unshared
+from .describe import call_error, changed_error, describe, label, one_line, source_line
 from .methods import ANSWERS, REGISTRY, ArrayMethods
 from .signature import Rules, Signature
 from .state import state
 
 _clock = itertools.count()  # orders every creation and every change, across threads
-_OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})  # no frames of the user's
+_OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})  # skipped to find the user's line
 
 
 # ---------------------------------------------------------------------- the record
@@ -27,7 +27,8 @@ class Tensor(ArrayMethods):
     """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
 
     `op`, `inputs`, `attrs`: the operation behind it (`op` is None for a leaf).  `index`: its place in the
-    order of creation.  `name`, `scope`: for people.  `requires_grad`: whether gradients flow here.
+    order of creation.  `name`, `scope`: for people.  `shape`, `dtype`, `requires_grad`, operators and hashing by
+    identity are in `ArrayMethods`.
     """
 
     __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
@@ -53,7 +54,7 @@ class Tensor(ArrayMethods):
     @data.setter
     def data(self, value: Any) -> None:
         self._check_leaf("assigned")
-        value = value._value() if isinstance(value, Tensor) else value
+        value = value._value() if type(value) is Tensor else value
         if np.shape(value) != self.shape:
             raise ValueError(f"{label(self)} cannot take data of shape {np.shape(value)}: make a new tensor()")
         self._data[...] = value
@@ -63,11 +64,14 @@ class Tensor(ArrayMethods):
         """Move a leaf's numbers into `buffer`, a writable array of its shape (a part of an optimizer's flat
         one, say), and live there from now on.  Whoever writes into it calls `touch()`."""
         self._check_leaf("bound")
+        if (buffer.shape, buffer.dtype) != (self.shape, self.dtype):
+            raise ValueError(f"{label(self)} cannot live in {describe(buffer)}")
         buffer[...] = self._data
         self._data = buffer
 
     def touch(self) -> None:
-        """Note that a leaf's numbers have changed, so that no backward mixes old and new ones."""
+        """Note that a leaf has changed, so that no backward mixes old and new numbers."""
+        self._check_leaf("changed")
         self.changed = next(_clock)
 
     @property
@@ -83,7 +87,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
             raise ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}")
-        self._grad = value if value is None or isinstance(value, Tensor) else as_gradient(value, self.dtype)
+        self._grad = value if value is None or type(value) is Tensor else as_gradient(value, self.dtype)
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single
@@ -92,13 +96,16 @@ class Tensor(ArrayMethods):
         Inner values are freed as the walk passes them, and computed again if asked for; `keep=True` keeps them,
         and each one's gradient.  With `create_graph` gradients are Tensors, to be differentiated again.
         """
-        seed = seed_for(self, gradient, create_graph)
+        seed, leaves = seed_for(self, gradient, create_graph), []
         for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
-            if t.op is not None:
+            if t.op is None:
+                leaves.append((t, g))
+            else:
                 t._grad = g if keep else None
-            elif t._grad is None:
-                t._grad = g if create_graph else owned(as_gradient(g, t.dtype))
-            elif create_graph or isinstance(t._grad, Tensor):
+        for t, g in leaves:  # only now, so that a walk that fails changes none
+            if t._grad is None:  # a copy, since `add` sends the same array to both of its inputs
+                t._grad = +g if create_graph else owned(as_gradient(g, t.dtype))
+            elif create_graph or type(t._grad) is Tensor:
                 t._grad = t._grad + g
             else:
                 np.add(t._grad, g, out=t._grad)
@@ -129,15 +136,10 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers.
     """
-    data = data._value() if isinstance(data, Tensor) else data
-    array = data.astype(dtype or data.dtype) if is_foreign(data) else np.array(data, dtype=dtype)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: {data!r:.60}")
-    if requires_grad and array.dtype.kind != "f":
-        raise TypeError(f"a gradient needs floating-point numbers, and {name or 'this tensor'} is {array.dtype}: "
-                        "write 1.0 for 1, or pass dtype=float")
-    t = Tensor(array, requires_grad=requires_grad)
+    t = Tensor(new_array(data._value() if type(data) is Tensor else data, dtype))
     t.name = name
+    if requires_grad:
+        t.requires_grad = True
     return t
 
 
@@ -145,7 +147,8 @@ def free(t: Tensor) -> None:
     """Drop the value of a record, which is computed again if it is needed; leaves keep theirs."""
     value = t._data
     if value is not None and t.op is not None:
-        t.saved, t._data = (value.shape, value.dtype) if type(value) is not tuple else None, None
+        t.saved = (value.shape, value.dtype) if type(value) is not tuple else None
+        t._data = None
 
 
 def _recompute(t: Tensor) -> None:
@@ -153,14 +156,14 @@ def _recompute(t: Tensor) -> None:
     freed, stack = {t}, [t]
     while stack:
         for a in stack.pop().inputs:
-            if isinstance(a, Tensor) and a._data is None and a not in freed:
+            if type(a) is Tensor and a._data is None and a not in freed:
                 freed.add(a)
                 stack.append(a)
     for record in sorted(freed, key=attrgetter("index")):
         for a in record.inputs:
-            if isinstance(a, Tensor) and a.changed > record.index and a.op is None:
+            if type(a) is Tensor and a.changed > record.index:
                 raise changed_error(a, record)
-        values = [a._data if isinstance(a, Tensor) else a for a in record.inputs]
+        values = [a._data if type(a) is Tensor else a for a in record.inputs]
         record._data, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
 
 
@@ -188,7 +191,7 @@ class Op(Signature):
         def register(rule: Callable[..., Any]) -> Callable[..., Any]:
             self.check_rule(rule)
             for place, i in enumerate(positions):
-                self.rules[i] = rule, place if len(names) > 1 or i == self.star else None
+                self.rules[i] = (rule, place if len(names) > 1 or i == self.star else None)
             self.take_inputs(max(self.n_inputs, *[i + 1 for i in positions]))
             return rule
 
@@ -197,9 +200,8 @@ class Op(Signature):
     def __call__(self, *args: Any, **attrs: Any) -> Any:
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
             args, attrs = self.bind(args, attrs)
-        for name in attrs:
-            if type(attrs[name]) is Tensor:
-                raise TypeError(f"{self.name}: {name} is a setting, not an input, and cannot be a Tensor")
+        if attrs:
+            attrs = {name: constant(a, f"{self.name}: {name}") for name, a in attrs.items()}
         return self.apply(args, attrs)
 
     def apply(self, args: tuple, attrs: dict) -> Any:
@@ -213,13 +215,13 @@ class Op(Signature):
                 value = a._data
                 values.append(value if value is not None else a._value())
             else:
-                values.append(a if type(a) is not list else np.asarray(a, None if a else int))  # x[[]] is legal
+                values.append(a if type(a) is not list else np.asarray(a, None if a else int))  # x[[]] needs an int
         y, saved = self.compute(values, attrs)
         if not tensors:
             return y
         if record and self.differentiable and state.recording:
             if tensors < len(args):  # an array's owner could change it
-                args = tuple([a if isinstance(a, Tensor) else owned(v) for a, v in zip(args, values)])
+                args = tuple([a if type(a) is Tensor else owned(v) for a, v in zip(args, values)])
             t = Tensor(y, self, args, attrs, saved, True, sys._getframe(2))
         else:  # a constant is a leaf, and a leaf owns its buffer
             t = Tensor(unshared(y, values))
@@ -231,12 +233,12 @@ class Op(Signature):
             if self.kernels and (kernel := self.kernels.get(type(values[0]))):
                 y, saved = kernel.forward(state.executor, *values, **attrs)
                 return y, (kernel, saved)
-            return self.formula(*values, **attrs) if attrs else self.formula(*values), None
+            y = self.formula(*values, **attrs) if attrs else self.formula(*values)
+            if type(y) is Tensor:
+                raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
+            return y, None
         except (TypeError, ValueError, IndexError) as error:
             raise call_error(self.name, values, attrs, error) from error
-
-    def __repr__(self) -> str:
-        return f"<op {self.name}{self.signature}>"
 
 
 def op(formula: Any = None, *, differentiable: bool = True) -> Any:
@@ -276,17 +278,8 @@ def _items(t: Tensor) -> tuple[Tensor, ...]:
 
 
 # ---------------------------------------------------------------------- the tape
-class Tape(Sequence):
+class Tape(tuple):
     """The records behind a result, oldest first: leaves, constants and operations."""
-
-    def __init__(self, records: Sequence[Tensor]):
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, i: Any) -> Any:
-        return Tape(self.records[i]) if isinstance(i, slice) else self.records[i]
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self)} records, {sum(t.op is None for t in self)} of them leaves>"
@@ -297,7 +290,7 @@ def tape(*roots: Tensor, since: int = -1) -> Tape:
     seen, stack = set(roots), list(roots)
     while stack:
         for a in stack.pop().inputs:
-            if isinstance(a, Tensor) and a not in seen and a.index > since:
+            if type(a) is Tensor and a not in seen and a.index > since:
                 seen.add(a)
                 stack.append(a)
     return Tape(sorted(seen, key=attrgetter("index")))
@@ -308,19 +301,22 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     """The one walk back: yields each record that has a gradient, newest first, with that gradient and the list
     of (input, gradient) that it sends on.
 
-    `seeds` are the gradients of `roots`.  Gradients flow to whatever requires one, or only `to` the given
-    tensors.  A record's value is freed once it is passed, unless `keep` or `create_graph`.
+    A result is younger than its inputs, so when a record's turn comes, all that used it have been passed and
+    its gradient is complete.  `seeds` are the gradients of `roots`.  Gradients flow to whatever requires one, or
+    only `to` the given tensors.  Unless `keep` or `create_graph`, a record's value is freed when the next one is
+    asked for.  One thread at a time may walk a tape.
     """
     wanted = None
     if to is not None:
         wanted = set(to)
         for t in tape(*roots):
-            if any(type(a) is Tensor and a in wanted for a in t.inputs):
+            # what has changed is visited too, to be refused: it may be seen through a view of its buffer
+            if any(type(a) is Tensor and (a in wanted or a.changed > t.index) for a in t.inputs):
                 wanted.add(t)
-    last, freeing = set(roots), not (keep or create_graph)
+    ends, freeing = set(roots), not (keep or create_graph)
     grads: dict[Tensor, Any] = {}
     pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
-    sent = list(zip(roots, seeds))
+    sent = list(zip(roots, seeds))  # as if something younger had sent them
     while True:
         for a, d in sent:
             if a in grads:
@@ -336,17 +332,17 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
             g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(t._value())])
         sent = _pull(t, g, wanted, create_graph) if t.op is not None else []
         yield t, g, sent
-        if freeing and t not in last:
+        if freeing and t not in ends:
             free(t)
 
 
 def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
     rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr]
-    y = t._data if t._data is not None else t._value()
+    y = t._data if t._data is not None else t._value()  # first: it brings `saved` back
     for i, a in enumerate(inputs):
         if type(a) is Tensor:
-            if a.changed > t.index and a.op is None:
+            if a.changed > t.index:
                 raise changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(i)
@@ -354,7 +350,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
             values.append(value if value is not None else a._value())
         else:
             values.append(a)
-    if t.saved is not None and not create_graph:
+    if t.saved is not None and needed and not create_graph:
         kernel, saved = t.saved
         gradients = kernel.backward(state.executor, needed, g, y, saved, *values, **attrs)
         return [(inputs[i], d) for i, d in zip(needed, gradients)]
@@ -394,6 +390,7 @@ def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     gradient = np.ones_like(value) if gradient is None else gradient
     if np.shape(gradient) != value.shape:
         raise ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the tensor's own")
-    if not create_graph:
-        return tensor(gradient, value.dtype)._data
-    return gradient if isinstance(gradient, Tensor) else tensor(gradient, value.dtype)
+    if type(gradient) is Tensor and create_graph:
+        return gradient if gradient.dtype == value.dtype else gradient.astype(value.dtype)
+    gradient = tensor(gradient, value.dtype)
+    return gradient if create_graph else gradient._data

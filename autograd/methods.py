@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .describe import label
+
 if TYPE_CHECKING:
     from .engine import Op, Tensor
 
@@ -37,6 +39,7 @@ class ArrayMethods:
     __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
     data: Any
     op: Any
+    touch: Any
     _grad: Any
     _requires_grad: bool
     saved: Any
@@ -56,10 +59,12 @@ class ArrayMethods:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self.op is not None:
-            raise TypeError("only a leaf can be told whether it requires a gradient: t.detach() makes one of a result")
+            raise TypeError(f"{label(self)} is a result, and only a leaf can be told whether it requires a gradient: "
+                            "t.detach() makes one of it")
         if value and self.dtype.kind != "f":
-            raise TypeError(f"a gradient needs floating-point numbers, and this tensor is {self.dtype}: "
-                            "use t.astype(float)")
+            raise TypeError(f"a gradient needs floating-point numbers, and {label(self)} has none: "
+                            "write 1.0 for 1, or pass dtype=float")
+        self.touch()  # what was computed before does not know of it
         self._requires_grad = bool(value)  # type: ignore[misc]
 
     # ------------------------------------------------------------------ operators

@@ -54,6 +54,9 @@ class Signature:
         bound.apply_defaults()
         return (args if self.star is not None else bound.args[:self.n_inputs]), attrs
 
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.signature}>"
+
     def input_name(self, i: int) -> str:
         """What input `i` is called: `x`, or `xs[2]`."""
         if self.star is not None and i >= self.star:

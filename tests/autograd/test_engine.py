@@ -481,7 +481,7 @@ def test_tape_is_oldest_first_and_topological():
 def test_tape_is_a_sequence():
     x = leaf(2.0)
     tape = ag.tape(x * x + 1)
-    assert len(tape) == 3 and tape[0] is x and tape[-1].op is ag.add and isinstance(tape[1:], ag.Tape) and x in tape
+    assert len(tape) == 3 and tape[0] is x and tape[-1].op is ag.add and len(tape[1:]) == 2 and x in tape
     assert "3 records" in repr(tape)
 
 

@@ -212,25 +212,22 @@ def test_repr_of_a_tuple():
 
 FUNCTIONS = {
     "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "absolute": np.absolute, "abs": np.abs,
-    "negative": np.negative,
-    "sign": np.sign, "add": lambda a: np.add(a, 1), "subtract": lambda a: np.subtract(1, a),
-    "multiply": lambda a: np.multiply(a, a),
-    "divide": lambda a: np.divide(1, a), "true_divide": lambda a: np.true_divide(a, 2),
-    "power": lambda a: np.power(a, 2),
+    "negative": np.negative, "sign": np.sign, "add": lambda a: np.add(a, 1), "subtract": lambda a: np.subtract(1, a),
+    "multiply": lambda a: np.multiply(a, a), "divide": lambda a: np.divide(1, a),
+    "true_divide": lambda a: np.true_divide(a, 2), "power": lambda a: np.power(a, 2),
     "maximum": lambda a: np.maximum(a, 2), "where": lambda a: np.where(a > 2, a, 0),
-    "matmul": lambda a: np.matmul(a, a.T),
-    "sum": lambda a: np.sum(a, axis=1), "sum keepdims": lambda a: np.sum(a, axis=1, keepdims=True),
-    "mean": lambda a: np.mean(a, 0),
-    "max": lambda a: np.max(a, axis=-1), "var": lambda a: np.var(a, ddof=1), "reshape": lambda a: np.reshape(a, (3, 2)),
-    "reshape -1": lambda a: np.reshape(a, -1), "transpose": np.transpose,
-    "transpose axes": lambda a: np.transpose(a, (1, 0)),
-    "swapaxes": lambda a: np.swapaxes(a, 0, 1), "broadcast_to": lambda a: np.broadcast_to(a, (2, 2, 3)),
-    "concatenate": lambda a: np.concatenate([a, a * 2], axis=1), "concatenate pos": lambda a: np.concatenate((a, a), 1),
-    "copy": np.copy,
-    "greater": lambda a: np.greater(a, 2), "equal": lambda a: np.equal(a, a), "zeros_like": np.zeros_like,
-    "ones_like": np.ones_like,
+    "matmul": lambda a: np.matmul(a, a.T), "sum": lambda a: np.sum(a, axis=1),
+    "sum keepdims": lambda a: np.sum(a, axis=1, keepdims=True), "mean": lambda a: np.mean(a, 0),
+    "max": lambda a: np.max(a, axis=-1), "var": lambda a: np.var(a, ddof=1),
+    "reshape": lambda a: np.reshape(a, (3, 2)), "reshape -1": lambda a: np.reshape(a, -1), "transpose": np.transpose,
+    "transpose axes": lambda a: np.transpose(a, (1, 0)), "swapaxes": lambda a: np.swapaxes(a, 0, 1),
+    "broadcast_to": lambda a: np.broadcast_to(a, (2, 2, 3)),
+    "concatenate": lambda a: np.concatenate([a, a * 2], axis=1),
+    "concatenate pos": lambda a: np.concatenate((a, a), 1), "copy": np.copy, "greater": lambda a: np.greater(a, 2),
+    "equal": lambda a: np.equal(a, a), "zeros_like": np.zeros_like, "ones_like": np.ones_like,
     "zeros_like shape": lambda a: np.zeros_like(a, shape=(2, 2)),
-    "ones_like dtype": lambda a: np.ones_like(a, dtype=np.float32)}
+    "ones_like dtype": lambda a: np.ones_like(a, dtype=np.float32),
+}
 
 
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
@@ -261,8 +258,8 @@ def test_an_unsupported_function_is_named(f, name, x):
         f(x)
 
 
-@pytest.mark.parametrize("f", [lambda a, t: np.add(a, t, out=a), lambda a, t: operator.iadd(a, t), lambda a,
-                               t: operator.imul(a, t),
+@pytest.mark.parametrize("f", [lambda a, t: np.add(a, t, out=a), lambda a, t: operator.iadd(a, t),
+                               lambda a, t: operator.imul(a, t),
                                lambda a, t: np.exp(t, out=a)])
 def test_arrays_do_not_take_tensors_in_place(f, x):
     a = np.ones((2, 3))

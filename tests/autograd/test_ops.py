@@ -186,13 +186,14 @@ def gelu(x, approximate="none"):
 
 REFERENCE = {
     "add": each(operator.add), "subtract": each(operator.sub), "multiply": each(operator.mul),
-    "divide": each(operator.truediv), "power": each(lambda a, b: float(a) ** float(b)), "negative": each(operator.neg),
-    "absolute": each(lambda a: a if a > 0 else -a), "maximum": each(lambda a, b: a if a > b else b),
-    "where": each(lambda c, a, b: a if c else b), "exp": each(math.exp), "log": each(math.log), "sqrt": each(math.sqrt),
-    "tanh": each(math.tanh), "erf": each(math.erf), "relu": each(lambda a: a if a > 0 else 0.0), "gelu": gelu,
-    "copy": each(float), "sign": each(lambda a: (a > 0) - (a < 0)), "equal": each(operator.eq),
-    "not_equal": each(operator.ne), "less": each(operator.lt), "less_equal": each(operator.le),
-    "greater": each(operator.gt), "greater_equal": each(operator.ge), "matmul": matmul,
+    "divide": each(operator.truediv), "power": each(lambda a, b: float(a) ** float(b)),
+    "negative": each(operator.neg), "absolute": each(lambda a: a if a > 0 else -a),
+    "maximum": each(lambda a, b: a if a > b else b), "where": each(lambda c, a, b: a if c else b),
+    "exp": each(math.exp), "log": each(math.log), "sqrt": each(math.sqrt), "tanh": each(math.tanh),
+    "erf": each(math.erf), "relu": each(lambda a: a if a > 0 else 0.0), "gelu": gelu, "copy": each(float),
+    "sign": each(lambda a: (a > 0) - (a < 0)), "equal": each(operator.eq), "not_equal": each(operator.ne),
+    "less": each(operator.lt), "less_equal": each(operator.le), "greater": each(operator.gt),
+    "greater_equal": each(operator.ge), "matmul": matmul,
     "linear": lambda x, w, b: matmul(x, w) + (0 if b is None else b),
     "sum": lambda x, **how: along(math.fsum, x, **how), "mean": lambda x, **how: along(statistics.fmean, x, **how),
     "var": lambda x, ddof=0, **how: along(lambda v: statistics.pvariance(v) * len(v) / (len(v) - ddof), x, **how),
@@ -202,12 +203,11 @@ REFERENCE = {
     "broadcast_to": lambda x, shape: x + np.zeros(shape), "concatenate": concatenate, "split": split,
     "astype": lambda x, dtype: x, "truncate": lambda x, dtype: each(lambda v: dtype(int(v)))(x), "getitem": picked,
     "scatter_add": scattered, "embedding": lambda ids, table: picked(table, ids),
-    "one_hot": lambda ids, n: np.eye(n)[ids],
-    "softmax": lambda x, axis=-1: per_row(softmax_of_list, x, axis),
+    "one_hot": lambda ids, n: np.eye(n)[ids], "softmax": lambda x, axis=-1: per_row(softmax_of_list, x, axis),
     "log_softmax": lambda x, axis=-1: per_row(lambda row: list(map(math.log, softmax_of_list(row))), x, axis),
     "cross_entropy": cross_entropy, "layer_norm": layer_norm, "attention": attention,
-    "causal_mask": lambda q, k: np.fromfunction(
-        each(lambda i, j: j - k.shape[-2] <= i - q.shape[-2]), (q.shape[-2], k.shape[-2])),
+    "causal_mask": lambda q, k: np.fromfunction(each(lambda i, j: j - k.shape[-2] <= i - q.shape[-2]),
+                                                (q.shape[-2], k.shape[-2])),
 }
 
 

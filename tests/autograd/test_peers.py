@@ -74,23 +74,21 @@ def cross_entropy(logits, targets, **how):
     return loss.reshape(targets.shape) if how.get("reduction") == "none" else loss
 
 
-
 PEERS = {
-    "add": torch.add, "subtract": lambda x, y: torch.sub(number(x), y), "multiply": torch.mul, "divide": lambda x,
-    y: torch.div(number(x), y),
-    "power": torch.pow, "negative": torch.neg, "absolute": torch.abs, "maximum": lambda x,
-    y: torch.maximum(number(x), number(y)),
+    "add": torch.add, "subtract": lambda x, y: torch.sub(number(x), y), "multiply": torch.mul,
+    "divide": lambda x, y: torch.div(number(x), y), "power": torch.pow, "negative": torch.neg, "absolute": torch.abs,
+    "maximum": lambda x, y: torch.maximum(number(x), number(y)),
     "where": lambda c, x, y: torch.where(number(c), number(x), number(y)), "exp": torch.exp, "log": torch.log,
-    "sqrt": torch.sqrt,
-    "tanh": torch.tanh, "erf": torch.erf, "relu": F.relu, "gelu": F.gelu, "copy": torch.clone, "matmul": torch.matmul,
-    "linear": lambda x, w, b: F.linear(x, w.mT, b), "sum": reduced(torch.sum), "mean": reduced(torch.mean),
+    "sqrt": torch.sqrt, "tanh": torch.tanh, "erf": torch.erf, "relu": F.relu, "gelu": F.gelu, "copy": torch.clone,
+    "matmul": torch.matmul, "linear": lambda x, w, b: F.linear(x, w.mT, b), "sum": reduced(torch.sum),
+    "mean": reduced(torch.mean),
     "var": reduced(lambda x, dim, keepdim, ddof=0: torch.var(x, dim=dim, keepdim=keepdim, correction=ddof)),
-    "max": reduced(torch.amax),
-    "reshape": torch.reshape, "transpose": transpose, "swapaxes": torch.swapaxes, "broadcast_to": torch.broadcast_to,
-    "concatenate": concatenate, "split": split, "getitem": lambda x, index: x[index], "scatter_add": scatter_add,
-    "embedding": F.embedding, "softmax": axes(F.softmax), "log_softmax": axes(F.log_softmax),
-    "cross_entropy": cross_entropy,
-    "layer_norm": layer_norm, "attention": attention}
+    "max": reduced(torch.amax), "reshape": torch.reshape, "transpose": transpose, "swapaxes": torch.swapaxes,
+    "broadcast_to": torch.broadcast_to, "concatenate": concatenate, "split": split,
+    "getitem": lambda x, index: x[index], "scatter_add": scatter_add, "embedding": F.embedding,
+    "softmax": axes(F.softmax), "log_softmax": axes(F.log_softmax), "cross_entropy": cross_entropy,
+    "layer_norm": layer_norm, "attention": attention,
+}
 
 
 def has_peer(name, sample):
@@ -100,8 +98,8 @@ def has_peer(name, sample):
     return split_attrs(sample)[1].get("axis") != ()
 
 
-CASES = [pytest.param(name, sample, id=f"{name}-{i}") for name in PEERS for i,
-         sample in enumerate(SAMPLES[name]) if has_peer(name, sample)]
+CASES = [pytest.param(name, sample, id=f"{name}-{i}")
+         for name in PEERS for i, sample in enumerate(SAMPLES[name]) if has_peer(name, sample)]
 
 
 def test_every_differentiable_op_has_a_peer():

@@ -54,6 +54,17 @@ def test_arrays_in_arrays_out():
     np.testing.assert_array_equal(x, [1, 2])
 
 
+def test_gradients_are_the_callers_own():
+    x, y = ag.grad(lambda x, y: (x + y).sum(), (0, 1))(np.ones(2), np.ones(2))
+    x[0] = 7
+    np.testing.assert_array_equal(y, [1, 1])
+    seed = np.ones(2)
+    value, pull = ag.vjp(lambda x: x.reshape(2), np.ones(2))
+    value[0], pull(seed)[0][0] = 7, 7
+    np.testing.assert_array_equal(seed, [1, 1])
+    np.testing.assert_array_equal(pull(seed)[0], [1, 1])
+
+
 def test_tensors_in_tensors_out():
     x = ag.tensor([1.0, 2.0])
     value, d = ag.value_and_grad(cubes)(x)
