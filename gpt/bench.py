@@ -17,6 +17,7 @@ import autograd as ag
 
 from . import peers
 from .data import batch
+from .malloc import keep_freed_memory
 from .model import GPT
 from .optim import warmup_cosine
 from .settings import Settings, setting
@@ -128,6 +129,7 @@ def op_rows(rounds: int) -> Iterator[Row]:
 def step_rows(rounds: int) -> Iterator[Row]:
     """A training step at the shape of the recipe nanogpt, from fetching the batch to reading the loss; PyTorch starts
     from the same weights, and has to agree with us after three steps."""
+    keep_freed_memory()
     config, rng = TrainConfig.from_recipe("nanogpt"), np.random.default_rng(0)
     tokens = rng.integers(65, size=100_000).astype(np.uint16)
     model = GPT(config.model_config(65), seed=0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
 
+from .bench import BenchConfig, bench
 from .generate import SampleConfig, sample
 from .settings import base_type
 from .train import TrainConfig, train
@@ -24,6 +25,7 @@ class Command:
 COMMANDS = {
     "train": Command("Train a GPT on text.", TrainConfig, train, TrainConfig.from_recipe),
     "sample": Command("Write text with a trained GPT.", SampleConfig, sample),
+    "bench": Command("Measure speed, beside NumPy and PyTorch in the same run.", BenchConfig, bench),
 }
 
 

@@ -21,6 +21,7 @@ from . import checkpoint
 from .checkpoint import Run
 from .data import batch, read_text, split, windows
 from .generate import continue_text
+from .malloc import keep_freed_memory
 from .model import GPT, Architecture, GPTConfig
 from .module import Array, raw
 from .optim import AdamW, Parameters, clip_by_global_norm, warmup_cosine
@@ -121,6 +122,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = tqdm.write) -> Run:
     ValueError for an output folder that cannot be written and for text that cannot be used, and
     FloatingPointError for a loss that is not finite.
     """
+    keep_freed_memory()
     out = writable_folder(config.out)
     text, source = read_text(config.data)
     tokenizer = CharTokenizer(text)

@@ -485,6 +485,15 @@ def test_tape_is_a_sequence():
     assert "3 records" in repr(tape)
 
 
+def test_a_tape_finds_records_by_identity():
+    x = leaf([1.0, 2.0])
+    h = x * 2
+    tape, other = ag.tape(h.sum()), leaf([1.0, 2.0])
+    assert x in tape and h in tape and other not in tape
+    one = leaf(1.0)
+    assert leaf(1.0) not in ag.tape(one * 1.0)
+
+
 def test_a_record_tells_how_it_was_made():
     x = leaf([[1.0, 2.0]])
     y = x.sum(axis=1)

@@ -5,33 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm
+from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm, peers
 
 torch = pytest.importorskip("torch")
-F = torch.nn.functional
 
 CONFIG = GPTConfig(vocab_size=23, block_size=16, n_layer=3, n_head=4, n_embd=32)
 VARIANTS = [{}, {"bias": True}, {"bias": True, "activation": "relu"}, {"positions": "sinusoidal"}]
-
-
-def peer_loss(w, config, ids, targets):
-    """The same GPT in PyTorch's own functions, on weights by our names; the loss."""
-    def norm(x, name):
-        return F.layer_norm(x, (config.n_embd,), w[f"{name}.weight"], w.get(f"{name}.bias"))
-
-    def linear(x, name):
-        return F.linear(x, w[f"{name}.weight"].T, w.get(f"{name}.bias"))
-
-    x = F.embedding(ids, w["wte.weight"]) + w["wpe.weight"][:ids.shape[1]]
-    for i in range(config.n_layer):
-        q, k, v = (part.unflatten(-1, (config.n_head, -1)).transpose(1, 2)
-                   for part in linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").chunk(3, dim=-1))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + linear(y.transpose(1, 2).flatten(2), f"h.{i}.attn.c_proj")
-        y = linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
-        x = x + linear(F.gelu(y) if config.activation == "gelu" else F.relu(y), f"h.{i}.mlp.c_proj")
-    logits = norm(x, "ln_f") @ w["wte.weight"].T
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def pair(changes):
@@ -40,9 +19,7 @@ def pair(changes):
     model, rng = GPT(config, dtype=np.float64), np.random.default_rng(1)
     for t in model.named_arrays().values():
         t.data = t.data + 0.2 * rng.standard_normal(t.shape)
-    weights = {name: torch.tensor(np.array(t.data), requires_grad=t.requires_grad)
-               for name, t in model.named_arrays().items()}
-    return config, model, weights
+    return config, model, peers.weights(model, torch)
 
 
 def batches(n):
@@ -56,7 +33,7 @@ def test_loss_and_every_gradient(changes):
     ids, targets = batches(1)[0]
     loss = model.loss(ids, targets)
     loss.backward()
-    peer = peer_loss(weights, config, torch.tensor(ids), torch.tensor(targets))
+    peer = peers.loss(weights, config, torch.tensor(ids), torch.tensor(targets), torch)
     peer.backward()
     assert loss.item() == pytest.approx(peer.item(), rel=1e-12)
     for name, t in model.named_arrays().items():
@@ -69,9 +46,7 @@ def test_loss_and_every_gradient(changes):
 def test_three_steps_of_adamw(changes):
     config, model, weights = pair(changes)
     learned = {name: w for name, w in weights.items() if w.requires_grad}
-    groups = [{"params": [w for w in learned.values() if w.ndim >= 2], "weight_decay": 0.1},
-              {"params": [w for w in learned.values() if w.ndim < 2], "weight_decay": 0.0}]
-    peer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.99))
+    peer = peers.adamw(weights, torch, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1)
     flat = Parameters(model)
     ours = AdamW(flat, (0.9, 0.99), weight_decay=0.1)
     for ids, targets in batches(3):
@@ -80,7 +55,7 @@ def test_three_steps_of_adamw(changes):
         norm = clip_by_global_norm(flat.grad, 1.0)
         ours.step(1e-2)
         peer.zero_grad()
-        peer_loss(weights, config, torch.tensor(ids), torch.tensor(targets)).backward()
+        peers.loss(weights, config, torch.tensor(ids), torch.tensor(targets), torch).backward()
         peer_norm = torch.nn.utils.clip_grad_norm_(learned.values(), 1.0).item()
         assert norm == pytest.approx(peer_norm, rel=1e-9) and norm > 1  # so that clipping does something
         peer.step()
