@@ -1,6 +1,6 @@
 """tapegrad's engine: reverse-mode automatic differentiation on a tape that can be read."""
 
-from . import ops
+from . import kernels, ops
 from .check import check_grads, check_op
 from .engine import Op, Tape, Tensor, op, reverse, tape, tensor
 from .methods import REGISTRY
@@ -8,7 +8,8 @@ from .state import no_grad, scope
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __all__ = ["REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "grad", "hessian", "hvp",
-           "jacobian", "jvp", "no_grad", "op", "ops", "reverse", "scope", "tape", "tensor", "value_and_grad", "vjp"]
+           "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "reverse", "scope", "tape", "tensor",
+           "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Op:

@@ -171,8 +171,8 @@ def _recompute(t: Tensor) -> None:
 class Op(Signature):
     """A function of arrays and its gradient rules.  Given arrays it is just that function; given at least
     one Tensor it computes, records, and returns a Tensor.  `kernels` maps a type of array to a faster pair: an
-    object with `forward(executor, *inputs, **attrs) -> (y, saved)` and `backward(executor, needed, g, y, saved,
-    *inputs, **attrs)` -> the gradients of the inputs numbered in `needed`, in their shapes and dtypes."""
+    object with `forward(executor, *inputs, **attrs) -> (y, saved)`, or None to decline, and `backward(executor,
+    needed, g, y, saved, *inputs, **attrs)` -> the gradients of the inputs numbered in `needed`, like these."""
 
     def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
         super().__init__(formula)
@@ -231,8 +231,8 @@ class Op(Signature):
         """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
         try:
             if self.kernels and (kernel := self.kernels.get(type(values[0]))):
-                y, saved = kernel.forward(state.executor, *values, **attrs)
-                return y, (kernel, saved)
+                if (made := kernel.forward(state.executor, *values, **attrs)) is not None:
+                    return made[0], (kernel, made[1])
             y = self.formula(*values, **attrs) if attrs else self.formula(*values)
             if type(y) is Tensor:
                 raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
@@ -280,6 +280,9 @@ def _items(t: Tensor) -> tuple[Tensor, ...]:
 # ---------------------------------------------------------------------- the tape
 class Tape(tuple):
     """The records behind a result, oldest first: leaves, constants and operations."""
+
+    def __contains__(self, t: object) -> bool:
+        return any(t is record for record in self)  # identity: Tensors compare elementwise
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self)} records, {sum(t.op is None for t in self)} of them leaves>"

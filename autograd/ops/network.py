@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..engine import Tensor, op
+from ..engine import op
 from .index import one_hot
 
 # ---------------------------------------------------------------------- activations
@@ -52,25 +52,12 @@ def _polynomial(u, coefficients):
 @op
 def erf(x):
     """Error function.  y = 2/√π ∫₀ˣ exp(−t²) dt"""
-    return _in_blocks(_erf, x)
-
-
-def _erf(x):
     end, top, bottom = _ERF_SINGLE if x.dtype.itemsize <= 4 else _ERF_DOUBLE
     x = np.clip(x, -end, end)
     u = x * x
     x *= _polynomial(u, top)
     x /= _polynomial(u, bottom)
     return np.tanh(x)
-
-
-def _in_blocks(f, *xs, size=1 << 15):
-    """Elementwise `f` of arrays of one shape, a part at a time, so that what it computes in between stays in the
-    processor's cache; of Tensors as a whole."""
-    if xs[0].size <= size or any(isinstance(x, Tensor) for x in xs):
-        return f(*xs)
-    flat = [x.reshape(-1) for x in xs]
-    return np.concatenate([f(*[x[i:i + size] for x in flat]) for i in range(0, xs[0].size, size)]).reshape(xs[0].shape)
 
 
 @erf.gradient("x")
@@ -83,15 +70,11 @@ def _(g, y, x):
 def gelu(x, approximate="none"):
     """Gaussian error linear unit (Hendrycks & Gimpel 2016).  y = x Φ(x), Φ the normal distribution function;
     "tanh" puts Φ(x) ≈ ½ (1 + tanh √(2/π) (x + 0.044715 x³))."""
-    def of_block(x):
-        y = _normal_cdf(x, approximate)
-        y *= x
-        return y
-
-    return _in_blocks(of_block, x)
+    return x * normal_cdf(x, approximate)
 
 
-def _normal_cdf(x, approximate):
+def normal_cdf(x, approximate):
+    """Φ(x), the normal distribution function, exactly or by gelu's "tanh" formula."""
     # Augmented assignment works in place on an array of our own, and makes a new record of a Tensor.
     if approximate == "none":
         y = erf(x * math.sqrt(0.5))
@@ -104,23 +87,22 @@ def _normal_cdf(x, approximate):
     return y
 
 
+def normal_density(x):
+    """Φ′(x) = exp(−x²/2) / √(2π)"""
+    y = np.exp(x * x * -0.5)
+    y *= 1 / math.sqrt(2 * math.pi)
+    return y
+
+
 @gelu.gradient("x")
 def _(g, y, x, approximate="none"):
     """∂L/∂x = g ⊙ (Φ(x) + x Φ′(x)), Φ′(x) = exp(−x²/2) / √(2π)"""
-    def of_block(g, x):
-        cdf = _normal_cdf(x, approximate)
-        if approximate == "none":
-            slope = np.exp(x * x * -0.5)
-            slope *= 1 / math.sqrt(2 * math.pi)
-        else:
-            slope = cdf * (1 - cdf)
-            slope *= 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x))
-        slope *= x
-        slope += cdf
-        slope *= g
-        return slope
-
-    return _in_blocks(of_block, g, x)
+    cdf = normal_cdf(x, approximate)
+    if approximate == "none":
+        slope = normal_density(x)
+    else:
+        slope = 2 * cdf * (1 - cdf) * (math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x)))
+    return g * (cdf + x * slope)
 
 
 # ---------------------------------------------------------------------- probabilities

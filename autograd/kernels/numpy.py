@@ -1,0 +1,165 @@
+"""NumPy in place: forward passes that save what backward needs, for the ops in which training spends its time.
+
+Each class is a thin adapter: it asks the executor for arrays and hands them to procedures that only write into them.
+`forward` returns None to decline, and the formula runs instead.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..engine import REGISTRY
+from ..ops.network import normal_cdf, normal_density
+
+BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
+
+
+def kernel(name):
+    """Register the class below for NumPy's arrays."""
+    return lambda pair: REGISTRY[name].kernels.setdefault(np.ndarray, pair)
+
+
+def _blocks(*arrays):
+    """The same part of each array, one part after the other; the arrays are contiguous and of one shape."""
+    flat = [a.reshape(-1) for a in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield [a[start:start + BLOCK] for a in flat]
+
+
+# ---------------------------------------------------------------------- gelu
+
+
+@kernel("gelu")
+class Gelu:
+    """Saves Φ(x), which forward computes anyway; only the exact form."""
+
+    @staticmethod
+    def forward(executor, x, approximate="none"):
+        if approximate != "none" or not x.flags.c_contiguous or x.dtype.kind != "f":
+            return None
+        y, cdf = executor.empty(x, x.shape), executor.empty(x, x.shape)
+        executor.run(_gelu_forward, x, y, cdf)
+        return y, cdf
+
+    @staticmethod
+    def backward(executor, needed, g, y, cdf, x, approximate="none"):
+        d = executor.empty(x, x.shape)
+        executor.run(_gelu_backward, np.ascontiguousarray(g), x, cdf, d)
+        return [d]
+
+
+def _gelu_forward(x, y, cdf):
+    for x_part, y_part, cdf_part in _blocks(x, y, cdf):
+        np.copyto(cdf_part, normal_cdf(x_part, "none"))
+        np.multiply(x_part, cdf_part, out=y_part)
+
+
+def _gelu_backward(g, x, cdf, d):
+    for g_part, x_part, cdf_part, d_part in _blocks(g, x, cdf, d):
+        np.copyto(d_part, normal_density(x_part))
+        d_part *= x_part
+        d_part += cdf_part
+        d_part *= g_part
+
+
+# ---------------------------------------------------------------------- attention
+
+
+@kernel("attention")
+class Attention:
+    """Saves the weights p; only without a mask, and for arrays whose leading axes and dtypes are the same."""
+
+    @staticmethod
+    def forward(executor, q, k, v, mask=None, causal=False, scale=None):
+        if mask is not None or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not q.dtype == k.dtype == v.dtype:
+            return None
+        p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
+        y = executor.empty(q, (*q.shape[:-1], v.shape[-1]))
+        executor.run(_attention_forward, q, k, v, p, y, causal, 1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+        return y, p
+
+    @staticmethod
+    def backward(executor, needed, g, y, p, q, k, v, mask=None, causal=False, scale=None):
+        s, dq, dk, dv = (executor.empty(a, a.shape) for a in (p, q, k, v))
+        executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv,
+                     1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+        return [(dq, dk, dv)[i] for i in needed]
+
+
+def _attention_forward(q, k, v, p, y, causal, scale):
+    np.matmul(q, k.mT, out=p)
+    p *= scale
+    if causal:
+        t, s = p.shape[-2:]
+        p += np.where(np.tri(t, s, s - t, dtype=bool), 0, -np.inf).astype(p.dtype)
+    p -= p.max(axis=-1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(axis=-1, keepdims=True)
+    np.matmul(p, v, out=y)
+
+
+def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, scale):
+    np.matmul(p.mT, g, out=dv)
+    np.matmul(g, v.mT, out=s)
+    s -= (g * y).sum(axis=-1, keepdims=True)
+    s *= p
+    s *= scale
+    np.matmul(s, k, out=dq)
+    np.matmul(s.mT, q, out=dk)
+
+
+# ---------------------------------------------------------------------- layer norm
+
+
+@kernel("layer_norm")
+class LayerNorm:
+    """Saves x̂ and 1/√(var x + eps); only for x, weight and bias of one dtype."""
+
+    @staticmethod
+    def forward(executor, x, weight, bias, eps=1e-5):
+        if x.dtype.kind != "f" or any(a is not None and a.dtype != x.dtype for a in (weight, bias)):
+            return None
+        y, normal, scale = (executor.empty(x, shape) for shape in (x.shape, x.shape, (*x.shape[:-1], 1)))
+        executor.run(_layer_norm_forward, x, weight, bias, eps, y, normal, scale)
+        return y, (normal, scale)
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, weight, bias, eps=1e-5):
+        d, scratch = executor.empty(x, x.shape), executor.empty(x, x.shape)
+        gradients = {0: d, 1: weight is not None and executor.empty(weight, weight.shape),
+                     2: bias is not None and executor.empty(bias, bias.shape)}
+        executor.run(_layer_norm_backward, needed, g, weight, *saved, scratch, gradients)
+        return [gradients[i] for i in needed]
+
+
+def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
+    np.subtract(x, x.mean(axis=-1, keepdims=True), out=normal)
+    np.multiply(normal, normal, out=y)
+    np.mean(y, axis=-1, keepdims=True, out=scale)
+    scale += eps
+    np.sqrt(scale, out=scale)
+    np.reciprocal(scale, out=scale)
+    normal *= scale
+    np.multiply(normal, 1 if weight is None else weight, out=y)
+    if bias is not None:
+        y += bias
+
+
+def _layer_norm_backward(needed, g, weight, normal, scale, scratch, gradients):
+    rows = tuple(range(g.ndim - 1))
+    if 2 in needed:
+        np.sum(g, axis=rows, out=gradients[2])
+    if 1 in needed:
+        np.multiply(g, normal, out=scratch)
+        np.sum(scratch, axis=rows, out=gradients[1])
+    if 0 in needed:
+        d = gradients[0]
+        np.multiply(g, 1 if weight is None else weight, out=d)
+        np.multiply(d, normal, out=scratch)
+        stretch = scratch.mean(axis=-1, keepdims=True)
+        d -= d.mean(axis=-1, keepdims=True)
+        np.multiply(normal, stretch, out=scratch)
+        d -= scratch
+        d *= scale
