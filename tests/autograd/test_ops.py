@@ -268,8 +268,9 @@ def test_float32_stays(name, sample, create_graph):
 
 @pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "graph"])
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
-def test_other_arrays(name, sample, create_graph):
+def test_other_arrays(name, sample, create_graph, monkeypatch):
     """The same numbers forward and backward from arrays that never become NumPy's."""
+    monkeypatch.setattr(OURS[name], "kernels", {})  # there are none for these, and NumPy's round differently
     args, attrs = split_attrs(sample)
     strict_attrs = {key: map_arrays(Duck, a) for key, a in attrs.items()}
     tensors, leaves = as_leaves(args)
