@@ -15,6 +15,8 @@ def is_foreign(a: Any) -> bool:
 
 def owned(a: Any) -> Any:
     """A private copy of an array, which nobody else can change; anything else as it is."""
+    if isinstance(a, complex) or getattr(getattr(a, "dtype", None), "kind", "") == "c":
+        raise TypeError("complex numbers are not supported: gradients here are of real functions of real numbers")
     return a.copy() if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
 
 
@@ -26,10 +28,25 @@ def new_array(data: Any, dtype: Any) -> Any:
     return array
 
 
+def checked(y: Any) -> Any:
+    """The result of a formula, if it is one: an array, or a tuple of arrays."""
+    if hasattr(y, "backward"):
+        raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
+    if isinstance(y, tuple):
+        return tuple([checked(part) for part in y])
+    if isinstance(y, (int, float)):  # of numbers, a formula of operators makes a number
+        return np.asarray(y)[()]
+    if not hasattr(y, "dtype"):
+        raise TypeError(f"the formula returned {y!r:.40}, and should return an array, or a tuple of arrays")
+    return y
+
+
 def unshared(y: Any, values: Sequence[Any]) -> Any:
     """A result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
     if type(y) is tuple:
         return tuple([unshared(part, values) for part in y])
+    if y.dtype.kind == "c":
+        raise TypeError("complex numbers are not supported: use the real and the imaginary part as two tensors")
     if isinstance(y, np.generic):
         return np.asarray(y)
     shared = getattr(y, "base", None) is not None or any(y is v for v in values)

@@ -26,6 +26,8 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
     weights.  Raises AssertionError with the input, the worst element, both values and a likely cause; ValueError
     where `f` has a kink or is not finite, so that there is nothing to compare with.
     """
+    if not xs:
+        raise ValueError("nothing to check: pass the arrays at which f is to be differentiated")
     values = [np.array(x._value() if isinstance(x, Tensor) else x, dtype=np.float64) for x in xs]
     _check(f, values, [f"argument {i}" for i in range(len(xs))], order, np.random.default_rng(seed), "")
 
@@ -41,12 +43,16 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
     """
     op = copy.copy(op)
     op.kernels = {}  # the rules are what is checked; kernels are compared with them
+    checked = False
     for sample in samples:
         args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
-        _check_sample(op, *op.bind(tuple(args), attrs), order, np.random.default_rng(seed))
+        checked |= _check_sample(op, *op.bind(tuple(args), attrs), order, np.random.default_rng(seed))
+    if not checked:
+        raise ValueError(f"nothing was checked: give check_op samples of {op.name} with floating-point arrays in them")
 
 
-def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random.Generator) -> None:
+def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random.Generator) -> bool:
+    """Whether there was something to check."""
     inputs = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs])
     floats = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     before = [inputs[i].copy() for i in floats]
@@ -55,7 +61,7 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
         if not np.array_equal(a, inputs[i], equal_nan=True):
             raise AssertionError(f"{op.name} changes its input {op.input_name(i)}: work on a copy")
     if not op.differentiable:
-        return
+        return True
     if floats and all(a.dtype == np.float32 for a in before):
         for leaf in tree_leaves(y):
             if leaf.dtype != np.float32:
@@ -69,6 +75,7 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
         return op.apply(tuple([given.get(i, a) for i, a in enumerate(inputs)]), attrs)
 
     _check(of_floats, [a.astype(np.float64) for a in before], [op.input_name(i) for i in floats], order, rng, op.name)
+    return bool(floats)
 
 
 def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order: int, rng: np.random.Generator,
@@ -77,22 +84,31 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
     weights and of `xs`."""
     if not xs:
         return
-    y, pullback = vjp(f, *xs)
-    weights = [rng.normal(size=leaf.shape) for leaf in tree_leaves(y)]
+
+    def flat(*xs: Any) -> tuple[Any, ...]:
+        return tuple(tree_leaves(f(*xs)))
+
+    y, pullback = vjp(flat, *xs)
+    weights = [rng.normal(size=leaf.shape) for leaf in y]
 
     def weighted(*xs: Any) -> float:
         with no_grad():  # on Tensors too, so that f does the same as when it is recorded
-            results = tree_leaves(f(*map(tensor, xs)))
+            results = flat(*map(tensor, xs))
         return math.fsum(float(np.sum(w * t.data)) for w, t in zip(weights, results))
 
-    analytic = [np.asarray(d) for d in pullback(weights)]
-    size = math.fsum(float(np.sum(abs(w * leaf))) for w, leaf in zip(weights, tree_leaves(y)))
+    try:
+        analytic = [np.asarray(d) for d in pullback(tuple(weights))]
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise AssertionError(f"{what or 'f'}: a gradient rule changes g in place: work on a copy") from error
+    size = math.fsum(float(np.sum(abs(w * leaf))) for w, leaf in zip(weights, y))
     numeric = [_differences(weighted, xs, i, size, names[i], rng) for i in range(len(xs))]
     for i, name in enumerate(names):
         _compare(analytic, numeric, i, f"{what}{': ' if what else ''}gradient of {name}", _steps(xs[i]), size)
     if order > 1:
         n = len(weights)
-        _check(lambda *all_xs: vjp(f, *all_xs[n:])[1](list(all_xs[:n])), weights + xs,
+        _check(lambda *all_xs: vjp(flat, *all_xs[n:])[1](all_xs[:n]), weights + xs,
                ["g" if n == 1 else f"g[{i}]" for i in range(n)] + names, order - 1, rng,
                f"{what}{': ' if what else ''}in the gradient")
 

@@ -71,7 +71,8 @@ def call_error(name: str, values: Any, attrs: dict, error: Exception) -> Excepti
     try:
         return type(error)(text)
     except TypeError:  # an error with a constructor of its own
-        return next(kind for kind in (IndexError, ValueError, TypeError) if isinstance(error, kind))(text)
+        kinds = (IndexError, ValueError, TypeError, AttributeError)
+        return next(kind for kind in kinds if isinstance(error, kind))(text)
 
 
 def changed_error(leaf: Any, t: Any) -> Exception:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_gradient, as_input, constant, new_array, owned, read_only, unshared
+from .arrays import as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
 from .describe import call_error, changed_error, describe, label, one_line, source_line
 from .methods import ANSWERS, REGISTRY, ArrayMethods
 from .signature import Rules, Signature
@@ -60,14 +60,15 @@ class Tensor(ArrayMethods):
         self._data[...] = value
         self.touch()
 
-    def bind(self, buffer: Any) -> None:
-        """Move a leaf's numbers into `buffer`, a writable array of its shape (a part of an optimizer's flat
-        one, say), and live there from now on.  Whoever writes into it calls `touch()`."""
+    def bind(self, buffer: Any, grad: Any = None) -> None:
+        """Move a leaf's numbers into `buffer`, a writable array like its own (a part of an optimizer's flat one,
+        say), and gather gradients in `grad`.  Whoever writes into `buffer` later calls `touch()`."""
         self._check_leaf("bound")
-        if (buffer.shape, buffer.dtype) != (self.shape, self.dtype):
-            raise ValueError(f"{label(self)} cannot live in {describe(buffer)}")
+        for a in (buffer, grad) if grad is not None else (buffer,):
+            if (a.shape, a.dtype) != (self.shape, self.dtype):
+                raise ValueError(f"{label(self)} cannot live in {describe(a)}")
         buffer[...] = self._data
-        self._data = buffer
+        self._data, self._grad = buffer, grad
 
     def touch(self) -> None:
         """Note that a leaf has changed, so that no backward mixes old and new numbers."""
@@ -87,7 +88,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
             raise ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}")
-        self._grad = value if value is None or type(value) is Tensor else as_gradient(value, self.dtype)
+        self._grad = value if value is None or type(value) is Tensor else owned(as_gradient(value, self.dtype))
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single
@@ -234,10 +235,8 @@ class Op(Signature):
                 if (made := kernel.forward(state.executor, *values, **attrs)) is not None:
                     return made[0], (kernel, made[1])
             y = self.formula(*values, **attrs) if attrs else self.formula(*values)
-            if type(y) is Tensor:
-                raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
-            return y, None
-        except (TypeError, ValueError, IndexError) as error:
+            return y if type(y) is np.ndarray else checked(y), None
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise call_error(self.name, values, attrs, error) from error
 
 
@@ -396,4 +395,4 @@ def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     if type(gradient) is Tensor and create_graph:
         return gradient if gradient.dtype == value.dtype else gradient.astype(value.dtype)
     gradient = tensor(gradient, value.dtype)
-    return gradient if create_graph else gradient._data
+    return gradient if create_graph else read_only(gradient._data)

@@ -28,8 +28,10 @@ class Signature:
 
     def positions(self, names: tuple[str, ...]) -> list[int]:
         """The numbers of the named parameters; `*xs` with its star."""
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"write @{self.name}.gradient(\"{self.parameters[0]}\"), with the names of the inputs")
         known = [f"*{p}" if i == self.star else p for i, p in enumerate(self.parameters)]
-        if not names or not set(names) <= set(known):
+        if not names or not set(names) <= set(known) or len(set(names)) < len(names):
             raise TypeError(f"{self.name} has the inputs {', '.join(known)}, not {', '.join(names) or 'none'}")
         return [known.index(name) for name in names]
 

@@ -33,10 +33,14 @@ class _State(threading.local):
 state = _State()
 
 
-@contextmanager
-def no_grad(off: bool = True) -> Iterator[None]:
-    """Within it (`with no_grad():`, or `@no_grad()` on a function) nothing is recorded; within a
+def no_grad(off: Any = True) -> Any:
+    """Within it (`with no_grad():`, or `@no_grad` on a function) nothing is recorded; within a
     `no_grad(False)` inside it, again."""
+    return _no_grad()(off) if callable(off) else _no_grad(off)
+
+
+@contextmanager
+def _no_grad(off: bool = True) -> Iterator[None]:
     before, state.recording = state.recording, not off
     try:
         yield

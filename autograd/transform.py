@@ -21,7 +21,7 @@ def tree_map(fn: Callable[[Any], Any], tree: Any) -> Any:
     if tree is None:
         return None
     if isinstance(tree, dict):
-        return type(tree)({key: tree_map(fn, branch) for key, branch in tree.items()})
+        return {key: tree_map(fn, branch) for key, branch in tree.items()}
     if isinstance(tree, (list, tuple)):
         branches = [tree_map(fn, branch) for branch in tree]
         return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
@@ -38,6 +38,19 @@ def tree_leaves(tree: Any) -> list[Any]:
 
     tree_map(collect, tree)
     return leaves
+
+
+def leaves_like(model: Any, tree: Any) -> list[Any]:
+    """The leaves of `tree`, which has to have the structure of `model`, in the order of model's."""
+    if isinstance(model, dict):
+        if not isinstance(tree, dict) or tree.keys() != model.keys():
+            raise ValueError(f"a dict with the keys {list(model)} is needed, not {tree!r:.60}")
+        return [leaf for key in model for leaf in leaves_like(model[key], tree[key])]
+    if isinstance(model, (list, tuple)):
+        if not isinstance(tree, (list, tuple)) or len(tree) != len(model):
+            raise ValueError(f"a list or tuple of {len(model)} is needed, not {tree!r:.60}")
+        return [leaf for a, b in zip(model, tree) for leaf in leaves_like(a, b)]
+    return tree_leaves(tree) if hasattr(model, "map") else [np.asarray(tree) if isinstance(tree, list) else tree]
 
 
 class _Traced:
@@ -131,10 +144,7 @@ def vjp(f: Callable[..., Any], *xs: Any) -> tuple[Any, Callable[[Any], tuple[Any
     traced = _Traced(f, tuple(range(len(xs))), xs, {})
 
     def pullback(g: Any) -> tuple[Any, ...]:
-        seeds = tree_leaves(g)
-        if len(seeds) != len(traced.results):
-            raise ValueError(f"the pullback of {_name(f)} takes {len(traced.results)} arrays, not {len(seeds)}")
-        return traced.pull(seeds, keep=True)
+        return traced.pull(leaves_like(traced.y, g), keep=True)
 
     return traced.out(traced.y, traced.graph), pullback
 
@@ -205,7 +215,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_argnums(f: Callable[..., Any], positions: tuple[int, ...], args: tuple) -> None:
-    if not all(0 <= i < len(args) for i in positions):
+    if len(set(positions)) < len(positions) or not all(isinstance(i, int) and 0 <= i < len(args) for i in positions):
         raise ValueError(f"argnums {positions} for {_name(f)}, which was called with {len(args)} positional arguments")
 
 

@@ -35,8 +35,7 @@ class Parameters:
         for name, t in self.tensors.items():
             end = start + t.size
             self.views[name], self.grads[name] = (a[start:end].reshape(t.shape) for a in (self.data, self.grad))
-            t.bind(self.views[name])
-            t.grad = self.grads[name]
+            t.bind(self.views[name], self.grads[name])
             start = end
 
     def touch(self) -> None:

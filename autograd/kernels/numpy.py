@@ -124,7 +124,8 @@ class LayerNorm:
 
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
-        if x.dtype.kind != "f" or any(a is not None and a.dtype != x.dtype for a in (weight, bias)):
+        if x.dtype.kind != "f" or any(a is not None and (a.dtype, a.shape) != (x.dtype, x.shape[-1:])
+                                      for a in (weight, bias)):
             return None
         y, normal, scale = (executor.empty(x, shape) for shape in (x.shape, x.shape, (*x.shape[:-1], 1)))
         executor.run(_layer_norm_forward, x, weight, bias, eps, y, normal, scale)

@@ -44,6 +44,8 @@ def linear(x, w, b):
 
     The leading axes are one axis of rows to it, so that each product is one large matrix product.
     """
+    if w.ndim != 2 or b is not None and b.shape != w.shape[1:]:
+        raise ValueError(f"w has shape {w.shape} and needs two axes; b needs shape {w.shape[1:]}, or to be None")
     y = (_rows(x) @ w).reshape(*x.shape[:-1], w.shape[1])
     return y if b is None else y + b
 

@@ -142,7 +142,7 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     L = −Σⱼ qⱼ ln softmax(logits)ⱼ, where q is 1 − ε for the target plus ε/V for each class, ε = label_smoothing.
     Places whose target is `ignore_index` count nothing.  reduction: "mean" of the others, "sum", or "none": each.
     """
-    keep, targets = _checked_targets(targets, ignore_index, reduction)
+    keep, targets = _checked_targets(logits, targets, ignore_index, reduction)
     log_p = log_softmax(logits)
     loss = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
     if label_smoothing:
@@ -151,8 +151,11 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     return loss if reduction == "none" else loss.sum() / _divisor(keep, loss, reduction)
 
 
-def _checked_targets(targets, ignore_index, reduction):
+def _checked_targets(logits, targets, ignore_index, reduction):
     """Which targets count, and all of them with 0 for those that do not."""
+    if np.shape(targets) != logits.shape[:-1]:
+        raise ValueError(f"targets have shape {np.shape(targets)}, and need one class for each place of the logits: "
+                         f"{logits.shape[:-1]}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
     keep = targets != ignore_index
@@ -170,7 +173,7 @@ def _divisor(keep, like, reduction):
 @cross_entropy.gradient("logits")
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
-    keep, targets = _checked_targets(targets, ignore_index, reduction)
+    keep, targets = _checked_targets(logits, targets, ignore_index, reduction)
     n = logits.shape[-1]
     q = one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing else one_hot(targets, n)
     g = np.where(keep, g / _divisor(keep, g, reduction), 0)
@@ -184,6 +187,9 @@ def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reductio
 def layer_norm(x, weight, bias, eps=1e-5):
     """Layer norm over the last axis (Ba, Kiros & Hinton 2016), weight and bias (n,) or None.
     y = x̂ ⊙ weight + bias, x̂ = (x − mean x) / √(var x + eps)"""
+    for name, a in (("weight", weight), ("bias", bias)):
+        if a is not None and a.shape != x.shape[-1:]:
+            raise ValueError(f"{name} has shape {a.shape}, and needs {x.shape[-1:]}, that of the last axis")
     y, _ = _normalized(x, eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias

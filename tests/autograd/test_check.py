@@ -102,9 +102,33 @@ def test_what_is_no_float_array_stays_as_given():
     ag.check_op(ag.power, [(np.abs(X), 3)])
 
 
-@pytest.mark.parametrize("args", [(np.float64(2.0),), (2.0,)])
-def test_numbers_are_checked_like_arrays_or_left_alone(args):
-    ag.check_op(ag.exp, [args])
+def test_numpy_numbers_are_checked_like_arrays():
+    ag.check_op(ag.exp, [(np.float64(2.0),)])
+
+
+@pytest.mark.parametrize("samples", [[], [(2.0,)], [(np.array([1, 2]),)]], ids=str)
+def test_a_check_of_nothing_is_refused(samples):
+    with pytest.raises(ValueError, match="nothing was checked"):
+        ag.check_op(ag.exp, samples)
+    with pytest.raises(ValueError, match="nothing to check"):
+        ag.check_grads(np.exp)
+
+
+def test_a_rule_that_changes_g_is_found():
+    @ag.op
+    def twice(x):
+        return 2 * x
+
+    @twice.gradient("x")
+    def _(g, y, x):
+        g *= 2
+        return g
+
+    try:
+        with pytest.raises(AssertionError, match="changes g in place"):
+            ag.check_op(twice, [(np.ones(3),)])
+    finally:
+        del ag.REGISTRY["twice"]
 
 
 @pytest.mark.parametrize("name, x", [("absolute", [1.0, 0.0]), ("relu", [0.0, 2.0]), ("max", [1.0, 2.0, 2.0]),

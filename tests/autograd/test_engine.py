@@ -1157,3 +1157,51 @@ def test_a_graph_built_in_threads_is_still_in_order():
     assert [t.index for t in records] == sorted(t.index for t in records)
     total.backward()
     assert x.grad == sum(range(8))
+
+
+# ---------------------------------------------------------------------- results and gradients of the wrong kind
+
+
+def test_an_assigned_gradient_is_copied():
+    g, x, y = np.zeros(3), leaf(np.ones(3)), leaf(np.ones(3))
+    x.grad = y.grad = g
+    x.sum().backward()
+    (y * 10).sum().backward()
+    assert (x.grad == 1).all() and (y.grad == 10).all() and (g == 0).all()
+
+
+def test_complex_numbers_are_refused():
+    x = leaf([1.0, 2.0])
+    for make in (lambda: x + 1j, lambda: x * np.array([1j, 2]), lambda: ag.tensor([1.0]) * 1j):
+        with pytest.raises(TypeError, match="complex"):
+            make()
+
+
+def test_a_formula_returns_arrays():
+    @ag.op
+    def listed(x):
+        return [x]
+
+    try:
+        with pytest.raises(TypeError, match=r"listed.*returned \["):
+            listed(leaf([1.0]))
+    finally:
+        del ag.REGISTRY["listed"]
+
+
+def test_no_grad_needs_no_parentheses_above_a_function():
+    @ag.no_grad
+    def f(x):
+        return x * 2
+
+    assert not f(leaf([1.0])).requires_grad and (leaf([1.0]) * 2).requires_grad
+
+
+@pytest.mark.parametrize(("call", "match"), [
+    (lambda: ag.cross_entropy(np.ones((4, 3)), np.zeros(1, int)), "one class for each place"),
+    (lambda: ag.layer_norm(np.ones((2, 3)), np.ones(1), None), "weight has shape"),
+    (lambda: ag.linear(np.ones((2, 3)), np.ones((3, 4)), np.ones((2, 4))), "b needs shape"),
+])
+def test_shapes_that_would_broadcast_by_mistake_are_refused(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()

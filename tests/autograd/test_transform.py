@@ -244,10 +244,10 @@ def test_vjp_of_trees():
     np.testing.assert_array_equal(d["a"], [1, 1])
     assert d["b"] == 21
     np.testing.assert_array_equal(y, [4, 31])
-    with pytest.raises(ValueError, match="2 arrays, not 1"):
+    with pytest.raises(ValueError, match="a dict with the keys"):
         pull([np.ones(2)])
     with pytest.raises(ValueError, match="shape"):
-        pull([np.ones(2), np.ones(3)])
+        pull({"sum": np.ones(2), "rest": [np.ones(3)]})
 
 
 def test_jvp():
@@ -464,3 +464,14 @@ def test_checkpoint_needs_less_memory():
     low, got = peak(ag.checkpoint(deep))
     assert low < 0.4 * plain, (low, plain)
     np.testing.assert_array_equal(got, expected)
+
+
+def test_trees_are_paired_by_key_and_not_by_order():
+    y, dy = ag.jvp(lambda d: d["u"] * d["w"], ({"u": 2.0, "w": 3.0},), ({"w": 0.0, "u": 1.0},))
+    assert (y, dy) == (6, 3)
+    _, pull = ag.vjp(lambda v: {"a": v, "b": 10 * v}, np.ones(2))
+    np.testing.assert_array_equal(pull({"b": np.zeros(2), "a": np.ones(2)})[0], [1, 1])
+    with pytest.raises(ValueError, match="keys"):
+        pull({"a": np.ones(2), "c": np.ones(2)})
+    with pytest.raises(ValueError, match="argnums"):
+        ag.grad(lambda v: v * v, (0, 0))(3.0)
