@@ -7,8 +7,9 @@ import autograd
 
 if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Python found first
     _problem = ("gpt needs the `autograd` that comes with tapegrad, and Python finds another package of that name in "
-                f"{Path(str(autograd.__file__)).parent}: `python -m pip uninstall autograd`, or use a fresh virtual "
-                "environment")
+                f"{next(iter(autograd.__path__), '?') if hasattr(autograd, '__path__') else autograd.__file__}: if pip "
+                "installed it, `python -m pip uninstall autograd` and install tapegrad again, or use a fresh virtual "
+                "environment; if it is your own file or folder, rename it")
     if sys.argv[:1] == ["-m"] or Path(*sys.argv[:1]).stem == "gpt":  # the command line: no traceback
         sys.exit(f"gpt: error: {_problem}")
     raise ImportError(_problem)

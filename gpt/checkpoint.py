@@ -40,6 +40,9 @@ def save(path: str | os.PathLike, model: GPT, tokenizer: CharTokenizer, about: d
     try:
         save_file(arrays, temporary, metadata)
         os.replace(temporary, file)  # whoever reads it sees the old weights or the new ones
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"the weights could not be saved as {file}, and what lay there before is untouched ({error}): "
+                      "make room on the disk, or choose another folder with --out") from None
     finally:
         temporary.unlink(missing_ok=True)
     return file
@@ -65,9 +68,14 @@ def load(path: str | os.PathLike) -> Run:
     try:
         config, about = GPTConfig(**json.loads(metadata["config"])), json.loads(metadata["about"])
         tokenizer = CharTokenizer.from_json(json.loads(metadata["tokenizer"]))
-    except (KeyError, TypeError, ValueError) as error:
+        if tokenizer.vocab_size != config.vocab_size:
+            raise ValueError(f"a tokenizer of {tokenizer.vocab_size} tokens for a model of {config.vocab_size}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} has a configuration or tokenizer that this version cannot read: {error}") from None
-    model = GPT(config, dtype=arrays["wte.weight"].dtype if "wte.weight" in arrays else np.float32)
+    dtype = arrays["wte.weight"].dtype if "wte.weight" in arrays else np.dtype(np.float32)
+    if dtype.kind != "f":
+        raise ValueError(f"{file} holds weights of {dtype}, and weights are floating-point numbers")
+    model = GPT(config, dtype=dtype)
     expected = model.named_arrays()
     wrong = ([f"{name} is missing" for name in expected.keys() - arrays.keys()]
              + [f"{name} is unknown" for name in arrays.keys() - expected.keys()]

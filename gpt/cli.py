@@ -38,6 +38,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
@@ -47,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.run((command.configure or command.settings)(**given))
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        print(f"\ngpt: {stop or 'stopped'}", file=sys.stderr)
+        print(f"\ngpt: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         return 1
@@ -64,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """The parser of all commands; it leaves out what was not given, so that recipes can fill it in."""
-    top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.", allow_abbrev=False)
+    top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.",
+                 epilog="gpt COMMAND --help lists the settings of each.  With the variable GPT_TRACEBACK set, an error "
+                        "shows where in the program it arose.", allow_abbrev=False)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)

@@ -39,6 +39,8 @@ def read_text(paths: Sequence[str] = ()) -> tuple[str, str]:
 
 def _read(path: str) -> str:
     name = "standard input" if path == "-" else path
+    if not path:
+        raise ValueError("--data has an empty name in it: give the path of a file")
     try:
         raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except FileNotFoundError:

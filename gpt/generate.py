@@ -40,9 +40,12 @@ def generate(model: GPT, ids: Array, n: int, rng: np.random.Generator, temperatu
 
 def choose(logits: Array, rng: np.random.Generator, temperature: float = 1.0, top_k: int | None = None) -> int:
     """Draw a token from logits (V,) divided by `temperature`, among the `top_k` largest; the largest if it is 0."""
+    logits = logits.astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("the model's logits are not finite, so its weights are damaged: train again, "
+                         "with a lower --learning-rate")
     if temperature == 0:
         return int(logits.argmax())
-    logits = logits.astype(np.float64)
     if top_k is not None and top_k < len(logits):
         logits[np.argpartition(logits, -top_k)[:-top_k]] = -np.inf
     p = np.exp((logits - logits.max()) / temperature)  # differences first: a tiny temperature cannot overflow

@@ -168,6 +168,9 @@ def loop(trainer: Trainer, interrupted: list[bool], say: Callable[[str], None]) 
             over = ""
             if last or i % c.eval_interval == 0:
                 val_loss, over = trainer.validate(last)
+                if not math.isfinite(val_loss):  # before the weights of the last evaluation are written over
+                    raise FloatingPointError(f"the validation loss is {val_loss} at iteration {i}: lower "
+                                             f"--learning-rate, which is {c.learning_rate}, or --weight-decay")
                 row["val_loss"] = val_loss
                 passed = time.perf_counter() - began
                 say(f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over})  lr {row['lr']:.1e}  "
@@ -189,6 +192,8 @@ def evaluate(model: GPT, batches: Iterator[tuple[Array, Array]]) -> float:
 
 def writable_folder(path: str) -> Path:
     """The folder `path`, made if it is missing.  Raises OSError, before a run's work is done, if it takes no files."""
+    if not path:
+        raise ValueError("--out is empty: give the name of a folder")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -101,3 +101,18 @@ def test_a_path_may_be_a_file_of_any_name(model, tokenizer, tmp_path):
     assert gpt.save(tmp_path / "best.safetensors", model, tokenizer) == tmp_path / "best.safetensors"
     assert gpt.load(tmp_path / "best.safetensors").config == model.config
     assert checkpoint.FILE not in os.listdir(tmp_path)
+
+
+def test_a_tokenizer_of_another_model(model, tmp_path):
+    gpt.save(tmp_path, model, gpt.CharTokenizer("ab"))
+    with pytest.raises(ValueError, match="a tokenizer of 2 tokens for a model of 11"):
+        gpt.load(tmp_path)
+
+
+def test_a_disk_that_is_full(saved, model, tokenizer, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("gpt.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="could not be saved .* untouched .*No space left"):
+        gpt.save(saved[0], model, tokenizer)

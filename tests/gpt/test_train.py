@@ -178,3 +178,9 @@ def test_interrupt_finishes_the_step_and_saves(tiny):
     assert process.returncode == 130 and "Traceback" not in errors
     assert errors.strip().splitlines()[-1].startswith(f"gpt: stopped after {len(rows):,} steps; weights saved in")
     assert gpt.load(tiny["out"]).about["iter"] == len(rows)
+
+
+def test_weights_that_are_not_finite_are_not_saved_over_good_ones(tiny):
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="--learning-rate"):
+        train(TrainConfig(**tiny | {"weight_decay": 1e300, "warmup_iters": 0, "max_iters": 1}))
+    assert not (Path(tiny["out"]) / "model.safetensors").exists()
