@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
-    given = vars(parser().parse_args(argv))
-    command = COMMANDS[given.pop("command")]
+    namespace, unknown = parser().parse_known_args(argv)
+    given = vars(namespace)
+    command = COMMANDS[name := given.pop("command")]
+    if unknown:
+        Parser(prog=f"gpt {name}").error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         command.run((command.configure or command.settings)(**given))
         sys.stdout.flush()

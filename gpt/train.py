@@ -63,6 +63,12 @@ class TrainConfig(Architecture):
                                             above=0)
     seed: int = setting(1337, "the same seed gives the same run", at_least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_lr > self.learning_rate:
+            raise ValueError(f"min_lr is {self.min_lr}, above learning_rate, which is {self.learning_rate}: "
+                             "lower --min-lr too")
+
     @classmethod
     def from_recipe(cls, recipe: str = "nanogpt", **changes: Any) -> "TrainConfig":
         """The settings of a recipe, with `changes`."""

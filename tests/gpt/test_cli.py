@@ -136,3 +136,18 @@ def test_another_package_named_autograd(tmp_path):
     run = python("-m", "gpt", "train", cwd=tmp_path)
     assert run.returncode != 0 and len(run.stderr.strip().splitlines()) == 1
     assert run.stderr.startswith("gpt: error: gpt needs the `autograd`")
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["train", "--nope"], "unrecognized arguments: --nope (see gpt train --help)"),
+    (["train", "--learning-rate", "5e-5"], "lower --min-lr too"),
+    (["train", "--out", ""], "--out is empty"),
+    (["train", "--data", ""], "--data has an empty name"),
+])
+def test_one_line_says_what_to_do(argv, message, capsys):
+    try:
+        status = main(argv)
+    except SystemExit as stop:
+        status = stop.code
+    out = capsys.readouterr()
+    assert status in (1, 2) and message in out.err and out.err.count("\n") == 1
