@@ -93,6 +93,6 @@ def add_flag(sub: argparse.ArgumentParser, f: Any) -> None:
     else:
         options |= {"nargs": "+", "type": str, "metavar": "FILE", "action": "extend"}
     if meta["positional"]:
-        sub.add_argument(f.name, nargs="?", **options)
+        sub.add_argument(f.name, nargs="?", **options | {"default": default})  # argparse checks it against the choices
     else:
         sub.add_argument("--" + f.name.replace("_", "-"), dest=f.name, **options)

@@ -151,3 +151,7 @@ def test_one_line_says_what_to_do(argv, message, capsys):
         status = stop.code
     out = capsys.readouterr()
     assert status in (1, 2) and message in out.err and out.err.count("\n") == 1
+
+
+def test_bench_needs_no_row():
+    assert vars(parser().parse_args(["bench"]))["row"] == "all"
