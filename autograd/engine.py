@@ -371,8 +371,8 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
                     shared[rule] = rule(*arguments, **attrs)
                 d = shared[rule][place]
             x = values[i]
-            if type(d) is not _Parts and (getattr(d, "shape", None) != x.shape or d.dtype is not x.dtype):
-                d = as_input(d, x)
+            if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
+                d = as_input(d, x) if type(d) is not _Parts else d
             sent.append((inputs[i], d))
     except Exception as error:
         error.add_note(f"in the gradient of {label(t)}, made at {':'.join(map(str, t.source))}, for its input {i}")

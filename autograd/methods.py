@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REGISTRY: dict[str, Op] = {}
 """Every op by its name."""
+NO_ATTRS: dict[str, Any] = {}
+"""The settings of an op that was given none; nobody writes into it."""
 ANSWERS: dict[Any, Any] = {}
 """NumPy function -> the op, or function composed of ops, that answers for it when it meets a Tensor."""
 
@@ -68,27 +70,27 @@ class ArrayMethods:
         self._requires_grad = bool(value)  # type: ignore[misc]
 
     # ------------------------------------------------------------------ operators
-    def __add__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((self, other), {})
-    def __radd__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((other, self), {})
-    def __sub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((self, other), {})
-    def __rsub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((other, self), {})
-    def __mul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((self, other), {})
-    def __rmul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((other, self), {})
-    def __truediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((self, other), {})
-    def __rtruediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((other, self), {})
-    def __pow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((self, other), {})
-    def __rpow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((other, self), {})
-    def __matmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((self, other), {})
-    def __rmatmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((other, self), {})
-    def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), {})
-    def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), {})
-    def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), {})
-    def __eq__(self, other: Any) -> Tensor: return REGISTRY["equal"].apply((self, other), {})  # type: ignore[override]
-    def __ne__(self, other: Any) -> Tensor: return REGISTRY["not_equal"].apply((self, other), {})  # type: ignore[override]
-    def __lt__(self, other: Any) -> Tensor: return REGISTRY["less"].apply((self, other), {})
-    def __le__(self, other: Any) -> Tensor: return REGISTRY["less_equal"].apply((self, other), {})
-    def __gt__(self, other: Any) -> Tensor: return REGISTRY["greater"].apply((self, other), {})
-    def __ge__(self, other: Any) -> Tensor: return REGISTRY["greater_equal"].apply((self, other), {})
+    def __add__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((self, other), NO_ATTRS)
+    def __radd__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((other, self), NO_ATTRS)
+    def __sub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((self, other), NO_ATTRS)
+    def __rsub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((other, self), NO_ATTRS)
+    def __mul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((self, other), NO_ATTRS)
+    def __rmul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((other, self), NO_ATTRS)
+    def __truediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((self, other), NO_ATTRS)
+    def __rtruediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((other, self), NO_ATTRS)
+    def __pow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((self, other), NO_ATTRS)
+    def __rpow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((other, self), NO_ATTRS)
+    def __matmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((self, other), NO_ATTRS)
+    def __rmatmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((other, self), NO_ATTRS)
+    def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), NO_ATTRS)
+    def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), NO_ATTRS)
+    def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), NO_ATTRS)
+    def __eq__(self, other: Any) -> Tensor: return REGISTRY["equal"].apply((self, other), NO_ATTRS)  # type: ignore[override]
+    def __ne__(self, other: Any) -> Tensor: return REGISTRY["not_equal"].apply((self, other), NO_ATTRS)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Tensor: return REGISTRY["less"].apply((self, other), NO_ATTRS)
+    def __le__(self, other: Any) -> Tensor: return REGISTRY["less_equal"].apply((self, other), NO_ATTRS)
+    def __gt__(self, other: Any) -> Tensor: return REGISTRY["greater"].apply((self, other), NO_ATTRS)
+    def __ge__(self, other: Any) -> Tensor: return REGISTRY["greater_equal"].apply((self, other), NO_ATTRS)
 
     # ------------------------------------------------------------------ shape
     @property
