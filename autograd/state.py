@@ -16,7 +16,7 @@ class Fresh:
     @staticmethod
     def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """An array to be filled, of the same library (and dtype, if none is given) as `like`."""
-        return np.empty_like(like, shape=shape, dtype=dtype)
+        return np.empty_like(like, shape=shape, dtype=dtype, order="C")
 
     @staticmethod
     def run(procedure: Callable[..., None], *arrays: Any) -> None:

@@ -1,4 +1,4 @@
-"""Faster versions of the hot ops, with the same answers; nothing else refers to this package."""
+"""Faster versions of the hot ops, with the same answers; only `autograd/__init__.py` refers to this package."""
 
 from . import numpy
 
