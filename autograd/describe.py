@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})
+"""The packages whose lines no user wrote."""
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 
 
@@ -54,6 +56,13 @@ def one_line(t: Any) -> str:
     if t.name:
         parts.append(f"name={t.name!r}")
     return f"Tensor({', '.join(parts)})"
+
+
+def users_frame(frame: Any) -> Any:
+    """The innermost frame that is not of this package."""
+    while frame.f_globals.get("__package__") in OURS and frame.f_back:
+        frame = frame.f_back
+    return frame
 
 
 def source_line(t: Any) -> tuple[str, int]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
-from .describe import call_error, changed_error, describe, label, one_line, source_line
+from .describe import OURS, call_error, changed_error, describe, label, one_line, source_line, users_frame
 from .methods import ANSWERS, REGISTRY, ArrayMethods
 from .signature import Rules, Signature
-from .state import state
+from .state import current_mode
 
 _clock = itertools.count()  # orders every creation and every change, across threads
-_OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})  # skipped to find the user's line
+_new = object.__new__  # makes an empty Tensor without the detour through a constructor
 
 
 # ---------------------------------------------------------------------- the record
@@ -34,16 +34,21 @@ class Tensor(ArrayMethods):
     __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
                  "changed", "name", "scope", "_code", "_offset", "__weakref__")
 
-    def __init__(self, data: Any, op: Op | None = None, inputs: tuple = (), attrs: Any = None,
-                 saved: Any = None, requires_grad: bool = False, frame: Any = None):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
+        raise TypeError("ag.tensor(data) makes a tensor")
+
+    def _filled(self, data: Any, frame: Any, op: Op | None = None, inputs: tuple = (), attrs: Any = None,
+                saved: Any = None) -> Tensor:
+        """This new tensor as a leaf, or as what `op` made and requires a gradient; `frame` asked for it."""
         self._data, self._grad = data, None  # _data is None once freed, and saved is then (shape, dtype)
-        self.op, self.inputs, self.attrs, self.saved, self._requires_grad = op, inputs, attrs, saved, requires_grad
+        self.op, self.inputs, self.attrs = op, inputs, attrs
+        self.saved, self._requires_grad = saved, op is not None
         self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
-        self.name, self.scope = "", state.scope
-        frame = frame or sys._getframe(1)
-        while frame.f_globals.get("__package__") in _OURS and frame.f_back:
-            frame = frame.f_back
+        self.name, self.scope = "", current_mode().scope
+        if frame.f_globals.get("__package__") in OURS:
+            frame = users_frame(frame)
         self._code, self._offset = frame.f_code, frame.f_lasti  # a frame would keep its variables alive
+        return self
 
     @property
     def data(self) -> Any:
@@ -137,7 +142,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers.
     """
-    t = Tensor(new_array(data._value() if type(data) is Tensor else data, dtype))
+    t = _new(Tensor)._filled(new_array(data._value() if type(data) is Tensor else data, dtype), sys._getframe(1))
     t.name = name
     if requires_grad:
         t.requires_grad = True
@@ -146,8 +151,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
 def free(t: Tensor) -> None:
     """Drop the value of a record, which is computed again if it is needed; leaves keep theirs."""
-    value = t._data
-    if value is not None and t.op is not None:
+    if t.op is not None and (value := t._data) is not None:
         t.saved = (value.shape, value.dtype) if type(value) is not tuple else None
         t._data = None
 
@@ -213,26 +217,25 @@ class Op(Signature):
                 tensors += 1
                 if a._requires_grad:
                     record = True
-                value = a._data
-                values.append(value if value is not None else a._value())
+                values.append(value if (value := a._data) is not None else a._value())
             else:
                 values.append(a if type(a) is not list else np.asarray(a, None if a else int))  # x[[]] needs an int
         y, saved = self.compute(values, attrs)
         if not tensors:
             return y
-        if record and self.differentiable and state.recording:
+        if record and self.differentiable and current_mode().recording:
             if tensors < len(args):  # an array's owner could change it
                 args = tuple([a if type(a) is Tensor else owned(v) for a, v in zip(args, values)])
-            t = Tensor(y, self, args, attrs, saved, True, sys._getframe(2))
+            t = _new(Tensor)._filled(y, sys._getframe(2), self, args, attrs, saved)
         else:  # a constant is a leaf, and a leaf owns its buffer
-            t = Tensor(unshared(y, values))
+            t = _new(Tensor)._filled(unshared(y, values), sys._getframe(2))
         return t if type(y) is not tuple else _items(t)
 
     def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
         """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
         try:
             if self.kernels and (kernel := self.kernels.get(type(values[0]))):
-                if (made := kernel.forward(state.executor, *values, **attrs)) is not None:
+                if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
                     return made[0], (kernel, made[1])
             y = self.formula(*values, **attrs) if attrs else self.formula(*values)
             return y if type(y) is np.ndarray else checked(y), None
@@ -340,36 +343,35 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
 
 def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
-    rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr]
+    rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr,var-annotated]
     y = t._data if t._data is not None else t._value()  # first: it brings `saved` back
-    for i, a in enumerate(inputs):
+    for a in inputs:
         if type(a) is Tensor:
             if a.changed > t.index:
                 raise changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
-                needed.append(i)
-            value = a._data
-            values.append(value if value is not None else a._value())
+                needed.append(len(values))
+            values.append(value if (value := a._data) is not None else a._value())
         else:
             values.append(a)
     if t.saved is not None and needed and not create_graph:
         kernel, saved = t.saved
-        gradients = kernel.backward(state.executor, needed, g, y, saved, *values, **attrs)
+        gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
         return [(inputs[i], d) for i, d in zip(needed, gradients)]
     if create_graph:
         arguments = (g, t if type(y) is not tuple else _items(t), *inputs)
     else:
         arguments = (g, y, *values)
-    shared: dict[Any, Any] = {}
+    shared = None  # the rule of several inputs that has run last
     try:
         for i in needed:
             rule, place = rules[i]
             if place is None:
                 d = rule(*arguments, **attrs) if attrs else rule(*arguments)
             else:
-                if rule not in shared:
-                    shared[rule] = rule(*arguments, **attrs)
-                d = shared[rule][place]
+                if rule is not shared:
+                    shared, results = rule, rule(*arguments, **attrs)
+                d = results[place]
             x = values[i]
             if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
                 d = as_input(d, x) if type(d) is not _Parts else d

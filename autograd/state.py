@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,36 +25,38 @@ class Fresh:
         procedure(*arrays)
 
 
-class _State(threading.local):
-    recording = True
-    scope = ""
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What a thread is doing."""
+
+    recording: bool = True
+    scope: str = ""
     executor: Any = Fresh
 
 
-state = _State()
+_mode = ContextVar("autograd.mode", default=Mode())  # noqa: B039 (it is frozen)
+current_mode = _mode.get
+
+
+@contextmanager
+def _within(**changes: Any) -> Iterator[None]:
+    before = current_mode()
+    _mode.set(replace(before, **changes))
+    try:
+        yield
+    finally:
+        _mode.set(before)
 
 
 def no_grad(off: Any = True) -> Any:
     """Within it (`with no_grad():`, or `@no_grad` on a function) nothing is recorded; within a
     `no_grad(False)` inside it, again."""
-    return _no_grad()(off) if callable(off) else _no_grad(off)
-
-
-@contextmanager
-def _no_grad(off: bool = True) -> Iterator[None]:
-    before, state.recording = state.recording, not off
-    try:
-        yield
-    finally:
-        state.recording = before
+    return _within(recording=False)(off) if callable(off) else _within(recording=not off)
 
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
     """Records made within it carry `name`; nested names are joined by dots: `h.0.attn`."""
-    before = state.scope
-    state.scope = f"{before}.{name}" if before else name
-    try:
+    outer = current_mode().scope
+    with _within(scope=f"{outer}.{name}" if outer else name):
         yield
-    finally:
-        state.scope = before

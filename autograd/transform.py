@@ -11,7 +11,7 @@ import numpy as np
 from .arrays import owned
 from .engine import Tensor, free, reverse, seed_for, tape, tensor
 from .methods import REGISTRY
-from .state import no_grad, state
+from .state import current_mode, no_grad
 
 # A "tree" below is an array, number or Tensor, or a dict, list, tuple or Module (whatever has `map`) of trees.
 
@@ -61,7 +61,7 @@ class _Traced:
     """
 
     def __init__(self, f: Callable[..., Any], argnums: tuple[int, ...], args: tuple, kwargs: dict):
-        outer = state.recording
+        outer = current_mode().recording
         self.given_tensors = any(isinstance(leaf, Tensor) for leaf in tree_leaves([*args, *kwargs.values()]))
 
         def trace(leaf: Any) -> Tensor:
@@ -85,7 +85,7 @@ class _Traced:
 
     def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
         """The gradients of `variables`, as trees, for `seeds`, the gradients of the results."""
-        graph = self.graph or state.recording and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
+        graph = self.graph or current_mode().recording and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
         live = [(t, seed_for(t, s, graph)) for t, s in zip(self.results, seeds) if t.requires_grad]
         walk = reverse([t for t, _ in live], [s for _, s in live], self.leaves, create_graph=graph, keep=keep)
         mine = set(self.leaves)
@@ -203,7 +203,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     a walk back (of any order) comes by.  (Chen et al. 2016.)"""
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        start = Tensor(None).index
+        start = tensor(0).index
         results = f(*args, **kwargs)
         kept = {t for t in tree_leaves(results) if isinstance(t, Tensor)}
         for t in tape(*kept, since=start):

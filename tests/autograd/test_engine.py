@@ -531,3 +531,8 @@ def test_no_grad_needs_no_parentheses_above_a_function():
 def test_shapes_that_would_broadcast_by_mistake_are_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_the_class_is_no_constructor():
+    with pytest.raises(TypeError, match=r"ag\.tensor\(data\)"):
+        ag.Tensor([1.0])
