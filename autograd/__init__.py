@@ -1,23 +1,28 @@
 """tapegrad's engine: reverse-mode automatic differentiation on a tape that can be read."""
 
+from typing import Any
+
 from . import kernels, ops
 from .check import check_grads, check_op
-from .engine import Op, Tape, Tensor, op, reverse, tape, tensor
-from .methods import REGISTRY
+from .define import op
+from .engine import Op, Tape, Tensor, reverse, tape, tensor
+from .methods import FUNCTIONS, REGISTRY
 from .state import no_grad, scope
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
-__all__ = ["REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "grad", "hessian", "hvp",
-           "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "reverse", "scope", "tape", "tensor",
+__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "grad", "hessian",
+           "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "reverse", "scope", "tape", "tensor",
            "value_and_grad", "vjp"]
 
 
-def __getattr__(name: str) -> Op:
-    """Each op by its NumPy or usual name: `ag.softmax`, `ag.matmul` …, a user's own too."""
+def __getattr__(name: str) -> Any:
+    """Each op and composed function by its NumPy or usual name: `ag.softmax`, `ag.stack` …, a user's own ops too."""
     if name in REGISTRY:
         return REGISTRY[name]
-    raise AttributeError(f"autograd has no {name!r}")
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    raise AttributeError(f"autograd has no {name!r}: `python -m autograd` lists what it has")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *REGISTRY})
+    return sorted({*__all__, *REGISTRY, *FUNCTIONS})

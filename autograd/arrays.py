@@ -17,7 +17,8 @@ def owned(a: Any) -> Any:
     """A private copy of an array, which nobody else can change; anything else as it is."""
     if isinstance(a, complex) or getattr(getattr(a, "dtype", None), "kind", "") == "c":
         raise TypeError("complex numbers are not supported: gradients here are of real functions of real numbers")
-    return a.copy() if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
+    # In its own memory order, since sums of the same numbers in another order round differently.
+    return a.copy(order="K") if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
 
 
 def new_array(data: Any, dtype: Any) -> Any:
@@ -50,7 +51,7 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
     if isinstance(y, np.generic):
         return np.asarray(y)
     shared = getattr(y, "base", None) is not None or any(y is v for v in values)
-    return y.copy() if shared else y
+    return y.copy(order="K") if shared else y
 
 
 def constant(a: Any, name: str) -> Any:

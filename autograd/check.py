@@ -1,30 +1,38 @@
-"""Gradients against finite differences, and a guess at what is wrong with one that differs."""
+"""Gradients against finite differences: `check_grads` of a function, `check_op` of an op."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
+from .arrays import as_input
+from .diagnosis import Case, broadcasts
+from .differences import differences
 from .engine import Op, Tensor, tensor
 from .state import no_grad
 from .transform import tree_leaves, vjp
 
-_STEP = 1e-3  # of an element's magnitude; with one halving and extrapolation the error is of order step⁴
-_RELATIVE = 1e-6  # difference that passes, relative to the largest element of that gradient
-_MOST = 64  # elements that are tried of one input; of a larger one, so many at random
+_RELATIVE = 1e-6  # difference that passes, relative to the derivative, besides what its measurement is uncertain of
 
 
 def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) -> None:
     """Compare the gradients of `f` at arrays `xs` with finite differences, in float64, and then the gradients of
     those gradients, up to `order`.
 
-    `f` returns an array or a tree of them; what is differentiated is the sum of all their elements with random
-    weights.  Raises AssertionError with the input, the worst element, both values and a likely cause; ValueError
-    where `f` has a kink or is not finite, so that there is nothing to compare with.
+    `f` returns an array or a tree of them, of any shapes; what is differentiated is the sum of all their elements
+    with random weights.  The steps of the differences are found for each element by trying.  A derivative passes
+    if it differs by no more than 1e-6 of itself and what the differences are measured to be uncertain of.  Of an
+    input with more than 64 elements, 64 are tried.
+
+    Raises AssertionError with the input, the worst element, both values and a likely cause; ValueError with the
+    input, the element and its value where the differences tell nothing: `f` has a kink or a jump there, is not
+    finite, or rounding hides the derivative (it is not known to 5e-5 of the largest in that array).  Where all
+    derivatives in an array are 0 up to what rounding leaves, they are compared with 0.
     """
     if not xs:
         raise ValueError("nothing to check: pass the arrays at which f is to be differentiated")
@@ -34,12 +42,13 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
 
 def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int = 0) -> None:
     """Check every gradient rule of `op` on `samples`: tuples of arguments, whose last may be a dict of settings.
-    Floating-point arrays in them are differentiated; everything else stays as given.
+    Floating-point arrays in them, of any shapes, are differentiated; everything else stays as given.
 
         ag.check_op(ag.softmax, [(np.array([1.0, 2.0]),), (np.ones((2, 3)), {"axis": 0})])
 
-    Raises AssertionError for a wrong rule (as `check_grads` does, with the input's name), for a missing one, for a
-    formula that changes its inputs, and for one that makes another dtype of float32; ValueError as `check_grads`.
+    Tolerances are those of `check_grads`.  Raises AssertionError for a wrong rule (as `check_grads` does, with the
+    input's name), for a missing one, for a formula that changes its inputs, and for one that makes another dtype of
+    float32; ValueError as `check_grads`, and if there was nothing to check.
     """
     op = copy.copy(op)
     op.kernels = {}  # the rules are what is checked; kernels are compared with them
@@ -56,14 +65,14 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
     inputs = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs])
     floats = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     before = [inputs[i].copy() for i in floats]
-    y = op.apply(inputs, attrs)
+    made = op.apply(inputs, attrs)
     for i, a in zip(floats, before):
         if not np.array_equal(a, inputs[i], equal_nan=True):
             raise AssertionError(f"{op.name} changes its input {op.input_name(i)}: work on a copy")
     if not op.differentiable:
         return True
     if floats and all(a.dtype == np.float32 for a in before):
-        for leaf in tree_leaves(y):
+        for leaf in tree_leaves(made):
             if leaf.dtype != np.float32:
                 raise AssertionError(f"{op.name} makes {leaf.dtype} of float32")
     for i in floats:
@@ -74,12 +83,25 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
         given = dict(zip(floats, xs))
         return op.apply(tuple([given.get(i, a) for i, a in enumerate(inputs)]), attrs)
 
-    _check(of_floats, [a.astype(np.float64) for a in before], [op.input_name(i) for i in floats], order, rng, op.name)
+    names = [op.input_name(i) for i in floats]
+
+    def substitutes(k: int, g: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """What the rule of input floats[k] returns if it is given one of its arguments in place of another."""
+        arguments, called = [g, y, *inputs], ["g", "the output", *map(op.input_name, range(len(inputs)))]
+        rule, place = op.rules[floats[k]]
+        if isinstance(made, tuple):
+            return
+        for p, q in permutations([0, 1, *[2 + j for j in floats]], 2):
+            if arguments[p].shape == arguments[q].shape:
+                d = rule(*arguments[:p], arguments[q], *arguments[p + 1:], **attrs)
+                yield f"{called[p]} where {called[q]} belongs", as_input(d if place is None else d[place], before[k])
+
+    _check(of_floats, [a.astype(np.float64) for a in before], names, order, rng, op.name, substitutes)
     return bool(floats)
 
 
 def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order: int, rng: np.random.Generator,
-           what: str) -> None:
+           what: str, substitutes: Callable[..., Iterable[tuple[str, Any]]] = lambda *_: ()) -> None:
     """Compare the gradient of f's results, weighted at random; then that of this gradient, as a function of the
     weights and of `xs`."""
     if not xs:
@@ -91,109 +113,49 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
     y, pullback = vjp(flat, *xs)
     weights = [rng.normal(size=leaf.shape) for leaf in y]
 
-    def weighted(*xs: Any) -> float:
-        with no_grad():  # on Tensors too, so that f does the same as when it is recorded
-            results = flat(*map(tensor, xs))
-        return math.fsum(float(np.sum(w * t.data)) for w, t in zip(weights, results))
+    def weighted(*xs: Any) -> np.ndarray:
+        with no_grad(), np.errstate(all="ignore"):  # on Tensors too, so that f does the same as when it is recorded
+            return np.concatenate([(), *[np.ravel(w * t.data) for w, t in zip(weights, flat(*map(tensor, xs)))]])
 
-    try:
-        analytic = [np.asarray(d) for d in pullback(tuple(weights))]
-    except ValueError as error:
-        if "read-only" not in str(error):
-            raise
-        raise AssertionError(f"{what or 'f'}: a gradient rule changes g in place: work on a copy") from error
-    size = math.fsum(float(np.sum(abs(w * leaf))) for w, leaf in zip(weights, y))
-    numeric = [_differences(weighted, xs, i, size, names[i], rng) for i in range(len(xs))]
+    prefix = f"{what}: " if what else ""
+    analytic = _pulled(pullback, weights, xs, prefix)
+    numeric, errors = zip(*[differences(weighted, xs, i, name, rng) for i, name in enumerate(names)])
     for i, name in enumerate(names):
-        _compare(analytic, numeric, i, f"{what}{': ' if what else ''}gradient of {name}", _steps(xs[i]), size)
+        case = Case(weighted, xs, names, y, weights, analytic, numeric, i, substitutes)
+        _compare(case, errors[i], f"{prefix}gradient of {name}")
     if order > 1:
         n = len(weights)
         _check(lambda *all_xs: vjp(flat, *all_xs[n:])[1](all_xs[:n]), weights + xs,
-               ["g" if n == 1 else f"g[{i}]" for i in range(n)] + names, order - 1, rng,
-               f"{what}{': ' if what else ''}in the gradient")
+               ["g" if n == 1 else f"g[{i}]" for i in range(n)] + names, order - 1, rng, f"{prefix}in the gradient")
 
 
-def _steps(x: np.ndarray) -> np.ndarray:
-    return _STEP * np.maximum(abs(x), 0.1)
+def _pulled(pullback: Callable[..., Any], weights: list[np.ndarray], xs: list[np.ndarray], prefix: str) -> list[Any]:
+    """The gradients from the rules.  A rule that writes into g, or returns a shape that no sum over broadcast axes
+    makes the input's, is an AssertionError."""
+    try:
+        return [np.asarray(d) for d in pullback(tuple(weights))]
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise AssertionError(f"{prefix or 'f: '}a gradient rule changes g in place: work on a copy") from error
+        shapes = re.fullmatch(r"a gradient rule returned shape \((.*)\) for an input of shape \((.*)\)", str(error))
+        if not shapes:
+            raise
+        got, wanted = [tuple(map(int, re.findall(r"\d+", shape))) for shape in shapes.groups()]
+        causes = ["is it transposed?"] if got in (wanted[::-1], wanted[:-2] + wanted[:-3:-1]) else []
+        if got in [x.shape for x in xs] and not broadcasts(got, wanted):
+            causes.append("is it the gradient of another input, and are two rules swapped?")
+        cause = " Or ".join(causes) or "is it summed over an axis that is not broadcast, or not brought back?"
+        raise AssertionError(f"{prefix}{error}, which cannot be restored: {cause}") from error
 
 
-def _differences(f: Callable[..., float], xs: list[np.ndarray], i: int, size: float, name: str,
-                 rng: np.random.Generator) -> np.ndarray:
-    """The derivatives of `f` by the elements of xs[i], NaN for those not tried: central differences at two steps,
-    extrapolated.  `size`: how large the terms are that f adds up, for its rounding."""
-    x, steps = xs[i], _steps(xs[i])
-    derivatives = np.full(x.shape, np.nan)
-    places = range(x.size) if x.size <= _MOST else rng.choice(x.size, _MOST, replace=False)
-    for place in (tuple(map(int, np.unravel_index(p, x.shape))) for p in places):
-        h = float(steps[place])
-
-        def at(step: float, place: tuple[int, ...] = place) -> float:
-            moved = x.copy()
-            moved[place] += step
-            return f(*xs[:i], moved, *xs[i + 1:])
-
-        below, middle, above = (at(-h), at(-h / 2)), at(0.0), (at(h), at(h / 2))
-        coarse, fine = (above[0] - below[0]) / (2 * h), (above[1] - below[1]) / h
-        where = f"{name} at index {place} (value {x[place]:.6g})"
-        if not math.isfinite(coarse + fine):
-            raise ValueError(f"nothing to compare with: around {where} f is not finite; check at another point")
-        # The slopes on the two sides of a smooth point draw together as the step shrinks; at a kink they do not.
-        bends = [abs(a - 2 * middle + b) / step for a, b, step in zip(above, below, (h, h / 2))]
-        if bends[1] > 0.75 * bends[0] and bends[1] > 1e-3 * (abs(fine) + 1e-3) + 1e-11 * size / h:
-            raise ValueError(f"not differentiable: {where} is a kink, where the slopes on its two sides differ; "
-                             "check at another point")
-        derivatives[place] = (4 * fine - coarse) / 3
-    return derivatives
-
-
-def _compare(analytic: list[np.ndarray], numeric: list[np.ndarray], i: int, what: str, steps: np.ndarray,
-             size: float) -> None:
+def _compare(case: Case, errors: np.ndarray, what: str) -> None:
     """Raise if a gradient differs from the differences where these were tried."""
-    a, n = analytic[i], numeric[i]
-    tried = ~np.isnan(n)
-    if not tried.any():
+    a, n = case.analytic[case.i], case.numeric[case.i]
+    allowed = _RELATIVE * abs(n) + errors
+    if np.all((abs(a - n) <= allowed) | np.isnan(n)):
         return
-    scale = float(np.max(abs(n[tried])))
-    allowed = _RELATIVE * scale + 1e-8 * min(scale, 1) + 1e-12 * size / steps
-    error = np.where(tried, np.where(np.isfinite(a), abs(a - n), np.inf), 0)
-    if np.all(error <= allowed):
-        return
-    worst = tuple(map(int, np.unravel_index(int(np.argmax(error / allowed)), error.shape)))
+    with np.errstate(all="ignore"):
+        excess = np.where(np.isnan(n), 0, np.where(np.isfinite(a), abs(a - n) / allowed, np.inf))
+    worst = tuple(map(int, np.unravel_index(int(np.argmax(excess)), excess.shape)))
     raise AssertionError(f"{what} is wrong: at index {worst} it is {a[worst]:.8g}, and finite differences give "
-                         f"{n[worst]:.8g}.  {_cause(analytic, numeric, i, tried)}")
-
-
-def _cause(analytic: list[np.ndarray], numeric: list[np.ndarray], i: int, tried: np.ndarray) -> str:
-    """What mistake would turn those differences into this gradient."""
-    a, n = analytic[i], numeric[i]
-    if not np.isfinite(a[tried]).all():
-        return "It is not finite: a division by zero, or the logarithm of 0?"
-    if not a[tried].any():
-        return "It is 0 everywhere: does the rule use g?"
-    if any(j != i and other.shape == n.shape and _same(a, other) for j, other in enumerate(numeric)):
-        return "It is the gradient of another input: are two rules swapped?"
-    if n.ndim == 2 and n.shape[0] == n.shape[1] and _same(a, n.T):
-        return "It is transposed."
-    ratio = float(np.sum(a[tried] * n[tried]) / (np.sum(n[tried] ** 2) or np.nan))
-    if not _same(a, ratio * n):
-        return "No single factor explains it: a missing term, or a wrong saved value?"
-    if math.isclose(ratio, -1, rel_tol=1e-4):
-        return "Its sign is wrong."
-    return f"It is {ratio:.6g} times as large: {_factor(abs(ratio), {n.size, *n.shape} - {0, 1})}"
-
-
-def _factor(ratio: float, sizes: set[int]) -> str:
-    """What such a factor usually comes from, in arrays with axes of these sizes."""
-    for n in sorted(sizes):
-        causes = {float(n): f"a sum over {n} where a mean belongs?", 1 / n: f"a mean over {n} where a sum belongs?",
-                  math.sqrt(n): f"a missing 1/√{n}?", 1 / math.sqrt(n): f"one 1/√{n} too many?"}
-        for factor, cause in causes.items():
-            if math.isclose(ratio, factor, rel_tol=1e-4):
-                return cause
-    return "a constant factor?"
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether `a` is `b` up to the accuracy of differences, wherever b is known."""
-    known = ~np.isnan(b)
-    return bool(known.any() and np.allclose(a[known], b[known], rtol=1e-5, atol=1e-7 * float(np.max(abs(b[known])))))
+                         f"{n[worst]:.8g}.  {case.cause()}")

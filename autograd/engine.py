@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
 from .describe import OURS, call_error, changed_error, describe, label, one_line, source_line, users_frame
-from .methods import ANSWERS, REGISTRY, ArrayMethods
+from .methods import ArrayMethods
 from .signature import Rules, Signature
 from .state import current_mode
 
@@ -198,6 +198,7 @@ class Op(Signature):
             for place, i in enumerate(positions):
                 self.rules[i] = (rule, place if len(names) > 1 or i == self.star else None)
             self.take_inputs(max(self.n_inputs, *[i + 1 for i in positions]))
+            self.rules.complete = all(i in self.rules for i in range(self.n_inputs))
             return rule
 
         return register
@@ -224,6 +225,8 @@ class Op(Signature):
         if not tensors:
             return y
         if record and self.differentiable and current_mode().recording:
+            if not self.rules.complete:
+                self.rules.check(args)
             if tensors < len(args):  # an array's owner could change it
                 args = tuple([a if type(a) is Tensor else owned(v) for a, v in zip(args, values)])
             t = _new(Tensor)._filled(y, sys._getframe(2), self, args, attrs, saved)
@@ -241,23 +244,6 @@ class Op(Signature):
             return y if type(y) is np.ndarray else checked(y), None
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise call_error(self.name, values, attrs, error) from error
-
-
-def op(formula: Any = None, *, differentiable: bool = True) -> Any:
-    """Make a function of arrays an op: `@op` above it, `@name.gradient("x")` rules below it.
-
-    It then takes Tensors, and answers `np.name` for them where NumPy has a function of that name.
-    `differentiable=False`: the result is constant almost everywhere (a comparison, say).
-    """
-    if formula is None:
-        return functools.partial(op, differentiable=differentiable)
-    made, old = Op(formula, differentiable), REGISTRY.get(formula.__name__)
-    if old is not None and old.formula.__module__ != formula.__module__:
-        raise ValueError(f"{old.formula.__module__} has an op {made.name!r} already: choose another name")
-    REGISTRY[made.name] = made
-    if callable(numpy_function := getattr(np, made.name, None)):
-        ANSWERS[numpy_function] = made
-    return made
 
 
 class _Parts(dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,20 +17,31 @@ if TYPE_CHECKING:
 
 REGISTRY: dict[str, Op] = {}
 """Every op by its name."""
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Every function composed of ops by its name."""
 NO_ATTRS: dict[str, Any] = {}
 """The settings of an op that was given none; nobody writes into it."""
 ANSWERS: dict[Any, Any] = {}
 """NumPy function -> the op, or function composed of ops, that answers for it when it meets a Tensor."""
 
 
-def answers(*functions: Any) -> Any:
-    """Let the function below answer for these NumPy functions when they are given a Tensor.  Its first
-    argument is the function that was called."""
-    def register(answer: Any) -> Any:
-        for function in functions:
-            ANSWERS[function] = functools.partial(answer, function)
-        return answer
-    return register
+def _numpys(name: str) -> Any:
+    """The method that does what `np.name` does."""
+    function = getattr(np, name)
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return ANSWERS[function](self, *args, **kwargs)
+
+    return method
+
+
+def _refusing(name: str, instead: str) -> Any:
+    """A method of arrays that writes into them."""
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"t.{name} would change the tensor, since the tape may need the old numbers: {instead} returns "
+                        "a new one")
+    return method
 
 
 class ArrayMethods:
@@ -82,6 +93,12 @@ class ArrayMethods:
     def __rpow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((other, self), NO_ATTRS)
     def __matmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((self, other), NO_ATTRS)
     def __rmatmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((other, self), NO_ATTRS)
+    def __floordiv__(self, other: Any) -> Tensor: return REGISTRY["floor_divide"].apply((self, other), NO_ATTRS)
+    def __rfloordiv__(self, other: Any) -> Tensor: return REGISTRY["floor_divide"].apply((other, self), NO_ATTRS)
+    def __mod__(self, other: Any) -> Tensor: return REGISTRY["remainder"].apply((self, other), NO_ATTRS)
+    def __rmod__(self, other: Any) -> Tensor: return REGISTRY["remainder"].apply((other, self), NO_ATTRS)
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: return other // self, other % self
     def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), NO_ATTRS)
     def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), NO_ATTRS)
     def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), NO_ATTRS)
@@ -91,6 +108,13 @@ class ArrayMethods:
     def __le__(self, other: Any) -> Tensor: return REGISTRY["less_equal"].apply((self, other), NO_ATTRS)
     def __gt__(self, other: Any) -> Tensor: return REGISTRY["greater"].apply((self, other), NO_ATTRS)
     def __ge__(self, other: Any) -> Tensor: return REGISTRY["greater_equal"].apply((self, other), NO_ATTRS)
+    def __and__(self, other: Any) -> Tensor: return REGISTRY["bitwise_and"].apply((self, other), NO_ATTRS)
+    def __rand__(self, other: Any) -> Tensor: return REGISTRY["bitwise_and"].apply((other, self), NO_ATTRS)
+    def __or__(self, other: Any) -> Tensor: return REGISTRY["bitwise_or"].apply((self, other), NO_ATTRS)
+    def __ror__(self, other: Any) -> Tensor: return REGISTRY["bitwise_or"].apply((other, self), NO_ATTRS)
+    def __xor__(self, other: Any) -> Tensor: return REGISTRY["bitwise_xor"].apply((self, other), NO_ATTRS)
+    def __rxor__(self, other: Any) -> Tensor: return REGISTRY["bitwise_xor"].apply((other, self), NO_ATTRS)
+    def __invert__(self) -> Tensor: return REGISTRY["invert"].apply((self,), NO_ATTRS)
 
     # ------------------------------------------------------------------ shape
     @property
@@ -112,21 +136,26 @@ class ArrayMethods:
     def transpose(self, *axes: Any) -> Tensor:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
-    def ravel(self) -> Tensor: return REGISTRY["reshape"](self, (-1,))
-    flatten = ravel
     def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    ravel = flatten = _numpys("ravel")
+    squeeze, repeat = _numpys("squeeze"), _numpys("repeat")
     def astype(self, dtype: Any) -> Tensor:
         return REGISTRY["astype" if np.dtype(dtype).kind == "f" else "truncate"](self, dtype)
 
-    # ------------------------------------------------------------------ reductions
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return REGISTRY["sum"](self, axis=axis, keepdims=keepdims)
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return REGISTRY["mean"](self, axis=axis, keepdims=keepdims)
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        return REGISTRY["max"](self, axis=axis, keepdims=keepdims)
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        return REGISTRY["var"](self, axis=axis, ddof=ddof, keepdims=keepdims)
+    # ------------------------------------------------------------------ the functions of that name
+    sum, prod, mean, var, std = map(_numpys, ("sum", "prod", "mean", "var", "std"))
+    max, min, argmax, argmin = map(_numpys, ("max", "min", "argmax", "argmin"))
+    any, all, cumsum, cumprod = map(_numpys, ("any", "all", "cumsum", "cumprod"))
+    dot, trace, diagonal = map(_numpys, ("dot", "trace", "diagonal"))
+    round, nonzero = map(_numpys, ("round", "nonzero"))
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return REGISTRY["clip"](self, min, max)
+    take, choose = map(_numpys, ("take", "choose"))
+    def compress(self, condition: Any, axis: Any = None) -> Tensor:
+        return FUNCTIONS["compress"](condition, self, axis)
+    argsort, argpartition, searchsorted = map(_numpys, ("argsort", "argpartition", "searchsorted"))
+
+    sort, partition = _refusing("sort", "np.sort(t)"), _refusing("partition", "np.partition(t, kth)")
+    fill, put = _refusing("fill", "np.full_like(t, value)"), _refusing("put", "ag.put(t, v, index)")
 
     # ------------------------------------------------------------------ elements
     def __getitem__(self, index: Any) -> Tensor:
@@ -155,6 +184,7 @@ class ArrayMethods:
                              "index it or reduce it first")
         return self._value().item()
 
+    # Python's own numbers know no gradient: float(t), math.sin(t) and array[i] = t take the number alone.
     def __float__(self) -> float: return float(self.item())
     def __int__(self) -> int: return int(self.item())
     def __bool__(self) -> bool: return bool(self.item())
@@ -179,16 +209,16 @@ class ArrayMethods:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
-            raise TypeError("this tensor requires a gradient, which an array would lose: "
-                            "use t.data for its numbers, or t.detach() for a constant")
+            raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
+                            "t.detach() for a constant, np.stack to make one Tensor of a list of them")
         return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
 
 
 def _answer(function: Any) -> Any:
     """What stands in for a NumPy function that was given a Tensor."""
     if function not in ANSWERS:
-        name = f"{function.__module__.replace('numpy', 'np')}.{function.__name__}" \
-            if hasattr(function, "__module__") else f"np.{function.__name__}"
-        raise TypeError(f"{name} has no gradient here.  Compose it from what ag.REGISTRY holds, use t.data if no "
-                        f"gradient is needed, or define it: @ag.op above a function named {function.__name__}")
+        name = f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}"
+        raise TypeError(f"{name} does not take Tensors yet.  Compose it of functions that do (`python -m autograd` "
+                        f"lists them), or make it an op: @ag.op(answers={name}) above its formula (help(ag.op)); "
+                        "where no gradient is needed, t.data is the array")
     return ANSWERS[function]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
+
+
+def _signature(formula: Callable[..., Any]) -> inspect.Signature:
+    """The parameters of a formula; of NumPy's own functions those that an op can have."""
+    if isinstance(formula, np.ufunc):
+        names = ("x", "y") if formula.nin == 2 else ("x",)
+        return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names])
+    signature = inspect.signature(formula)
+    return signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "out"])
 
 
 class Signature:
     """The parameters of a formula.  One without a default is an input, and so is one that a gradient rule names; the
-    others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple."""
+    others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple, or one by one."""
 
     def __init__(self, formula: Callable[..., Any]):
-        self.name, self.signature = formula.__name__, inspect.signature(formula)
+        self.name, self.signature = formula.__name__, _signature(formula)
         parameters = self.signature.parameters.values()
         self.parameters = [p.name for p in parameters]
         self.star = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
@@ -46,8 +57,9 @@ class Signature:
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """(inputs, attrs) of a call, in whatever way its arguments were given."""
         if self.star is not None and len(args) > self.star:
-            kwargs = dict(zip(self.parameters[self.star + 1:], args[self.star + 1:]), **kwargs)
-            args = (*args[:self.star], *args[self.star])
+            if isinstance(args[self.star], (list, tuple)):
+                kwargs = dict(zip(self.parameters[self.star + 1:], args[self.star + 1:]), **kwargs)
+                args = (*args[:self.star], *args[self.star])
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -69,8 +81,16 @@ class Signature:
 class Rules(dict):
     """Number of an input -> its rule, and which of that rule's results is its gradient (None: the only one)."""
 
+    complete = False  # whether every input has one
+
     def __init__(self, op: Signature):
         self.op = op
+
+    def check(self, inputs: Iterable[Any]) -> None:
+        """Raise TypeError for an input that requires a gradient and has no rule."""
+        for i, a in enumerate(inputs):
+            if getattr(a, "requires_grad", False) and i not in self:
+                self[i]
 
     def __contains__(self, i: object) -> bool:
         star = self.op.star

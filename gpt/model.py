@@ -179,7 +179,7 @@ def dropout(p: float, rng: np.random.Generator | None) -> Dropout:
     """A function that zeroes a share `p` of an array and scales the rest to the same mean; none without `rng`."""
     if rng is None or p == 0:
         return lambda x: x
-    return lambda x: x * ((rng.random(x.shape, dtype=np.float32) >= p).astype(x.dtype) / (1 - p))
+    return lambda x: ag.dropout(x, p, rng)
 
 
 def sinusoids(n: int, n_embd: int) -> Array:

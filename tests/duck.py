@@ -85,6 +85,8 @@ def _wrapped(x):
         duck = Duck.__new__(Duck)
         duck._array = np.asarray(x)
         return duck
+    if hasattr(x, "_fields"):  # a named tuple
+        return type(x)(*map(_wrapped, x))
     return type(x)(map(_wrapped, x)) if isinstance(x, (tuple, list)) else x
 
 
@@ -98,10 +100,10 @@ def _forward(name):
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
     for _operator in (f"__{_name}__", f"__r{_name}__", f"__i{_name}__"):
         setattr(Duck, _operator, _forward(_operator))
-for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge", "and", "or"):
+for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "rand", "ror"):
     setattr(Duck, f"__{_name}__", _forward(f"__{_name}__"))
 for _name in ("sum", "mean", "var", "max", "min", "all", "any", "reshape", "transpose", "swapaxes", "astype", "copy",
               "ravel"):

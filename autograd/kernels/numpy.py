@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..engine import REGISTRY
+from ..methods import REGISTRY
 from ..ops.network import normal_cdf, normal_density
 
 BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
@@ -74,11 +74,13 @@ def _gelu_backward(g, x, cdf, d):
 
 @kernel("attention")
 class Attention:
-    """Saves the weights p; only without a mask, and for arrays whose leading axes and dtypes are the same."""
+    """Saves the weights p; only without a mask, where every query sees a key, and for arrays whose leading axes
+    and dtypes are the same."""
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
-        if mask is not None or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not q.dtype == k.dtype == v.dtype:
+        if mask is not None or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not q.dtype == k.dtype == v.dtype \
+                or causal and q.shape[-2] > k.shape[-2]:
             return None
         p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
         y = executor.empty(q, (*q.shape[:-1], v.shape[-1]))

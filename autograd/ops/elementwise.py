@@ -2,83 +2,101 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ..engine import op
+from ..define import op
 
-# ---------------------------------------------------------------------- arithmetic
+LN2, LN10 = math.log(2), math.log(10)
+
+# ---------------------------------------------------------------------- tables of derivatives
+
+# NumPy's function, y, ∂L/∂x in words and as a rule.
+FUNCTIONS_OF_ONE = [
+    (np.negative, "−x", "−g", lambda g, y, x: -g),
+    (np.absolute, "|x|    The gradient at 0 is 0.", "g ⊙ sign(x)", lambda g, y, x: g * np.sign(x)),
+    (np.square, "x²", "2 g ⊙ x", lambda g, y, x: g * (2 * x)),
+    (np.sqrt, "√x    The slope at 0 is infinite.", "g / 2y", lambda g, y, x: g / (2 * y)),
+    (np.cbrt, "∛x    The slope at 0 is infinite.", "g / 3y²", lambda g, y, x: g / (3 * (y * y))),
+    (np.reciprocal, "1 / x", "−g ⊙ y²", lambda g, y, x: -g * (y * y)),
+    (np.exp, "eˣ", "g ⊙ y", lambda g, y, x: g * y),
+    (np.exp2, "2ˣ", "g ⊙ y ln 2", lambda g, y, x: g * (y * LN2)),
+    (np.expm1, "eˣ − 1, exact near 0", "g ⊙ (y + 1)", lambda g, y, x: g * (y + 1)),
+    (np.log, "ln x", "g / x", lambda g, y, x: g / x),
+    (np.log2, "log₂ x", "g / (x ln 2)", lambda g, y, x: g / (x * LN2)),
+    (np.log10, "log₁₀ x", "g / (x ln 10)", lambda g, y, x: g / (x * LN10)),
+    (np.log1p, "ln(1 + x), exact near 0", "g / (1 + x)", lambda g, y, x: g / (1 + x)),
+    (np.sin, "sin x", "g ⊙ cos x", lambda g, y, x: g * np.cos(x)),
+    (np.cos, "cos x", "−g ⊙ sin x", lambda g, y, x: -g * np.sin(x)),
+    (np.tan, "tan x", "g ⊙ (1 + y²)", lambda g, y, x: g * (1 + y * y)),
+    (np.arcsin, "arcsin x    The slope at ±1 is infinite.", "g / √(1 − x²)",
+     lambda g, y, x: g / np.sqrt((1 - x) * (1 + x))),
+    (np.arccos, "arccos x    The slope at ±1 is infinite.", "−g / √(1 − x²)",
+     lambda g, y, x: -g / np.sqrt((1 - x) * (1 + x))),
+    (np.arctan, "arctan x", "g / (1 + x²)", lambda g, y, x: g / (1 + x * x)),
+    (np.sinh, "sinh x", "g ⊙ cosh x", lambda g, y, x: g * np.cosh(x)),
+    (np.cosh, "cosh x", "g ⊙ sinh x", lambda g, y, x: g * np.sinh(x)),
+    (np.tanh, "tanh x", "g ⊙ (1 − y²)", lambda g, y, x: g * (1 - y * y)),
+    (np.arcsinh, "arsinh x", "g / √(x² + 1)", lambda g, y, x: g / np.sqrt(x * x + 1)),
+    (np.arccosh, "arcosh x    The slope at 1 is infinite.", "g / √(x² − 1)",
+     lambda g, y, x: g / np.sqrt((x - 1) * (x + 1))),
+    (np.arctanh, "artanh x", "g / (1 − x²)", lambda g, y, x: g / ((1 - x) * (1 + x))),
+]
+
+# NumPy's function, z; ∂L/∂x in words and as a rule; ∂L/∂y in words and as a rule.
+FUNCTIONS_OF_TWO = [
+    (np.add, "x + y",
+     "g", lambda g, z, x, y: g,
+     "g", lambda g, z, x, y: g),
+    (np.subtract, "x − y",
+     "g", lambda g, z, x, y: g,
+     "−g", lambda g, z, x, y: -g),
+    (np.multiply, "x ⊙ y",
+     "g ⊙ y", lambda g, z, x, y: g * y,
+     "g ⊙ x", lambda g, z, x, y: g * x),
+    (np.divide, "x / y",
+     "g / y", lambda g, z, x, y: g / y,
+     "−g ⊙ z / y", lambda g, z, x, y: -g * z / y),
+    (np.maximum, "max(x, y)    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x > y] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(x < y)),
+     "g ⊙ ([y > x] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(y < x))),
+    (np.minimum, "min(x, y)    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x < y] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(x > y)),
+     "g ⊙ ([y < x] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(y > x))),
+    (np.remainder, "x − y ⌊x / y⌋, between 0 and y",
+     "g", lambda g, z, x, y: g,
+     "−g ⊙ ⌊x / y⌋", lambda g, z, x, y: -g * np.floor_divide(x, y)),
+    (np.arctan2, "the angle whose sine is as x and whose cosine is as y    At (0, 0) the gradient is 0.",
+     "g ⊙ y / (x² + y²)", lambda g, z, x, y: g * (y / not_zero(x * x + y * y)),
+     "−g ⊙ x / (x² + y²)", lambda g, z, x, y: -g * (x / not_zero(x * x + y * y))),
+    (np.hypot, "√(x² + y²)    At (0, 0) there is no slope: the gradient is NaN.",
+     "g ⊙ x / z", lambda g, z, x, y: g * (x / z),
+     "g ⊙ y / z", lambda g, z, x, y: g * (y / z)),
+    (np.logaddexp, "ln(eˣ + eʸ)",
+     "g ⊙ sigmoid(x − y)", lambda g, z, x, y: g * sigmoid(x - y),
+     "g ⊙ sigmoid(y − x)", lambda g, z, x, y: g * sigmoid(y - x)),
+]
+
+for _function, _value, *_gradients in FUNCTIONS_OF_ONE + FUNCTIONS_OF_TWO:
+    _op = op(_function)
+    _result = "y" if len(_gradients) == 2 else "z"
+    _op.__doc__ = f"{_result} = {_value}"
+    for _input, _words, _rule in zip("xy", _gradients[::2], _gradients[1::2]):
+        _rule.__doc__ = f"∂L/∂{_input} = {_words}"
+        _op.gradient(_input)(_rule)
+
+# Constant almost everywhere, so that no gradient flows.
+for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide, np.heaviside, np.signbit,
+                  np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+                  np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
+                  np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
+                  np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal):
+    op(_constant, differentiable=False)
+op(np.round, differentiable=False, answers=(np.round, np.around))
 
 
-@op
-def add(x, y):
-    """Sum.  z = x + y"""
-    return x + y
-
-
-@add.gradient("x")
-def _(g, z, x, y):
-    """∂L/∂x = g"""
-    return g
-
-
-@add.gradient("y")
-def _(g, z, x, y):
-    """∂L/∂y = g"""
-    return g
-
-
-@op
-def subtract(x, y):
-    """Difference.  z = x − y"""
-    return x - y
-
-
-@subtract.gradient("x")
-def _(g, z, x, y):
-    """∂L/∂x = g"""
-    return g
-
-
-@subtract.gradient("y")
-def _(g, z, x, y):
-    """∂L/∂y = −g"""
-    return -g
-
-
-@op
-def multiply(x, y):
-    """Product.  z = x ⊙ y"""
-    return x * y
-
-
-@multiply.gradient("x")
-def _(g, z, x, y):
-    """∂L/∂x = g ⊙ y"""
-    return g * y
-
-
-@multiply.gradient("y")
-def _(g, z, x, y):
-    """∂L/∂y = g ⊙ x"""
-    return g * x
-
-
-@op
-def divide(x, y):
-    """Quotient.  z = x / y"""
-    return x / y
-
-
-@divide.gradient("x")
-def _(g, z, x, y):
-    """∂L/∂x = g / y"""
-    return g / y
-
-
-@divide.gradient("y")
-def _(g, z, x, y):
-    """∂L/∂y = −g ⊙ z / y"""
-    return -g * z / y
+# ---------------------------------------------------------------------- with edges of their own
 
 
 @op
@@ -87,61 +105,17 @@ def power(x, y):
     gradient of y is 0."""
     return x ** y
 
-
 @power.gradient("x")
 def _(g, z, x, y):
     """∂L/∂x = g ⊙ y xʸ⁻¹"""
     if isinstance(y, (int, float)):  # a Python number keeps x's dtype, and NumPy's fast squares
-        return g * (y * x ** (y - 1)) if y != 0 else g * np.zeros_like(x)
-    return g * y * x ** np.where(y == 0, 1, y - 1)
-
+        return g * (y * x ** (y - 1)) if y != 0 else np.zeros_like(x)
+    return g * y * x ** np.where((x == 0) & (y == 0), 1, y - 1)
 
 @power.gradient("y")
 def _(g, z, x, y):
     """∂L/∂y = g ⊙ z ln x"""
-    return g * z * np.log(np.where(x == 0, 1, x))
-
-
-@op
-def negative(x):
-    """Opposite.  y = −x"""
-    return -x
-
-
-@negative.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = −g"""
-    return -g
-
-
-@op
-def absolute(x):
-    """Absolute value.  y = |x|    Its gradient at 0 is 0."""
-    return np.absolute(x)
-
-
-@absolute.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g ⊙ sign(x)"""
-    return g * np.sign(x)
-
-
-@op
-def maximum(x, y):
-    """The larger one.  z = max(x, y)    Where they are equal, each gets half of the gradient."""
-    return np.maximum(x, y)
-
-
-@maximum.gradient("x")
-def _(g, z, x, y):
-    """∂L/∂x = g ⊙ ([x > y] + ½ [x = y])"""
-    return g * np.where(x == y, 0.5, x > y)
-
-
-@maximum.gradient("y")
-def _(g, z, x, y):
-    """∂L/∂y = g ⊙ ([y > x] + ½ [x = y])"""
-    return g * np.where(x == y, 0.5, y > x)
+    return g * z * np.log(not_zero(x))
 
 
 @op
@@ -149,12 +123,10 @@ def where(condition, x, y):
     """Choice.  z = x where `condition`, else y"""
     return np.where(condition, x, y)
 
-
 @where.gradient("x")
 def _(g, z, condition, x, y):
     """∂L/∂x = g where the condition holds, else 0"""
     return np.where(condition, g, 0)
-
 
 @where.gradient("y")
 def _(g, z, condition, x, y):
@@ -162,62 +134,44 @@ def _(g, z, condition, x, y):
     return np.where(condition, 0, g)
 
 
-# ---------------------------------------------------------------------- functions
+@op
+def clip(x, a_min=None, a_max=None):
+    """Limits, either of which may be None.  y = min(max(x, a_min), a_max)    At a limit the gradient is x's."""
+    return np.clip(x, a_min, a_max)
+
+@clip.gradient("x")
+def _(g, y, x, a_min=None, a_max=None):
+    """∂L/∂x = g where x is within the limits, else 0"""
+    above, below = a_min is None or x >= a_min, a_max is None or x <= a_max
+    return np.where(above & below, g, 0)
+
+@clip.gradient("a_min")
+def _(g, y, x, a_min=None, a_max=None):
+    """∂L/∂a_min = g where x is below it, and it below a_max, else 0"""
+    return np.where(x < a_min if a_max is None else (x < a_min) & (a_min < a_max), g, 0)
+
+@clip.gradient("a_max")
+def _(g, y, x, a_min=None, a_max=None):
+    """∂L/∂a_max = g where x is above it, or a_min is, else 0"""
+    return np.where(x > a_max if a_min is None else (x > a_max) | (a_min > a_max), g, 0)
 
 
 @op
-def exp(x):
-    """Exponential.  y = eˣ"""
-    return np.exp(x)
+def sigmoid(x):
+    """Logistic function.  y = 1 / (1 + exp(−x))"""
+    e = np.exp(-np.absolute(x))  # at most 1, so that nothing overflows
+    return np.where(x < 0, e, 1) / (1 + e)
 
-
-@exp.gradient("x")
+@sigmoid.gradient("x")
 def _(g, y, x):
-    """∂L/∂x = g ⊙ y"""
-    return g * y
+    """∂L/∂x = g ⊙ y (1 − y)"""
+    return g * (y * (1 - y))
 
 
-@op
-def log(x):
-    """Natural logarithm.  y = ln x"""
-    return np.log(x)
-
-
-@log.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g / x"""
-    return g / x
-
-
-@op
-def sqrt(x):
-    """Square root.  y = √x    Its gradient at 0 is infinite."""
-    return np.sqrt(x)
-
-
-@sqrt.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g / 2y"""
-    return g / (2 * y)
-
-
-@op
-def tanh(x):
-    """Hyperbolic tangent.  y = tanh x"""
-    return np.tanh(x)
-
-
-@tanh.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g ⊙ (1 − y²)"""
-    return g * (1 - y * y)
-
-
-@op
+@op(answers=(np.copy, np.positive))
 def copy(x):
     """The same numbers in an array of their own.  y = x"""
     return x.copy()
-
 
 @copy.gradient("x")
 def _(g, y, x):
@@ -225,46 +179,22 @@ def _(g, y, x):
     return g
 
 
-# ---------------------------------------------------------------------- constant almost everywhere
+@op
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """Numbers in place of NaN and of infinities (None: the largest there are)."""
+    return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+@nan_to_num.gradient("x")
+def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """∂L/∂x = g where x is finite, else 0"""
+    return np.where(np.isfinite(x), g, 0)
 
 
-@op(differentiable=False)
-def sign(x):
-    """−1, 0 or 1.  y = sign(x)"""
-    return np.sign(x)
+def not_zero(x):
+    """x with 1 for 0, to divide by where the dividend is 0 too."""
+    return np.where(x == 0, 1, x)
 
 
-@op(differentiable=False)
-def equal(x, y):
-    """z = [x = y]"""
-    return np.equal(x, y)
-
-
-@op(differentiable=False)
-def not_equal(x, y):
-    """z = [x ≠ y]"""
-    return np.not_equal(x, y)
-
-
-@op(differentiable=False)
-def less(x, y):
-    """z = [x < y]"""
-    return np.less(x, y)
-
-
-@op(differentiable=False)
-def less_equal(x, y):
-    """z = [x ≤ y]"""
-    return np.less_equal(x, y)
-
-
-@op(differentiable=False)
-def greater(x, y):
-    """z = [x > y]"""
-    return np.greater(x, y)
-
-
-@op(differentiable=False)
-def greater_equal(x, y):
-    """z = [x ≥ y]"""
-    return np.greater_equal(x, y)
+def root(x):
+    """√x with gradient 0 at 0, where that is the choice to make: for lengths and standard deviations."""
+    return np.where(x == 0, 0, np.sqrt(not_zero(x)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine import op
+from ..define import composed, op
+from ..methods import ANSWERS
 
 
 @op
@@ -12,7 +13,6 @@ def getitem(x, *index):
     """Elements by anything NumPy indexes with: numbers, slices, `...`, None, integer and boolean arrays.
     y = x[index]"""
     return x[index]
-
 
 @getitem.gradient("x")
 def _(g, y, x, *index):
@@ -31,11 +31,37 @@ def scatter_add(x, *index, shape=()):
         y[index] = x
     return y
 
-
 @scatter_add.gradient("x")
 def _(g, y, x, *index, shape=()):
     """∂L/∂x = g[index]"""
     return g[index]
+
+
+@op
+def put(x, v, *index):
+    """A copy of x with v at the places x[index]; for a place named twice the later one counts.  y = x, then
+    y[index] = v    (`array[index] = v` for Tensors, which do not change.)"""
+    y = np.broadcast_to(x, x.shape).copy()
+    y[index] = v
+    return y
+
+@put.gradient("x")
+def _(g, y, x, v, *index):
+    """∂L/∂x = g, and 0 at the places that v took"""
+    return put(g, 0, index)
+
+@put.gradient("v")
+def _(g, y, x, v, *index):
+    """∂L/∂v = g[index], and 0 for what a later element of v has overwritten"""
+    return np.where(last_written(x, index), g[index], 0)
+
+
+@op(differentiable=False)
+def last_written(x, *index):
+    """Which elements of v are in y after y[index] = v, for y of x's shape: those that no later one overwrote."""
+    places, order = np.zeros_like(x, dtype=int), np.arange(x[index].size, like=x).reshape(x[index].shape)
+    places[index] = order
+    return places[index] == order
 
 
 @op
@@ -44,7 +70,6 @@ def embedding(ids, table):
     if ids.size and ids.min() < 0:
         raise IndexError(f"id {ids.min()} is negative; rows count from 0 to {table.shape[0] - 1}")
     return table[ids]
-
 
 @embedding.gradient("table")
 def _(g, y, ids, table):
@@ -56,3 +81,98 @@ def _(g, y, ids, table):
 def one_hot(ids, n):
     """Integer `ids` (…) as booleans (…, n).  y[…, j] = [ids = j]"""
     return ids[..., None] == np.arange(n, like=ids)
+
+
+# ---------------------------------------------------------------------- composed
+
+
+@composed
+def take(x, indices, axis=None):
+    """Elements at integer places along `axis` (None: of all elements in order)."""
+    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    indices = indices if hasattr(indices, "shape") else np.asarray(indices, int)
+    return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+
+
+def _along_axis(x, indices, axis):
+    """The index that takes from each row along `axis` its own places."""
+    if indices.ndim != x.ndim:
+        raise ValueError(f"indices of shape {indices.shape} need as many axes as x of shape {x.shape}")
+    rows = [np.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
+    return tuple(indices if i == axis % x.ndim else row for i, row in enumerate(rows))
+
+
+@composed
+def take_along_axis(x, indices, axis=-1):
+    """For each row along `axis` the elements at its own integer places (axis None: of all elements in order)."""
+    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    return x[_along_axis(x, indices, axis)]
+
+
+@composed(answers=())
+def put_along_axis(x, indices, values, axis=-1):
+    """A copy of x with `values` at each row's own integer places along `axis`."""
+    return put(x, values, _along_axis(x, indices, axis))
+
+
+@composed
+def sort(x, axis=-1, kind=None, stable=None):
+    """Elements in order along `axis` (None: of all elements), smallest first, NaN last.  Equal ones keep their order,
+    and their gradients."""
+    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    return np.take_along_axis(x, np.argsort(x, axis=axis, kind="stable"), axis=axis)
+
+
+@composed
+def partition(x, kth, axis=-1):
+    """Elements with the smallest ones up to place `kth` before the others, along `axis` (None: of all elements)."""
+    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    return np.take_along_axis(x, np.argpartition(x, kth, axis=axis), axis=axis)
+
+
+@composed
+def compress(condition, x, axis=None):
+    """The places along `axis` (None: of all elements in order) where the 1-D `condition` holds."""
+    return np.take(x, np.flatnonzero(condition), axis=axis)
+
+
+@composed
+def extract(condition, x):
+    """All elements where `condition` holds, in order."""
+    return np.compress(np.ravel(condition), x)
+
+
+@composed
+def select(condlist, choicelist, default=0):
+    """For each place the choice whose condition is the first to hold there, or `default`."""
+    if len(condlist) != len(choicelist):
+        raise ValueError(f"{len(condlist)} conditions and {len(choicelist)} choices: each condition needs one")
+    y = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist)):
+        y = np.where(condition, choice, y)
+    return y
+
+
+@composed
+def choose(a, choices, mode="raise"):
+    """For each place the choice with the number that the integer array `a` holds there."""
+    n = len(choices)
+    a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
+    if np.any((a < 0) | (a >= n)):
+        raise ValueError(f"a choice below 0 or above {n - 1}")
+    return select([a == i for i in range(n - 1)], choices[:-1], choices[-1])
+
+
+def _in_place(function, instead):
+    def refuse(*args, **kwargs):
+        raise TypeError(f"np.{function.__name__} changes its argument, and a Tensor does not change: {instead} returns "
+                        "a new one")
+    ANSWERS[function] = refuse
+
+
+_in_place(np.put, "ag.put(x, v, index)")
+_in_place(np.put_along_axis, "ag.put_along_axis(x, indices, values, axis)")
+_in_place(np.place, "np.where(mask, new, x)")
+_in_place(np.putmask, "np.where(mask, new, x)")
+_in_place(np.copyto, "np.where(mask, new, x)")
+_in_place(np.fill_diagonal, "ag.put(x, v, (i, i))")

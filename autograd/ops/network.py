@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..engine import op
+from ..define import composed, op
+from .elementwise import sigmoid
 from .index import one_hot
 
 # ---------------------------------------------------------------------- activations
@@ -17,11 +18,10 @@ def relu(x):
     """Rectified linear unit.  y = max(x, 0)    Its gradient at 0 is 0."""
     return np.maximum(x, 0)
 
-
 @relu.gradient("x")
 def _(g, y, x):
     """∂L/∂x = g where x > 0, else 0"""
-    return np.where(x > 0, g, 0)
+    return np.where(x <= 0, 0, g)  # NaN lets g pass, so that it does not end here unseen
 
 
 # erf(x) = tanh(x P(x²) / Q(x²)): artanh(erf(x)) / x is smooth and nearly straight, so short polynomials do (lowest
@@ -59,7 +59,6 @@ def erf(x):
     x /= _polynomial(u, bottom)
     return np.tanh(x)
 
-
 @erf.gradient("x")
 def _(g, y, x):
     """∂L/∂x = g ⊙ 2/√π exp(−x²)"""
@@ -93,7 +92,6 @@ def normal_density(x):
     y *= 1 / math.sqrt(2 * math.pi)
     return y
 
-
 @gelu.gradient("x")
 def _(g, y, x, approximate="none"):
     """∂L/∂x = g ⊙ (Φ(x) + x Φ′(x)), Φ′(x) = exp(−x²/2) / √(2π)"""
@@ -103,6 +101,40 @@ def _(g, y, x, approximate="none"):
     else:
         slope = 2 * cdf * (1 - cdf) * (math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x)))
     return g * (cdf + x * slope)
+
+
+@composed
+def softplus(x):
+    """Smooth relu.  y = ln(1 + eˣ)"""
+    return np.logaddexp(x, 0)
+
+
+@composed
+def silu(x):
+    """Sigmoid linear unit, or swish.  y = x sigmoid(x)"""
+    return x * sigmoid(x)
+
+
+@composed
+def leaky_relu(x, slope=0.01):
+    """y = x where x > 0, else slope · x    At 0 the gradient is that of the negative side."""
+    return np.where(x > 0, x, slope * x)
+
+
+@composed
+def swiglu(x, gate, up):
+    """Gated unit (Shazeer 2020): x (…, n), gate and up (n, m) -> (…, m).  y = silu(x gate) ⊙ (x up)"""
+    return silu(x @ gate) * (x @ up)
+
+
+@composed
+def dropout(x, rate, rng):
+    """Zeros with probability `rate`, drawn from `rng` (np.random.Generator), and the others scaled up, so that the
+    expectation stays.  y = x ⊙ mask / (1 − rate)"""
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is a probability below 1, not {rate}")
+    keep = rng.random(x.shape, dtype=np.float32) >= rate
+    return x * (keep.astype(x.dtype) / (1 - rate))
 
 
 # ---------------------------------------------------------------------- probabilities
@@ -115,7 +147,6 @@ def softmax(x, axis=-1):
     e /= e.sum(axis=axis, keepdims=True)
     return e
 
-
 @softmax.gradient("x")
 def _(g, y, x, axis=-1):
     """∂L/∂x = y ⊙ (g − Σ g⊙y)      the Jacobian diag(y) − y yᵀ, applied without building it"""
@@ -127,7 +158,6 @@ def log_softmax(x, axis=-1):
     """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)"""
     x = x - x.max(axis=axis, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
-
 
 @log_softmax.gradient("x")
 def _(g, y, x, axis=-1):
@@ -169,7 +199,6 @@ def _divisor(keep, like, reduction):
     """By how much the sum of losses is divided, in the dtype of `like`."""
     return keep.sum().astype(like.dtype) if reduction == "mean" else 1
 
-
 @cross_entropy.gradient("logits")
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
@@ -178,6 +207,36 @@ def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reductio
     q = one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing else one_hot(targets, n)
     g = np.where(keep, g / _divisor(keep, g, reduction), 0)
     return g[..., None] * (softmax(logits) - q)
+
+
+def _reduced(loss, reduction):
+    """The loss of each element, their mean, or their sum."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+@composed
+def mse(prediction, target, reduction="mean"):
+    """Squared error.  L = (prediction − target)², reduced"""
+    return _reduced(np.square(prediction - target), reduction)
+
+
+@composed
+def binary_cross_entropy(logits, targets, reduction="mean"):
+    """Cross-entropy of sigmoid(logits) with `targets` from 0 to 1, of one shape, exact for large logits too.
+    L = ln(1 + exp(logits)) − targets ⊙ logits, reduced"""
+    if np.shape(targets) != logits.shape:
+        raise ValueError(f"targets have shape {np.shape(targets)}, and need that of the logits: {logits.shape}")
+    return _reduced(np.logaddexp(0, logits) - targets * logits, reduction)
+
+
+@composed
+def kl_divergence(log_q, p, axis=-1, reduction="mean"):
+    """Kullback–Leibler divergence of the probabilities p from q, given log q, along `axis`: D = Σᵢ pᵢ (ln pᵢ − ln qᵢ),
+    then its mean over the other axes, its sum, or each.  Where p is 0 the term is 0."""
+    terms = p * np.log(np.where(p == 0, 1, p)) - p * log_q
+    return _reduced(terms.sum(axis=axis), reduction)
 
 
 # ---------------------------------------------------------------------- layers
@@ -201,7 +260,6 @@ def _normalized(x, eps):
     scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     return x * scale, scale
 
-
 @layer_norm.gradient("x", "weight")
 def _(g, y, x, weight, bias, eps=1e-5):
     """∂L/∂x = (ĝ − mean ĝ − x̂ ⊙ mean(ĝ ⊙ x̂)) / √(var x + eps), ĝ = g ⊙ weight
@@ -211,11 +269,57 @@ def _(g, y, x, weight, bias, eps=1e-5):
     shift, stretch = h.mean(axis=-1, keepdims=True), (h * normal).mean(axis=-1, keepdims=True)
     return (h - shift - normal * stretch) * scale, g * normal
 
-
 @layer_norm.gradient("bias")
 def _(g, y, x, weight, bias, eps=1e-5):
     """∂L/∂bias = Σ g"""
     return g
+
+
+@op
+def rms_norm(x, weight, eps=1e-5):
+    """Root mean square norm over the last axis (Zhang & Sennrich 2019), weight (n,) or None.
+    y = x̂ ⊙ weight, x̂ = x / √(mean x² + eps)"""
+    if weight is not None and weight.shape != x.shape[-1:]:
+        raise ValueError(f"weight has shape {weight.shape}, and needs {x.shape[-1:]}, that of the last axis")
+    y = x * _rms_scale(x, eps)
+    return y if weight is None else y * weight
+
+
+def _rms_scale(x, eps):
+    return 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+
+@rms_norm.gradient("x", "weight")
+def _(g, y, x, weight, eps=1e-5):
+    """∂L/∂x = (ĝ − x̂ ⊙ mean(ĝ ⊙ x̂)) / √(mean x² + eps), ĝ = g ⊙ weight
+    ∂L/∂weight = Σ g ⊙ x̂"""
+    scale = _rms_scale(x, eps)
+    normal, h = x * scale, g if weight is None else g * weight
+    return (h - normal * (h * normal).mean(axis=-1, keepdims=True)) * scale, g * normal
+
+
+@op
+def rotary(x, positions, base=10000.0):
+    """Rotary position embedding (Su et al. 2021): x (…, T, d) at integer `positions` (T,), d even -> (…, T, d).
+
+    The pairs (xᵢ, xᵢ₊ₕ), h = d/2, turn by the angle position · base^(−i/h).  y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin)
+    """
+    return _turned(x, positions, base, 1)
+
+
+def _turned(x, positions, base, direction):
+    h = x.shape[-1] // 2
+    if x.shape[-1] != 2 * h or np.shape(positions) != x.shape[-2:-1]:
+        raise ValueError(f"x has shape {x.shape}: its last axis has to be even, and needs positions of shape "
+                         f"{x.shape[-2:-1]}, not {np.shape(positions)}")
+    angles = positions[:, None] * base ** (-np.arange(h, like=positions) / h)
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype) * direction
+    a, b = x[..., :h], x[..., h:]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+@rotary.gradient("x")
+def _(g, y, x, positions, base=10000.0):
+    """∂L/∂x = g turned back"""
+    return _turned(g, positions, base, -1)
 
 
 @op
@@ -224,9 +328,29 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
 
     y = p v, p = softmax(q kᵀ · scale + mask), scale = 1/√d unless given
     A boolean `mask` (broadcast to (…, T, S)) says which keys a query sees, any other is added.  `causal`: query i
-    sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives NaN.
+    sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives 0.  Where k and
+    v have fewer heads (axis −3) than q, each of theirs serves as many neighbours of q's (Ainslie et al. 2023).
     """
+    k, v = _for_heads_of(q, k), _for_heads_of(q, v)
     return _attention_weights(q, k, mask, causal, scale) @ v
+
+
+def _for_heads_of(q, k):
+    """`k` (…, G, S, d) with its heads repeated to be as many as those of q (…, H, T, d), where H is a multiple of G."""
+    if k.ndim < 3 or q.ndim < 3 or k.shape[-3] in (0, 1, q.shape[-3]) or q.shape[-3] % k.shape[-3]:
+        return k
+    *batch, heads, s, d = k.shape
+    n = q.shape[-3] // heads
+    return np.broadcast_to(k.reshape((*batch, heads, 1, s, d)), (*batch, heads, n, s, d)).reshape(
+        (*batch, heads * n, s, d))
+
+
+def _summed_heads(d, k):
+    """The gradient `d` of repeated heads, for those of k."""
+    if d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or k.shape[-3] == 1:
+        return d
+    *batch, heads, s, n = d.shape
+    return d.reshape((*batch, k.shape[-3], heads // k.shape[-3], s, n)).sum(axis=-3)
 
 
 def _attention_weights(q, k, mask, causal, scale):
@@ -236,22 +360,26 @@ def _attention_weights(q, k, mask, causal, scale):
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if causal:
         scores += np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype)
+    blind = (scores == -np.inf).all(axis=-1, keepdims=True)
+    if blind.any():
+        return np.where(blind, 0, softmax(np.where(blind, 0, scores)))
     return softmax(scores)
 
 
 def _scale(q, scale):
     return 1 / math.sqrt(q.shape[-1]) if scale is None else scale
 
-
 @attention.gradient("q", "k", "v", "mask")
 def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     """∂L/∂q = s k · scale,  ∂L/∂k = sᵀ q · scale,  ∂L/∂v = pᵀ g,  ∂L/∂mask = s
     s = p ⊙ (g vᵀ − Σ g⊙y), the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
-    p = _attention_weights(q, k, mask, causal, scale)
-    s = g @ v.mT
+    keys, values = _for_heads_of(q, k), _for_heads_of(q, v)
+    p = _attention_weights(q, keys, mask, causal, scale)
+    s = g @ values.mT
     s -= (g * y).sum(axis=-1, keepdims=True)
     s *= p
-    return (s @ k) * _scale(q, scale), (s.mT @ q) * _scale(q, scale), p.mT @ g, s
+    scale = _scale(q, scale)
+    return (s @ keys) * scale, _summed_heads((s.mT @ q) * scale, k), _summed_heads(p.mT @ g, v), s
 
 
 @op(differentiable=False)

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..engine import op
+from ..define import composed, op
+from .elementwise import root
 
 
 def _axes(x, axis) -> tuple[int, ...]:
@@ -32,7 +33,6 @@ def sum(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
     """Sum along `axis` (an axis, several, or None: all).  y = Σᵢ xᵢ"""
     return np.sum(x, axis=axis, keepdims=keepdims)
 
-
 @sum.gradient("x")
 def _(g, y, x, axis=None, keepdims=False):
     """∂L/∂xᵢ = g"""
@@ -43,7 +43,6 @@ def _(g, y, x, axis=None, keepdims=False):
 def mean(x, axis=None, keepdims=False):
     """Mean of the n elements along `axis`.  y = Σᵢ xᵢ / n"""
     return np.mean(x, axis=axis, keepdims=keepdims)
-
 
 @mean.gradient("x")
 def _(g, y, x, axis=None, keepdims=False):
@@ -56,22 +55,156 @@ def var(x, axis=None, ddof=0, keepdims=False):
     """Variance of the n elements along `axis`.  y = Σᵢ (xᵢ − x̄)² / (n − ddof)"""
     return np.var(x, axis=axis, ddof=ddof, keepdims=keepdims)
 
-
 @var.gradient("x")
 def _(g, y, x, axis=None, ddof=0, keepdims=False):
     """∂L/∂xᵢ = 2 g (xᵢ − x̄) / (n − ddof)"""
     return _kept(g, x, axis) * 2 * (x - x.mean(axis=axis, keepdims=True)) / (_count(x, axis) - ddof)
 
 
-@op
+@op(answers=(np.max, np.amax))
 def max(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
     """Largest element along `axis`.  y = maxᵢ xᵢ    Equal ones share the gradient evenly."""
     return np.max(x, axis=axis, keepdims=keepdims)
-
 
 @max.gradient("x")
 def _(g, y, x, axis=None, keepdims=False):
     """∂L/∂xᵢ = g [xᵢ = y] / #{j : xⱼ = y}"""
     largest = x == _kept(y, x, axis)
     ties = largest.sum(axis=axis, keepdims=True).astype(g.dtype)
-    return np.where(largest, _kept(g, x, axis) / ties, 0)
+    return largest * (_kept(g, x, axis) / ties)
+
+
+@composed(answers=(np.min, np.amin))
+def min(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
+    """Smallest element along `axis`.  y = −maxᵢ −xᵢ    Equal ones share the gradient evenly."""
+    return -np.max(-x, axis=axis, keepdims=keepdims)
+
+
+@composed
+def ptp(x, axis=None, keepdims=False):
+    """Largest minus smallest element along `axis`."""
+    return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
+
+
+@composed
+def std(x, axis=None, ddof=0, keepdims=False):
+    """Standard deviation of the n elements along `axis`.  y = √(Σᵢ (xᵢ − x̄)² / (n − ddof))    Where it is 0, so is its
+    gradient."""
+    return root(np.var(x, axis=axis, ddof=ddof, keepdims=keepdims))
+
+
+@composed
+def median(x, axis=None, keepdims=False):
+    """Middle element along `axis`, or the mean of the middle two.  NaN where an element is.    Of equal ones those that
+    sorting puts in the middle get the gradient."""
+    axes = _axes(x, axis)
+    rows = _as_rows(x, axes)
+    n = rows.shape[-1]
+    if n == 0:
+        raise ValueError("the median of no elements")
+    y = np.sort(rows, axis=-1)[..., [(n - 1) // 2, n // 2]].mean(axis=-1)
+    y = np.where(np.isnan(rows).any(axis=-1), np.nan, y)
+    return _kept(y, x, axes) if keepdims else y
+
+
+@composed
+def average(x, axis=None, weights=None, keepdims=False):
+    """Weighted mean.  y = Σᵢ wᵢ xᵢ / Σᵢ wᵢ, for weights of the shape of x, or 1-D along one axis."""
+    if weights is None:
+        return np.mean(x, axis=axis, keepdims=keepdims)
+    if np.shape(weights) != x.shape:
+        if not isinstance(axis, int) or np.shape(weights) != (x.shape[axis],):
+            raise ValueError(f"weights of shape {np.shape(weights)} for x of shape {x.shape} and axis {axis}: they "
+                             "need the shape of x, or one weight for each place along one axis")
+        weights = np.reshape(weights, tuple(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
+    weights = weights * np.ones_like(x)
+    return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+
+
+@op
+def logsumexp(x, axis=None, keepdims=False):
+    """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
+    gradient 0."""
+    largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    with np.errstate(divide="ignore"):
+        y = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
+    return y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in _axes(x, axis)))
+
+@logsumexp.gradient("x")
+def _(g, y, x, axis=None, keepdims=False):
+    """∂L/∂xᵢ = g exp(xᵢ − y)"""
+    y = _kept(y, x, axis)
+    return _kept(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y))
+
+
+# ---------------------------------------------------------------------- products and running sums
+
+
+@op
+def prod(x, axis=None, keepdims=False):
+    """Product along `axis`.  y = Πᵢ xᵢ"""
+    return np.prod(x, axis=axis, keepdims=keepdims)
+
+
+def _as_rows(x, axes):
+    """`x` with `axes` as one last axis."""
+    rest = [i for i in range(x.ndim) if i not in axes]
+    n = math.prod(x.shape[i] for i in axes)
+    return x.transpose((*rest, *axes)).reshape((*[x.shape[i] for i in rest], n))
+
+
+def _products_before(x):
+    """For each element the product of those before it along the last axis."""
+    return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x, axis=-1)[..., :-1]], axis=-1)
+
+@prod.gradient("x")
+def _(g, y, x, axis=None, keepdims=False):
+    """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ, the product of those before and those after: no division, so zeros are no special case"""
+    axes = _axes(x, axis)
+    rows = _as_rows(x, axes)
+    others = _products_before(rows) * _products_before(rows[..., ::-1])[..., ::-1]
+    order = [*[i for i in range(x.ndim) if i not in axes], *axes]
+    others = others.reshape(tuple(x.shape[i] for i in order)).transpose(tuple(order.index(i) for i in range(x.ndim)))
+    return _kept(g, x, axis) * others
+
+
+@op
+def cumsum(x, axis=None):
+    """Running sum along `axis` (None: of all elements in order).  yᵢ = Σⱼ≤ᵢ xⱼ"""
+    return np.cumsum(x, axis=axis)
+
+@cumsum.gradient("x")
+def _(g, y, x, axis=None):
+    """∂L/∂xᵢ = Σⱼ≥ᵢ gⱼ"""
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(x.shape)
+
+
+@op
+def cumprod(x, axis=None):
+    """Running product along `axis` (None: of all elements in order).  yᵢ = Πⱼ≤ᵢ xⱼ"""
+    return np.cumprod(x, axis=axis)
+
+@cumprod.gradient("x")
+def _(g, y, x, axis=None):
+    """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁; the recurrence is unrolled by doubling, without a division"""
+    if axis is None:
+        x, shape = x.reshape(-1), x.shape
+    else:
+        x, g, shape = x.swapaxes(axis, -1), g.swapaxes(axis, -1), None
+    s, step, factor = g, 1, _moved(x, 1)
+    while step < x.shape[-1]:
+        s, factor, step = s + factor * _moved(s, step), factor * _moved(factor, step), 2 * step
+    d = s * _products_before(x)
+    return d.swapaxes(axis, -1) if shape is None else d.reshape(shape)
+
+
+def _moved(x, n):
+    """`x` moved n places towards the start of the last axis, with zeros behind it."""
+    return np.concatenate([x[..., n:], np.zeros_like(x[..., :n])], axis=-1)
+
+
+# Places and truths, through which no gradient flows.
+for _constant in (np.argmax, np.argmin, np.argsort, np.argpartition, np.any, np.all, np.count_nonzero, np.nonzero,
+                  np.flatnonzero, np.argwhere, np.searchsorted, np.digitize, np.isin):
+    op(_constant, differentiable=False)

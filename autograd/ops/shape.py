@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
-from ..engine import Tensor, op, tensor
-from ..methods import answers
+from ..define import composed, op
+from ..engine import Tensor, tensor
+from ..methods import ANSWERS
+from .index import put, scatter_add
+
+
+def as_array(x):
+    """Numbers and lists as arrays; arrays and Tensors as they are."""
+    return x if hasattr(x, "shape") else np.asarray(x)
 
 
 @op
 def reshape(x, shape):
     """The same elements in another shape; one −1 in it is worked out.  y = x, in order"""
     return x.reshape(shape)
-
 
 @reshape.gradient("x")
 def _(g, y, x, shape):
@@ -24,7 +32,6 @@ def _(g, y, x, shape):
 def transpose(x, axes=None):
     """Axes in another order (None: reversed).  y's axis i is x's axis axes[i]"""
     return x.transpose(axes)
-
 
 @transpose.gradient("x")
 def _(g, y, x, axes=None):
@@ -40,7 +47,6 @@ def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
     return x.swapaxes(axis1, axis2)
 
-
 @swapaxes.gradient("x")
 def _(g, y, x, axis1, axis2):
     """∂L/∂x = g with the two axes exchanged"""
@@ -52,7 +58,6 @@ def broadcast_to(x, shape):
     """Elements repeated along new axes and axes of length 1."""
     return np.broadcast_to(x, shape)
 
-
 @broadcast_to.gradient("x")
 def _(g, y, x, shape):
     """∂L/∂x = g, summed over the repetitions"""
@@ -63,7 +68,6 @@ def _(g, y, x, shape):
 def concatenate(*xs, axis=0):
     """Arrays one after the other along an axis that exists (None: all flattened first)."""
     return np.concatenate(xs, axis=axis)
-
 
 @concatenate.gradient("*xs")
 def _(g, y, *xs, axis=0):
@@ -79,7 +83,6 @@ def split(x, indices_or_sections, axis=0):
     """A tuple of parts along `axis`: a number of equal ones, or cut at the given indices.  yᵢ = x[…, cᵢ:cᵢ₊₁, …]"""
     return tuple(np.split(x, indices_or_sections, axis=axis))
 
-
 @split.gradient("x")
 def _(g, y, x, indices_or_sections, axis=0):
     """∂L/∂x = the gradients of the parts, one after the other"""
@@ -90,7 +93,6 @@ def _(g, y, x, indices_or_sections, axis=0):
 def astype(x, dtype):
     """The same numbers as another floating-point dtype (Tensor.astype also makes integers, as constants)."""
     return x.astype(dtype)
-
 
 @astype.gradient("x")
 def _(g, y, x, dtype):
@@ -106,13 +108,183 @@ def truncate(x, dtype):
     return x.astype(dtype)
 
 
+@op
+def tril(x, k=0):
+    """Lower triangle of the last two axes: zeros above diagonal k.  y[…, i, j] = x[…, i, j] where j ≤ i + k"""
+    return np.tril(x, k)
+
+@tril.gradient("x")
+def _(g, y, x, k=0):
+    """∂L/∂x = the lower triangle of g"""
+    return np.tril(g, k)
+
+
+@op
+def triu(x, k=0):
+    """Upper triangle of the last two axes: zeros below diagonal k.  y[…, i, j] = x[…, i, j] where j ≥ i + k"""
+    return np.triu(x, k)
+
+@triu.gradient("x")
+def _(g, y, x, k=0):
+    """∂L/∂x = the upper triangle of g"""
+    return np.triu(g, k)
+
+
+# ---------------------------------------------------------------------- composed: NumPy itself says where elements go
+
+
+@composed
+def ravel(x):
+    """All elements on one axis."""
+    return np.reshape(x, (-1,))
+
+
+def _reshaping(function, words):
+    """`function` as a reshape to the shape that NumPy's gives an array of zeros that takes no memory."""
+    def reshaped(x, *args, **kwargs):
+        x = as_array(x)
+        return x.reshape(function(np.broadcast_to(0, x.shape), *args, **kwargs).shape)
+    return _named(reshaped, function, words)
+
+
+def _transposing(function, words):
+    """`function` as a transpose into the order that NumPy's gives axes of the lengths 1, 2, 3 …"""
+    def transposed(x, *args, **kwargs):
+        order = function(np.broadcast_to(0, range(1, x.ndim + 1)), *args, **kwargs).shape
+        return x.transpose(tuple(n - 1 for n in order))
+    return _named(transposed, function, words)
+
+
+def _taking(function, words):
+    """`function` as taking the places that NumPy's puts where, when given the elements' numbers."""
+    def taken(x, *args, **kwargs):
+        x = as_array(x)
+        return x.reshape((-1,))[function(np.arange(x.size).reshape(x.shape), *args, **kwargs)]
+    return _named(taken, function, words)
+
+
+def _named(made, function, words):
+    made.__name__, made.__doc__, made.__signature__ = function.__name__, words, inspect.signature(function)
+    return composed(made, answers=function)
+
+
+_reshaping(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
+_reshaping(np.squeeze, "Without axes of length 1: all of them, or the given ones.")
+_transposing(np.moveaxis, "Axes moved from `source` to `destination`, the others in their order.")
+_transposing(np.rollaxis, "An axis moved to before the axis `start`.")
+_taking(np.flip, "The order reversed along axes (None: all).")
+_taking(np.fliplr, "The order reversed along the second axis.")
+_taking(np.flipud, "The order reversed along the first axis.")
+_taking(np.roll, "Elements moved along axes, those that fall out coming back on the other side.")
+_taking(np.rot90, "The plane of two axes turned by k right angles, from the first towards the second.")
+_taking(np.tile, "Copies side by side, reps[i] of them along axis i.")
+_taking(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
+_taking(np.delete, "Without the places `obj` along an axis (None: of all elements).")
+_taking(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
+
+
+def _at_least(function, words):
+    def at_least(*xs):
+        made = [as_array(x).reshape(function(np.broadcast_to(0, np.shape(x))).shape) for x in xs]
+        return made[0] if len(made) == 1 else tuple(made)
+    return _named(at_least, function, words)
+
+
+_at_least(np.atleast_1d, "Arrays with an axis, if they have none.")
+_at_least(np.atleast_2d, "Arrays with new first axes, up to two.")
+_at_least(np.atleast_3d, "Arrays with new first and last axes, up to three.")
+
+
+@composed
+def broadcast_arrays(*xs):
+    """Arrays repeated to their common shape."""
+    shape = np.broadcast_shapes(*[np.shape(x) for x in xs])
+    return tuple(np.broadcast_to(as_array(x), shape) for x in xs)
+
+
+@composed
+def meshgrid(*xs, indexing="xy"):
+    """The coordinates of a grid from those of its axes: an array for each axis, of all lengths ("ij"), or of them with
+    the first two swapped ("xy")."""
+    xs = [np.ravel(as_array(x)) for x in xs]
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f'indexing is "xy" or "ij", not {indexing!r}')
+    grid = broadcast_arrays(*[x.reshape(tuple(-1 if i == j else 1 for j in range(len(xs)))) for i, x in enumerate(xs)])
+    return tuple(x.swapaxes(0, 1) if indexing == "xy" and len(xs) > 1 else x for x in grid)
+
+
+# ---------------------------------------------------------------------- composed: joining and cutting
+
+
+@composed
+def stack(xs, axis=0):
+    """Arrays of one shape along a new axis."""
+    return np.concatenate([np.expand_dims(as_array(x), axis) for x in xs], axis=axis)
+
+
+@composed
+def vstack(xs):
+    """Arrays one below the other: along the first axis, rows made of 1-D arrays."""
+    return np.concatenate([np.atleast_2d(x) for x in xs], axis=0)
+
+
+@composed
+def hstack(xs):
+    """Arrays side by side: along the second axis, or the only one."""
+    xs = [np.atleast_1d(x) for x in xs]
+    return np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
+
+
+@composed
+def array_split(x, indices_or_sections, axis=0):
+    """`split` into parts that may differ in length by one."""
+    if not isinstance(indices_or_sections, int):
+        return split(x, list(indices_or_sections), axis=axis)
+    size, larger = divmod(x.shape[axis], indices_or_sections)
+    return split(x, [i * size + min(i, larger) for i in range(1, indices_or_sections)], axis=axis)
+
+
+@composed
+def pad(x, pad_width, mode="constant", constant_values=0):
+    """More elements before and after each axis: (before, after) for each, or one pair or number for all.  They are
+    `constant_values`, or x's own by the modes "edge", "reflect", "symmetric" and "wrap"."""
+    widths = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
+    if mode == "constant":
+        if np.ndim(constant_values):
+            raise ValueError("constant_values is one number here")
+        inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
+        shape = tuple(before + n + after for (before, after), n in zip(widths, x.shape))
+        return put(np.full_like(x, constant_values, shape=shape), x, inside)
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f'mode is "constant", "edge", "reflect", "symmetric" or "wrap", not {mode!r}')
+    return np.ravel(x)[np.pad(np.arange(x.size).reshape(x.shape), pad_width, mode=mode)]
+
+
+@composed
+def diag(x, k=0):
+    """The diagonal k of a matrix, or the matrix with the vector x on its diagonal k."""
+    if x.ndim == 2:
+        return np.diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"diag takes a vector or a matrix, not shape {x.shape}: np.diagonal takes more axes")
+    n, i = x.shape[0] + abs(k), np.arange(x.shape[0])
+    return scatter_add(x, (i + max(-k, 0), i + max(k, 0)), shape=(n, n))
+
+
 # ---------------------------------------------------------------------- constants of a tensor's kind
 
 
-@answers(np.zeros_like, np.ones_like, np.empty_like)
-def _filled_like(function, x, dtype=None, shape=None):
-    return tensor(function(x.data if isinstance(x, Tensor) else x, dtype=dtype, shape=shape))
+def _filled_like(function):
+    def filled(x, *fill, dtype=None, shape=None):
+        """A constant of the shape and dtype of x, or the given ones."""
+        like = x.data if isinstance(x, Tensor) else x
+        made = function(like, *fill, dtype=dtype, shape=shape)
+        return made if like is x else tensor(made)
+    filled.__name__ = function.__name__
+    return composed(filled)
 
 
-for _function in (np.shape, np.ndim, np.size):
-    answers(_function)(lambda function, x: function(np.broadcast_to(0, x.shape)))
+for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
+    _filled_like(_function)
+for _asked in (np.shape, np.ndim, np.size):
+    ANSWERS[_asked] = lambda x, *axis, function=_asked: function(np.broadcast_to(0, x.shape), *axis)

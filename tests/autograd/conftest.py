@@ -9,7 +9,7 @@ from autograd.methods import ANSWERS
 @pytest.fixture
 def new_op():
     """Register ops for one test."""
-    before = [(table, dict(table)) for table in (ag.REGISTRY, ANSWERS)]
+    before = [(table, dict(table)) for table in (ag.REGISTRY, ag.FUNCTIONS, ANSWERS)]
     yield ag.op
     for table, entries in before:
         table.clear()

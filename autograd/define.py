@@ -1,0 +1,89 @@
+"""How ops and functions become known: to `ag.name`, to NumPy's functions, and to the table of what is supported."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .engine import Op
+from .methods import ANSWERS, FUNCTIONS, REGISTRY
+from .state import scope
+
+
+def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None) -> Any:
+    """Make a function of arrays an op, which Tensors can go through and gradients come back.
+
+    Write the formula, and under it a rule for the gradient of each input:
+
+        import numpy as np
+        import autograd as ag
+
+        @ag.op
+        def swish(x, beta=1.0):
+            \"""y = x / (1 + exp(−βx))\"""
+            return x / (1 + np.exp(-beta * x))
+
+        @swish.gradient("x")
+        def _(g, y, x, beta=1.0):
+            \"""∂L/∂x = g ⊙ (s + β y (1 − s)), s = 1 / (1 + exp(−βx))\"""
+            s = 1 / (1 + np.exp(-beta * x))
+            return g * (s + beta * y * (1 - s))
+
+        ag.check_op(swish, [(np.linspace(-3, 3, 7),), (np.ones((2, 3)), {"beta": 2.0})])
+
+    Parameters without a default are inputs, those with one are settings, which are never Tensors (unless a rule names
+    one: that makes it an input).  `*xs` stands for any number of inputs, given as one list.  A formula may return a
+    tuple of arrays; its `g` and `y` are tuples then.  A rule gets g, the gradient of the result y, and then what the
+    formula got.  It is a pure function of these, written with operators, methods, `np.` functions and other ops, so
+    that it can be differentiated again; it neither sums over broadcast axes nor casts, for the engine does.  One rule
+    may serve several inputs and return a tuple (`.gradient("q", "k")`), or all of a list (`.gradient("*xs")`).
+
+    answers: the NumPy function (or several) that the op stands in for when it is given Tensors; without it, the one
+    named like the op, if there is one.  differentiable=False: no gradient flows, and none is needed, as the result is
+    constant almost everywhere (a comparison, say).
+
+    The op is `ag.REGISTRY["swish"]` and `ag.swish` from then on.  Defining it again in the same module replaces it.
+
+    Raises TypeError at once for a rule of an unknown input or with other parameters than the formula's, and for a
+    parameter `**kwargs` or a keyword without a default; ValueError for a name that another module has taken.  A call
+    in which an input requires a gradient and has no rule is a TypeError.
+    """
+    if formula is None:
+        return functools.partial(op, differentiable=differentiable, answers=answers)
+    return _known(Op(formula, differentiable), formula, REGISTRY, answers)
+
+
+def composed(function: Any = None, *, answers: Any = None) -> Any:
+    """Make known a function that is composed of ops and needs no rule: under its name, as `op` does with an op, and in
+    the tape, where what it records stands in a scope of that name."""
+    if function is None:
+        return functools.partial(composed, answers=answers)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with scope(function.__name__):
+            return function(*args, **kwargs)
+
+    return _known(call, function, FUNCTIONS, answers)
+
+
+def _known(made: Any, function: Callable[..., Any], table: dict[str, Any], answers: Any) -> Any:
+    """Enter `made` under the name of `function`, in place of what that module defined before under it."""
+    name = function.__name__
+    if old := REGISTRY.get(name) or FUNCTIONS.get(name):
+        origin = getattr(old, "formula", old).__module__
+        if origin != function.__module__:
+            raise ValueError(f"ag.{name} is there already, from {origin}: choose another name")
+        for known in (REGISTRY, FUNCTIONS, ANSWERS):
+            for key in [key for key, value in known.items() if value is old]:
+                del known[key]
+    table[name] = made
+    if answers is None:
+        named_alike = function if function.__module__ == "numpy" else getattr(np, name, None)
+        answers = named_alike if callable(named_alike) else ()
+    for answered in answers if isinstance(answers, Sequence) else (answers,):
+        ANSWERS[answered] = made
+    return made
