@@ -110,7 +110,8 @@ class _Line:
         if any(map(self.jumps, windows)):
             return "not differentiable: {} is at a jump (or close to one): the results change however small the step"
         for coarse, fine in zip(windows, windows[1:]):
-            if 0.4 * abs(fine.bend) < coarse.bend * np.sign(fine.bend) < 3 * abs(fine.bend) > 1.5 * fine.error:
+            alike = 0.4 * abs(fine.bend) < coarse.bend * np.sign(fine.bend) < 3 * abs(fine.bend)
+            if alike and 2 * abs(fine.bend) > fine.error:
                 return "not differentiable: {} is a kink (or close to one), where the slopes on its two sides differ"
             if 0.2 < coarse.spread < 0.7 and 0.2 < fine.spread < 0.7:
                 return "not differentiable: {} is a kink, where the slope is infinite"

@@ -1,0 +1,210 @@
+"""A program is text: statements, and what its variant does with them (backward, ag.jvp, two losses …)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.strategies import source
+
+NAME = re.compile(r"\b[cvx]\d+\b")  # c0: a constant, v0: a value, x0: a leaf
+
+
+def weights(shape, phase=1.0):
+    """Fixed numbers of both signs, none of them small: what results are weighted with, and directions."""
+    return (np.cos(phase + 2.0 * np.arange(math.prod(shape))) * 0.8 + 0.1).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`names = ours` here, `names = theirs` in PyTorch, by the operation of that name."""
+
+    names: tuple[str, ...]
+    ours: str
+    theirs: str
+    operation: str
+
+    def uses(self):
+        return set(NAME.findall(self.ours))
+
+    def line(self, side="ours", noisy=False):
+        """noisy: each value passes through a function of that name wherever it is used."""
+        text = getattr(self, side)
+        return f"{', '.join(self.names)} = " + (NAME.sub(r"noisy(\g<0>)", text) if noisy else text)
+
+
+class Variant(NamedTuple):
+    """What is done with `f` (leaves -> results) and `loss` (leaves -> their weighted sum).
+
+    `code` leaves its answer in `answer`; `leaves` are Tensors there, `arrays` their numbers.  PyTorch knows the kinds
+    of answer alone.
+    """
+
+    odds: int
+    kind: str
+    code: str
+
+
+VARIANTS = {
+    "backward": Variant(4, "gradient", """
+y = loss(*leaves)
+y.backward()
+answer = [y, *[t.grad for t in leaves]]
+"""),
+    "keep": Variant(1, "gradient", """
+y = loss(*leaves)
+y.backward(keep=True)
+assert all(t._data is not None and t.grad.shape == t.shape for t in ag.tape(y) if t.op and type(t._data) is not tuple)
+answer = [y, *[t.grad for t in leaves]]
+"""),
+    "twice": Variant(2, "gradient", """
+y = loss(*leaves)
+before = [(t, t.data) for t in ag.tape(y)]
+y.backward()
+for t, a in before:
+    assert all(map(np.array_equal, a, t.data)) if type(a) is tuple else np.array_equal(a, t.data), t
+y.backward()
+answer = [y, *[t.grad / 2 if t.grad is not None else None for t in leaves]]
+"""),
+    "two losses": Variant(2, "gradient", """
+parts = [(r * weights(r.shape)).sum() for r in f(*leaves)]
+for part in parts:
+    if part.requires_grad:
+        part.backward()
+answer = [sum(parts), *[t.grad for t in leaves]]
+"""),
+    "backward of several": Variant(1, "gradient", """
+results = f(*leaves)
+y = sum((r * weights(r.shape)).sum() for r in results)
+for r in results:
+    if r.requires_grad:
+        r.backward(weights(r.shape))
+answer = [y, *[t.grad for t in leaves]]
+"""),
+    "no_grad before": Variant(2, "gradient", """
+with ag.no_grad():
+    constant = loss(*leaves)
+plain = loss(*arrays)
+y = loss(*leaves)
+assert not constant.requires_grad
+assert np.allclose([ag.tensor(constant).data, ag.tensor(plain).data], y.data, 1e-10, 1e-10)  # other layouts, other sums
+y.backward()
+answer = [y, *[t.grad for t in leaves]]
+"""),
+    "ag.grad": Variant(1, "gradient", """
+answer = [loss(*leaves), *ag.grad(loss, tuple(range(len(arrays))))(*arrays)]
+"""),
+    "ag.value_and_grad": Variant(1, "gradient", """
+y, grads = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+answer = [y, *grads]
+"""),
+    "ag.vjp": Variant(2, "gradient", """
+results, pull = ag.vjp(f, *arrays)
+grads = pull(tuple(weights(r.shape) for r in results))
+assert all(map(np.array_equal, grads, pull(tuple(weights(r.shape) for r in results))))
+answer = [sum((r * weights(r.shape)).sum() for r in results), *grads]
+"""),
+    "create_graph": Variant(3, "hvp", """
+y = loss(*leaves)
+y.backward(create_graph=True)
+firsts = [t.grad for t in leaves]
+for t in leaves:
+    t.grad = None
+s = sum((g * weights(g.shape, 2)).sum() for g in firsts if g is not None)
+if isinstance(s, ag.Tensor) and s.requires_grad:
+    s.backward()
+answer = [y, *firsts, *[t.grad for t in leaves]]
+"""),
+    "ag.grad of ag.grad": Variant(1, "hvp", """
+def slope(xs):
+    return sum((g * weights(g.shape, 2)).sum() for g in ag.grad(lambda ys: loss(*ys))(xs))
+y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+answer = [y, *firsts, *ag.grad(slope)(arrays)]
+"""),
+    "ag.hvp": Variant(1, "hvp", """
+y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+answer = [y, *firsts, *ag.hvp(lambda xs: loss(*xs), arrays, [weights(a.shape, 2) for a in arrays])]
+"""),
+    "ag.jvp": Variant(2, "jvp", """
+y, slope = ag.jvp(loss, tuple(arrays), tuple(weights(a.shape, 2) for a in arrays))
+answer = [y, slope]
+"""),
+    "float32": Variant(2, "float32", """
+y = loss(*leaves)
+for t in ag.tape(y):
+    assert t.op is None or type(t.data) is tuple or t.dtype.kind != "f" or t.dtype == np.float32, t
+y.backward()
+assert all(t.grad is None or t.grad.dtype == np.float32 for t in leaves)
+answer = [y, *[t.grad for t in leaves]]
+"""),
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Statements on leaves and constants, and what is done with the results."""
+
+    seed: int
+    leaves: dict[str, np.ndarray]
+    constants: dict[str, np.ndarray]
+    statements: tuple[Statement, ...]
+    results: tuple[str, ...]
+    variant: str = "backward"
+    part: tuple[int, int] | None = None  # the statements from .. to that are checkpointed
+
+    @property
+    def kind(self):
+        return VARIANTS[self.variant].kind
+
+    def used(self):
+        """Without the statements, leaves and constants that the results do not need."""
+        needed, kept = set(self.results), []
+        for i, s in reversed(list(enumerate(self.statements))):
+            if needed & set(s.names):
+                needed |= s.uses()
+                kept.insert(0, i)
+        part = self.part and tuple(sum(i < end for i in kept) for end in self.part)
+        return replace(self, statements=tuple(self.statements[i] for i in kept), part=part,
+                       leaves={name: a for name, a in self.leaves.items() if name in needed},
+                       constants={name: a for name, a in self.constants.items() if name in needed})
+
+    def functions(self, side="ours", noisy=False):
+        """`f` and `loss` as text."""
+        names = ", ".join(self.leaves)
+        lines = self._lines() if side == "ours" and not noisy else [s.line(side, noisy) for s in self.statements]
+        return "\n".join([f"def f({names}):", *[f"    {line}" for line in lines],
+                          f"    return {', '.join(self.results)},", "", f"def loss({names}):",
+                          f"    return sum((r * weights(r.shape)).sum() for r in f({names}))", ""])
+
+    def _lines(self):
+        """The statements, some of them in a function that is checkpointed."""
+        lines = [s.line() for s in self.statements]
+        first, last = self.part or (0, 0)
+        if first == last:
+            return lines
+        inner = self.statements[first:last]
+        made = {name for s in inner for name in s.names}
+        later = set(self.results).union(*[s.uses() for s in self.statements[last:]])
+        given = ", ".join(sorted({name for s in inner for name in s.uses() if name[0] != "c"} - made))
+        out = "".join(f"{name}, " for name in sorted(made & later)) or "()"
+        return [*lines[:first], "@ag.checkpoint", f"def part({given}):", *[f"    {line}" for line in lines[first:last]],
+                f"    return {out}", f"{out} = part({given})", *lines[last:]]
+
+    def source(self):
+        """A script of its own."""
+        dtype = ".astype(np.float32)" if self.variant == "float32" else ""
+        arrays = [f"{name} = {source(a)}{dtype if a.dtype.kind == 'f' else ''}"
+                  for name, a in (self.leaves | self.constants).items()]
+        return "\n".join([
+            f"# seed {self.seed}: {self.variant}" + (", a part of it checkpointed" if self.part else ""),
+            "import numpy as np", "import autograd as ag", "",
+            "def weights(shape, phase=1.0):",
+            "    w = np.cos(phase + 2.0 * np.arange(np.prod(shape, dtype=int))) * 0.8 + 0.1",
+            f"    return w.reshape(shape){dtype}", "",
+            *arrays, "", self.functions(), f"arrays = [{', '.join(self.leaves)}]",
+            "leaves = [ag.tensor(a, requires_grad=True) for a in arrays]",
+            VARIANTS[self.variant].code.strip(), "print(*answer, sep='\\n')", ""])

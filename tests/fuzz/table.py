@@ -1,0 +1,162 @@
+"""The table of operations: how each one's arguments are drawn, and how it is written for the engine and for PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.fuzz import arguments as a
+from tests.fuzz.arguments import alike, along, away, one, pair, reduced, two, two_axes
+from tests.fuzz.builder import Builder, apart
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An operation.  What PyTorch does is, unless `theirs` says it, the text `ours` with tests/peers.py in place of
+    `np` and `ag`."""
+
+    name: str
+    draw: Callable[[Builder], dict[str, Any]]
+    ours: str
+    theirs: str = ""
+
+    def texts(self, p):
+        """For both libraries, with arguments that are drawn."""
+        fields = self.draw(p)
+        theirs = self.theirs or re.sub(r"\b(np\.linalg|np|ag)\.(?=\w+\()", "peers.", self.ours)
+        return self.ours.format(**fields), theirs.format(**fields)
+
+
+E = Entry
+KEPT = "axis={axis}, keepdims={keep}"
+REGULAR = "{n}.5 * {eye} + np.tanh({x})"
+TABLE = [
+    # ------------------------------------------------------------------ elementwise
+    *[E(f, one(), f"np.{f}({{x}})") for f in (
+        "negative", "square", "exp", "exp2", "expm1", "sin", "cos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "copy",
+        "nan_to_num", "ravel", "atleast_1d", "atleast_2d", "atleast_3d")],
+    *[E(f, one(), f"np.{f}(1.3 + np.tanh({{x}}))") for f in (
+        "sqrt", "log", "log2", "log10", "log1p", "reciprocal")],
+    *[E(f, one(), f"np.{f}(0.8 * np.tanh({{x}}))") for f in ("arcsin", "arccos", "arctanh", "tan")],
+    E("arccosh", one(), "np.arccosh(2.4 + np.tanh({x}))"),
+    E("cbrt", one(), "np.cbrt(1.3 + np.tanh({x}))", "(1.3 + torch.tanh({x})) ** (1 / 3)"),
+    E("absolute", away, "np.absolute({x})"),
+    E("absolute", away, "abs({x})"),
+    E("sign", away, "{x} * np.sign({x})", "{x} * torch.sign({x})"),
+    E("floor", away, "{x} + np.heaviside({x}, 0.5)", "{x} + ({x} > 0)"),
+    E("detach", one(), "ag.tensor({x}) * 0.5 + {x}", "{x}.detach() * 0.5 + {x}"),
+    E("astype", one(), "{x}.astype({x}.dtype)", "{x} * 1.0"),
+    E("add", two, "{x} + {y}"),
+    E("subtract", two, "{x} - {y}"),
+    E("multiply", two, "{x} * {y}"),
+    E("multiply", one(), "{x} * {x}"),
+    E("divide", pair(), "{x} / (1.3 + np.tanh({y}))"),
+    E("power", pair(), "(1.3 + np.tanh({x})) ** {y}"),
+    E("power", a.powers, "{x} ** {n}"),
+    *[E(f, pair(apart), f"np.{f}({{x}}, {{y}})") for f in ("maximum", "minimum")],
+    *[E(f, pair(), f"np.{f}({{x}}, 1.3 + np.tanh({{y}}))") for f in ("arctan2", "hypot", "logaddexp")],
+    E("remainder", a.remainders, "np.remainder({x}, 1.3 + np.tanh({y}))"),
+    E("remainder", a.remainders, "{x} % (1.3 + np.tanh({y}))"),
+    E("where", a.choices, "np.where({c}, {x}, {y})"),
+    E("where", a.by_sign, "np.where({z} > 0, {x}, {y})"),
+    E("clip", a.limits, "np.clip({x}, -0.31, 0.73)"),
+    E("clip", a.limits, "{x}.clip(-0.31, None)"),
+    E("select", a.choices, "np.select([{c}, {d}], [{x}, {y}], 0.5)"),
+    *[E(f, one(), f"ag.{f}({{x}})") for f in ("sigmoid", "erf", "silu", "softplus", "gelu")],
+    *[E(f, away, f"ag.{f}({{x}})") for f in ("relu", "leaky_relu")],
+    E("gelu", one(), "ag.gelu({x}, approximate='tanh')"),
+    # ------------------------------------------------------------------ reductions
+    *[E(f, reduced(), f"np.{f}({{x}}, {KEPT})") for f in ("sum", "prod")],
+    E("sum", reduced(), "{x}.sum(" + KEPT + ")", "peers.sum({x}, " + KEPT + ")"),
+    E("mean", reduced(a.filled(1)), f"np.mean({{x}}, {KEPT})"),
+    *[E(f, reduced(fits), f"np.{f}({{x}}, ddof={ddof}, {KEPT})")
+      for f, fits in (("var", a.filled(2)), ("std", a.spread)) for ddof in (0, 1)],
+    *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("max", "min", "ptp", "median")],
+    E("logsumexp", reduced(a.filled(1)), f"ag.logsumexp({{x}}, {KEPT})"),
+    E("norm", reduced(a.long), f"np.linalg.norm({{x}}, {KEPT})"),
+    E("average", a.weighted, "np.average({x}, axis={axis}, weights=1.3 + np.tanh({w}))"),
+    *[E(f, along(flat=True), f"np.{f}({{x}}, axis={{axis}})") for f in ("cumsum", "cumprod")],
+    # ------------------------------------------------------------------ products
+    E("matmul", a.products, "{x} @ {y}"),
+    E("matmul", a.products, "np.matmul({x}, {y})"),
+    E("dot", a.products, "np.dot({x}, {y})"),
+    E("linear", a.affine, "ag.linear({x}, {w}, {b})"),
+    E("einsum", a.contractions, "np.einsum({s}, {xs})", "torch.einsum({s}, {xs})"),
+    E("einsum", a.stacked, "np.einsum('...ij,...jk->...ik', {x}, {y})", "{x} @ {y}"),
+    E("tensordot", a.pairs_of_axes, "np.tensordot({x}, {y}, ([{i}], [{j}]))"),
+    E("tensordot", alike(), "np.tensordot({x}, {y}, {x}.ndim)"),
+    E("inner", a.inners, "np.inner({x}, {y})"),
+    E("outer", a.any_two, "np.outer({x}, {y})"),
+    E("vdot", alike(), "np.vdot({x}, {y})"),
+    E("kron", a.any_two, "np.kron({x}, {y})", "kron({x}, {y})"),
+    E("trace", two_axes, "np.trace({x}, {k}, {i}, {j})"),
+    E("diagonal", two_axes, "np.diagonal({x}, {k}, {i}, {j})"),
+    *[E(f, a.square(), f"np.linalg.{f}({REGULAR})") for f in ("inv", "det")],
+    E("slogdet", a.square(), f"np.linalg.slogdet({REGULAR})[1]"),
+    E("cholesky", a.square(), "np.linalg.cholesky({x} @ {x}.mT / {n} + {eye})"),
+    E("solve", a.systems, f"np.linalg.solve({REGULAR}, {{b}})", "torch.linalg.inv({n}.5 * {eye} + {x}.tanh()) @ {b}"),
+    # ------------------------------------------------------------------ shapes
+    E("reshape", a.reshapes, "{x}.reshape({shape})"),
+    E("transpose", a.orders, "np.transpose({x}, {axes})"),
+    E("transpose", one(), "{x}.T", "peers.transpose({x})"),
+    E("swapaxes", two_axes, "np.swapaxes({x}, {i}, {j})"),
+    E("swapaxes", one(a.axes(2)), "{x}.mT"),
+    *[E(f, two_axes, f"np.{f}({{x}}, {{i}}, {{j}})") for f in ("moveaxis", "rollaxis")],
+    E("expand_dims", a.new_axis, "np.expand_dims({x}, {axis})"),
+    E("squeeze", one(), "np.squeeze({x})"),
+    E("squeeze", a.ones_axis, "np.squeeze({x}, {axis})"),
+    E("broadcast_to", a.broader, "np.broadcast_to({x}, {shape})"),
+    E("broadcast_arrays", pair(), "np.broadcast_arrays({x}, {y})"),
+    E("meshgrid", a.grid, "np.meshgrid({x}, {y}, indexing={indexing!r})"),
+    E("concatenate", a.joined, "np.concatenate([{xs}], axis={axis})"),
+    E("stack", a.same_shape, "np.stack([{xs}], axis={axis})"),
+    *[E(f, a.same_shape, f"np.{f}([{{xs}}])") for f in ("vstack", "hstack")],
+    E("split", along(1, cuts=a.cuts), "np.split({x}, {cuts}, axis={axis})"),
+    E("array_split", along(1, n=lambda p, n: p.integer(2, 4)), "np.array_split({x}, {n}, axis={axis})"),
+    E("tile", a.tiles, "np.tile({x}, {reps})"),
+    E("repeat", along(flat=True, n=lambda p, n: p.integer(1, 3)), "np.repeat({x}, {n}, axis={axis})"),
+    E("repeat", along(1, n=lambda p, n: p.numbers(3, n)), "np.repeat({x}, {n}, axis={axis})"),
+    E("flip", along(flat=True), "np.flip({x}, {axis})"),
+    E("fliplr", one(a.axes(2)), "np.fliplr({x})"),
+    E("flipud", along(), "np.flipud({x})"),
+    E("roll", along(n=lambda p, n: p.integer(-4, 5)), "np.roll({x}, {n}, {axis})"),
+    E("rot90", two_axes, "np.rot90({x}, {k}, ({i}, {j}))"),
+    E("pad", a.borders, "np.pad({x}, {widths}, constant_values={value})"),
+    E("pad", a.borders, "np.pad({x}, {widths}, mode={mode!r})"),
+    E("diag", a.diagonals, "np.diag({x}, {k})"),
+    *[E(f, two_axes, f"np.{f}({{x}}, {{k}})") for f in ("tril", "triu")],
+    # ------------------------------------------------------------------ elements
+    *[E("getitem", draw, "{x}[{at}]", "peers.getitem({x}, np.s_[{at},])")
+      for draw in (a.index, a.index, a.fancy, a.fancy_two, a.masked)],
+    E("take", along(1, flat=True, ids=a.places), "np.take({x}, {ids}, axis={axis})"),
+    E("take_along_axis", a.row_places, "np.take_along_axis({x}, {ids}, axis={axis})"),
+    E("argsort", a.in_order, "np.take_along_axis({x}, np.argsort({x}, axis={axis}), axis={axis})",
+      "peers.sort({x}, axis={axis})"),
+    E("argmax", a.in_order, "np.take({x}, np.argmax({x}, axis={axis}), axis={axis})",
+      "peers.take({x}, {x}.argmax({axis}), {axis})"),
+    E("sort", a.in_order, "np.sort({x}, axis={axis})"),
+    E("partition", a.in_order, "np.partition({x}, {k}, axis={axis})"),
+    E("delete", along(1, flat=True, ids=a.places), "np.delete({x}, {ids}, axis={axis})"),
+    E("compress", along(1, flat=True, c=lambda p, n: p.mask(n)), "np.compress({c}, {x}, axis={axis})"),
+    E("extract", a.choices, "np.extract({d}, np.broadcast_to({x} + {y}, {d}.shape))"),
+    E("choose", a.same_shape, "np.choose({ids}, [{xs}])"),
+    E("put", a.new_rows, "ag.put({x}, {v}, ({ids},))"),
+    E("put_along_axis", a.row_places, "ag.put_along_axis({x}, {ids}, {v}, axis={axis})"),
+    E("scatter_add", a.scattered, "ag.scatter_add({x}, ({ids},), shape={shape})"),
+    E("embedding", a.lookups, "ag.embedding({ids}, {x})"),
+    # ------------------------------------------------------------------ networks
+    *[E(f, along(1), f"ag.{f}({{x}}, axis={{axis}})") for f in ("softmax", "log_softmax")],
+    E("cross_entropy", a.classified, "ag.cross_entropy({x}, {ids}, label_smoothing={s}, reduction={r!r})"),
+    E("mse", a.targets, "ag.mse({x}, {y}, reduction={r!r})"),
+    E("binary_cross_entropy", a.targets, "ag.binary_cross_entropy({x}, ag.sigmoid({y}), reduction={r!r})"),
+    E("kl_divergence", a.divergences,
+      "ag.kl_divergence(ag.log_softmax({x}, axis={axis}), ag.softmax({y}, axis={axis}), {axis}, reduction={r!r})"),
+    E("layer_norm", a.normed, "ag.layer_norm({x}, {w}, {b}, eps=0.1)"),
+    E("rms_norm", a.normed, "ag.rms_norm({x}, {w}, eps=0.1)"),
+    E("swiglu", a.affine, "ag.swiglu({x}, {w}, {u})"),
+    E("rotary", a.turns, "ag.rotary({x}, {ids}, base=100.0)"),
+    E("attention", a.heads, "ag.attention({q}, {k}, {v}, {mask}, causal={causal}, scale={scale})",
+      "attention({q}, {k}, {v}, {mask}, {causal}, {scale})"),
+]

@@ -1,0 +1,212 @@
+"""What is known: gradients at the edges, for which there are no differences, and mutants that compute the same."""
+
+import numpy as np
+
+ZERO, ONE, TWO, PAIR = np.zeros(()), np.ones(()), np.array(2.0), np.array([1.0, 2.0])
+NO_HEADS = np.zeros((0, 1, 1))
+
+# Gradients as documented where finite differences do not apply: op -> (arguments, the gradient of each array among
+# them for a seed of ones).
+EDGES = {
+    "absolute": [([ZERO], [0])],
+    "relu": [([ZERO], [0])],
+    "sqrt": [([ZERO], [np.inf])],
+    "maximum": [([TWO, TWO], [0.5, 0.5])],
+    "minimum": [([TWO, TWO], [0.5, 0.5])],
+    "max": [([np.array([3.0, 3.0, 1.0])], [[0.5, 0.5, 0]])],
+    "power": [([ZERO, 0], [0]), ([ZERO, ZERO], [0, 0]), ([ZERO, TWO], [0, 0]), ([ZERO, ONE], [1, 0])],
+    "clip": [([PAIR, ONE, TWO], [[1, 1], 0, 0]), ([ONE, ONE, None], [1, 0]), ([ONE, None, ONE], [1, 0]),
+             ([ZERO, ONE, ONE], [0, 0, 0]), ([TWO, ONE, ONE], [0, 0, 1]), ([ONE, TWO, ONE], [0, 0, 1])],
+    "nan_to_num": [([np.array([np.nan, np.inf, 2.0])], [[0, 0, 1]])],
+    "logsumexp": [([np.array([-np.inf, -np.inf])], [[0, 0]])],
+    "arctan2": [([ZERO, ZERO], [0, 0])],
+    "hypot": [([ZERO, ZERO], [np.nan, np.nan])],
+    "attention": [([np.ones((1, 1, 1)), NO_HEADS, NO_HEADS], [[[[0]]], NO_HEADS, NO_HEADS])],  # 1 broadcasts to 0
+}
+
+# Mutants that compute the same, by the reason: "target: before -> after" as the report prints them.
+EQUIVALENT = {
+    "a tie is decided before, and z is the larger (smaller) one": [
+        "maximum.x: x < y -> x <= y",
+        "maximum.x: x < y -> x < z",
+        "maximum.y: y < x -> y <= x",
+        "maximum.y: y < x -> y < z",
+        "minimum.x: x > y -> x >= y",
+        "minimum.x: x > y -> x > z",
+        "minimum.y: y > x -> y >= x",
+        "minimum.y: y > x -> y > z",
+    ],
+    "a Python number as exponent takes another way to the same value, in x's dtype": [
+        "power.x: isinstance(y, (int, float)) -> False",
+        "power.x: isinstance(y, (int, float)) -> isinstance(g, (int, float))",
+        "power.x: isinstance(y, (int, float)) -> isinstance(z, (int, float))",
+        "power.x: isinstance(y, (int, float)) -> isinstance(x, (int, float))",
+    ],
+    "where y is 0, so is the product": [
+        "power.x: np.where((x == 0) & (y == 0), 1, y - 1) -> np.where((x == 0) & (y == 0), 2, y - 1)",
+    ],
+    "zeros, of whatever shape that broadcasts to x's": [
+        "power.x: np.zeros_like(x) -> np.zeros_like(g)",
+        "power.x: np.zeros_like(x) -> np.zeros_like(z)",
+    ],
+    "within its limits x is y; otherwise y is the limit that counts": [
+        "clip.x: x <= a_max -> x <= y",
+        "clip.a_min: x < a_min if a_max is None else (x < a_min) & (a_min < a_max) -> x < y if a_max is None else "
+        "(x < a_min) & (a_min < a_max)",
+        "clip.a_min: (x < a_min) & (a_min < a_max) -> (x < y) & (a_min < a_max)",
+        "clip.a_min: a_min < a_max -> y < a_max",
+        "clip.a_max: (x > a_max) | (a_min > a_max) -> (x > y) | (a_min > a_max)",
+        "clip.a_max: a_min > a_max -> a_min > y",
+        "clip.a_max: x > a_max if a_min is None else (x > a_max) | (a_min > a_max) -> x > y if a_min is None else "
+        "(x > a_max) | (a_min > a_max)",
+    ],
+    "g, y and x have as many axes, or one shape": [
+        "put.v: last_written(x, index) -> last_written(g, index)",
+        "put.v: last_written(x, index) -> last_written(y, index)",
+        "transpose.x: a % x.ndim -> a % g.ndim",
+        "transpose.x: a % x.ndim -> a % y.ndim",
+        "transpose.x: range(x.ndim) -> range(g.ndim)",
+        "transpose.x: range(x.ndim) -> range(y.ndim)",
+        "cumprod.x: x.shape[-1] -> g.shape[-1]",
+        "cumprod.x: x.shape[-1] -> y.shape[-1]",
+    ],
+    "y is of the kept axes by then": [
+        "logsumexp.x: _kept(g, x, axis) -> _kept(g, y, axis)",
+    ],
+    "exp(-inf) is 0, whatever finite number is taken from it": [
+        "logsumexp.x: y == -np.inf -> x == -np.inf",
+        "logsumexp.x: np.where(y == -np.inf, 0, y) -> np.where(y == -np.inf, 1, y)",
+    ],
+    "a range is as good as a tuple": [
+        "reduce._axes: tuple(range(x.ndim)) -> range(x.ndim)",
+    ],
+    "two axes can be exchanged in either order": [
+        "swapaxes.x: g.swapaxes(axis1, axis2) -> g.swapaxes(axis2, axis1)",
+        "cumprod.x: x.swapaxes(axis, -1) -> x.swapaxes(-1, axis)",
+        "cumprod.x: g.swapaxes(axis, -1) -> g.swapaxes(-1, axis)",
+        "cumprod.x: d.swapaxes(axis, -1) -> d.swapaxes(-1, axis)",
+    ],
+    "parts after the last one are empty, and paired with nothing": [
+        "concatenate.xs: len(sizes) - 1 -> len(sizes) + 1",
+        "concatenate.xs: len(sizes) - 1 -> len(sizes)",
+    ],
+    "rows only make one large product of many small ones": [
+        "linear.x: _rows(g) -> g",
+    ],
+    "the engine sums over the axis of length 1 that is added": [
+        "linear._as_matrices: x[None, :] if x.ndim == 1 else x -> x[None, :]",
+    ],
+    "where x > 0, y is x; elsewhere it is 0": [
+        "relu.x: x <= 0 -> y <= 0",
+    ],
+    "without smoothing the general formula is the same": [
+        "cross_entropy.logits: one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing "
+        "else one_hot(targets, n) -> one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n",
+    ],
+    "an ignored place gets gradient 0, whatever its class": [
+        "network._checked_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
+    ],
+    "only the dtype differs, which the engine restores": [
+        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
+        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, logits, reduction)",
+        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, targets, reduction)",
+        "max.x: largest.sum(axis=axis, keepdims=True).astype(g.dtype) -> largest.sum(axis=axis, keepdims=True)",
+        "max.x: g.dtype -> y.dtype",
+        "max.x: g.dtype -> x.dtype",
+        "network._divisor: keep.sum().astype(like.dtype) -> keep.sum()",
+        "network._turned: np.cos(angles).astype(x.dtype) -> np.cos(angles)",
+        "network._turned: np.sin(angles).astype(x.dtype) -> np.sin(angles)",
+        "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype) -> "
+        "np.where(causal_mask(q, k), 0, -np.inf)",
+    ],
+    "only the library of the array differs, or its dtype": [
+        "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(i, shape=(n,))",
+        "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(optimize, shape=(n,))",
+        "network._turned: np.arange(h, like=positions) -> np.arange(h)",
+    ],
+    "a direction is 1 or -1": [
+        "network._turned: np.sin(angles).astype(x.dtype) * direction -> np.sin(angles).astype(x.dtype) / direction",
+    ],
+    "the formula has refused anything else": [
+        "network.normal_cdf: approximate == 'tanh' -> True",
+    ],
+    "q and k have the same last axis": [
+        "attention.q,k,v,mask: _scale(q, scale) -> _scale(k, scale)",
+        "network._attention_weights: _scale(q, scale) -> _scale(k, scale)",
+    ],
+    "softmax is the same for scores that are all larger by 1": [
+        "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf) -> np.where(causal_mask(q, k), 1, "
+        "-np.inf)",
+    ],
+    "rows that see nothing become 0 afterwards; without any, nothing changes": [
+        "network._attention_weights: blind.any() -> True",
+        "network._attention_weights: np.where(blind, 0, scores) -> np.where(blind, 1, scores)",
+    ],
+    "g and y have the heads of q, or of k where nothing is repeated": [
+        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(g, k)",
+        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(y, k)",
+        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(g, v)",
+        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(y, v)",
+    ],
+    "repeating once, summing over one head and leaving that to the engine are the same": [
+        "network._for_heads_of: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
+        "network._summed_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "k.ndim < 3 or d.shape[-3] == k.shape[-3] or k.shape[-3] == 1",
+        "network._summed_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3]",
+        "network._summed_heads: d.ndim -> k.ndim",
+        "network._summed_heads: k.shape[-3] == 1 -> k.shape == 1",
+        "network._summed_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
+    ],
+    "the mean of nothing has no gradient: only a warning is avoided": [
+        "mean.x: _count(x, axis) or 1 -> _count(x, axis)",
+        "mean.x: _count(x, axis) or 1 -> _count(x, axis) or 2",
+    ],
+    "NumPy takes any negative length as unknown": [
+        "cumprod.x: x.reshape(-1) -> x.reshape(-2)",
+        "linear._einsum_gradient: -1 if c == other else 1 -> -2 if c == other else 1",
+    ],
+    "one more doubling adds zeros": [
+        "cumprod.x: step < x.shape[-1] -> step <= x.shape[-1]",
+    ],
+    "in one operand a letter has one length": [
+        "linear._einsum_gradient: zip(part, a.shape) -> zip(a.shape, part)",
+    ],
+    "a sum over no axes changes nothing": [
+        "linear._einsum_gradient: d.sum(axis=broadcast, keepdims=True) if broadcast else d -> d.sum(axis=broadcast, "
+        "keepdims=True)",
+    ],
+    "factors of one change nothing": [
+        "linear._einsum_gradient: reach.get(c) != n -> True",
+        "linear._einsum_gradient: reach.get(c) -> reach",
+    ],
+    "scattering to all places is a copy": [
+        "linear._einsum_gradient: letters == parts[i] -> False",
+        "linear._einsum_gradient: letters == parts[i] -> letters == parts",
+    ],
+    "the order of products is a matter of speed": [
+        "linear._einsum_gradient: np.einsum(','.join((part for part, _ in operands)) + '->' + letters, *[a for _, a "
+        "in operands], optimize=optimize) -> np.einsum(','.join((part for part, _ in operands)) + '->' + letters, "
+        "*[a for _, a in operands])",
+    ],
+    "it matters where one call needs more than 26 letters": [
+        "linear._explicit: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_uppercase",
+        "linear._explicit: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_lowercase",
+    ],
+    "the formula has refused operands with too few axes": [
+        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) if '...' in part else 0 -> max(x.ndim - "
+        "len(part.replace('...', '')), 0)",
+        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) -> max(0, x.ndim - len(part.replace('...', "
+        "'')))",
+        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) -> x.ndim - len(part.replace('...', ''))",
+    ],
+    "a shortcut for speed": [
+        "arrays.as_input: d.sum(axis=axes).reshape(x.shape) if axes else d -> d.sum(axis=axes).reshape(x.shape)",
+        "arrays.as_input: d if d.dtype == x.dtype else d.astype(x.dtype) -> d.astype(x.dtype)",
+        "engine._pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
+        "engine._pull: type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype -> True",
+        "engine._pull: type(d) is not np.ndarray -> d is not np.ndarray",
+    ],
+}
+
+REASONS = {mutant: reason for reason, mutants in EQUIVALENT.items() for mutant in mutants}
