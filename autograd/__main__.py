@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from .methods import ANSWERS
 def supported() -> Iterator[tuple[str, str, str, str]]:
     """(name, gradient, the NumPy functions it stands in for, what it is) of each op and composed function, by name."""
     for name, known in sorted({**REGISTRY, **FUNCTIONS}.items()):
-        answered = [numpy_name(f) for f, answer in ANSWERS.items() if answer is known]
+        answered = [numpy_name(f) for f, answer in ANSWERS.items() if answer is known or f.__name__ == name]
         yield name, gradient(known), ", ".join(answered), summary(known)
 
 
@@ -56,6 +57,7 @@ def main() -> None:
     name = parser.parse_args().name
     if name:
         return print(explain(name))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL) if hasattr(signal, "SIGPIPE") else None  # `| head` may leave
     rows = [("name", "gradient", "answers for", "what it is"), *supported()]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:

@@ -50,10 +50,14 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
     input's name), for a missing one, for a formula that changes its inputs, and for one that makes another dtype of
     float32; ValueError as `check_grads`, and if there was nothing to check.
     """
+    if not isinstance(op, Op):
+        raise TypeError(f"check_op checks ops, and {getattr(op, '__name__', op)!r} is none: use check_grads")
     op = copy.copy(op)
     op.kernels = {}  # the rules are what is checked; kernels are compared with them
     checked = False
     for sample in samples:
+        if not isinstance(sample, (tuple, list)):
+            raise TypeError(f"samples are a list of tuples of arguments, such as [(x,)], and not of {sample!r:.40}")
         args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
         checked |= _check_sample(op, *op.bind(tuple(args), attrs), order, np.random.default_rng(seed))
     if not checked:
@@ -111,6 +115,8 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
         return tuple(tree_leaves(f(*xs)))
 
     y, pullback = vjp(flat, *xs)
+    if not y:
+        raise ValueError(f"nothing to check: {what or 'f'} returned no array")
     weights = [rng.normal(size=leaf.shape) for leaf in y]
 
     def weighted(*xs: Any) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
     parameter `**kwargs` or a keyword without a default; ValueError for a name that another module has taken.  A call
     in which an input requires a gradient and has no rule is a TypeError.
     """
+    if formula is not None and not isinstance(formula, np.ufunc) and not hasattr(formula, "__name__"):
+        raise TypeError(f"an op is made of a function that def has named, and not of {formula!r:.60}")
     if formula is None:
         return functools.partial(op, differentiable=differentiable, answers=answers)
     return _known(Op(formula, differentiable), formula, REGISTRY, answers)
@@ -73,17 +76,29 @@ def composed(function: Any = None, *, answers: Any = None) -> Any:
 def _known(made: Any, function: Callable[..., Any], table: dict[str, Any], answers: Any) -> Any:
     """Enter `made` under the name of `function`, in place of what that module defined before under it."""
     name = function.__name__
-    if old := REGISTRY.get(name) or FUNCTIONS.get(name):
-        origin = getattr(old, "formula", old).__module__
-        if origin != function.__module__:
-            raise ValueError(f"ag.{name} is there already, from {origin}: choose another name")
+    if not name.isidentifier() or name in vars(sys.modules["autograd"]):
+        raise ValueError(f"{name!r} cannot be the name of an op, as ag.{name} would not reach it: choose another")
+    if answers is None:
+        named_alike = function if function.__module__ == "numpy" else getattr(np, name, None)
+        answers = named_alike if callable(named_alike) else ()
+    answers = tuple(answers) if isinstance(answers, (list, tuple, set)) else (answers,)
+    if not all(map(callable, answers)):
+        raise TypeError(f"answers= takes a NumPy function or several, such as np.sinc, and not {answers!r:.60}")
+    if (old := REGISTRY.get(name) or FUNCTIONS.get(name)) and _origin(old) != function.__module__:
+        raise ValueError(f"ag.{name} is there already, from {_origin(old)}: choose another name")
+    for answered in answers:
+        owner = ANSWERS.get(answered)
+        if owner is not None and _origin(owner) != function.__module__:
+            raise ValueError(f"{_origin(owner)} answers for {answered.__name__} already: call yours by its own name")
+    if old:
         for known in (REGISTRY, FUNCTIONS, ANSWERS):
             for key in [key for key, value in known.items() if value is old]:
                 del known[key]
     table[name] = made
-    if answers is None:
-        named_alike = function if function.__module__ == "numpy" else getattr(np, name, None)
-        answers = named_alike if callable(named_alike) else ()
-    for answered in answers if isinstance(answers, Sequence) else (answers,):
-        ANSWERS[answered] = made
+    ANSWERS.update(dict.fromkeys(answers, made))
     return made
+
+
+def _origin(known: Any) -> str:
+    """The module that an op or function is from."""
+    return getattr(known, "formula", known).__module__

@@ -50,7 +50,7 @@ class Case(NamedTuple):
     def factor(self, a: np.ndarray, n: np.ndarray) -> str:
         """One number explains it."""
         ratio = float(np.nansum(a * n) / (np.nansum(n * n) or np.nan))
-        if not _same(a, ratio * n):
+        if not _same(a, ratio * n) or math.isclose(ratio, 1, rel_tol=1e-5):
             return ""
         if math.isclose(ratio, -1, rel_tol=1e-4):
             return "Its sign is wrong."

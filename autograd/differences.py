@@ -101,6 +101,10 @@ class _Line:
         slopes = [change / self.step(j) for j, (_, _, change) in self.slopes.items()]
         return max(filter(math.isfinite, slopes), default=0.0)
 
+    def farthest(self) -> float:
+        """How much any step has changed the results."""
+        return max([change for *_, change in self.slopes.values() if math.isfinite(change)], default=0.0)
+
     def trouble(self) -> str:
         """Why no steps agree on a derivative."""
         windows = [self.window(j) for j in sorted(self.slopes) if {j + 1, j + 2} <= self.slopes.keys()]
@@ -149,8 +153,10 @@ def differences(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: int, name
 
         unit = abs(float(x[place])) or largest or 1.0
         line = _Line(at, y, float(x[place]), unit)
+        steps_up = (math.log(max(1.0, largest)) - math.log(unit)) / math.log(_RATIO)
         with np.errstate(all="ignore"):
-            found[place] = line, line.measure(min(0, round(math.log(unit / max(1.0, largest), _RATIO))))
+            found[place] = line, line.measure(min(0, -round(steps_up)))
+    size = size or max([line.farthest() for line, _ in found.values()], default=0.0)
     return _judged(found, x, size, largest or 1.0, name)
 
 

@@ -191,10 +191,14 @@ class Op(Signature):
         (one gradient per item).  A rule is a pure function `(g, y, *inputs, **attrs)` of the incoming gradient, the
         output and the op's own arguments.  Written with operators, methods and `np.` functions it can be
         differentiated again.  It neither sums over broadcast axes nor casts: the engine does."""
+        if not self.differentiable:
+            raise TypeError(f"{self.name} was made with differentiable=False: leave that out to give it a gradient")
         positions = self.positions(names)
 
         def register(rule: Callable[..., Any]) -> Callable[..., Any]:
             self.check_rule(rule)
+            if len(names) > 1 or positions[0] == self.star:
+                self.rules.shared[rule] = names
             for place, i in enumerate(positions):
                 self.rules[i] = (rule, place if len(names) > 1 or i == self.star else None)
             self.take_inputs(max(self.n_inputs, *[i + 1 for i in positions]))
@@ -356,7 +360,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
                 d = rule(*arguments, **attrs) if attrs else rule(*arguments)
             else:
                 if rule is not shared:
-                    shared, results = rule, rule(*arguments, **attrs)
+                    shared, results = rule, rules.parts(rule(*arguments, **attrs), rule, len(inputs))
                 d = results[place]
             x = values[i]
             if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:

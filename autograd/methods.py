@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -205,6 +206,7 @@ class ArrayMethods:
         return _answer(ufunc)(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+        args, kwargs = _arguments(function, args, kwargs)
         return _answer(function)(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
@@ -212,6 +214,35 @@ class ArrayMethods:
             raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
                             "t.detach() for a constant, np.stack to make one Tensor of a list of them")
         return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
+
+
+@functools.cache
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # NumPy has not written it down
+        return None
+
+
+def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a NumPy function as its answer takes them, whose names for the arrays are its own: those that
+    are needed by position, the others by NumPy's name, without those that have their default."""
+    signature = _signature(function)
+    if signature is None:
+        return args, kwargs
+    bound = signature.bind(*args, **kwargs)
+    args, kwargs = (), {}
+    for name, value in bound.arguments.items():
+        p = signature.parameters[name]
+        if p.kind is p.VAR_POSITIONAL:
+            args += tuple(value)
+        elif p.kind is p.VAR_KEYWORD:
+            kwargs |= value
+        elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
+            args += (value,)
+        elif not (value is p.default or type(value) is type(p.default) in (bool, int, str) and value == p.default):
+            kwargs[name] = value
+    return args, kwargs
 
 
 def _answer(function: Any) -> Any:

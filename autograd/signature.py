@@ -22,6 +22,8 @@ class Signature:
     """The parameters of a formula.  One without a default is an input, and so is one that a gradient rule names; the
     others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple, or one by one."""
 
+    unpacked: Any = (list, tuple)  # what is taken apart where `*xs` stands
+
     def __init__(self, formula: Callable[..., Any]):
         self.name, self.signature = formula.__name__, _signature(formula)
         parameters = self.signature.parameters.values()
@@ -50,14 +52,14 @@ class Signature:
         """A rule takes (g, y) and then what the formula takes, with the same defaults."""
         given = list(inspect.signature(rule).parameters.values())[2:]
         wanted = self.signature.parameters.values()
-        if [(p.name, p.kind, p.default) for p in given] != [(p.name, p.kind, p.default) for p in wanted]:
+        if [(p.name, p.kind, repr(p.default)) for p in given] != [(p.name, p.kind, repr(p.default)) for p in wanted]:
             raise TypeError(f"a gradient rule of {self.name} takes (g, y, {str(self.signature)[1:-1]}), "
                             f"and this one takes {inspect.signature(rule)}")
 
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """(inputs, attrs) of a call, in whatever way its arguments were given."""
         if self.star is not None and len(args) > self.star:
-            if isinstance(args[self.star], (list, tuple)):
+            if isinstance(args[self.star], self.unpacked):
                 kwargs = dict(zip(self.parameters[self.star + 1:], args[self.star + 1:]), **kwargs)
                 args = (*args[:self.star], *args[self.star])
         try:
@@ -85,6 +87,17 @@ class Rules(dict):
 
     def __init__(self, op: Signature):
         self.op = op
+        self.shared: dict[Any, tuple[str, ...]] = {}  # a rule of several inputs -> their names
+
+    def parts(self, results: Any, rule: Callable[..., Any], n_inputs: int) -> Any:
+        """What a rule of several inputs has returned, if it is one gradient for each of them."""
+        names = self.shared.get(rule)
+        n = n_inputs - (self.op.star or 0) if names and names[0].startswith("*") else len(names or results)
+        if not isinstance(results, (tuple, list)) or len(results) != n:
+            what = f"{len(results)} of them" if isinstance(results, (tuple, list)) else f"a {type(results).__name__}"
+            raise TypeError(f"the rule of {', '.join(names or ())} returns a tuple with a gradient for each, {n} in "
+                            f"all, and this one returned {what}")
+        return results
 
     def check(self, inputs: Iterable[Any]) -> None:
         """Raise TypeError for an input that requires a gradient and has no rule."""

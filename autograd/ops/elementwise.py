@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..define import op
+from ..methods import ANSWERS
 
 LN2, LN10 = math.log(2), math.log(10)
 
@@ -156,6 +157,10 @@ def _(g, y, x, a_min=None, a_max=None):
     return np.where(x > a_max if a_min is None else (x > a_max) | (a_min > a_max), g, 0)
 
 
+ANSWERS[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
+    x, min if a_min is None else a_min, max if a_max is None else a_max)
+
+
 @op
 def sigmoid(x):
     """Logistic function.  y = 1 / (1 + exp(−x))"""
@@ -198,3 +203,8 @@ def not_zero(x):
 def root(x):
     """√x with gradient 0 at 0, where that is the choice to make: for lengths and standard deviations."""
     return np.where(x == 0, 0, np.sqrt(not_zero(x)))
+
+
+def as_array(x):
+    """Numbers and lists as arrays; arrays and Tensors as they are."""
+    return x if hasattr(x, "shape") else np.asarray(x)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..define import composed, op
 from ..methods import ANSWERS
+from .elementwise import as_array
+
+_ONCE = (int, np.integer, slice, type(None), type(Ellipsis))  # what names no place twice, as boolean arrays do not
 
 
 @op
@@ -25,10 +29,10 @@ def scatter_add(x, *index, shape=()):
     """The transpose of indexing: zeros of `shape`, with x added at `index`; a place named twice gets both.
     y[index] += x"""
     y = np.zeros_like(x, shape=shape)
-    if any(hasattr(i, "dtype") and i.dtype.kind in "iu" and i.ndim for i in index):  # may name a place twice
-        np.add.at(y, index, x)
-    else:
+    if all(isinstance(i, _ONCE) or getattr(getattr(i, "dtype", None), "kind", "") == "b" for i in index):
         y[index] = x
+    else:
+        np.add.at(y, index, x)
     return y
 
 @scatter_add.gradient("x")
@@ -64,9 +68,15 @@ def last_written(x, *index):
     return places[index] == order
 
 
+for _op in (getitem, scatter_add, put, last_written):
+    _op.unpacked = tuple  # a list is one index
+
+
 @op
 def embedding(ids, table):
     """Rows of `table` (n, d) by integer `ids` (…) from 0 to n − 1 -> (…, d).  y = table[ids]"""
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids are integers, not {ids.dtype}")
     if ids.size and ids.min() < 0:
         raise IndexError(f"id {ids.min()} is negative; rows count from 0 to {table.shape[0] - 1}")
     return table[ids]
@@ -89,9 +99,10 @@ def one_hot(ids, n):
 @composed
 def take(x, indices, axis=None):
     """Elements at integer places along `axis` (None: of all elements in order)."""
-    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
     indices = indices if hasattr(indices, "shape") else np.asarray(indices, int)
-    return x[(slice(None),) * (axis % x.ndim) + (indices,)]
+    indices = indices.astype(int) if indices.dtype == bool else indices  # places 0 and 1, as NumPy has it: no mask
+    return x[(slice(None),) * axis + (indices,)]
 
 
 def _along_axis(x, indices, axis):
@@ -99,7 +110,8 @@ def _along_axis(x, indices, axis):
     if indices.ndim != x.ndim:
         raise ValueError(f"indices of shape {indices.shape} need as many axes as x of shape {x.shape}")
     rows = [np.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
-    return tuple(indices if i == axis % x.ndim else row for i, row in enumerate(rows))
+    axis = normalize_axis_index(axis, x.ndim)
+    return tuple(indices if i == axis else row for i, row in enumerate(rows))
 
 
 @composed
@@ -156,11 +168,13 @@ def select(condlist, choicelist, default=0):
 @composed
 def choose(a, choices, mode="raise"):
     """For each place the choice with the number that the integer array `a` holds there."""
-    n = len(choices)
+    a, n = as_array(a), len(choices)
+    if a.dtype.kind not in "iub":
+        raise TypeError(f"choices are numbered by integers, not {a.dtype}")
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
     if np.any((a < 0) | (a >= n)):
         raise ValueError(f"a choice below 0 or above {n - 1}")
-    return select([a == i for i in range(n - 1)], choices[:-1], choices[-1])
+    return select([a == i for i in range(n)], choices)
 
 
 def _in_place(function, instead):

@@ -6,12 +6,12 @@ import math
 import string
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
 from ..methods import ANSWERS
-from .elementwise import root
+from .elementwise import as_array, root
 from .index import scatter_add
-from .shape import as_array
 
 # ---------------------------------------------------------------------- products
 
@@ -134,7 +134,7 @@ def tensordot(a, b, axes=2):
     """Sum of products over pairs of axes: the last `axes` of a with the first of b, or (those of a, those of b)."""
     a, b = as_array(a), as_array(b)
     of_a, of_b = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, int) else axes
-    of_a, of_b = [[i % x.ndim for i in ((of,) if isinstance(of, int) else of)] for x, of in ((a, of_a), (b, of_b))]
+    of_a, of_b = normalize_axis_tuple(of_a, a.ndim), normalize_axis_tuple(of_b, b.ndim)
     if [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
         raise ValueError(f"the axes {of_a} of shape {a.shape} and {of_b} of shape {b.shape} do not match")
     rest_a, rest_b = ([i for i in range(x.ndim) if i not in of] for x, of in ((a, of_a), (b, of_b)))

@@ -340,7 +340,7 @@ def _for_heads_of(q, k):
     if k.ndim < 3 or q.ndim < 3 or k.shape[-3] in (0, 1, q.shape[-3]) or q.shape[-3] % k.shape[-3]:
         return k
     *batch, heads, s, d = k.shape
-    n = q.shape[-3] // heads
+    n = q.shape[-3] // heads  # neighbours that share a head
     return np.broadcast_to(k.reshape((*batch, heads, 1, s, d)), (*batch, heads, n, s, d)).reshape(
         (*batch, heads * n, s, d))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
 from .elementwise import root
@@ -12,9 +13,7 @@ from .elementwise import root
 
 def _axes(x, axis) -> tuple[int, ...]:
     """The reduced axes of `x`, counted from 0."""
-    if axis is None:
-        return tuple(range(x.ndim))
-    return tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+    return tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
 
 
 def _kept(a, x, axis):
@@ -29,72 +28,81 @@ def _count(x, axis) -> int:
 
 
 @op
-def sum(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
+def sum(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Sum along `axis` (an axis, several, or None: all).  y = Σᵢ xᵢ"""
     return np.sum(x, axis=axis, keepdims=keepdims)
 
 @sum.gradient("x")
-def _(g, y, x, axis=None, keepdims=False):
+def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g"""
     return np.broadcast_to(_kept(g, x, axis), x.shape)
 
 
 @op
-def mean(x, axis=None, keepdims=False):
+def mean(x, axis=None, *, keepdims=False):
     """Mean of the n elements along `axis`.  y = Σᵢ xᵢ / n"""
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 @mean.gradient("x")
-def _(g, y, x, axis=None, keepdims=False):
+def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g / n"""
     return np.broadcast_to(_kept(g, x, axis) / (_count(x, axis) or 1), x.shape)
 
 
 @op
-def var(x, axis=None, ddof=0, keepdims=False):
+def var(x, axis=None, *, ddof=0, keepdims=False):
     """Variance of the n elements along `axis`.  y = Σᵢ (xᵢ − x̄)² / (n − ddof)"""
     return np.var(x, axis=axis, ddof=ddof, keepdims=keepdims)
 
 @var.gradient("x")
-def _(g, y, x, axis=None, ddof=0, keepdims=False):
+def _(g, y, x, axis=None, *, ddof=0, keepdims=False):
     """∂L/∂xᵢ = 2 g (xᵢ − x̄) / (n − ddof)"""
     return _kept(g, x, axis) * 2 * (x - x.mean(axis=axis, keepdims=True)) / (_count(x, axis) - ddof)
 
 
 @op(answers=(np.max, np.amax))
-def max(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
+def max(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Largest element along `axis`.  y = maxᵢ xᵢ    Equal ones share the gradient evenly."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
 @max.gradient("x")
-def _(g, y, x, axis=None, keepdims=False):
+def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g [xᵢ = y] / #{j : xⱼ = y}"""
-    largest = x == _kept(y, x, axis)
-    ties = largest.sum(axis=axis, keepdims=True).astype(g.dtype)
-    return largest * (_kept(g, x, axis) / ties)
+    return _among_equals(g, y, x, axis)
 
 
-@composed(answers=(np.min, np.amin))
-def min(x, axis=None, keepdims=False):  # noqa: A001  (NumPy's name)
-    """Smallest element along `axis`.  y = −maxᵢ −xᵢ    Equal ones share the gradient evenly."""
-    return -np.max(-x, axis=axis, keepdims=keepdims)
+@op(answers=(np.min, np.amin))
+def min(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
+    """Smallest element along `axis`.  y = minᵢ xᵢ    Equal ones share the gradient evenly."""
+    return np.min(x, axis=axis, keepdims=keepdims)
+
+@min.gradient("x")
+def _(g, y, x, axis=None, *, keepdims=False):
+    """∂L/∂xᵢ = g [xᵢ = y] / #{j : xⱼ = y}"""
+    return _among_equals(g, y, x, axis)
+
+
+def _among_equals(g, y, x, axis):
+    """g, shared by those x that are equal to y."""
+    equal = x == _kept(y, x, axis)
+    return equal * (_kept(g, x, axis) / equal.sum(axis=axis, keepdims=True).astype(g.dtype))
 
 
 @composed
-def ptp(x, axis=None, keepdims=False):
+def ptp(x, axis=None, *, keepdims=False):
     """Largest minus smallest element along `axis`."""
     return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
 
 
 @composed
-def std(x, axis=None, ddof=0, keepdims=False):
+def std(x, axis=None, *, ddof=0, keepdims=False):
     """Standard deviation of the n elements along `axis`.  y = √(Σᵢ (xᵢ − x̄)² / (n − ddof))    Where it is 0, so is its
     gradient."""
     return root(np.var(x, axis=axis, ddof=ddof, keepdims=keepdims))
 
 
 @composed
-def median(x, axis=None, keepdims=False):
+def median(x, axis=None, *, keepdims=False):
     """Middle element along `axis`, or the mean of the middle two.  NaN where an element is.    Of equal ones those that
     sorting puts in the middle get the gradient."""
     axes = _axes(x, axis)
@@ -108,7 +116,7 @@ def median(x, axis=None, keepdims=False):
 
 
 @composed
-def average(x, axis=None, weights=None, keepdims=False):
+def average(x, axis=None, weights=None, *, keepdims=False):
     """Weighted mean.  y = Σᵢ wᵢ xᵢ / Σᵢ wᵢ, for weights of the shape of x, or 1-D along one axis."""
     if weights is None:
         return np.mean(x, axis=axis, keepdims=keepdims)
@@ -125,6 +133,7 @@ def average(x, axis=None, weights=None, keepdims=False):
 def logsumexp(x, axis=None, keepdims=False):
     """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
     gradient 0."""
+    x = x if x.dtype.kind == "f" else x.astype(float)
     largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     largest = np.where(np.isfinite(largest), largest, 0)
     with np.errstate(divide="ignore"):
@@ -142,7 +151,7 @@ def _(g, y, x, axis=None, keepdims=False):
 
 
 @op
-def prod(x, axis=None, keepdims=False):
+def prod(x, axis=None, *, keepdims=False):
     """Product along `axis`.  y = Πᵢ xᵢ"""
     return np.prod(x, axis=axis, keepdims=keepdims)
 
@@ -159,7 +168,7 @@ def _products_before(x):
     return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x, axis=-1)[..., :-1]], axis=-1)
 
 @prod.gradient("x")
-def _(g, y, x, axis=None, keepdims=False):
+def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ, the product of those before and those after: no division, so zeros are no special case"""
     axes = _axes(x, axis)
     rows = _as_rows(x, axes)

@@ -9,12 +9,9 @@ import numpy as np
 from ..define import composed, op
 from ..engine import Tensor, tensor
 from ..methods import ANSWERS
+from ..transform import tree_map
+from .elementwise import as_array
 from .index import put, scatter_add
-
-
-def as_array(x):
-    """Numbers and lists as arrays; arrays and Tensors as they are."""
-    return x if hasattr(x, "shape") else np.asarray(x)
 
 
 @op
@@ -92,6 +89,8 @@ def _(g, y, x, indices_or_sections, axis=0):
 @op
 def astype(x, dtype):
     """The same numbers as another floating-point dtype (Tensor.astype also makes integers, as constants)."""
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"no gradient flows through {np.dtype(dtype)}: t.astype(dtype) or ag.truncate makes a constant")
     return x.astype(dtype)
 
 @astype.gradient("x")
@@ -142,7 +141,7 @@ def ravel(x):
 def _reshaping(function, words):
     """`function` as a reshape to the shape that NumPy's gives an array of zeros that takes no memory."""
     def reshaped(x, *args, **kwargs):
-        x = as_array(x)
+        x, args, kwargs = as_array(x), _plain(args), _plain(kwargs)
         return x.reshape(function(np.broadcast_to(0, x.shape), *args, **kwargs).shape)
     return _named(reshaped, function, words)
 
@@ -150,6 +149,7 @@ def _reshaping(function, words):
 def _transposing(function, words):
     """`function` as a transpose into the order that NumPy's gives axes of the lengths 1, 2, 3 …"""
     def transposed(x, *args, **kwargs):
+        args, kwargs = _plain(args), _plain(kwargs)
         order = function(np.broadcast_to(0, range(1, x.ndim + 1)), *args, **kwargs).shape
         return x.transpose(tuple(n - 1 for n in order))
     return _named(transposed, function, words)
@@ -158,9 +158,14 @@ def _transposing(function, words):
 def _taking(function, words):
     """`function` as taking the places that NumPy's puts where, when given the elements' numbers."""
     def taken(x, *args, **kwargs):
-        x = as_array(x)
+        x, args, kwargs = as_array(x), _plain(args), _plain(kwargs)
         return x.reshape((-1,))[function(np.arange(x.size).reshape(x.shape), *args, **kwargs)]
     return _named(taken, function, words)
+
+
+def _plain(settings):
+    """Settings that are Tensors as arrays, for NumPy's functions."""
+    return tree_map(lambda a: a.data if isinstance(a, Tensor) else a, settings)
 
 
 def _named(made, function, words):
@@ -286,5 +291,8 @@ def _filled_like(function):
 
 for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
     _filled_like(_function)
+if hasattr(np, "astype"):  # NumPy 2.1
+    ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
+ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
 for _asked in (np.shape, np.ndim, np.size):
-    ANSWERS[_asked] = lambda x, *axis, function=_asked: function(np.broadcast_to(0, x.shape), *axis)
+    ANSWERS[_asked] = lambda x, function=_asked, **how: function(np.broadcast_to(0, x.shape), **how)

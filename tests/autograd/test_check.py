@@ -530,3 +530,22 @@ def test_the_result_does_not_depend_on_chance():
             ag.check_grads(lambda x: x * x.detach(), X)
         return str(error.value)
     assert message() == message()
+
+
+def test_a_gradient_of_zero_is_one():
+    """Also where the value itself is 0, as that of a loss at a perfect fit."""
+    ag.check_grads(np.square, np.zeros(3))
+    ag.check_grads(lambda x: x ** 4, np.array(0.0))
+    ag.check_grads(lambda x: ag.mse(x, np.ones(3)), np.ones(3))
+    with pytest.raises(AssertionError):
+        ag.check_grads(lambda x: x * x + 1e-3 * (x - x.detach()).detach() + 1e-3 * x - 1e-3 * x.detach(), np.zeros(3))
+
+
+def test_what_cannot_be_checked_is_said():
+    with pytest.raises(ValueError, match="returned no array"):
+        ag.check_grads(lambda x: None, np.ones(2))
+    with pytest.raises(TypeError, match="check_op checks ops, and 'silu' is none: use check_grads"):
+        ag.check_op(ag.silu, [(np.ones(2),)])
+    with pytest.raises(TypeError, match=r"a list of tuples of arguments, such as \[\(x,\)\]"):
+        ag.check_op(ag.softmax, (np.ones(2),))
+    ag.check_grads(np.square, np.array([1e-150, 1e150]), order=1)

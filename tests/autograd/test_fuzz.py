@@ -159,6 +159,7 @@ def test_a_formula_that_raises_ends_the_program_and_is_found(monkeypatch):
 
 
 def test_the_command_replays_and_counts(monkeypatch, capsys):
+    pytest.importorskip("torch")
     assert main(["--seed", "5"]) == 0
     out = capsys.readouterr().out
     assert "it passes" in out and "import autograd as ag" in out

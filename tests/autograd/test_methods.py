@@ -331,3 +331,48 @@ def test_asarray_of_what_requires_a_gradient(x):
 def test_numpy_scalars_and_matrices_defer(x):
     assert isinstance(np.float32(2) * x, ag.Tensor) and isinstance(np.int64(2) - x, ag.Tensor)
     assert isinstance(np.float64(2) > x, ag.Tensor)
+
+
+@pytest.mark.parametrize("f", [
+    lambda a: np.sum(a=a), lambda a: np.sum(a, 1, None), lambda a: np.sum(a, axis=0, out=None), lambda a: np.flip(m=a),
+    lambda a: np.stack(arrays=[a, a]), lambda a: np.split(ary=a, indices_or_sections=3, axis=1)[1],
+    lambda a: np.clip(a, min=2),
+    lambda a: np.clip(a, None, a_max=3), lambda a: np.zeros_like(a, np.float32),
+    lambda a: np.full_like(a, fill_value=2),
+    lambda a: np.tile(A=a, reps=2), lambda a: np.pad(array=a, pad_width=1), lambda a: np.take(a=a, indices=[0, 2]),
+    lambda a: np.std(a, 0, ddof=1), lambda a: np.concatenate(a), lambda a: np.concatenate(a[None], axis=1),
+    lambda a: np.take(a[0], np.array([True, False, True])), lambda a: np.astype(a, int) if hasattr(np, "astype") else a,
+    lambda a: np.choose(np.zeros((2, 3), int), [a[0]]), lambda a: np.tile(a, 2), lambda a: a[(0, 0), :],
+    lambda a: np.size(a, 1), lambda a: np.median(a, axis=(0, 1)), lambda a: np.reshape(a, (3, 2), order="C"),
+    lambda a: np.compress([True, False], a, axis=0), lambda a: np.average(a, weights=np.ones((2, 3)))])
+def test_numpys_spellings(f, x):
+    y, expected = f(x), f(np.array(x.data))
+    assert np.shape(y) == np.shape(expected) and np.asarray(getattr(y, "data", y)).dtype == np.asarray(expected).dtype
+    np.testing.assert_allclose(getattr(y, "data", y), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("f", [
+    lambda a: np.median(a, axis=5), lambda a: np.median(a, axis=(0, -3)), lambda a: np.take(a, 0, axis=5),
+    lambda a: np.take_along_axis(a, np.array([[0]]), 2), lambda a: np.tensordot(a, a, ((5,), (0,))),
+    lambda a: np.sum(a, 1, True), lambda a: a.sum(1, True), lambda a: np.average(a, 0, np.ones(2), True),
+    lambda a: np.choose(a, [a, a])])
+def test_what_would_mean_something_else_is_refused(f, x):
+    with pytest.raises((TypeError, ValueError)):
+        f(x)
+
+
+@pytest.mark.parametrize("data", [np.array([2, 0, 1], np.uint8), np.array([-128, 5], np.int8), [True, False]])
+def test_extremes_of_integers_are_exact(data):
+    for f in (np.min, np.max, np.argmin):
+        assert f(ag.tensor(data)).item() == f(np.array(data))
+
+
+def test_places_named_twice_in_a_tuple_get_both():
+    for index in [((0, 0), slice(None)), (slice(None), (0, 0, 2)), ([1, 1],)]:
+        x = leaf(np.ones((2, 3)))
+        x[index].sum().backward()
+        expected = np.zeros((2, 3))
+        np.add.at(expected, index, 1)
+        np.testing.assert_array_equal(x.grad, expected)
+    np.testing.assert_array_equal(ag.put(np.zeros((2, 2)), 9.0, [0, 1]), np.full((2, 2), 9))
+    np.testing.assert_array_equal(ag.scatter_add(np.ones(2), ((0, 0),), shape=(3,)), [2, 0, 0])

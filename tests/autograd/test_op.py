@@ -408,3 +408,54 @@ def test_a_gradient_comes_in_the_dtype_of_its_input(new_op):
     y = doubled(x * 1)
     sent = [d for _, _, pairs in ag.reverse([y], [np.ones_like(y.data)]) for _, d in pairs]
     assert {d.dtype for d in sent} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("returned, words", [(lambda g, y, x, z: g * z, "returned a ndarray"),
+                                             (lambda g, y, x, z: (g, g, g), "2 in all, and this one returned 3 of")])
+def test_a_rule_of_several_inputs_returns_one_gradient_for_each(new_op, returned, words):
+    @new_op
+    def product(x, z):
+        return x * z
+
+    product.gradient("x", "z")(lambda g, y, x, z: returned(g, y, x, z))
+    with pytest.raises(TypeError, match=words):
+        product(leaf(np.ones(3)), np.ones((2, 3))).sum().backward()
+
+
+@pytest.mark.parametrize("define, words", [
+    (lambda: ag.op(lambda x: x), "cannot be the name of an op"), (lambda: ag.op(5), "made of a function that def"),
+    (lambda: ag.op(named("tensor")), "'tensor' cannot be the name"),
+    (lambda: ag.op(named("mine"), answers="np.sinc"), "answers= takes a NumPy function"),
+    (lambda: ag.op(named("mine"), answers=np.exp), "answers for exp already"),
+    (lambda: ag.op(named("mine"), differentiable=False).gradient("x"), "made with differentiable=False")])
+def test_mistakes_are_caught_at_definition(new_op, define, words):
+    before = dict(ag.REGISTRY)
+    with pytest.raises((TypeError, ValueError), match=words):
+        define()
+    ag.REGISTRY.pop("mine", None)
+    assert before == ag.REGISTRY
+
+
+def named(name):
+    def function(x):
+        return x
+    function.__name__ = name
+    return function
+
+
+def test_settings_in_a_dict_are_kept_as_they_were(new_op):
+    @new_op
+    def scaled(x, how=None):
+        return x * how["by"]
+
+    @scaled.gradient("x")
+    def _(g, y, x, how=None):
+        return g * how["by"]
+
+    x, how = leaf(3.0), {"by": 2.0}
+    y = scaled(x, how=how)
+    how["by"] = 100.0
+    y.backward()
+    assert x.grad == 2
+    with pytest.raises(TypeError, match="how is a setting"):
+        scaled(x, how={"by": leaf(1.0)})

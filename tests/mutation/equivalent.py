@@ -110,9 +110,10 @@ EQUIVALENT = {
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, logits, reduction)",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, targets, reduction)",
-        "max.x: largest.sum(axis=axis, keepdims=True).astype(g.dtype) -> largest.sum(axis=axis, keepdims=True)",
-        "max.x: g.dtype -> y.dtype",
-        "max.x: g.dtype -> x.dtype",
+        "reduce._among_equals: equal.sum(axis=axis, keepdims=True).astype(g.dtype) -> "
+        "equal.sum(axis=axis, keepdims=True)",
+        "reduce._among_equals: g.dtype -> y.dtype",
+        "reduce._among_equals: g.dtype -> x.dtype",
         "network._divisor: keep.sum().astype(like.dtype) -> keep.sum()",
         "network._turned: np.cos(angles).astype(x.dtype) -> np.cos(angles)",
         "network._turned: np.sin(angles).astype(x.dtype) -> np.sin(angles)",
