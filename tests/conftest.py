@@ -7,9 +7,9 @@ import pytest
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    if not os.environ.get("REQUIRE_EXTRAS"):
-        return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("REQUIRE_EXTRAS") or reporter is None:
+        return
     missing = [r for r in reporter.stats.get("skipped", []) if "could not import" in str(r.longrepr)]
     if missing:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
