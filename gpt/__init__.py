@@ -15,13 +15,14 @@ if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Pytho
     raise ImportError(_problem)
 
 from .checkpoint import Run, load, save  # noqa: E402
-from .generate import continue_text, generate  # noqa: E402
+from .generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
 from .model import GPT, MLP, Attention, Block, Embedding, GPTConfig, LayerNorm, Linear  # noqa: E402
 from .module import Module  # noqa: E402
-from .optim import AdamW, Parameters, clip_by_global_norm, warmup_cosine  # noqa: E402
+from .optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
 from .tokenizer import CharTokenizer  # noqa: E402
 from .train import TrainConfig, train  # noqa: E402
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "Attention", "MLP", "Block",
-           "Parameters", "AdamW", "clip_by_global_norm", "warmup_cosine", "CharTokenizer",
-           "TrainConfig", "train", "Run", "save", "load", "generate", "continue_text"]
+           "Parameters", "AdamW", "SGD", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
+           "TrainConfig", "train", "Run", "save", "load", "generate", "continue_text",
+           "continue_texts", "Sampling", "Batch"]

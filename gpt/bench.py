@@ -17,9 +17,10 @@ import autograd as ag
 
 from . import peers
 from .data import batch
+from .generate import generate
 from .malloc import keep_freed_memory
 from .model import GPT
-from .optim import warmup_cosine
+from .optim import learning_rate_at
 from .settings import Settings, setting
 from .train import TrainConfig, Trainer
 
@@ -29,7 +30,7 @@ class BenchConfig(Settings):
     """The settings of `gpt bench`."""
 
     row: str = setting("all", "what to measure: one row, or all", positional=True,
-                       choices=("all", "import", "op", "step"))
+                       choices=("all", "import", "op", "step", "sample"))
     rounds: int = setting(30, "how often each side is timed; the medians are compared", at_least=3)
     json: bool = setting(False, "print one JSON object a row")
 
@@ -55,7 +56,8 @@ class Row:
 
 def bench(config: BenchConfig) -> None:
     """Print the medians of ours and the peers', and their ratios: the command `gpt bench`."""
-    rows: dict[str, Callable[[int], Iterator[Row]]] = {"import": import_rows, "op": op_rows, "step": step_rows}
+    rows: dict[str, Callable[[int], Iterator[Row]]] = {"import": import_rows, "op": op_rows, "step": step_rows,
+                                                          "sample": sample_rows}
     machine = {"python": platform.python_version(), "numpy": np.__version__, "torch": _version("torch"),
                "processor": platform.processor() or platform.machine()}
     print(json.dumps(machine) if config.json else " ".join(f"{k} {v}" for k, v in machine.items()))
@@ -133,7 +135,7 @@ def step_rows(rounds: int) -> Iterator[Row]:
     config, rng = TrainConfig.from_recipe("nanogpt"), np.random.default_rng(0)
     tokens = rng.integers(65, size=100_000).astype(np.uint16)
     model = GPT(config.model_config(65), seed=0)
-    trainer = Trainer(config, model, tokens, tokens)
+    trainer = Trainer(config, model, RandomTokens(tokens, config.block_size))
     name = "training step of nanoGPT's recipe, NumPy"
     if not importlib.util.find_spec("torch"):
         yield Row(name, "ms", in_turns(rounds, lambda: trainer.step()["ms"])[0], "(PyTorch is not installed)", [])
@@ -147,9 +149,37 @@ def step_rows(rounds: int) -> Iterator[Row]:
     yield Row(name, "ms", *_with_peer("PyTorch eager", times))
 
 
+def sample_rows(rounds: int) -> Iterator[Row]:
+    """A token of text at the shape of the recipe nanogpt, past the window, with the cache and without."""
+    keep_freed_memory()
+    for block_size in (64, 256):
+        model = GPT(TrainConfig.from_recipe("nanogpt", block_size=block_size).model_config(65), seed=0)
+
+        def timed(n: int, cache: bool, model: GPT = model) -> Callable[[], float]:
+            def run() -> float:
+                began = time.perf_counter()
+                for _ in generate(model, np.zeros(1, int), n, np.random.default_rng(0), cache=cache):
+                    pass
+                return (time.perf_counter() - began) / n * 1e6
+            return run
+
+        times = in_turns(rounds, timed(500, True), timed(100, False))
+        yield Row(f"a token sampled, context {block_size}", "µs", *_with_peer("without the cache", times))
+
+
 def settled(trainer: Any) -> float:
     """Milliseconds of a step, once the other side's threads, which wait busily for a while, have gone to sleep."""
     return statistics.median([trainer.step()["ms"] for _ in range(8)][5:])
+
+
+@dataclass
+class RandomTokens:
+    """Data without meaning, for speed."""
+    tokens: np.ndarray
+    block_size: int
+
+    def train_batch(self, rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        return batch(self.tokens, rng, batch_size, self.block_size)
 
 
 class TorchTrainer:
@@ -167,7 +197,7 @@ class TorchTrainer:
         torch, c, began = self.torch, self.config, time.perf_counter()
         ids, targets = (torch.tensor(a, dtype=torch.int64)
                         for a in batch(self.tokens, self.batches, c.batch_size, c.block_size))
-        lr = warmup_cosine(self.iter, c.learning_rate, c.min_lr, c.warmup_iters, c.max_iters)
+        lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters, c.max_iters)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)

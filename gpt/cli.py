@@ -1,14 +1,17 @@
 """The command line: flags made from dataclasses of settings, and one clear line for every mistake."""
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
 
 from .bench import BenchConfig, bench
 from .generate import SampleConfig, sample
+from .info import InfoConfig, info
+from .plot import PlotConfig, plot
 from .settings import base_type
 from .train import TrainConfig, train
 
@@ -25,15 +28,26 @@ class Command:
 COMMANDS = {
     "train": Command("Train a GPT on text.", TrainConfig, train, TrainConfig.from_recipe),
     "sample": Command("Write text with a trained GPT.", SampleConfig, sample),
+    "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
+    "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "bench": Command("Measure speed, beside NumPy and PyTorch in the same run.", BenchConfig, bench),
 }
+# In this order in a command's help; others follow.
+GROUPS = ("data", "model", "training", "evaluation", "output", "text", "drawing a token")
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"gpt: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"gpt: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class Help(argparse.HelpFormatter):
+    """Help with room for the names of the flags."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,13 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
-    namespace, unknown = parser().parse_known_args(argv)
-    given = vars(namespace)
-    command = COMMANDS[name := given.pop("command")]
-    if unknown:
-        Parser(prog=f"gpt {name}").error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        command.run((command.configure or command.settings)(**given))
+        if given := parsed(sys.argv[1:] if argv is None else argv):
+            command = COMMANDS[given.pop("command")]
+            command.run((command.configure or command.settings)(**given))
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"\ngpt: {str(stop) or 'stopped'}", file=sys.stderr)
@@ -60,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         print(f"gpt: error: not enough memory ({error}): lower --batch-size, --block-size or --n-embd", file=sys.stderr)
         return 1
-    except (OSError, ValueError, TypeError, ArithmeticError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
             raise
         print(f"gpt: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -68,31 +79,100 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> Parser:
-    """The parser of all commands; it leaves out what was not given, so that recipes can fill it in."""
-    top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.",
+def parsed(argv: Sequence[str]) -> dict[str, Any]:
+    """The command and the settings that a command line gives; none for an empty one, after printing the help.
+
+    Exits with one line that points at the nearest name for a command or a flag that there is not.
+    """
+    top, commands = parsers()
+    if not argv:
+        top.print_help()
+        return {}
+    if not argv[0].startswith("-") and argv[0] not in commands:
+        top.error(f"there is no command {argv[0]!r}{did_you_mean(argv[0], commands)}")
+    namespace, unknown = top.parse_known_args(argv)
+    if unknown:
+        asked = commands.get(namespace.command, top)
+        flags = asked._option_string_actions
+        near = did_you_mean(unknown[0].split("=")[0], flags) if unknown[0].startswith("-") else \
+            "; text to train on goes after --data" * ("--data" in flags)
+        asked.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    return vars(namespace)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean --n-layer?` for --nlayers, --n-l or --nl; nothing if no name is near."""
+    word, names = word.strip("-").replace("_", "-").lower(), {name.strip("-"): name for name in known}
+    near = ([name for name in names if word == "".join(part[:1] for part in name.split("-"))]
+            or [name for name in names if word and name.startswith(word)]
+            or difflib.get_close_matches(word, names, 1, 0.65))
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of command lines, and those of the commands by their names; they leave out what was not given, so
+    that recipes can fill it in."""
+    top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.", usage="gpt COMMAND [...]",
                  epilog="gpt COMMAND --help lists the settings of each.  With the variable GPT_TRACEBACK set, an error "
-                        "shows where in the program it arose.", allow_abbrev=False)
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
-        for f in fields(command.settings):
-            add_flag(sub, f)
-    return top
+                        "shows where in the program it arose.", formatter_class=Help, allow_abbrev=False)
+    subs = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    return top, {name: command_parser(subs, name, command) for name, command in COMMANDS.items()}
 
 
-def add_flag(sub: argparse.ArgumentParser, f: Any) -> None:
+def command_parser(subs: Any, name: str, command: Command) -> Parser:
+    """The parser of one command, with its settings in groups."""
+    settings = [f for f in fields(command.settings) if f.init]
+    takes = "".join(f" [{metavar(f)}{' ...' * is_list(f)}]" for f in settings if f.metadata["positional"])
+    sub = subs.add_parser(name, prog=f"gpt {name}", usage=f"gpt {name}{takes} [--setting ...]", help=command.help,
+                          description=command.help, formatter_class=Help, add_help=False, allow_abbrev=False)
+    names = [f.metadata.get("group", "") for f in settings if not f.metadata["positional"]]
+    ordered = sorted(dict.fromkeys(names), key=lambda g: GROUPS.index(g) if g in GROUPS else len(GROUPS) + (not g))
+    positional = sub.add_argument_group("what to work on") if takes else sub
+    groups = {group: sub.add_argument_group(group or "settings") for group in ordered}
+    for f in settings:
+        add_flag(positional if f.metadata["positional"] else groups[f.metadata.get("group", "")], f)
+    sub.add_argument_group("help").add_argument("-h", "--help", action="help", help="show this and stop")
+    return sub
+
+
+def add_flag(to: Any, f: Any) -> None:
     """The flag `--n-layer` for a field n_layer, with its help line, default, type and choices."""
     kind, meta, default = base_type(f.type), f.metadata, f.default
-    shown = "" if default in (MISSING, None, (), "") else f" (default: {default})"
-    options: dict[str, Any] = {"help": meta["help"].replace("%", "%%") + shown, "default": argparse.SUPPRESS}
+    shown = "" if default in (MISSING, None, (), "") else \
+        f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
+    options: dict[str, Any] = {"help": (meta["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
-    elif kind in (int, float, str):
-        options |= {"type": kind, "choices": meta["choices"] or None}
+    elif is_list(f):
+        options |= {"nargs": "+", "type": str, "metavar": metavar(f), "action": "extend"}
     else:
-        options |= {"nargs": "+", "type": str, "metavar": "FILE", "action": "extend"}
+        options |= {"type": one_of(meta["choices"]) if meta["choices"] else kind, "metavar": metavar(f)}
     if meta["positional"]:
-        sub.add_argument(f.name, nargs="?", **options | {"default": default})  # argparse checks it against the choices
+        nargs = "*" if is_list(f) else "?"
+        to.add_argument(f.name, **options | {"nargs": nargs, "default": default, "action": "store"})
     else:
-        sub.add_argument("--" + f.name.replace("_", "-"), dest=f.name, **options)
+        to.add_argument("--" + f.name.replace("_", "-"), dest=f.name, **options)
+
+
+def is_list(f: Any) -> bool:
+    """Whether a setting takes several values."""
+    return base_type(f.type) not in (bool, int, float, str)
+
+
+def metavar(f: Any) -> str:
+    """What stands for a setting's value in the help."""
+    if choices := f.metadata["choices"]:
+        return f"{{{','.join(choices)}}}"
+    if f.metadata["positional"]:
+        return f.name.upper()
+    return "FILE" if is_list(f) else {int: "N", float: "X"}.get(base_type(f.type), "VALUE")
+
+
+def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    """A check that points at the nearest choice."""
+    def check(value: str) -> str:
+        if value not in choices:
+            raise argparse.ArgumentTypeError(f"invalid choice: {value!r}{did_you_mean(value, choices)} "
+                                             f"(choose from {', '.join(choices)})")
+        return value
+    return check

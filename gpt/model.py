@@ -18,14 +18,14 @@ Dropout = Callable[[Array], Array]
 class Architecture(Settings):
     """What can be chosen about a GPT.  Raises ValueError for sizes that do not fit each other."""
 
-    block_size: int = setting(64, "tokens the model sees at once, its context", at_least=1)
-    n_layer: int = setting(4, "blocks of attention and MLP", at_least=1)
-    n_head: int = setting(4, "attention heads in a block; they share the dimensions", at_least=1)
-    n_embd: int = setting(128, "dimensions of the vector that stands for a token", at_least=1)
-    bias: bool = setting(False, "add a bias in linear layers and norms, as GPT-2 does")
-    dropout: float = setting(0.0, "share of activations set to zero in training", at_least=0, below=1)
-    activation: str = setting("gelu", "nonlinearity of the MLP", choices=("gelu", "relu"))
-    positions: str = setting("learned", "how a token knows its place", choices=("learned", "sinusoidal"))
+    block_size: int = setting(64, "tokens the model sees at once, its context", at_least=1, group="model")
+    n_layer: int = setting(4, "blocks of attention and MLP", at_least=1, group="model")
+    n_head: int = setting(4, "attention heads in a block; they share the dimensions", at_least=1, group="model")
+    n_embd: int = setting(128, "dimensions of the vector that stands for a token", at_least=1, group="model")
+    bias: bool = setting(False, "add a bias in linear layers and norms, as GPT-2 does", group="model")
+    dropout: float = setting(0.0, "share of activations set to zero in training", at_least=0, below=1, group="model")
+    activation: str = setting("gelu", "nonlinearity of the MLP", choices=("gelu", "relu"), group="model")
+    positions: str = setting("learned", "how a token knows its place", choices=("learned", "sinusoidal"), group="model")
 
     def __post_init__(self) -> None:
         super().__post_init__()

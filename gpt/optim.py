@@ -1,4 +1,4 @@
-"""Optimization on flat buffers: Parameters, clipping, AdamW and the learning-rate schedule."""
+"""Optimization on flat buffers: Parameters, clipping, AdamW, SGD and the schedules of the learning rate."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from .module import Array, Module
+
+SCHEDULES = ("cosine", "linear", "trapezoidal", "constant")
+TRAPEZOID = 0.2  # the part of the steps after the warm-up in which a trapezoid falls
 
 
 class Parameters:
@@ -47,6 +50,30 @@ class Parameters:
         self.grad.fill(0)
 
 
+class SGD:
+    """Gradient descent with momentum, in place on flat parameters, and decoupled weight decay like AdamW's.
+
+    m ← μm + g,  p ← p − lr·λp − lr·m
+    """
+
+    def __init__(self, parameters: Parameters, momentum: float = 0.9, weight_decay: float = 0.0):
+        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
+        self.m = np.zeros_like(parameters.data)
+
+    def step(self, lr: float) -> None:
+        """Update the parameters from their gradients, with learning rate `lr`."""
+        flat = self.parameters
+        flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
+        self.m *= self.momentum
+        self.m += flat.grad
+        flat.data -= lr * self.m
+        flat.touch()
+
+    def state(self) -> dict[str, Array]:
+        """The arrays that the next step depends on, to be saved and filled again."""
+        return {"m": self.m}
+
+
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in place on flat parameters.
 
@@ -60,15 +87,15 @@ class AdamW:
                  weight_decay: float = 0.01):
         self.parameters, self.betas, self.eps, self.weight_decay = parameters, betas, eps, weight_decay
         self.m, self.v = np.zeros_like(parameters.data), np.zeros_like(parameters.data)
-        self.t = 0  # steps taken
+        self.steps = np.zeros((), np.int64)  # taken; an array, to be saved and filled like the others
         self._scratch = np.empty_like(parameters.data[:self.BLOCK])
 
     def step(self, lr: float) -> None:
         """Update the parameters from their gradients, with learning rate `lr`."""
-        self.t += 1
-        (beta1, beta2), flat = self.betas, self.parameters
-        root = math.sqrt(1 - beta2 ** self.t)  # √v̂ + ε = (√v + ε·root) / root saves a pass over the array
-        step, eps = lr * root / (1 - beta1 ** self.t), self.eps * root
+        self.steps += 1
+        (beta1, beta2), flat, t = self.betas, self.parameters, int(self.steps)
+        root = math.sqrt(1 - beta2 ** t)  # √v̂ + ε = (√v + ε·root) / root saves a pass over the array
+        step, eps = lr * root / (1 - beta1 ** t), self.eps * root
         flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
         for start in range(0, flat.data.size, self.BLOCK):
             p, g, m, v = (a[start:start + self.BLOCK] for a in (flat.data, flat.grad, self.m, self.v))
@@ -87,6 +114,10 @@ class AdamW:
             p -= s
         flat.touch()
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that the next step depends on, to be saved and filled again."""
+        return {"m": self.m, "v": self.v, "steps": self.steps}
+
 
 def clip_by_global_norm(grad: Array, max_norm: float) -> float:
     """Scale the flat gradient in place so that its Euclidean norm is at most `max_norm`; the norm it had."""
@@ -96,12 +127,28 @@ def clip_by_global_norm(grad: Array, max_norm: float) -> float:
     return norm
 
 
-def warmup_cosine(iter: int, learning_rate: float, min_lr: float, warmup_iters: int, decay_iters: int) -> float:
-    """The learning rate of iteration `iter`, counted from 0: a line up to `learning_rate` over `warmup_iters`,
-    half a cosine down to `min_lr` at `decay_iters`, and `min_lr` from there on (nanoGPT's schedule)."""
+def learning_rate_at(iter: int, schedule: str, largest: float, least: float, warmup_iters: int,
+                     decay_iters: int) -> float:
+    """The learning rate of iteration `iter`, counted from 0: a line up to `largest` over `warmup_iters`, and then by
+
+    "cosine": half a cosine down to `least` at `decay_iters` (nanoGPT's schedule);  "linear": a line down to it;
+    "trapezoidal": `largest`, and over the last fifth a line down (Hägele et al. 2024);  "constant": `largest`.
+    From `decay_iters` on it is `least`, or in "constant" as before.
+    """
     if iter < warmup_iters:
-        return learning_rate * (iter + 1) / (warmup_iters + 1)
+        return largest * (iter + 1) / (warmup_iters + 1)
+    if schedule == "constant":
+        return largest
     if iter >= decay_iters:
-        return min_lr
+        return least
     done = (iter - warmup_iters) / (decay_iters - warmup_iters)
-    return min_lr + (learning_rate - min_lr) * (1 + math.cos(math.pi * done)) / 2
+    match schedule:
+        case "cosine":
+            share = (1 + math.cos(math.pi * done)) / 2
+        case "linear":
+            share = 1 - done
+        case "trapezoidal":
+            share = min(1.0, (1 - done) / TRAPEZOID)
+        case _:
+            raise ValueError(f"schedule is {schedule!r}, and needs to be one of {', '.join(SCHEDULES)}")
+    return least + (largest - least) * share

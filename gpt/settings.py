@@ -7,10 +7,12 @@ from typing import Any, get_args
 
 
 def setting(default: Any, help: str, *, at_least: float | None = None, above: float | None = None,
-            below: float | None = None, choices: tuple[str, ...] = (), positional: bool = False) -> Any:
-    """A field of a Settings dataclass: its default, what it does in one line, and which values make sense."""
+            below: float | None = None, choices: tuple[str, ...] = (), positional: bool = False,
+            group: str = "") -> Any:
+    """A field of a Settings dataclass: its default, what it does in one line, which values make sense, and under which
+    heading the command line lists it."""
     return field(default=default, metadata={"help": help, "at_least": at_least, "above": above, "below": below,
-                                            "choices": choices, "positional": positional})
+                                            "choices": choices, "positional": positional, "group": group})
 
 
 class Settings:

@@ -1,19 +1,41 @@
-"""Text to integers and back: a token a character."""
+"""Text to integers and back: a token a character, a byte, or a word."""
 
-from typing import Any, Self
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from .module import Array
 
 
-class CharTokenizer:
-    """One token for each different character of `text`, numbered in the order of their code points."""
+class Tokenizer(Protocol):
+    """What every tokenizer does; `decode(encode(text)) == text` wherever encode does not raise."""
 
-    def __init__(self, text: str):
-        if not text:
-            raise ValueError("a tokenizer needs text to take its characters from, and this one is empty")
-        self.points = np.unique(_points(text))  # sorted code points; a token is a place in it
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def lengths(self) -> Array:
+        """Characters that each token stands for, int64 (vocab_size,)."""
+
+    def encode(self, text: str) -> Array:
+        """The tokens of `text`, int64 (n,).  Raises ValueError that names what it does not know."""
+
+    def decode(self, tokens: Any) -> str:
+        """The text of integers (n,), or of one.  Raises ValueError for one outside the vocabulary."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` makes the same tokenizer of."""
+
+
+class CharTokenizer:
+    """One token for each different character of `text` (a string, or pieces of one), numbered in the order of their
+    code points."""
+
+    def __init__(self, text: str | Iterable[str]):
+        self.points = _distinct(text)  # sorted code points; a token is a place in it
         self._token = np.full(self.points[-1] + 1, -1)
         self._token[self.points] = np.arange(len(self.points))
 
@@ -25,34 +47,33 @@ class CharTokenizer:
     def characters(self) -> str:
         return self.decode(np.arange(self.vocab_size))
 
+    @property
+    def lengths(self) -> Array:
+        return np.ones(self.vocab_size, np.int64)
+
     def encode(self, text: str) -> Array:
         """The tokens of `text`, int64 (len(text),).  Raises ValueError that names characters it does not know."""
         points = _points(text)
-        tokens = self._token[np.minimum(points, len(self._token) - 1)]
-        known = (points < len(self._token)) & (tokens >= 0)
-        if not known.all():
-            unknown = list(dict.fromkeys(np.asarray(list(text))[~known].tolist()))
-            names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5]) + (", …" if len(unknown) > 5 else "")
-            raise ValueError(f"this tokenizer was made from text without {names}: leave out what it does not know, "
-                             "or train on text that has it")
+        try:
+            tokens = self._token[points]
+        except IndexError:  # a character beyond the last one it knows
+            tokens = np.full(1, -1)
+        if tokens.size and tokens.min() < 0:
+            raise _unknown(points[~np.isin(points, self.points)])
         return tokens
 
     def decode(self, tokens: Any) -> str:
         """The text of integers (n,), or of one.  Raises ValueError for one outside the vocabulary."""
-        tokens = np.atleast_1d(np.asarray(tokens, dtype=np.int64))
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
-            raise ValueError(f"tokens go from 0 to {self.vocab_size - 1}, "
-                             f"and these from {tokens.min()} to {tokens.max()}")
-        return self.points[tokens].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return _text(self.points[_checked(tokens, self.vocab_size)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` makes the same tokenizer of."""
-        return {"kind": "characters", "characters": self.characters}
+        return {"kind": "char", "characters": self.characters}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
         match data:
-            case {"kind": "characters", "characters": str(characters)}:
+            case {"kind": "char", "characters": str(characters)}:
                 return cls(characters)
         raise ValueError(f"no description of a character tokenizer: {data!r:.60}")
 
@@ -60,6 +81,178 @@ class CharTokenizer:
         return f"CharTokenizer({self.vocab_size} characters: {self.characters[:20]!r}{'…' * (self.vocab_size > 20)})"
 
 
+class ByteTokenizer:
+    """256 tokens, the bytes of UTF-8: it knows every text."""
+
+    vocab_size = 256
+
+    @property
+    def lengths(self) -> Array:
+        byte = np.arange(256)
+        return ((byte < 0x80) | (byte >= 0xC0)).astype(np.int64)  # all but the continuation bytes begin a character
+
+    def encode(self, text: str) -> Array:
+        """The bytes of `text`, int64 (n,)."""
+        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64)
+
+    def decode(self, tokens: Any) -> str:
+        """The text of bytes (n,), or of one; what is no UTF-8, such as a part of a character, shows as �."""
+        raw = _checked(tokens, 256).astype(np.uint8).tobytes()
+        try:
+            return raw.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return raw.decode("utf-8", "replace")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` makes the same tokenizer of."""
+        return {"kind": "byte"}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        if data == {"kind": "byte"}:
+            return cls()
+        raise ValueError(f"no description of a byte tokenizer: {data!r:.60}")
+
+    def __repr__(self) -> str:
+        return "ByteTokenizer()"
+
+
+class WordTokenizer:
+    """A token for each character of the training text and for each of its frequent words.
+
+    A word is a run of letters, digits and underscores; all else (spaces, punctuation) is a token a character.  A
+    word that has no token is spelled in characters, so any text of known characters comes back exactly.
+    """
+
+    WORD = re.compile(r"\w+|\W")
+
+    MOST_COUNTED = 2_000_000  # different words; where there are more, those that were seen once are forgotten
+
+    def __init__(self, tokens: list[str]):
+        self.tokens = tokens
+        self._token = {token: i for i, token in enumerate(tokens)}
+        if not tokens or len(self._token) < len(tokens) or not all(tokens):
+            raise ValueError("a word tokenizer needs different tokens, none of them empty")
+
+    @classmethod
+    def of(cls, text: str | Iterable[str], max_words: int = 20_000, min_count: int = 2) -> Self:
+        """The tokenizer with all characters of `text` (a string, or pieces of one that cut no word) and the words of
+        two characters or more that occur at least `min_count` times, the `max_words` most frequent ones."""
+        counts: Counter[str] = Counter()
+        seen = set[str]()
+        for piece in _pieces(text):
+            seen.update(piece)
+            counts.update(cls.WORD.findall(piece))
+            if len(counts) > cls.MOST_COUNTED:
+                counts = Counter({word: n for word, n in counts.items() if n > 1})
+        if not seen:
+            raise _no_text()
+        words = sorted((-n, word) for word, n in counts.items() if n >= min_count and len(word) > 1)
+        return cls(sorted(seen) + [word for _, word in words[:max_words]])
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> Array:
+        return np.array([len(token) for token in self.tokens])
+
+    def encode(self, text: str) -> Array:
+        """The tokens of `text`, int64 (n,).  Raises ValueError that names characters it does not know."""
+        words = self.WORD.findall(text)
+        tokens = list(map(self._token.get, words))
+        if None in tokens:
+            spelled = [[token] if token is not None else [self._token.get(c) for c in word]
+                       for word, token in zip(words, tokens)]
+            tokens = [token for tokens in spelled for token in tokens]
+            if None in tokens:
+                raise _unknown(_points("".join(c for word in words for c in word if c not in self._token)))
+        return np.array(tokens, np.int64)
+
+    def decode(self, tokens: Any) -> str:
+        """The text of integers (n,), or of one.  Raises ValueError for one outside the vocabulary."""
+        return "".join(map(self.tokens.__getitem__, _checked(tokens, self.vocab_size).tolist()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` makes the same tokenizer of."""
+        return {"kind": "word", "tokens": self.tokens}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        match data:
+            case {"kind": "word", "tokens": list(tokens)} if all(isinstance(token, str) for token in tokens):
+                return cls(tokens)
+        raise ValueError(f"no description of a word tokenizer: {data!r:.60}")
+
+    def __repr__(self) -> str:
+        return f"WordTokenizer({self.vocab_size} tokens, the last {self.tokens[-1]!r})"
+
+
+KINDS: dict[str, Any] = {"char": CharTokenizer, "byte": ByteTokenizer, "word": WordTokenizer}
+
+
+def make(kind: str, text: str | Iterable[str]) -> Tokenizer:
+    """The tokenizer of a kind ("char", "byte" or "word") for a text, or for pieces of one that cut no word.
+
+    Raises ValueError for another kind, and for no text where one is needed.
+    """
+    match kind:
+        case "char":
+            return CharTokenizer(text)
+        case "byte":
+            return ByteTokenizer()
+        case "word":
+            return WordTokenizer.of(text)
+    raise ValueError(f"there is no tokenizer of the kind {kind!r}: choose one of {', '.join(KINDS)}")
+
+
+def from_json(data: Any) -> Tokenizer:
+    """The tokenizer that `to_json` described.  Raises ValueError for anything else."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"no description of a tokenizer: {data!r:.60}")
+    return KINDS[kind].from_json(data)
+
+
+def _pieces(text: str | Iterable[str]) -> Iterable[str]:
+    return [text] if isinstance(text, str) else text
+
+
+def _distinct(text: str | Iterable[str]) -> Array:
+    """The different code points of a text, sorted."""
+    seen = np.zeros(0x110000, bool)
+    for piece in _pieces(text):
+        seen[_points(piece)] = True
+    if not seen.any():
+        raise _no_text()
+    return np.flatnonzero(seen).astype(np.uint32)
+
+
 def _points(text: str) -> Array:
     """Code points, uint32 (len(text),): a view of the text's bytes is far faster than a loop of ord."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _no_text() -> ValueError:
+    return ValueError("a tokenizer needs text to take its characters from, and this one is empty")
+
+
+def _text(points: Array) -> str:
+    return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _checked(tokens: Any, vocab_size: int) -> Array:
+    """Integers (n,) that are tokens."""
+    tokens = np.atleast_1d(np.asarray(tokens, dtype=np.int64))
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+        raise ValueError(f"tokens go from 0 to {vocab_size - 1}, and these from {tokens.min()} to {tokens.max()}")
+    return tokens
+
+
+def _unknown(points: Array) -> ValueError:
+    """The error that names these characters, in the order in which they first occur."""
+    unknown = list(dict.fromkeys(_text(points[:100_000])))
+    names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+    return ValueError(f"this tokenizer was made from text without {names}: leave out what it does not know, "
+                      "or train on text that has it")

@@ -1,15 +1,12 @@
 """Training: the settings and recipes of a run, and its loop."""
 
-import json
 import math
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,50 +15,88 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checkpoint
+from .anomaly import blame
 from .checkpoint import Run
-from .data import batch, read_text, split, windows
+from .data import IGNORED, load_data
+from .environment import differences, environment
 from .generate import continue_text
 from .malloc import keep_freed_memory
+from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
 from .module import Array, raw
-from .optim import AdamW, Parameters, clip_by_global_norm, warmup_cosine
+from .optim import SCHEDULES, SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at
 from .settings import setting
-from .tokenizer import CharTokenizer
+from .signals import stop_on_signal
+from .tasks import ADDITION, TASKS, load_task
 
 # nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).
 RECIPES: dict[str, dict[str, Any]] = {
     "nanogpt": dict(n_layer=4, n_head=4, n_embd=128, block_size=64, bias=False, dropout=0.0, activation="gelu",
                     positions="learned", batch_size=12, max_iters=2000, learning_rate=1e-3, min_lr=1e-4,
-                    warmup_iters=100, weight_decay=0.1, beta1=0.9, beta2=0.99, grad_clip=1.0,
-                    eval_interval=250, eval_iters=20),
+                    schedule="cosine", warmup_iters=100, optimizer="adamw", weight_decay=0.1, beta1=0.9, beta2=0.99,
+                    grad_clip=1.0, eval_interval=250, eval_iters=20),
 }
 
 WHOLE = "whole validation part"
+# What a run that goes on cannot change: its model, its data, and what its state belongs to.
+FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batch_size", "accumulate", "optimizer", "seed",
+         *[f.name for f in fields(Architecture)])
 
 
 @dataclass
 class TrainConfig(Architecture):
     """All settings of a run.  Raises ValueError for values that make no sense."""
 
-    data: tuple[str, ...] = setting((), "UTF-8 text files, - for standard input; none: the Python language reference")
-    out: str = setting("out", "folder for the weights and metrics.jsonl")
-    recipe: str = setting("nanogpt", "named settings, which single flags override", choices=tuple(RECIPES))
-    batch_size: int = setting(12, "windows of text in a step", at_least=1)
-    max_iters: int = setting(2000, "steps to train", at_least=1)
-    learning_rate: float = setting(1e-3, "size of a step at its largest", above=0)
-    min_lr: float = setting(1e-4, "size of a step at the end", at_least=0)
-    warmup_iters: int = setting(100, "steps over which the learning rate rises", at_least=0)
-    lr_decay_iters: int | None = setting(None, "step at which it has fallen to min_lr; none: max_iters", at_least=0)
-    weight_decay: float = setting(0.1, "pull of the matrices towards zero", at_least=0)
-    beta1: float = setting(0.9, "memory of AdamW for the gradient", at_least=0, below=1)
-    beta2: float = setting(0.99, "memory of AdamW for its square", at_least=0, below=1)
-    grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0)
-    eval_interval: int = setting(250, "steps between evaluations", at_least=1)
+    data: tuple[str, ...] = setting((), "UTF-8 text files, folders, - for standard input; none: the Python language "
+                                    "reference", group="data")
+    task: str = setting("text", "learn to write text, or to add numbers, whose sums can be checked",
+                        choices=("text", *TASKS), group="data")
+    digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
+    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, or a word or punctuation mark",
+                             choices=("char", "byte", "word"), group="data")
+    lines: bool = setting(False, "each line of the text is an example of its own", group="data")
+    val_fraction: float = setting(0.1, "share that is only validated on: of the text its end, or of the different "
+                                  "lines", above=0, below=1, group="data")
+    cache_dir: str = setting("", "folder for the tokens of large text; none: the user's cache folder", group="data")
+    out: str = setting("out", "folder for the checkpoints and metrics.jsonl", group="output")
+    resume: str = setting("", "go on with the run in this folder, or from this checkpoint, with its settings",
+                          group="output")
+    checkpoint_interval: int = setting(100, "steps between checkpoints", at_least=1, group="output")
+    keep: int = setting(2, "how many of the last checkpoints to keep, besides the best", at_least=1, group="output")
+    recipe: str = setting("nanogpt", "named settings, which single flags override", choices=tuple(RECIPES),
+                          group="training")
+    batch_size: int = setting(12, "windows of text computed at once: more give a steadier gradient, and take more "
+                              "memory and time a step", at_least=1, group="training")
+    accumulate: int = setting(1, "batches whose gradients make one step: a larger batch in the same memory", at_least=1,
+                              group="training")
+    max_iters: int = setting(2000, "steps to train", at_least=1, group="training")
+    time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
+                                       group="training")
+    learning_rate: float = setting(1e-3, "size of a step at its largest: higher learns faster until it diverges",
+                                   above=0, group="training")
+    min_lr: float = setting(1e-4, "size of a step at the end", at_least=0, group="training")
+    schedule: str = setting("cosine", "how the learning rate goes from the one to the other", choices=SCHEDULES,
+                            group="training")
+    warmup_iters: int = setting(100, "steps over which the learning rate rises: more if the loss jumps at the start",
+                                at_least=0, group="training")
+    lr_decay_iters: int | None = setting(None, "step at which it has fallen to min_lr; none: max_iters", at_least=0,
+                                         group="training")
+    optimizer: str = setting("adamw", "AdamW, or gradient descent with momentum", choices=("adamw", "sgd"),
+                             group="training")
+    weight_decay: float = setting(0.1, "pull of the matrices towards zero: more against overfitting", at_least=0,
+                                  group="training")
+    beta1: float = setting(0.9, "memory of AdamW for the gradient", at_least=0, below=1, group="training")
+    beta2: float = setting(0.99, "memory of AdamW for its square", at_least=0, below=1, group="training")
+    momentum: float = setting(0.9, "memory of sgd for the gradient", at_least=0, below=1, group="training")
+    grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0, group="training")
+    eval_interval: int = setting(250, "steps between evaluations", at_least=1, group="evaluation")
     eval_iters: int = setting(20, "random batches in an evaluation, always the same ones; 0: all the validation part",
-                              at_least=0)
+                              at_least=0, group="evaluation")
+    patience: int | None = setting(None, "stop after so many evaluations in a row without a lower validation loss",
+                                   at_least=1, group="evaluation")
     target_val_loss: float | None = setting(None, "stop once the loss on all the validation part is at or below this",
-                                            above=0)
-    seed: int = setting(1337, "the same seed gives the same run", at_least=0)
+                                            above=0, group="evaluation")
+    seed: int = setting(1337, "the same seed gives the same run", at_least=0, group="training")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,9 +105,28 @@ class TrainConfig(Architecture):
                              "lower --min-lr too")
 
     @classmethod
-    def from_recipe(cls, recipe: str = "nanogpt", **changes: Any) -> "TrainConfig":
-        """The settings of a recipe, with `changes`."""
-        return cls(**{**RECIPES.get(recipe, {}), **changes, "recipe": recipe})
+    def from_recipe(cls, recipe: str | None = None, **changes: Any) -> "TrainConfig":
+        """The settings of a recipe, or of the run to `resume`, with `changes`."""
+        if changes.get("resume"):
+            return cls._of_run(**changes, **({"recipe": recipe} if recipe else {}))
+        recipe = recipe or "nanogpt"
+        of_task = ADDITION if changes.get("task") == "addition" else {}
+        return cls(**{**RECIPES.get(recipe, {}), **of_task, **changes, "recipe": recipe})
+
+    @classmethod
+    def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
+        about = checkpoint.read_about(resume)
+        known = {f.name for f in fields(cls)}
+        settings = {name: value for name, value in about.get("train", {}).items() if name in known}
+        if "state" not in about or not settings:
+            raise ValueError(f"{resume} holds weights and nothing to go on from: give a checkpoint of gpt train")
+        settings["data"] = tuple(settings.get("data", ()))
+        fixed = [name for name in changes if name in (*FIXED, "recipe") and changes[name] != settings.get(name)]
+        if fixed:
+            flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
+            raise ValueError(f"{flags} cannot change in a run that goes on: leave it out, or start a new run")
+        folder = Path(resume).parent if Path(resume).suffix == ".safetensors" else Path(resume)
+        return cls(**{**settings, "out": str(folder), **changes, "resume": resume})
 
     def model_config(self, vocab_size: int) -> GPTConfig:
         return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Architecture)})
@@ -81,32 +135,45 @@ class TrainConfig(Architecture):
 class Trainer:
     """A model, its optimizer and its data, advanced a step at a time."""
 
-    def __init__(self, config: TrainConfig, model: GPT, train_part: Array, val_part: Array):
-        self.config, self.model, self.train_part, self.val_part = config, model, train_part, val_part
+    def __init__(self, config: TrainConfig, model: GPT, data: Any):
+        c = self.config = config
+        self.model, self.data = model, data
         self.parameters = Parameters(model)
-        self.optimizer = AdamW(self.parameters, (config.beta1, config.beta2), weight_decay=config.weight_decay)
+        self.optimizer = AdamW(self.parameters, (c.beta1, c.beta2), weight_decay=c.weight_decay) \
+            if c.optimizer == "adamw" else SGD(self.parameters, c.momentum, c.weight_decay)
         self.frozen = model.map(raw)  # views of the same numbers: always the present weights, never a tape
-        self.batches, self.dropout = (np.random.default_rng([config.seed, stream]) for stream in (1, 2))
+        self.batches, self.dropout = (np.random.default_rng([c.seed, stream]) for stream in (1, 2))
         self.iter = 0  # steps taken
+        self.seconds = 0.0  # that they took, with evaluations
+        self.best, self.without_gain = math.inf, 0  # lowest validation loss, and evaluations since
 
     def step(self) -> dict[str, Any]:
-        """Train on one batch; what metrics.jsonl says of it."""
+        """Train on one batch, or on `accumulate` of them; what metrics.jsonl says of it."""
         began, c = time.perf_counter(), self.config
-        lr = warmup_cosine(self.iter, c.learning_rate, c.min_lr, c.warmup_iters, c.lr_decay_iters or c.max_iters)
-        ids, targets = batch(self.train_part, self.batches, c.batch_size, c.block_size)
+        lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
+                              c.lr_decay_iters or c.max_iters)
         self.parameters.zero_grad()
-        loss = self.model.loss(ids, targets, self.dropout)
-        loss.backward()
-        if c.grad_clip:
-            clip_by_global_norm(self.parameters.grad, c.grad_clip)
+        total, tokens = 0.0, 0
+        for _ in range(c.accumulate):
+            ids, targets = self.data.train_batch(self.batches, c.batch_size)
+            loss = self.model.loss(ids, targets, self.dropout)
+            if not math.isfinite(loss.item()):
+                self.fail(f"the loss is {loss.item()}", loss)
+            loss.backward(None if c.accumulate == 1 else np.asarray(1 / c.accumulate, loss.dtype))
+            total, tokens = total + loss.item() / c.accumulate, tokens + ids.size
+        norm = clip_by_global_norm(self.parameters.grad, c.grad_clip or math.inf)
+        if not math.isfinite(norm):
+            self.fail(f"the norm of the gradient is {norm}", loss)
         self.optimizer.step(lr)
         self.iter += 1
-        if not math.isfinite(loss := loss.item()):
-            raise FloatingPointError(f"the loss is {loss} at iteration {self.iter}: lower --learning-rate, which is "
-                                     f"{c.learning_rate}, or set --grad-clip")
         seconds = time.perf_counter() - began
-        return {"iter": self.iter, "loss": loss, "lr": lr, "ms": round(seconds * 1e3, 3),
-                "tokens_per_s": round(ids.size / seconds)}
+        return {"iter": self.iter, "loss": total, "lr": lr, "grad_norm": norm, "ms": round(seconds * 1e3, 3),
+                "tokens_per_s": round(tokens / seconds)}
+
+    def fail(self, what: str, loss: Any) -> None:
+        """Raise FloatingPointError, before anything is saved that is not finite."""
+        raise FloatingPointError(f"{what} at iteration {self.iter + 1}: {blame(loss)}; lower --learning-rate, which is "
+                                 f"{self.config.learning_rate}, or set --grad-clip")
 
     def validate(self, last: bool = False) -> tuple[float, str]:
         """The validation loss, and over what: the whole part in the last evaluation, where eval_iters is 0, and to
@@ -114,85 +181,193 @@ class Trainer:
         c = self.config
         if c.eval_iters and not last:
             rng = np.random.default_rng([c.seed, 3])  # the same batches each time, so that evaluations compare
-            some = (batch(self.val_part, rng, c.batch_size, c.block_size) for _ in range(c.eval_iters))
-            loss = evaluate(self.frozen, some)
+            loss = evaluate(self.frozen, (self.data.val_batch(rng, c.batch_size) for _ in range(c.eval_iters)))
             if c.target_val_loss is None or loss > c.target_val_loss:
                 return loss, f"{c.eval_iters} batches"
-        return evaluate(self.frozen, windows(self.val_part, c.batch_size, c.block_size)), WHOLE
+        return evaluate(self.frozen, self.data.val_windows(c.batch_size)), WHOLE
+
+    def judge(self, val_loss: float) -> bool:
+        """Note a validation loss; whether it is the lowest so far.  Raises FloatingPointError if it is not finite."""
+        if not math.isfinite(val_loss):
+            raise FloatingPointError(f"the validation loss is {val_loss} at iteration {self.iter}: lower "
+                                     f"--learning-rate, which is {self.config.learning_rate}, or --weight-decay")
+        lower = val_loss < self.best
+        self.best, self.without_gain = (val_loss, 0) if lower else (self.best, self.without_gain + 1)
+        return lower
+
+    # ------------------------------------------------------------------ to go on from
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on besides arrays, as plain data."""
+        return {"iter": self.iter, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None,
+                "without_gain": self.without_gain, "batches": self.batches.bit_generator.state,
+                "dropout": self.dropout.bit_generator.state}
+
+    def arrays(self) -> dict[str, Array]:
+        """What the next step depends on besides the parameters, as arrays."""
+        return {f"optimizer.{name}": a for name, a in self.optimizer.state().items()}
+
+    def restore(self, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Take over what `state` and `arrays` gave.  Raises ValueError if it does not fit."""
+        own = self.arrays()
+        if own.keys() != arrays.keys() or any((own[n].shape, own[n].dtype) != (a.shape, a.dtype)
+                                              for n, a in arrays.items()):
+            raise ValueError("the optimizer's state does not fit this run: start a new one")
+        for name, a in arrays.items():
+            own[name][...] = a
+        try:
+            self.iter, self.seconds, self.without_gain = state["iter"], state["seconds"], state["without_gain"]
+            self.best = math.inf if state["best"] is None else state["best"]
+            self.batches.bit_generator.state, self.dropout.bit_generator.state = state["batches"], state["dropout"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = tqdm.write) -> Run:
-    """Train a GPT as `config` says and leave its weights in `config.out`: the command `gpt train`.
+    """Train a GPT as `config` says, or go on, and leave its checkpoints in `config.out`: the command `gpt train`.
 
-    Ctrl-C finishes the step, saves and raises KeyboardInterrupt; a second one stops at once.  Raises OSError or
-    ValueError for an output folder that cannot be written and for text that cannot be used, and
-    FloatingPointError for a loss that is not finite.
+    Ctrl-C or SIGTERM finishes the step, saves and raises KeyboardInterrupt; a second one stops at once.  Raises OSError
+    or ValueError for an output folder that cannot be written and for text that cannot be used, and FloatingPointError
+    for a loss that is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
     out = writable_folder(config.out)
-    text, source = read_text(config.data)
-    tokenizer = CharTokenizer(text)
-    parts = split(tokenizer.encode(text), config.block_size, source)
-    model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-    run, trainer = Run(model, tokenizer, {"train": asdict(config)}), Trainer(config, model, *parts)
-
-    say(f"text    {source}: {len(text):,} characters, {tokenizer.vocab_size} different ones; "
-        f"{len(parts[0]):,} to train on, the last {len(parts[1]):,} to validate on")
-    say(f"model   {config.n_layer} layers, {config.n_head} heads, {config.n_embd} dimensions, "
-        f"context {config.block_size}: {model.n_parameters:,} parameters")
-    say(f"run     recipe {config.recipe}: {config.max_iters:,} steps of {config.batch_size} x {config.block_size} "
-        f"tokens, seed {config.seed}")
-    show_sample(run, "Before training it writes", say)
-
-    with stop_on_interrupt() as interrupted, open(out / "metrics.jsonl", "w", encoding="utf-8") as metrics:
-        for row in loop(trainer, interrupted, say):
-            metrics.write(json.dumps(row) + "\n")
-            if "val_loss" in row:
-                metrics.flush()
-                run.about |= {"iter": row["iter"], "val_loss": row["val_loss"]}
-                file = checkpoint.save(out, model, tokenizer, run.about)
-    if interrupted:
-        raise KeyboardInterrupt(f"stopped after {trainer.iter:,} steps; weights saved in {file}")
-
+    run, trainer = (resumed if config.resume else started)(config, say)
+    say_plan(config, run, trainer, say)
+    if not trainer.iter:
+        show_sample(run, "Before training it writes", say)
+    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", trainer.iter) as metrics:
+        for row, best in loop(trainer, asked, say):
+            metrics.write(row)
+            run.about |= {"iter": trainer.iter, **{name: row[name] for name in ("val_loss",) if name in row}}
+            if best or "val_loss" in row or trainer.iter % config.checkpoint_interval == 0 or asked:
+                metrics.sync()  # first, so that no checkpoint is ahead of them
+                save(out, run, trainer, best)
+    if asked:
+        raise KeyboardInterrupt(f"stopped after {trainer.iter:,} steps; to go on:\n\n"
+                                f"    {command('train --resume', out)}\n")
     show_sample(run, "After training it writes", say)
     say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
-    say(f"weights in {file}; more text from them:\n\n"
-        f"    {Path(sys.executable).name} -m gpt sample {shlex.quote(config.out)}\n")
+    if config.task != "text":
+        say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
+    say(f"weights in {out / checkpoint.FILE}; more text from them:\n\n    {command('sample', out)}\n")
     return run
 
 
-def loop(trainer: Trainer, interrupted: list[bool], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Yield a row of metrics a step, until the last, the target or an interrupt; with progress on the terminal."""
-    c, began, val_loss = trainer.config, time.perf_counter(), math.nan
-    with tqdm(total=c.max_iters, desc="train", unit="it", disable=None, dynamic_ncols=True) as bar:
+def started(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+    """A new run."""
+    data, tokenizer = load(config)
+    model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
+    about = {"train": asdict(config), "data": identity(data), "environment": environment()}
+    if checkpoint.numbered(Path(config.out)) or (Path(config.out) / checkpoint.FILE).exists():
+        say(f"note    {config.out} holds a run already, which this one replaces at its first checkpoint; "
+            f"{command('train --resume', config.out)} would go on with it")
+    return Run(model, tokenizer, about), Trainer(config, model, data)
+
+
+def resumed(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+    """The run at `config.resume`, as it was when it was saved."""
+    run, arrays = checkpoint.load_with_state(config.resume)
+    data, tokenizer = load(config)
+    if tokenizer.to_json() != run.tokenizer.to_json() or identity(data) != run.about.get("data"):
+        raise ValueError(f"the data are not those of the run: it had {run.about.get('data')}, and this is "
+                         f"{identity(data)}: give the same with --data")
+    trainer = Trainer(config, run.model, data)
+    trainer.restore(run.about["state"], {n.removeprefix("training."): a for n, a in arrays.items()})
+    if trainer.iter >= config.max_iters:
+        raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
+    if changed := differences(run.about.get("environment", {}), now := environment()):
+        say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
+    run.about |= {"train": asdict(config), "environment": now}
+    say(f"resume  {config.resume} at iteration {trainer.iter:,}")
+    return run, trainer
+
+
+def load(config: TrainConfig) -> tuple[Any, Any]:
+    """The data of a run, and its tokenizer."""
+    if config.task != "text":
+        return load_task(config.task, config.block_size, config.digits)
+    return load_data(config.data, config.tokenizer, config.block_size, lines=config.lines,
+                     val_fraction=config.val_fraction, cache_dir=config.cache_dir or None)
+
+
+def identity(data: Any) -> str:
+    """What the data are, with a checksum of some of them."""
+    ids, _ = data.train_batch(np.random.default_rng(0), 256)
+    return f"{data.description}, checksum {zlib.crc32(ids.tobytes()):08x}"
+
+
+def save(out: Path, run: Run, trainer: Trainer, best: bool) -> None:
+    """Write a checkpoint; the numbered ones of a run that lay there before go with the first."""
+    if not (run.about.get("saved") or trainer.config.resume):
+        for old in checkpoint.numbered(out):
+            old.unlink(missing_ok=True)
+    run.about |= {"state": trainer.state(), "saved": True}
+    checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays())
+    checkpoint.keep(out, trainer.iter, trainer.config.keep, best)
+
+
+def command(what: str, out: Any) -> str:
+    return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
+
+
+def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
+    """The first lines of a run: data, model, and what a step is."""
+    c, tokens = config, config.batch_size * config.accumulate * config.block_size
+    say(f"text    {trainer.data.description}")
+    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
+        f"{run.model.n_parameters:,} parameters")
+    say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
+        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens, {c.optimizer}, "
+        f"{c.schedule} learning rate, seed {c.seed}")
+
+
+def loop(trainer: Trainer, asked: list[bool], say: Callable[[str], None]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield a row of metrics a step, and whether its validation loss is the lowest so far, until the last step, the
+    target, the time limit, lost patience or an interrupt; with progress on the terminal."""
+    c, began, val_loss, first = trainer.config, time.perf_counter() - trainer.seconds, math.nan, trainer.iter
+    with tqdm(total=c.max_iters, initial=first, desc="train", unit="it", disable=None, dynamic_ncols=True) as bar:
         while True:
-            row = trainer.step()
-            i, last = row["iter"], row["iter"] == c.max_iters or bool(interrupted)
+            row, best, over = trainer.step(), False, ""
+            i = trainer.iter
             bar.set_postfix_str(f"loss {row['loss']:.3f}, val {val_loss:.3f}, lr {row['lr']:.1e}, "
                                 f"{row['tokens_per_s']:,} tokens/s", refresh=False)
             bar.update()
-            over = ""
+            trainer.seconds = time.perf_counter() - began
+            if i == first + 10:
+                say(f"pace    {row['ms']:.0f} ms a step, gradient norm {row['grad_norm']:.2f}; about "
+                    f"{clock(row['ms'] / 1e3 * (c.max_iters - i))} left")
+            last = i == c.max_iters or c.time_limit is not None and trainer.seconds >= 60 * c.time_limit
             if last or i % c.eval_interval == 0:
                 val_loss, over = trainer.validate(last)
-                if not math.isfinite(val_loss):  # before the weights of the last evaluation are written over
-                    raise FloatingPointError(f"the validation loss is {val_loss} at iteration {i}: lower "
-                                             f"--learning-rate, which is {c.learning_rate}, or --weight-decay")
+                best = trainer.judge(val_loss)
+                last = last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss
+                if not last and c.patience is not None and trainer.without_gain >= c.patience:
+                    (val_loss, over), last = trainer.validate(last=True), True
                 row["val_loss"] = val_loss
-                passed = time.perf_counter() - began
-                say(f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over})  lr {row['lr']:.1e}  "
-                    f"{row['tokens_per_s']:,} tokens/s  {clock(passed)} passed, "
-                    f"{clock(passed / i * (c.max_iters - i))} left")
-            yield row
-            if last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss:
+                trainer.seconds = time.perf_counter() - began
+                say(report(trainer, row, over))
+            yield row, best
+            if last or asked:
                 return
+
+
+def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
+    """The line of an evaluation."""
+    val_loss, i = row["val_loss"], row["iter"]
+    bits = val_loss / math.log(2) / trainer.data.characters_per_token
+    left = trainer.seconds / i * (trainer.config.max_iters - i)
+    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {math.exp(val_loss):.2f}, "
+            f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
+            f"{clock(trainer.seconds)} passed, {clock(left)} left")
 
 
 def evaluate(model: GPT, batches: Iterator[tuple[Array, Array]]) -> float:
     """Mean loss a token, in nats, over batches (ids, targets), of a model on raw arrays."""
     total, n = 0.0, 0
     for ids, targets in batches:
-        total += float(model.loss(ids, targets)) * targets.size
-        n += targets.size
+        counted = int((targets != IGNORED).sum())
+        total += float(model.loss(ids, targets)) * counted if counted else 0.0
+        n += counted
     return total / n
 
 
@@ -209,26 +384,6 @@ def writable_folder(path: str) -> Path:
         raise type(error)(f"nothing can be written to {folder} ({error.strerror}): "
                           "choose another folder with --out") from None
     return folder
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[list[bool]]:
-    """A list that stays empty until Ctrl-C, so that the step at hand is finished; a second one raises at once."""
-    asked: list[bool] = []
-
-    def ask(signal_number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt("stopped at once, without saving")
-        asked.append(True)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield asked
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 200) -> None:

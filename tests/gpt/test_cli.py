@@ -1,14 +1,16 @@
 """The command line: flags from settings, and one clear line for every mistake."""
 
+import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
 from gpt import TrainConfig
-from gpt.cli import COMMANDS, main, parser
+from gpt.cli import COMMANDS, Command, main, parsed
+from gpt.settings import Settings, setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,21 +52,23 @@ def test_help_shows_every_setting_and_its_default(name, capsys):
     for f in fields(COMMANDS[name].settings):
         assert f.metadata["positional"] or f"--{f.name.replace('_', '-')}" in text, f.name
         assert " ".join(f.metadata["help"].split()) in text
-        assert f.default in (None, (), "") or f"(default: {f.default})" in text, f.name
+        default = " ".join(f.default) if isinstance(f.default, tuple) else f.default
+        assert default in (None, "") or f"(default: {default})" in text, f.name
 
 
 def test_flags_become_settings_of_their_type():
-    given = vars(parser().parse_args(["train", "--n-layer", "2", "--learning-rate=1e-2", "--bias", "--data", "a", "-"]))
+    given = parsed(["train", "--n-layer", "2", "--learning-rate=1e-2", "--bias", "--data", "a", "-"])
     given.pop("command")
     config = TrainConfig.from_recipe(**given)
     assert (config.n_layer, config.learning_rate, config.bias, list(config.data)) == (2, 1e-2, True, ["a", "-"])
-    assert vars(parser().parse_args(["train", "--no-bias"]))["bias"] is False
-    assert vars(parser().parse_args(["train"])) == {"command": "train"}  # what is not given is left to the recipe
+    assert parsed(["train", "--no-bias"])["bias"] is False
+    assert parsed(["train"]) == {"command": "train"}  # what is not given is left to the recipe
 
 
 @pytest.mark.parametrize("argv, message", [
-    ([], "COMMAND"),
-    (["fly"], "invalid choice: 'fly'"),
+    (["fly"], "there is no command 'fly' (see gpt --help)"),
+    (["train", "--a\nb"], "unrecognized arguments: --a b (see gpt train --help)"),
+    (["--fly"], "unrecognized arguments: --fly (see gpt --help)"),
     (["train", "--wings", "2"], "unrecognized arguments: --wings 2"),
     (["train", "--n-layer", "two"], "argument --n-layer: invalid int value: 'two'"),
     (["train", "--n-layer", "0"], "n_layer is 0, and needs to be at least 1"),
@@ -154,4 +158,94 @@ def test_one_line_says_what_to_do(argv, message, capsys):
 
 
 def test_bench_needs_no_row():
-    assert vars(parser().parse_args(["bench"]))["row"] == "all"
+    assert parsed(["bench"])["row"] == "all"
+
+
+# ---------------------------------------------------------------------- finding one's way
+
+
+def test_no_command_prints_the_help(capsys):
+    assert main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.startswith("usage: gpt COMMAND")
+    for name, command in COMMANDS.items():
+        assert f"\n    {name} " in captured.out and command.help in " ".join(captured.out.split())
+
+
+@pytest.mark.parametrize(("argv", "near"), [
+    (["trian"], "train"), (["Train"], "train"), (["inof"], "info"), (["samples"], "sample"),
+    (["--hlep"], "--help"),
+    (["train", "--n-layers", "3"], "--n-layer"), (["train", "--n_layer=3"], "--n-layer"),
+    (["train", "-n-layer", "3"], "--n-layer"), (["train", "--LEARNING-RATE", "1"], "--learning-rate"),
+    (["train", "--lr", "1"], "--learning-rate"), (["train", "--learning", "1"], "--learning-rate"),
+    (["train", "--no-bais"], "--no-bias"), (["sample", "--tempreature", "1"], "--temperature"),
+    (["plot", "--smoth", "5"], "--smoothing"),
+    (["train", "--activation", "gleu"], "gelu"), (["train", "--recipe", "nanoGPT"], "nanogpt"),
+    (["bench", "stpe"], "step"),
+])
+def test_the_nearest_name_is_suggested(argv, near, capsys):
+    assert f"; did you mean {near}?" in fails(argv, capsys)
+
+
+@pytest.mark.parametrize("argv", [["train", "--wings"], ["zzz"], ["train", "--", "x"], ["train", "--"], ["-"],
+                                  ["train", "--activation", "sine"], ["train", "---"], ["train", "--=3"]])
+def test_what_is_near_nothing_gets_no_suggestion(argv, capsys):
+    assert "did you mean" not in fails(argv, capsys)
+
+
+def test_text_without_its_flag(capsys):
+    assert "unrecognized arguments: my.txt; text to train on goes after --data" in fails(["train", "my.txt"], capsys)
+    assert "--data" not in fails(["info", "a", "b"], capsys)
+
+
+def test_settings_stand_in_groups(capsys, monkeypatch):
+    @dataclass
+    class Grouped(Settings):
+        where: tuple[str, ...] = setting(("here",), "the place", positional=True)
+        late: int = setting(1, "is of no group")
+        other: float = setting(1.0, "is of a new group", group="weather")
+        depth: int = setting(2, "100 % deeper", group="model")
+        files: tuple[str, ...] = setting((), "what to read", group="data")
+        kind: str = setting("a", "which", choices=("a", "b"), group="model")
+
+    seen = []
+    monkeypatch.setitem(COMMANDS, "grouped", Command("Try.", Grouped, seen.append))
+    with pytest.raises(SystemExit):
+        main(["grouped", "-h"])
+    out = capsys.readouterr().out
+    titles = [line for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["what to work on:", "data:", "model:", "weather:", "settings:", "help:"]
+    model = out.split("model:")[1].split("weather:")[0]
+    assert "--depth N" in model and "100 % deeper (default: 2)" in model and "--kind {a,b}" in model
+    assert "usage: gpt grouped [WHERE ...] [--setting ...]" in out and "the place (default: here)" in out
+    assert main(["grouped"]) == 0 and main(["grouped", "x", "y", "--depth", "3"]) == 0
+    assert [(list(s.where), s.depth) for s in seen] == [(["here"], 2), (["x", "y"], 3)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_a_missing_package_is_one_line(capsys, monkeypatch):
+    def run(config):
+        raise ImportError("needs a package:\npython -m pip install it")
+
+    monkeypatch.setattr(COMMANDS["info"], "run", run)
+    assert fails(["info"], capsys) == "gpt: error: needs a package: python -m pip install it"
+
+
+def test_commands_in_a_process_of_their_own(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iter": 1, "loss": 2.5}\n{"iter": 2, "loss": 1.5}\n{"iter": 3, "lo')
+    plain = python("-m", "gpt", "plot", str(tmp_path), cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (plain.returncode, plain.stderr) == (0, "") and plain.stdout.isascii() and "\x1b" not in plain.stdout
+    assert plain.stdout.split() == [tmp_path.name, "2", "iterations", "loss", "#_", "2.5", "->", "1.5", "min", "1.5",
+                                    "at", "2"]
+    helped = python("-m", "gpt", cwd=ROOT)
+    assert helped.returncode == 0 and "commands:" in helped.stdout
+    wrong = python("-m", "gpt", "inof", cwd=ROOT)
+    assert wrong.returncode == 2 and wrong.stdout == ""
+    assert wrong.stderr == "gpt: error: there is no command 'inof'; did you mean info? (see gpt --help)\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from gpt import GPT, AdamW, Module, Parameters, clip_by_global_norm, warmup_cosine
+from gpt import GPT, SGD, AdamW, Module, Parameters, clip_by_global_norm, learning_rate_at
 
 
 @dataclass
@@ -101,9 +101,38 @@ def test_clip_scales_only_what_is_longer():
 
 def test_schedule():
     def lr(i):
-        return warmup_cosine(i, 1e-3, 1e-4, 100, 2000)
+        return learning_rate_at(i, "cosine", 1e-3, 1e-4, 100, 2000)
 
     assert lr(0) == pytest.approx(1e-3 / 101) and lr(99) == pytest.approx(1e-3 * 100 / 101) and lr(100) == 1e-3
     assert lr(1050) == pytest.approx(5.5e-4) and lr(2000) == pytest.approx(1e-4) and lr(9999) == 1e-4
     assert lr(575) == pytest.approx(1e-4 + 9e-4 * (1 + math.cos(math.pi / 4)) / 2)
-    assert warmup_cosine(0, 1, 0.1, 0, 0) == 0.1  # nothing to decay over
+    assert learning_rate_at(0, "cosine", 1, 0.1, 0, 0) == 0.1  # nothing to decay over
+
+
+@pytest.mark.parametrize("schedule, points", [
+    ("linear", {100: 1.0, 600: 0.55, 1100: 0.1, 5000: 0.1}), ("constant", {100: 1.0, 5000: 1.0}),
+    ("trapezoidal", {100: 1.0, 900: 1.0, 1000: 0.55, 1100: 0.1})])
+def test_schedules(schedule, points):
+    for i, expected in points.items():
+        assert learning_rate_at(i, schedule, 1.0, 0.1, 100, 1100) == pytest.approx(expected)
+    assert learning_rate_at(49, schedule, 1.0, 0.1, 100, 1100) == pytest.approx(50 / 101)
+
+
+def test_an_unknown_schedule():
+    with pytest.raises(ValueError, match="schedule is 'step', and needs to be one of cosine, linear"):
+        learning_rate_at(5, "step", 1.0, 0.1, 0, 10)
+
+
+def test_sgd_is_its_formula():
+    model, rng = three(), np.random.default_rng(1)
+    flat = Parameters(model)
+    optimizer = SGD(flat, momentum=0.8, weight_decay=0.3)
+    p, m = flat.data.copy(), np.zeros_like(flat.data)
+    for _ in range(3):
+        flat.grad[:] = g = rng.normal(size=flat.grad.shape)
+        optimizer.step(0.01)
+        m = 0.8 * m + g
+        p[:flat.n_decayed] *= 1 - 0.01 * 0.3
+        p -= 0.01 * m
+        np.testing.assert_allclose(flat.data, p, rtol=1e-14)
+    assert optimizer.state()["m"] is optimizer.m

@@ -41,7 +41,7 @@ def test_a_row_of_metrics_has_what_is_promised(run, tiny):
     assert all({"iter", "loss", "lr", "ms", "tokens_per_s"} <= row.keys() for row in rows)
     assert [row["iter"] for row in rows if "val_loss" in row] == [10, 20, 30]
     assert all(row["tokens_per_s"] == pytest.approx(8 * 16 / row["ms"] * 1e3, rel=0.01) for row in rows)
-    expected = [gpt.warmup_cosine(i, 1e-2, 1e-4, 5, 30) for i in range(30)]
+    expected = [gpt.learning_rate_at(i, "cosine", 1e-2, 1e-4, 5, 30) for i in range(30)]
     np.testing.assert_allclose([row["lr"] for row in rows], expected)
 
 
@@ -93,7 +93,7 @@ def test_a_run_is_this_loop(tiny):
         flat.grad[:] = 0
         loss.backward()
         gpt.clip_by_global_norm(flat.grad, 1.0)
-        optimizer.step(gpt.warmup_cosine(i, 1e-2, 1e-4, 5, 6))
+        optimizer.step(gpt.learning_rate_at(i, "cosine", 1e-2, 1e-4, 5, 6))
         losses.append(loss.item())
     assert [row["loss"] for row in metrics(tiny["out"])] == losses
     np.testing.assert_array_equal(gpt.load(tiny["out"]).model.wte.weight.data, model.wte.weight.data)
@@ -176,7 +176,7 @@ def test_interrupt_finishes_the_step_and_saves(tiny):
         _, errors = process.communicate(timeout=60)
     rows = metrics(tiny["out"])
     assert process.returncode == 130 and "Traceback" not in errors
-    assert errors.strip().splitlines()[-1].startswith(f"gpt: stopped after {len(rows):,} steps; weights saved in")
+    assert f"gpt: stopped after {len(rows):,} steps; to go on:" in errors
     assert gpt.load(tiny["out"]).about["iter"] == len(rows)
 
 

@@ -1,0 +1,199 @@
+"""Text that is given: found in files, folders, standard input or Python itself, and read in pieces."""
+
+import codecs
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+BLOCK = 1 << 18  # bytes read at a time: what is made of them stays in the cache (three times as fast as 4 MB)
+IN_MEMORY = 1 << 24  # bytes of text that are not worth a file on disk
+LONGEST = 1 << 20  # characters without a space after which a piece ends all the same
+
+# Where a stripped Python lacks its documentation: about as much text, from modules that every Python has.
+_SOURCES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "datetime", "difflib", "enum", "functools",
+            "inspect", "pathlib", "random", "shutil", "statistics", "subprocess", "tarfile", "typing", "zipfile")
+
+
+@dataclass
+class Part:
+    """A file of text of so many bytes; `stamp()` is another when the content is."""
+    name: str
+    size: int
+    stamp: Callable[[], str]
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+@dataclass
+class Corpus:
+    """All the text that is given, as files of UTF-8, and a line that says what it is."""
+    parts: list[Part]
+    description: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def stamp(self) -> str:
+        """Another when a part's content is."""
+        return "\n".join(part.stamp() for part in self.parts)
+
+    def pieces(self) -> Iterator[str]:
+        """The text, files joined by newlines and each line end as \\n, in pieces of about BLOCK bytes that cut no word.
+
+        Raises ValueError or OSError that names the file and the cure.
+        """
+        for i, part in enumerate(self.parts):
+            if i:
+                yield "\n"
+            yield from _pieces(part)
+
+
+def find(paths: Sequence[str] = ()) -> Corpus:
+    """The text in UTF-8 files, in folders and those in them, and `-`, standard input; without paths the default text.
+
+    Of a folder, files are taken in the order of their names; those that are hidden, empty or no text are left out,
+    and the description says so.  Raises OSError or ValueError that names the file and the cure.
+    """
+    if not paths:
+        text, description = default_text()
+        raw = text.encode()
+        return Corpus([Part(description, len(raw), lambda: sha256(raw).hexdigest(), lambda: io.BytesIO(raw))],
+                      description)
+    found = [_find(path) for path in paths]
+    return Corpus([part for corpus in found for part in corpus.parts], ", ".join(c.description for c in found))
+
+
+def default_text() -> tuple[str, str]:
+    """English that every machine with Python has, and a line that says what it is."""
+    try:
+        from pydoc_data.topics import topics
+        return "\n\n".join(topics[name] for name in sorted(topics)), "the Python language reference (pydoc_data.topics)"
+    except ImportError:
+        library = Path(os.__file__).parent
+        files = [file for name in _SOURCES if (file := library / f"{name}.py").is_file()]
+        if not files:
+            raise FileNotFoundError("this Python has neither its reference (pydoc_data) nor its sources: "
+                                    "give text with --data FILE") from None
+        return ("\n\n".join(file.read_text(encoding="utf-8") for file in files),
+                f"source of {len(files)} modules of the standard library, since this Python lacks pydoc_data")
+
+
+def _find(path: str) -> Corpus:
+    if not path:
+        raise ValueError("--data has an empty name in it: give the path of a file or folder")
+    try:
+        if path == "-":
+            part = _spooled(sys.stdin.buffer, "standard input")
+        elif Path(path).is_dir():
+            return _folder(Path(path))
+        elif Path(path).is_file():
+            part = _file(Path(path))
+        else:  # a pipe can be read only once, and a missing file not at all
+            with open(path, "rb") as file:
+                part = _spooled(file, path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file: check the path after --data") from None
+    except OSError as error:
+        raise type(error)(f"{error.filename or path} cannot be read: {error.strerror}") from None
+    if not part.size:
+        raise ValueError(f"{part.name} is empty: give a file with text in it")
+    return Corpus([part], part.name)
+
+
+def _file(path: Path) -> Part:
+    def stamp() -> str:
+        about = path.stat()
+        return f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
+
+    with open(path, "rb"):  # now: a file that cannot be read raises before work is done
+        return Part(str(path), path.stat().st_size, stamp, lambda: open(path, "rb"))
+
+
+def _spooled(stream: IO[bytes], name: str) -> Part:
+    """A stream as a file that can be read more than once: in memory if it is small, and else a temporary one."""
+    spool, digest = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY), sha256()  # noqa: SIM115
+    while block := stream.read(BLOCK):
+        digest.update(block)
+        spool.write(block)
+
+    def again() -> AbstractContextManager[IO[bytes]]:
+        spool.seek(0)
+        return nullcontext(spool)
+
+    return Part(name, spool.tell(), digest.hexdigest, again)
+
+
+def _folder(path: Path) -> Corpus:
+    parts, skipped = [], dict[str, list[str]]()
+    for file, problem in _walk(path):
+        if problem := problem or _problem(file):
+            skipped.setdefault(problem, []).append(str(file.relative_to(path)))
+        else:
+            parts.append(_file(file))
+    left_out = "; ".join(f"{len(names)} {problem} left out: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
+                         for problem, names in skipped.items())
+    if not parts:
+        raise ValueError(f"{path} has no text files in it{f' ({left_out})' if left_out else ''}: "
+                         "give a folder with UTF-8 text in it")
+    return Corpus(parts, f"{path} ({len(parts):,} file{'s' * (len(parts) > 1)}{'; ' * bool(left_out)}{left_out})")
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Files in a folder and those in it, in the order of their names, and why one is left out; folders that are left
+    out come as they are."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            yield path, "hidden"
+        elif not path.is_dir():
+            yield path, "" if path.is_file() else "not regular"
+        elif path.is_symlink():  # it may lead in a circle
+            yield path, "linked folders"
+        else:
+            yield from _walk(path)
+
+
+def _problem(path: Path) -> str:
+    """Why a file in a folder is no text to train on, judged by its first BLOCK; empty if it is."""
+    with open(path, "rb") as file:
+        raw = file.read(BLOCK)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(raw, final=len(raw) < BLOCK)
+    except UnicodeDecodeError:
+        return "not UTF-8 text"
+    return "not UTF-8 text" if b"\0" in raw else "" if raw else "empty"
+
+
+def _pieces(part: Part) -> Iterator[str]:
+    utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = io.IncrementalNewlineDecoder(utf8, translate=True)  # both wait for the rest of what a block cuts
+    text, at = "", 0
+    with part.open() as file:
+        while True:
+            raw = file.read(BLOCK)
+            if (zero := raw.find(b"\0")) >= 0:
+                raise ValueError(f"{part.name} is binary (a zero byte at {at + zero:,}): give a text file")
+            at += len(raw)
+            try:
+                text += decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                start = at - len(error.object) + error.start  # it may have waited for some bytes of the block before
+                raise ValueError(f"{part.name} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at {start:,}):"
+                                 " save it as UTF-8, or if it is no text give another file") from None
+            if not raw:
+                break
+            cut = max(text.rfind("\n"), text.rfind(" ")) + 1 or len(text) * (len(text) > LONGEST)
+            if cut:
+                yield text[:cut]
+                text = text[cut:]
+    if text:
+        yield text
+

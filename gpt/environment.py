@@ -1,0 +1,33 @@
+"""What the bits of a run depend on besides its settings: versions, threads and kernels."""
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+
+import autograd as ag
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor, BLAS, its threads, and which ops have kernels: where all are equal, so are the bits of two
+    runs of equal settings."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    return {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine(),
+            "processor": platform.processor(), "blas": f"{blas.get('name')} {blas.get('version')}",
+            "threads": _threads(), "replicas": 1,
+            "kernels": sorted(name for name, op in ag.REGISTRY.items() if op.kernels)}
+
+
+def _threads() -> str:
+    """How many threads BLAS may use: as told by a variable, or one a core."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What changed between two environments, in words; empty if nothing did."""
+    return ", ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in sorted({*before, *now})
+                     if before.get(name) != now.get(name))
