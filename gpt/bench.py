@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -92,7 +93,9 @@ def import_rows(rounds: int) -> Iterator[Row]:
     """A fresh process importing the engine, and one importing only NumPy."""
     def fresh(package: str) -> Callable[[], float]:
         code = f"import time; t = time.perf_counter(); import {package}; print(time.perf_counter() - t)"
-        return lambda: float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) * 1e3
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # from bytecode, as for NumPy, once the first round has run
+        return lambda: float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True,
+                                            env=env).stdout) * 1e3
 
     yield Row("import autograd", "ms", *_with_peer("import numpy", in_turns(rounds, fresh("autograd"), fresh("numpy"))))
 

@@ -135,6 +135,7 @@ def largest(arrays):
 # ---------------------------------------------------------------------- float64
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch warns of empty and of unusual shapes
 @pytest.mark.parametrize("name", PEERS)
 @examples(20)
@@ -185,6 +186,7 @@ EPS = float(np.finfo(np.float32).eps)
 GRADUAL = {name: entry for name, entry in TABLE.items() if entry.why not in ("no gradient", "no numbers")}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", GRADUAL)
 @examples(10)

@@ -21,7 +21,7 @@ from tests.strategies import Call, examples, floating, indexed, outputs, source
 
 SMOOTH = [name for name, entry in TABLE.items() if entry.why not in ("no gradient", "no numbers")]
 STEP = 1e-3  # in units of a random direction; two steps and extrapolation leave an error of order STEP⁴
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 
 # ---------------------------------------------------------------------- what is called
