@@ -121,10 +121,11 @@ def average(x, axis=None, weights=None, *, keepdims=False):
     if weights is None:
         return np.mean(x, axis=axis, keepdims=keepdims)
     if np.shape(weights) != x.shape:
-        if not isinstance(axis, int) or np.shape(weights) != (x.shape[axis],):
+        axes = _axes(x, axis)
+        if len(axes) != 1 or np.shape(weights) != (x.shape[axes[0]],):
             raise ValueError(f"weights of shape {np.shape(weights)} for x of shape {x.shape} and axis {axis}: they "
                              "need the shape of x, or one weight for each place along one axis")
-        weights = np.reshape(weights, tuple(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
+        weights = np.reshape(weights, tuple(-1 if (i,) == axes else 1 for i in range(x.ndim)))
     weights = weights * np.ones_like(x)
     return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
 

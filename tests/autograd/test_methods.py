@@ -354,6 +354,7 @@ def test_numpys_spellings(f, x):
 @pytest.mark.parametrize("f", [
     lambda a: np.median(a, axis=5), lambda a: np.median(a, axis=(0, -3)), lambda a: np.take(a, 0, axis=5),
     lambda a: np.take_along_axis(a, np.array([[0]]), 2), lambda a: np.tensordot(a, a, ((5,), (0,))),
+    lambda a: np.average(a, axis=-3, weights=np.ones(2)),
     lambda a: np.sum(a, 1, True), lambda a: a.sum(1, True), lambda a: np.average(a, 0, np.ones(2), True),
     lambda a: np.choose(a, [a, a])])
 def test_what_would_mean_something_else_is_refused(f, x):
