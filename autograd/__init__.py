@@ -7,11 +7,14 @@ from .check import check_grads, check_op
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .methods import FUNCTIONS, REGISTRY
-from .state import no_grad, scope
+from .replay import record
+from .state import drawn, no_grad, scope
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .view import detect_anomaly, diff
 
-__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "grad", "hessian",
-           "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "reverse", "scope", "tape", "tensor",
+__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint",
+           "detect_anomaly", "diff", "drawn", "grad", "hessian",
+           "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "record", "reverse", "scope", "tape", "tensor",
            "value_and_grad", "vjp"]
 
 

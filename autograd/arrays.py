@@ -21,6 +21,18 @@ def owned(a: Any) -> Any:
     return a.copy(order="K") if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
 
 
+def owner(array: Any) -> Any:
+    """The array whose memory `array` is in: itself, unless it is a view."""
+    while isinstance(base := getattr(array, "base", None), type(array)):
+        array = base
+    return array
+
+
+def as_given(a: Any) -> Any:
+    """A list as an array (an empty one of integers, as `x[[]]` needs them); anything else as it is."""
+    return np.asarray(a, None if a else int) if type(a) is list else a
+
+
 def new_array(data: Any, dtype: Any) -> Any:
     """A new array with the numbers of `data`: an array, of whichever library, a number or a nested list."""
     array = data.astype(dtype or data.dtype) if is_foreign(data) else np.array(data, dtype=dtype)

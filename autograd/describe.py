@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})
 """The packages whose lines no user wrote."""
+_QUICK = 10_000_000  # elements that a repr may look at, as a debugger asks for it at every step
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 
 
@@ -20,39 +23,74 @@ def dtype_shape(shape: tuple[int, ...], dtype: Any) -> str:
 
 def describe(value: Any) -> str:
     """An array by dtype and shape, anything else by a short repr."""
+    if isinstance(value, type):  # such as np.float32
+        return value.__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _shape_dtype(t: Any) -> tuple[tuple[int, ...], Any]:
-    value = t._data
-    if value is None:  # freed: the record remembers
-        return t.saved or ((), None)
-    return ((), None) if isinstance(value, tuple) else (value.shape, value.dtype)
+def shape_text(t: Any) -> str:
+    """`f32[3,4]`: the dtype and shape of a tensor's value, freed or not; `(f32[3], f32[3])` for a tuple of arrays."""
+    value, remembered = t._data, t.saved
+    if isinstance(value, tuple):
+        remembered = [(v.shape, v.dtype) for v in value]
+    elif value is not None:
+        remembered = value.shape, value.dtype
+    if isinstance(remembered, list):
+        return f"({', '.join(dtype_shape(*part) for part in remembered)})"
+    return dtype_shape(*remembered) if remembered else "not computed"
+
+
+def is_small(value: Any) -> bool:
+    """Whether an array is shown by all its numbers."""
+    return isinstance(value, (np.ndarray, np.generic)) and value.size <= 8
+
+
+def numbers(value: Any) -> str:
+    """The numbers of a small array: `[1., 2.]`."""
+    return " ".join(np.array2string(np.asarray(value), precision=4, separator=", ").split())
+
+
+def statistics(value: Any) -> str:
+    """The numbers of an array in a few: `-1.2…3.4, mean 0.1±0.9`; one that holds bad ones says how many."""
+    if value.dtype.kind != "f":
+        return f"{value.min()}…{value.max()}" if value.size else ""
+    finite = value[np.isfinite(value)].astype(float)
+    parts = [] if not finite.size else [f"{finite.min():.3g}…{finite.max():.3g}",
+                                        f"mean {finite.mean():.2g}±{finite.std():.2g}"]
+    for what, bad in (("NaN", np.isnan(value)), ("inf", np.isinf(value))):
+        parts += [f"{bad.sum()} {what}"] * bool(bad.any())
+    return ", ".join(parts)
 
 
 def label(t: Any) -> str:
     """What to call a tensor in a message: `leaf 'w' f64[3,4]`, `multiply f32[5]`."""
     what = t.op.name if t.op is not None else "leaf"
-    return " ".join(filter(None, [what, f"'{t.name}'" if t.name else "", dtype_shape(*_shape_dtype(t))]))
+    return " ".join(filter(None, [what, f"'{t.name}'" if t.name else "", shape_text(t)]))
 
 
 def one_line(t: Any) -> str:
     """The repr of a tensor: small arrays by their numbers, others by shape."""
-    data, (shape, dtype) = t._data, _shape_dtype(t)
-    if isinstance(data, tuple):
-        parts = [f"{len(data)} arrays: " + ", ".join(map(describe, data))]
-    elif isinstance(data, (np.ndarray, np.generic)) and data.size <= 8:
-        parts = [" ".join(np.array2string(np.asarray(data), precision=4, separator=", ").split()), str(dtype)]
-        parts[1:1] = [f"shape={shape}"] * (len(shape) > 1 or data.size == 0)
+    data = t._data
+    if isinstance(data, tuple) or isinstance(t.saved, list) or data is None and t.saved is None:
+        parts = [shape_text(t)]
+    elif is_small(data):
+        parts = [numbers(data), str(t.dtype)]
+        parts[1:1] = [f"shape={t.shape}"] * (t.ndim > 1 or data.size == 0)
     else:
-        parts = [f"shape={shape}", str(dtype)] + ["freed"] * (data is None)
+        parts = [f"shape={t.shape}", str(t.dtype)]
+        if data is None:
+            parts.append("freed")
+        elif isinstance(data, np.ndarray) and data.size <= _QUICK:
+            parts.append(statistics(data))
     if t.op is not None:
         parts.append(f"op={t.op.name}")
     elif t.requires_grad:
         parts.append("requires_grad=True")
+    if t._grad is not None:
+        parts.append("has grad")
     if t.name:
         parts.append(f"name={t.name!r}")
     return f"Tensor({', '.join(parts)})"
@@ -73,18 +111,22 @@ def source_line(t: Any) -> tuple[str, int]:
     return t._code.co_filename, t._code.co_firstlineno
 
 
-def call_error(name: str, values: Any, attrs: dict, error: Exception) -> Exception:
-    """The same kind of error, with the op and what it was given."""
-    given = [describe(v) for v in values] + [f"{key}={v!r}" for key, v in attrs.items()]
-    text = f"{name}({', '.join(given)}): {error}"
-    try:
-        return type(error)(text)
-    except TypeError:  # an error with a constructor of its own
-        kinds = (IndexError, ValueError, TypeError, AttributeError)
-        return next(kind for kind in kinds if isinstance(error, kind))(text)
+def source_text(t: Any) -> str:
+    """`model.py:41`, or `cell:3` for a line of a notebook."""
+    file, line = source_line(t)
+    return f"{'cell' if 'ipykernel_' in file or file.startswith('<ipython') else os.path.basename(file)}:{line}"
 
 
-def changed_error(leaf: Any, t: Any) -> Exception:
-    """A leaf was written to after record `t` was computed from it."""
-    return RuntimeError(f"{label(leaf)} was changed after {label(t)} was computed from it: call backward before "
-                        "assigning t.data or stepping an optimizer, or compute the loss again")
+def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
+    """What made a record: `matmul(%3, %5)`, `sum(%1, axis=0)`, `parameter`, `constant`."""
+    if t.op is None:
+        return "parameter" if t.requires_grad else "constant"
+    inputs = [f"%{number_of[a]}" if hasattr(a, "backward") and a in number_of else
+              label(a) if hasattr(a, "backward") else describe(a) for a in t.inputs]
+    return f"{t.op.name}({', '.join(inputs + [f'{key}={describe(value)}' for key, value in t.attrs.items()])})"
+
+
+def record_line(t: Any, number_of: Mapping[Any, int]) -> str:
+    """A record as its line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`."""
+    result = " ".join(filter(None, [f"%{number_of[t]}", t.name and repr(t.name), shape_text(t)]))
+    return "  ".join(filter(None, [f"{result} = {call_text(t, number_of)}", t.scope, source_text(t)]))

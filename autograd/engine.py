@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
-from .describe import OURS, call_error, changed_error, describe, label, one_line, source_line, users_frame
+from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
+from .describe import OURS, describe, label, users_frame
+from .errors import call_error, changed_error, pointing_at, traced_error
 from .methods import ArrayMethods
 from .signature import Rules, Signature
 from .state import current_mode
@@ -37,14 +38,14 @@ class Tensor(ArrayMethods):
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         raise TypeError("ag.tensor(data) makes a tensor")
 
-    def _filled(self, data: Any, frame: Any, op: Op | None = None, inputs: tuple = (), attrs: Any = None,
-                saved: Any = None) -> Tensor:
-        """This new tensor as a leaf, or as what `op` made and requires a gradient; `frame` asked for it."""
+    def _filled(self, data: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
+                inputs: tuple = (), attrs: Any = None, saved: Any = None) -> Tensor:
+        """This new tensor as a leaf, or as what `op` made; `frame` asked for it."""
         self._data, self._grad = data, None  # _data is None once freed, and saved is then (shape, dtype)
         self.op, self.inputs, self.attrs = op, inputs, attrs
-        self.saved, self._requires_grad = saved, op is not None
+        self.saved, self._requires_grad = saved, requires_grad
         self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
-        self.name, self.scope = "", current_mode().scope
+        self.name, self.scope = "", scope
         if frame.f_globals.get("__package__") in OURS:
             frame = users_frame(frame)
         self._code, self._offset = frame.f_code, frame.f_lasti  # a frame would keep its variables alive
@@ -84,8 +85,8 @@ class Tensor(ArrayMethods):
     def grad(self) -> Any:
         """What backward has gathered in a leaf: an array (a Tensor after `create_graph`), or None."""
         if self.op is not None and self._grad is None:
-            raise RuntimeError(f"{label(self)} is no leaf, and only leaves gather gradients: "
-                               "call backward(keep=True), or differentiate with ag.grad")
+            raise pointing_at(self, RuntimeError(f"{label(self)} is no leaf, and only leaves gather gradients: "
+                                                 "call backward(keep=True), or differentiate with ag.grad"))
         return self._grad if self.op is None else read_only(self._grad)
 
     @grad.setter
@@ -96,19 +97,18 @@ class Tensor(ArrayMethods):
         self._grad = value if value is None or type(value) is Tensor else owned(as_gradient(value, self.dtype))
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
-        """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single
-        element), to `.grad` of every leaf that requires one.
-
-        Inner values are freed as the walk passes them, and computed again if asked for; `keep=True` keeps them,
-        and each one's gradient.  With `create_graph` gradients are Tensors, to be differentiated again.
-        """
+        """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single element), to
+        `.grad` of every leaf that requires one.  Inner values are freed as the walk passes them, and computed again if
+        asked for; `keep=True` keeps them, and each one's gradient.  With `create_graph` gradients are Tensors, to be
+        differentiated again."""
         seed, leaves = seed_for(self, gradient, create_graph), []
         for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
             if t.op is None:
                 leaves.append((t, g))
             else:
                 t._grad = g if keep else None
-        for t, g in leaves:  # only now, so that a walk that fails changes none
+        while leaves:  # only now, so that a walk that fails changes none
+            t, g = leaves.pop()
             if t._grad is None:  # a copy, since `add` sends the same array to both of its inputs
                 t._grad = +g if create_graph else owned(as_gradient(g, t.dtype))
             elif create_graph or type(t._grad) is Tensor:
@@ -116,22 +116,18 @@ class Tensor(ArrayMethods):
             else:
                 np.add(t._grad, g, out=t._grad)
 
-    def detach(self) -> Tensor:
-        """A constant with a copy of these numbers; no gradient flows through it."""
-        return tensor(self, name=self.name)
-
-    __repr__ = one_line
-    source = property(source_line, doc="File and line of the user's code that made it.")
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._check_leaf("copied or pickled")
         return tensor, (self._data, None, self.requires_grad, self.name)
 
     def _check_leaf(self, verb: str) -> None:
         if self.op is not None:
-            raise TypeError(f"{label(self)} is a result, and only a leaf can be {verb}: t.detach() makes one of it")
+            raise pointing_at(self, TypeError(f"{label(self)} is a result, and only a leaf can be {verb}: t.detach() "
+                                              "makes one of it"))
 
     def _value(self) -> Any:
+        if current_mode().tracing:
+            raise traced_error(self)
         if self._data is None:
             _recompute(self)
         return self._data
@@ -142,7 +138,8 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers.
     """
-    t = _new(Tensor)._filled(new_array(data._value() if type(data) is Tensor else data, dtype), sys._getframe(1))
+    data = new_array(data._value() if type(data) is Tensor else data, dtype)
+    t = _new(Tensor)._filled(data, sys._getframe(1), current_mode().scope)
     t.name = name
     if requires_grad:
         t.requires_grad = True
@@ -152,7 +149,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 def free(t: Tensor) -> None:
     """Drop the value of a record, which is computed again if it is needed; leaves keep theirs."""
     if t.op is not None and (value := t._data) is not None:
-        t.saved = (value.shape, value.dtype) if type(value) is not tuple else None
+        t.saved = (value.shape, value.dtype) if type(value) is not tuple else [(v.shape, v.dtype) for v in value]
         t._data = None
 
 
@@ -170,6 +167,8 @@ def _recompute(t: Tensor) -> None:
                 raise changed_error(a, record)
         values = [a._data if type(a) is Tensor else a for a in record.inputs]
         record._data, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
+        if (watch := current_mode().watch) is not None:
+            watch.made(record)
 
 
 # ---------------------------------------------------------------------- the operation
@@ -182,8 +181,7 @@ class Op(Signature):
     def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
         super().__init__(formula)
         functools.update_wrapper(self, formula)
-        self.formula, self.differentiable = formula, differentiable
-        self.rules = Rules(self)
+        self.formula, self.differentiable, self.rules = formula, differentiable, Rules(self)
         self.kernels: dict[type, Any] = {}
 
     def gradient(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -193,19 +191,7 @@ class Op(Signature):
         differentiated again.  It neither sums over broadcast axes nor casts: the engine does."""
         if not self.differentiable:
             raise TypeError(f"{self.name} was made with differentiable=False: leave that out to give it a gradient")
-        positions = self.positions(names)
-
-        def register(rule: Callable[..., Any]) -> Callable[..., Any]:
-            self.check_rule(rule)
-            if len(names) > 1 or positions[0] == self.star:
-                self.rules.shared[rule] = names
-            for place, i in enumerate(positions):
-                self.rules[i] = (rule, place if len(names) > 1 or i == self.star else None)
-            self.take_inputs(max(self.n_inputs, *[i + 1 for i in positions]))
-            self.rules.complete = all(i in self.rules for i in range(self.n_inputs))
-            return rule
-
-        return register
+        return functools.partial(self.rules.register, self.positions(names), names)
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
@@ -216,7 +202,9 @@ class Op(Signature):
 
     def apply(self, args: tuple, attrs: dict) -> Any:
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
-        values, tensors, record = [], 0, False
+        mode, values, tensors, record = current_mode(), [], 0, False
+        if mode.tracing:  # what a program is given is its own before it computes with it
+            args = tuple([a if type(a) is Tensor else owned(as_given(a)) for a in args])
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
@@ -224,30 +212,57 @@ class Op(Signature):
                     record = True
                 values.append(value if (value := a._data) is not None else a._value())
             else:
-                values.append(a if type(a) is not list else np.asarray(a, None if a else int))  # x[[]] needs an int
-        y, saved = self.compute(values, attrs)
+                values.append(a if type(a) is not list else as_given(a))
+        try:
+            y, saved = self.compute(values, attrs)
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            failed = _new(Tensor)._filled(None, sys._getframe(2), mode.scope, record, self, args, attrs)
+            raise call_error(failed, values, error) from error
         if not tensors:
             return y
-        if record and self.differentiable and current_mode().recording:
-            if not self.rules.complete:
+        record = record and self.differentiable and mode.recording
+        if record or mode.tracing:
+            if record and not self.rules.complete:
                 self.rules.check(args)
-            if tensors < len(args):  # an array's owner could change it
+            if tensors < len(args) and not mode.tracing:  # an array's owner could change it
                 args = tuple([a if type(a) is Tensor else owned(v) for a, v in zip(args, values)])
-            t = _new(Tensor)._filled(y, sys._getframe(2), self, args, attrs, saved)
+            t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope, record, self, args, attrs, saved)
+            if mode.watch is not None:
+                mode.watch.made(t)
         else:  # a constant is a leaf, and a leaf owns its buffer
-            t = _new(Tensor)._filled(unshared(y, values), sys._getframe(2))
-        return t if type(y) is not tuple else _items(t)
+            t = _new(Tensor)._filled(unshared(y, values), sys._getframe(2), mode.scope)
+        return t if type(y) is not tuple else _items(t, len(y))
+
+    def pull(self, needed: list[int], inputs: Sequence[Any], values: Sequence[Any], arguments: tuple,
+             attrs: dict) -> list[tuple[Any, Any]]:
+        """Those of `inputs` that are numbered in `needed`, each with its gradient, in the shape and dtype of its entry
+        of `values`, by the rules from `arguments`, which are (g, y, *inputs)."""
+        sent, shared = [], None  # shared: the rule of several inputs that has run last
+        for i in needed:
+            rule, place = self.rules[i]
+            try:
+                if place is None:
+                    d = rule(*arguments, **attrs) if attrs else rule(*arguments)
+                else:
+                    if rule is not shared:
+                        shared, results = rule, self.rules.parts(rule(*arguments, **attrs), rule, len(values))
+                    d = results[place]
+                x = values[i]
+                if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
+                    d = as_input(d, x) if type(d) is not _Parts else d
+            except Exception as error:
+                error.add_note(f"in the gradient of {self.name} for its input {self.input_name(i)}:")
+                raise
+            sent.append((inputs[i], d))
+        return sent
 
     def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
         """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
-        try:
-            if self.kernels and (kernel := self.kernels.get(type(values[0]))):
-                if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
-                    return made[0], (kernel, made[1])
-            y = self.formula(*values, **attrs) if attrs else self.formula(*values)
-            return y if type(y) is np.ndarray else checked(y), None
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            raise call_error(self.name, values, attrs, error) from error
+        if self.kernels and (kernel := self.kernels.get(type(values[0]))):
+            if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
+                return made[0], (kernel, made[1])
+        y = self.formula(*values, **attrs) if attrs else self.formula(*values)
+        return y if type(y) is np.ndarray else checked(y), None
 
 
 class _Parts(dict):
@@ -258,26 +273,28 @@ class _Parts(dict):
 
 @Op
 def _item(arrays: tuple, i: int = 0) -> Any:
+    """One of a tuple of arrays.  y = arrays[i]"""
     return arrays[i]
 
+@_item.gradient("arrays")
+def _(g: Any, y: Any, arrays: tuple, i: int = 0) -> _Parts:
+    """∂L/∂arrays[i] = g, and 0 for the others"""
+    return _Parts({i: g})
 
-_item.gradient("arrays")(lambda g, y, arrays, i=0: _Parts({i: g}))
 
-
-def _items(t: Tensor) -> tuple[Tensor, ...]:
-    """The arrays of a record whose value is a tuple, each as a Tensor."""
-    return tuple([_item(t, i=i) for i in range(len(t._value()))])
+def _items(t: Tensor, n: int) -> tuple[Tensor, ...]:
+    """The `n` arrays of a record whose value is a tuple, each as a Tensor."""
+    return tuple([_item(t, i=i) for i in range(n)])
 
 
 # ---------------------------------------------------------------------- the tape
 class Tape(tuple):
-    """The records behind a result, oldest first: leaves, constants and operations."""
+    """The records behind `roots`, oldest first: leaves, constants and operations."""
+
+    roots: tuple[Tensor, ...] = ()
 
     def __contains__(self, t: object) -> bool:
         return any(t is record for record in self)  # identity: Tensors compare elementwise
-
-    def __repr__(self) -> str:
-        return f"<Tape of {len(self)} records, {sum(t.op is None for t in self)} of them leaves>"
 
 
 def tape(*roots: Tensor, since: int = -1) -> Tape:
@@ -288,7 +305,9 @@ def tape(*roots: Tensor, since: int = -1) -> Tape:
             if type(a) is Tensor and a not in seen and a.index > since:
                 seen.add(a)
                 stack.append(a)
-    return Tape(sorted(seen, key=attrgetter("index")))
+    made = Tape(sorted(seen, key=attrgetter("index")))
+    made.roots = roots
+    return made
 
 
 def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] | None = None,
@@ -308,7 +327,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
             # what has changed is visited too, to be refused: it may be seen through a view of its buffer
             if any(type(a) is Tensor and (a in wanted or a.changed > t.index) for a in t.inputs):
                 wanted.add(t)
-    ends, freeing = set(roots), not (keep or create_graph)
+    ends, freeing, watch = set(roots), not (keep or create_graph), current_mode().watch
     grads: dict[Tensor, Any] = {}
     pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
     sent = list(zip(roots, seeds))  # as if something younger had sent them
@@ -326,6 +345,8 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         if type(g) is _Parts:  # outputs that nothing used have gradient 0
             g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(t._value())])
         sent = _pull(t, g, wanted, create_graph) if t.op is not None else []
+        if watch is not None:
+            watch.passed(t, g, sent)
         yield t, g, sent
         if freeing and t not in ends:
             free(t)
@@ -333,7 +354,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
 
 def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
-    rules, inputs, attrs, values, needed, sent = t.op.rules, t.inputs, t.attrs, [], [], []  # type: ignore[union-attr,var-annotated]
+    op, inputs, attrs, values, needed = t.op, t.inputs, t.attrs, [], []  # type: ignore[var-annotated]
     y = t._data if t._data is not None else t._value()  # first: it brings `saved` back
     for a in inputs:
         if type(a) is Tensor:
@@ -344,46 +365,34 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
             values.append(value if (value := a._data) is not None else a._value())
         else:
             values.append(a)
-    if t.saved is not None and needed and not create_graph:
-        kernel, saved = t.saved
-        gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
-        return [(inputs[i], d) for i, d in zip(needed, gradients)]
-    if create_graph:
-        arguments = (g, t if type(y) is not tuple else _items(t), *inputs)
-    else:
-        arguments = (g, y, *values)
-    shared = None  # the rule of several inputs that has run last
     try:
-        for i in needed:
-            rule, place = rules[i]
-            if place is None:
-                d = rule(*arguments, **attrs) if attrs else rule(*arguments)
-            else:
-                if rule is not shared:
-                    shared, results = rule, rules.parts(rule(*arguments, **attrs), rule, len(inputs))
-                d = results[place]
-            x = values[i]
-            if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
-                d = as_input(d, x) if type(d) is not _Parts else d
-            sent.append((inputs[i], d))
+        if t.saved is not None and needed and not create_graph:
+            kernel, saved = t.saved
+            gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
+            return [(inputs[i], d) for i, d in zip(needed, gradients)]
+        if create_graph:
+            arguments = (g, t if type(y) is not tuple else _items(t, len(y)), *inputs)
+        else:
+            arguments = (g, y, *values)
+        return op.pull(needed, inputs, values, arguments, attrs)  # type: ignore[union-attr]
     except Exception as error:
-        error.add_note(f"in the gradient of {label(t)}, made at {':'.join(map(str, t.source))}, for its input {i}")
+        pointing_at(t, error)
         raise
-    return sent
 
 
 def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     """The gradient that a walk from `t` starts with: `gradient`, in t's dtype, or 1 for a single element."""
     if not t.requires_grad:
-        raise RuntimeError(f"{label(t)} has no tape behind it: nothing it was made from requires a gradient "
-                           "(tensor(..., requires_grad=True)), or it was made under no_grad")
+        raise pointing_at(t, RuntimeError(f"{label(t)} has no tape behind it: nothing it was made from requires a "
+                                          "gradient (tensor(..., requires_grad=True)), or it was made under no_grad"))
     value = t._value()
     if gradient is None and value.size != 1:
-        raise ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce it with .sum() "
-                         "or .mean(), or pass gradient= of its shape")
+        raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
+                                        "it with .sum() or .mean(), or pass gradient= of its shape"))
     gradient = np.ones_like(value) if gradient is None else gradient
     if np.shape(gradient) != value.shape:
-        raise ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the tensor's own")
+        raise pointing_at(t, ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the "
+                                        "tensor's own"))
     if type(gradient) is Tensor and create_graph:
         return gradient if gradient.dtype == value.dtype else gradient.astype(value.dtype)
     gradient = tensor(gradient, value.dtype)

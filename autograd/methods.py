@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .describe import label
+from .describe import label, one_line, source_line
+from .state import no_grad
 
 if TYPE_CHECKING:
     from .engine import Op, Tensor
@@ -52,6 +53,7 @@ class ArrayMethods:
     __array_priority__ = 1000.0  # matrix and other legacy types defer to a Tensor
     __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
     data: Any
+    name: str
     op: Any
     touch: Any
     _grad: Any
@@ -80,6 +82,9 @@ class ArrayMethods:
                             "write 1.0 for 1, or pass dtype=float")
         self.touch()  # what was computed before does not know of it
         self._requires_grad = bool(value)  # type: ignore[misc]
+
+    __repr__ = one_line
+    source = property(source_line, doc="File and line of the user's code that made it.")
 
     # ------------------------------------------------------------------ operators
     def __add__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((self, other), NO_ATTRS)
@@ -138,6 +143,12 @@ class ArrayMethods:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
     def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    def detach(self) -> Tensor:
+        """A constant with a copy of these numbers; no gradient flows through it."""
+        with no_grad():
+            t = REGISTRY["copy"](self)
+        t.name = self.name
+        return t
     ravel = flatten = _numpys("ravel")
     squeeze, repeat = _numpys("squeeze"), _numpys("repeat")
     def astype(self, dtype: Any) -> Tensor:

@@ -89,6 +89,18 @@ class Rules(dict):
         self.op = op
         self.shared: dict[Any, tuple[str, ...]] = {}  # a rule of several inputs -> their names
 
+    def register(self, positions: list[int], names: tuple[str, ...], rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Enter the rule of the named inputs, which stand at `positions`."""
+        op = self.op
+        op.check_rule(rule)
+        if len(names) > 1 or positions[0] == op.star:
+            self.shared[rule] = names
+        for place, i in enumerate(positions):
+            self[i] = (rule, place if len(names) > 1 or i == op.star else None)
+        op.take_inputs(max(op.n_inputs, *[i + 1 for i in positions]))
+        self.complete = all(i in self for i in range(op.n_inputs))
+        return rule
+
     def parts(self, results: Any, rule: Callable[..., Any], n_inputs: int) -> Any:
         """What a rule of several inputs has returned, if it is one gradient for each of them."""
         names = self.shared.get(rule)

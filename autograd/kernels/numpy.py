@@ -11,7 +11,8 @@ import math
 import numpy as np
 
 from ..methods import REGISTRY
-from ..ops.network import normal_cdf, normal_density
+from ..ops.index import check_ids
+from ..ops.network import checked_targets, normal_cdf, normal_density
 
 BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
 
@@ -28,9 +29,60 @@ def _blocks(*arrays):
         yield [a[start:start + BLOCK] for a in flat]
 
 
+def contiguous(executor, a):
+    """`a`, or a copy of it, in C order."""
+    if a.flags.c_contiguous:
+        return a
+    copy = executor.empty(a, a.shape)
+    executor.run(np.copyto, copy, a)
+    return copy
+
+
 def _row_sum(a):
     """Sums along the last axis, kept; on short rows several times as fast as `a.sum`."""
     return np.einsum("...i->...", a)[..., None]
+
+
+# ---------------------------------------------------------------------- linear
+
+
+@kernel("linear")
+class Linear:
+    """Matrix products written where they belong; only for arguments of one dtype."""
+
+    @staticmethod
+    def forward(executor, x, w, b):
+        if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or not x.dtype == w.dtype or x.dtype.kind != "f" \
+                or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
+            return None
+        y = executor.empty(x, (*x.shape[:-1], w.shape[1]))
+        executor.run(_linear_forward, x, w, b, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, w, b):
+        dx, dw, db = (executor.empty(a, a.shape) if i in needed else None for i, a in enumerate((x, w, b)))
+        executor.run(_linear_backward, g, x, w, dx, dw, db)
+        return [(dx, dw, db)[i] for i in needed]
+
+
+def _rows(a):
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def _linear_forward(x, w, b, y):
+    np.matmul(_rows(x), w, out=_rows(y))
+    if b is not None:
+        y += b
+
+
+def _linear_backward(g, x, w, dx, dw, db):
+    if dx is not None:
+        np.matmul(_rows(g), w.T, out=_rows(dx))
+    if dw is not None:
+        np.matmul(_rows(x).T, _rows(g), out=dw)
+    if db is not None:
+        np.einsum("ri->i", _rows(g), out=db)
 
 
 # ---------------------------------------------------------------------- gelu
@@ -51,7 +103,7 @@ class Gelu:
     @staticmethod
     def backward(executor, needed, g, y, cdf, x, approximate="none"):
         d = executor.empty(x, x.shape)
-        executor.run(_gelu_backward, np.ascontiguousarray(g), x, cdf, d)
+        executor.run(_gelu_backward, contiguous(executor, g), x, cdf, d)
         return [d]
 
 
@@ -83,13 +135,14 @@ class Attention:
                 or causal and q.shape[-2] > k.shape[-2]:
             return None
         p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
-        y = executor.empty(q, (*q.shape[:-1], v.shape[-1]))
+        # In q's memory order, in which heads may lie side by side: to put them so again then takes no copy.
+        y = executor.empty_like(q) if q.shape[-1] == v.shape[-1] else executor.empty(q, (*q.shape[:-1], v.shape[-1]))
         executor.run(_attention_forward, q, k, v, p, y, causal, 1 / math.sqrt(q.shape[-1]) if scale is None else scale)
         return y, p
 
     @staticmethod
     def backward(executor, needed, g, y, p, q, k, v, mask=None, causal=False, scale=None):
-        s, dq, dk, dv = (executor.empty(a, a.shape) for a in (p, q, k, v))
+        s, dq, dk, dv = (executor.empty_like(a) for a in (p, q, k, v))
         executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv,
                      1 / math.sqrt(q.shape[-1]) if scale is None else scale)
         return [(dq, dk, dv)[i] for i in needed]
@@ -135,11 +188,10 @@ class LayerNorm:
 
     @staticmethod
     def backward(executor, needed, g, y, saved, x, weight, bias, eps=1e-5):
-        d, scratch = executor.empty(x, x.shape), executor.empty(x, x.shape)
-        gradients = {0: d, 1: weight is not None and executor.empty(weight, weight.shape),
-                     2: bias is not None and executor.empty(bias, bias.shape)}
-        executor.run(_layer_norm_backward, needed, g, weight, *saved, scratch, gradients)
-        return [gradients[i] for i in needed]
+        shapes = x.shape, x.shape[-1:], x.shape[-1:]
+        dx, dw, db = (executor.empty(x, shape) if i in needed else None for i, shape in enumerate(shapes))
+        executor.run(_layer_norm_backward, g, weight, *saved, executor.empty(x, x.shape), dx, dw, db)
+        return [(dx, dw, db)[i] for i in needed]
 
 
 def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
@@ -156,20 +208,117 @@ def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
         y += bias
 
 
-def _layer_norm_backward(needed, g, weight, normal, scale, scratch, gradients):
+def _layer_norm_backward(g, weight, normal, scale, scratch, dx, dw, db):
     n, rows = g.shape[-1], (math.prod(g.shape[:-1]), g.shape[-1])
-    if 2 in needed:
-        np.einsum("ri->i", g.reshape(rows), out=gradients[2])
-    if 1 in needed:
-        np.einsum("ri,ri->i", g.reshape(rows), normal.reshape(rows), out=gradients[1])
-    if 0 in needed:
-        d = gradients[0]
-        np.multiply(g, 1 if weight is None else weight, out=d)
-        stretch = np.vecdot(d, normal)[..., None] / n
-        d -= _row_sum(d) / n
+    if db is not None:
+        np.einsum("ri->i", g.reshape(rows), out=db)
+    if dw is not None:
+        np.einsum("ri,ri->i", g.reshape(rows), normal.reshape(rows), out=dw)
+    if dx is not None:
+        np.multiply(g, 1 if weight is None else weight, out=dx)
+        stretch = np.vecdot(dx, normal)[..., None] / n
+        dx -= _row_sum(dx) / n
         np.multiply(normal, stretch, out=scratch)
-        d -= scratch
-        d *= scale
+        dx -= scratch
+        dx *= scale
+
+
+# ---------------------------------------------------------------------- cross-entropy
+
+
+@kernel("cross_entropy")
+class CrossEntropy:
+    """Saves the probabilities; only for a mean or sum without label smoothing."""
+
+    @staticmethod
+    def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+        if label_smoothing or reduction not in ("mean", "sum") or not isinstance(targets, np.ndarray) \
+                or targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu" or not logits.size \
+                or logits.dtype.kind != "f":
+            return None
+        p, loss, scale = (executor.empty(logits, shape) for shape in (logits.shape, (), ()))
+        executor.run(_cross_entropy_forward, logits, targets, ignore_index, reduction, p, loss, scale)
+        return loss, (p, scale)
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, logits, targets, ignore_index=-100, label_smoothing=0.0,
+                 reduction="mean"):
+        d = executor.empty(logits, logits.shape)
+        executor.run(_cross_entropy_backward, g, *saved, targets, ignore_index, d)
+        return [d]
+
+
+def _cross_entropy_forward(logits, targets, ignore_index, reduction, p, loss, scale):
+    keep, places = checked_targets(logits, targets, ignore_index, reduction)
+    np.subtract(logits, logits.max(axis=-1, keepdims=True), out=p)
+    at_target = np.take_along_axis(p, places[..., None], -1)[..., 0]
+    np.exp(p, out=p)
+    total = _row_sum(p)
+    p /= total
+    losses = np.where(keep, np.log(total[..., 0]) - at_target, 0)
+    scale[...] = 1 / keep.sum() if reduction == "mean" else 1
+    np.multiply(losses.sum(), scale, out=loss)
+
+
+def _cross_entropy_backward(g, p, scale, targets, ignore_index, d):
+    keep = targets != ignore_index
+    places = np.where(keep, targets, 0)[..., None]
+    np.copyto(d, p)
+    np.put_along_axis(d, places, np.take_along_axis(d, places, -1) - 1, -1)
+    d *= np.where(keep, g * scale, 0).astype(d.dtype)[..., None]
+
+
+# ---------------------------------------------------------------------- rows of a table, and parts of an array
+
+
+@kernel("embedding")
+class Embedding:
+    """Its gradient adds rows of one place together (np.add.at takes them one by one)."""
+
+    @staticmethod
+    def forward(executor, ids, table):
+        if ids.dtype.kind not in "iu" or table.ndim != 2:
+            return None
+        y = executor.empty(table, (*ids.shape, table.shape[1]))
+        executor.run(_embedding_forward, ids, table, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, ids, table):
+        d = executor.empty(table, table.shape)
+        executor.run(_embedding_backward, g, ids, d)
+        return [d]
+
+
+def _embedding_forward(ids, table, y):
+    check_ids(ids, table)
+    np.take(table, ids, axis=0, out=y, mode="clip")  # any other mode would take a detour through a copy
+
+
+def _embedding_backward(g, ids, d):
+    if ids.size:
+        _scatter_rows(_rows(g), ids.reshape(-1), d)
+    else:
+        d.fill(0)
+
+
+@kernel("split")
+class Split:
+    """The parts are views; their gradients are written side by side."""
+
+    @staticmethod
+    def forward(executor, x, indices_or_sections, axis=0):
+        return tuple(np.split(x, indices_or_sections, axis=axis)), None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, indices_or_sections, axis=0):
+        d = executor.empty(x, x.shape)
+        executor.run(_join, axis, d, *g)
+        return [d]
+
+
+def _join(axis, d, *parts):
+    np.concatenate(parts, axis=axis, out=d)
 
 
 # ---------------------------------------------------------------------- scatter-add
@@ -192,7 +341,9 @@ class ScatterAdd:
 
     @staticmethod
     def backward(executor, needed, g, y, saved, x, *index, shape=()):
-        return [g[index]]
+        d = executor.empty(x, x.shape)
+        executor.run(np.take, g, index[0], 0, d)
+        return [d]
 
 
 def _scatter_rows(rows, ids, y):

@@ -121,7 +121,7 @@ def _(g, z, x, y):
 
 @op
 def where(condition, x, y):
-    """Choice.  z = x where `condition`, else y"""
+    """Choice.  z = x where the condition holds, else y"""
     return np.where(condition, x, y)
 
 @where.gradient("x")
@@ -186,7 +186,7 @@ def _(g, y, x):
 
 @op
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
-    """Numbers in place of NaN and of infinities (None: the largest there are)."""
+    """Numbers in place of NaN and of infinities (None: the largest there are).  y = x where x is finite"""
     return np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
 
 @nan_to_num.gradient("x")

@@ -27,7 +27,7 @@ def _(g, y, x, *index):
 @op
 def scatter_add(x, *index, shape=()):
     """The transpose of indexing: zeros of `shape`, with x added at `index`; a place named twice gets both.
-    y[index] += x"""
+    y = 0, then y[index] += x"""
     y = np.zeros_like(x, shape=shape)
     if all(isinstance(i, _ONCE) or getattr(getattr(i, "dtype", None), "kind", "") == "b" for i in index):
         y[index] = x
@@ -43,8 +43,8 @@ def _(g, y, x, *index, shape=()):
 
 @op
 def put(x, v, *index):
-    """A copy of x with v at the places x[index]; for a place named twice the later one counts.  y = x, then
-    y[index] = v    (`array[index] = v` for Tensors, which do not change.)"""
+    """A copy of x with v at the places x[index]; for a place named twice the later one counts.
+    y = x, then y[index] = v    (`array[index] = v` for Tensors, which do not change.)"""
     y = np.broadcast_to(x, x.shape).copy()
     y[index] = v
     return y
@@ -56,7 +56,7 @@ def _(g, y, x, v, *index):
 
 @put.gradient("v")
 def _(g, y, x, v, *index):
-    """∂L/∂v = g[index], and 0 for what a later element of v has overwritten"""
+    """∂L/∂v = g[index], and 0 for elements of v that later ones have overwritten"""
     return np.where(last_written(x, index), g[index], 0)
 
 
@@ -75,11 +75,17 @@ for _op in (getitem, scatter_add, put, last_written):
 @op
 def embedding(ids, table):
     """Rows of `table` (n, d) by integer `ids` (…) from 0 to n − 1 -> (…, d).  y = table[ids]"""
+    check_ids(ids, table)
+    return table[ids]
+
+
+def check_ids(ids, table):
+    """Raise for what is no number of a row."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids are integers, not {ids.dtype}")
-    if ids.size and ids.min() < 0:
-        raise IndexError(f"id {ids.min()} is negative; rows count from 0 to {table.shape[0] - 1}")
-    return table[ids]
+    if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]):
+        outside = ids.min() if ids.min() < 0 else ids.max()
+        raise IndexError(f"there is no row {outside}: rows count from 0 to {table.shape[0] - 1}")
 
 @embedding.gradient("table")
 def _(g, y, ids, table):

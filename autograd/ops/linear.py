@@ -78,7 +78,7 @@ def _(g, y, x, w, b):
 @op
 def einsum(subscripts, *xs, optimize=False):
     """Sum of products by index letters: `"ij,jk->ik"`, with `...`, repeated letters and the implicit result, as NumPy
-    takes them (letters in a string, not lists of numbers).  y_out = Σ over the letters not in out of Π xs"""
+    takes them (letters in a string, not lists of numbers).  y = Σ over the letters not in the result of Π xs"""
     return np.einsum(_explicit(subscripts, xs)[0], *xs, optimize=optimize)
 
 
@@ -222,7 +222,7 @@ def _(g, y, x):
 
 @op(answers=np.linalg.solve)
 def solve(a, b):
-    """Solution y of a y = b, for matrices a (…, n, n) and a vector b (n,) or matrices b (…, n, k)."""
+    """Solution of a y = b, for matrices a (…, n, n) and a vector b (n,) or matrices b (…, n, k).  y = a⁻¹ b"""
     return np.linalg.solve(a, b)
 
 
@@ -266,13 +266,13 @@ def _(g, y, x):
 
 @op(answers=np.linalg.cholesky)
 def cholesky(x):
-    """Lower triangle y with y yᵀ = x, for symmetric x (the mean of x and xᵀ is used, so that the gradient is symmetric
-    too, as PyTorch's is; NumPy looks at the lower half only)."""
+    """Cholesky factor of symmetric x (the mean of x and xᵀ is used, so that the gradient is symmetric too, as PyTorch's
+    is; NumPy looks at the lower half only).  y = the lower triangle with y yᵀ = x"""
     return np.linalg.cholesky((x + x.mT) / 2)
 
 @cholesky.gradient("x")
 def _(g, y, x):
-    """∂L/∂x = (s + sᵀ) / 2, s = y⁻ᵀ Φ(yᵀ g) y⁻¹, Φ: the lower triangle with half of the diagonal (Murray 2016)"""
+    """∂L/∂x = (s + sᵀ) / 2, s = y⁻ᵀ Φ(yᵀ g) y⁻¹, Φ the lower triangle with half of the diagonal    (Murray 2016)"""
     z = y.mT @ g
     s = np.linalg.solve(y.mT, (np.tril(z) + np.tril(z, -1)) / 2)
     s = np.linalg.solve(y.mT, s.mT)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..define import composed, op
+from ..state import drawn
 from .elementwise import sigmoid
 from .index import one_hot
 
@@ -67,8 +68,8 @@ def _(g, y, x):
 
 @op
 def gelu(x, approximate="none"):
-    """Gaussian error linear unit (Hendrycks & Gimpel 2016).  y = x Φ(x), Φ the normal distribution function;
-    "tanh" puts Φ(x) ≈ ½ (1 + tanh √(2/π) (x + 0.044715 x³))."""
+    """Gaussian error linear unit (Hendrycks & Gimpel 2016).  y = x Φ(x), Φ the normal distribution function
+    approximate: "tanh" puts Φ(x) ≈ ½ (1 + tanh √(2/π) (x + 0.044715 x³))."""
     return x * normal_cdf(x, approximate)
 
 
@@ -133,8 +134,7 @@ def dropout(x, rate, rng):
     expectation stays.  y = x ⊙ mask / (1 − rate)"""
     if not 0 <= rate < 1:
         raise ValueError(f"rate is a probability below 1, not {rate}")
-    keep = rng.random(x.shape, dtype=np.float32) >= rate
-    return x * (keep.astype(x.dtype) / (1 - rate))
+    return x * drawn(lambda: (rng.random(x.shape, dtype=np.float32) >= rate).astype(x.dtype) / (1 - rate))
 
 
 # ---------------------------------------------------------------------- probabilities
@@ -172,7 +172,7 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     L = −Σⱼ qⱼ ln softmax(logits)ⱼ, where q is 1 − ε for the target plus ε/V for each class, ε = label_smoothing.
     Places whose target is `ignore_index` count nothing.  reduction: "mean" of the others, "sum", or "none": each.
     """
-    keep, targets = _checked_targets(logits, targets, ignore_index, reduction)
+    keep, targets = checked_targets(logits, targets, ignore_index, reduction)
     log_p = log_softmax(logits)
     loss = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
     if label_smoothing:
@@ -181,7 +181,7 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     return loss if reduction == "none" else loss.sum() / _divisor(keep, loss, reduction)
 
 
-def _checked_targets(logits, targets, ignore_index, reduction):
+def checked_targets(logits, targets, ignore_index, reduction):
     """Which targets count, and all of them with 0 for those that do not."""
     if np.shape(targets) != logits.shape[:-1]:
         raise ValueError(f"targets have shape {np.shape(targets)}, and need one class for each place of the logits: "
@@ -202,7 +202,7 @@ def _divisor(keep, like, reduction):
 @cross_entropy.gradient("logits")
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
-    keep, targets = _checked_targets(logits, targets, ignore_index, reduction)
+    keep, targets = checked_targets(logits, targets, ignore_index, reduction)
     n = logits.shape[-1]
     q = one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing else one_hot(targets, n)
     g = np.where(keep, g / _divisor(keep, g, reduction), 0)
@@ -372,7 +372,7 @@ def _scale(q, scale):
 @attention.gradient("q", "k", "v", "mask")
 def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     """∂L/∂q = s k · scale,  ∂L/∂k = sᵀ q · scale,  ∂L/∂v = pᵀ g,  ∂L/∂mask = s
-    s = p ⊙ (g vᵀ − Σ g⊙y), the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
+    s = p ⊙ (g vᵀ − Σ g⊙y)    the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
     keys, values = _for_heads_of(q, k), _for_heads_of(q, v)
     p = _attention_weights(q, keys, mask, causal, scale)
     s = g @ values.mT

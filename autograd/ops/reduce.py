@@ -170,7 +170,7 @@ def _products_before(x):
 
 @prod.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
-    """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ, the product of those before and those after: no division, so zeros are no special case"""
+    """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ    the product of those before and those after: no division, so zeros are no special case"""
     axes = _axes(x, axis)
     rows = _as_rows(x, axes)
     others = _products_before(rows) * _products_before(rows[..., ::-1])[..., ::-1]
@@ -197,7 +197,7 @@ def cumprod(x, axis=None):
 
 @cumprod.gradient("x")
 def _(g, y, x, axis=None):
-    """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁; the recurrence is unrolled by doubling, without a division"""
+    """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁    the recurrence is unrolled by doubling, without a division"""
     if axis is None:
         x, shape = x.reshape(-1), x.shape
     else:

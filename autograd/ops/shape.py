@@ -27,7 +27,7 @@ def _(g, y, x, shape):
 
 @op
 def transpose(x, axes=None):
-    """Axes in another order (None: reversed).  y's axis i is x's axis axes[i]"""
+    """Axes in another order (None: reversed).  y = x, axis i of it being x's axis axes[i]"""
     return x.transpose(axes)
 
 @transpose.gradient("x")
@@ -41,7 +41,7 @@ def _(g, y, x, axes=None):
 
 @op
 def swapaxes(x, axis1, axis2):
-    """Two axes exchanged."""
+    """Two axes exchanged.  y = x with axis1 and axis2 exchanged"""
     return x.swapaxes(axis1, axis2)
 
 @swapaxes.gradient("x")
@@ -52,7 +52,7 @@ def _(g, y, x, axis1, axis2):
 
 @op
 def broadcast_to(x, shape):
-    """Elements repeated along new axes and axes of length 1."""
+    """Elements repeated along new axes and axes of length 1.  y = x, repeated"""
     return np.broadcast_to(x, shape)
 
 @broadcast_to.gradient("x")
@@ -63,7 +63,7 @@ def _(g, y, x, shape):
 
 @op
 def concatenate(*xs, axis=0):
-    """Arrays one after the other along an axis that exists (None: all flattened first)."""
+    """Arrays one after the other along an axis that exists (None: all flattened first).  y = [x₁, x₂, …]"""
     return np.concatenate(xs, axis=axis)
 
 @concatenate.gradient("*xs")
@@ -88,7 +88,7 @@ def _(g, y, x, indices_or_sections, axis=0):
 
 @op
 def astype(x, dtype):
-    """The same numbers as another floating-point dtype (Tensor.astype also makes integers, as constants)."""
+    """The same numbers as another floating-point dtype (Tensor.astype also makes integers, as constants).  y = x"""
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"no gradient flows through {np.dtype(dtype)}: t.astype(dtype) or ag.truncate makes a constant")
     return x.astype(dtype)
@@ -101,7 +101,7 @@ def _(g, y, x, dtype):
 
 @op(differentiable=False)
 def truncate(x, dtype):
-    """The same numbers as integers or booleans, towards zero."""
+    """The same numbers as integers or booleans, towards zero.  y = x, truncated"""
     if np.dtype(dtype).kind not in "iub":
         raise TypeError(f"a tensor holds real numbers or booleans, not {np.dtype(dtype)}")
     return x.astype(dtype)
@@ -282,7 +282,7 @@ def diag(x, k=0):
 def _filled_like(function):
     def filled(x, *fill, dtype=None, shape=None):
         """A constant of the shape and dtype of x, or the given ones."""
-        like = x.data if isinstance(x, Tensor) else x
+        like = x if not isinstance(x, Tensor) else x._data if x._data is not None else x.data
         made = function(like, *fill, dtype=dtype, shape=shape)
         return made if like is x else tensor(made)
     filled.__name__ = function.__name__

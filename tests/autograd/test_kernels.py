@@ -18,7 +18,10 @@ def differentiated(name, sample, dtype):
     inputs = [ag.tensor(a, dtype=dtype, requires_grad=True) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
               for a in inputs]
     y = op.apply(tuple(inputs), attrs)
-    used = y.op is op and y.saved is not None
+    record = y if not isinstance(y, tuple) else y[0].inputs[0]
+    used = record.op is op and record.saved is not None
+    if isinstance(y, tuple):
+        y = np.concatenate([part.reshape(-1) for part in y])
     value = np.array(y.data)
     y.backward(np.random.default_rng(0).normal(size=y.shape))
     return value, [t.grad for t in inputs if isinstance(t, ag.Tensor)], used
@@ -71,7 +74,8 @@ def test_a_wrong_kernel_is_found(name, without_kernels, monkeypatch):
 
     monkeypatch.setitem(ag.REGISTRY[name].kernels, np.ndarray, Wrong)
     used = next(i for i, sample in enumerate(SAMPLES[name])
-                if (made := differentiated(name, sample, np.float64))[2] and made[0].size > 1)
+                if (made := differentiated(name, sample, np.float64))[2]
+                and any(abs(d).max(initial=0) > 0.1 for d in made[1]))
     with pytest.raises(AssertionError):
         compare(name, used, np.float64, without_kernels)
 

@@ -201,7 +201,11 @@ def test_elements_cannot_be_assigned(x):
     (lambda: leaf([1.0, 2.0]), "Tensor([1., 2.], float64, requires_grad=True)"),
     (lambda: ag.tensor(3), "Tensor(3, int64)"),
     (lambda: leaf([[1.0], [2.0]]) * 2, "Tensor([[2.], [4.]], shape=(2, 1), float64, op=multiply)"),
-    (lambda: ag.tensor(np.ones((20, 30)), name="w"), "Tensor(shape=(20, 30), float64, name='w')"),
+    (lambda: ag.tensor(np.arange(600.0).reshape(20, 30), name="w"),
+     "Tensor(shape=(20, 30), float64, 0…599, mean 3e+02±1.7e+02, name='w')"),
+    (lambda: ag.tensor([np.nan, np.inf, 1] * 4), "Tensor(shape=(12,), float64, 1…1, mean 1±0, 4 NaN, 4 inf)"),
+    (lambda: ag.tensor([np.nan] * 9), "Tensor(shape=(9,), float64, 9 NaN)"),
+    (lambda: ag.tensor(range(20)), "Tensor(shape=(20,), int64, 0…19)"),
     (lambda: ag.tensor(np.ones((0, 3))), "Tensor([], shape=(0, 3), float64)")])
 def test_repr(make, text):
     assert repr(make()) == text

@@ -95,10 +95,9 @@ def test_memory_is_flat_without_the_collector():
     gc.collect()
     gc.disable()
     try:
-        for _ in range(3000):  # Python's own lists of free tuples and the like fill up
-            step(w, x)
         tracemalloc.start()
-        step(w, x)
+        for _ in range(2000):  # Python's own lists of free tuples and the like fill up, with objects that are traced
+            step(w, x)
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(1000):
             step(w, x)

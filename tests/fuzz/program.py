@@ -85,6 +85,23 @@ for r in results:
         r.backward(weights(r.shape))
 answer = [y, *[t.grad for t in leaves]]
 """),
+    "replay": Variant(3, "gradient", """
+program = poisoned(ag.record(lambda: loss(*leaves)))
+for t, a in zip(leaves, arrays):
+    t.data = 0.9 * a
+program()
+program.backward() if program.can_go_back else None
+for t, a in zip(leaves, arrays):
+    t.data = a
+answer = [program()]
+program.backward() if program.can_go_back else None
+answer += [t.grad for t in leaves]
+leaves = [ag.tensor(a, requires_grad=True) for a in arrays]
+y = loss(*leaves)
+y.backward() if y.requires_grad else None
+for a, b in zip(answer, [y, *[t.grad for t in leaves]], strict=True):
+    assert (a is None) == (b is None) and (a is None or np.array_equal(a, b)), (a, b)
+"""),
     "no_grad before": Variant(2, "gradient", """
 with ag.no_grad():
     constant = loss(*leaves)
@@ -201,7 +218,7 @@ class Program:
                   for name, a in (self.leaves | self.constants).items()]
         return "\n".join([
             f"# seed {self.seed}: {self.variant}" + (", a part of it checkpointed" if self.part else ""),
-            "import numpy as np", "import autograd as ag", "",
+            "import numpy as np", "import autograd as ag", "from tests.replaying import poisoned", "",
             "def weights(shape, phase=1.0):",
             "    w = np.cos(phase + 2.0 * np.arange(np.prod(shape, dtype=int))) * 0.8 + 0.1",
             f"    return w.reshape(shape){dtype}", "",

@@ -46,7 +46,7 @@ TABLE = [
     E("absolute", away, "abs({x})"),
     E("sign", away, "{x} * np.sign({x})", "{x} * torch.sign({x})"),
     E("floor", away, "{x} + np.heaviside({x}, 0.5)", "{x} + ({x} > 0)"),
-    E("detach", one(), "ag.tensor({x}) * 0.5 + {x}", "{x}.detach() * 0.5 + {x}"),
+    E("detach", one(), "getattr({x}, 'detach', {x}.copy)() * 0.5 + {x}", "{x}.detach() * 0.5 + {x}"),
     E("astype", one(), "{x}.astype({x}.dtype)", "{x} * 1.0"),
     E("add", two, "{x} + {y}"),
     E("subtract", two, "{x} - {y}"),

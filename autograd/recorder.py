@@ -1,0 +1,202 @@
+"""What is noted while a program is recorded: every procedure that ran, and the arrays it was handed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import owner
+from .engine import Tensor, tensor
+from .plan import Step
+
+
+class Recorder:
+    """The executor that kernels run on while a program is recorded, and the watch that notes what runs without one.
+
+    `steps` is the straight line of all that was computed.  `buffers` are the arrays it wrote into, by identity, each
+    its own memory; any other array is a view of one, or a constant, or `same` says which one stands for it.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.buffers: dict[int, Any] = {}
+        self.constants: dict[int, Any] = {}
+        self.same: dict[int, Any] = {}
+        self.sums: dict[Any, Any] = {}      # who receives a gradient -> the sum of what has arrived
+        self.redrawn: list[Tensor] = []     # leaves that hold random numbers
+        self._settled = (0, 0)              # how many steps and buffers are final
+        self._alive: list[Any] = []         # so that no identity is given twice
+
+    # ------------------------------------------------------------------ the executor
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """A new array, to be filled by a procedure."""
+        return self._buffer(np.empty_like(like, shape=shape, dtype=dtype, order="C"))
+
+    def empty_like(self, a: Any) -> Any:
+        """A new array like `a`, also in its memory order."""
+        return self._buffer(np.empty_like(a))
+
+    def run(self, procedure: Callable[..., None], *arguments: Any) -> None:
+        """Call a procedure, and note it."""
+        self.steps.append(Step(procedure, arguments))
+        procedure(*arguments)
+
+    # ------------------------------------------------------------------ the watch
+    def made(self, t: Tensor) -> None:
+        """Note how the value of a new record was computed, if no kernel has done so."""
+        for a in t.inputs:
+            self.constant(a._data if type(a) is Tensor and a.op is None else a)
+        t._data = _as_arrays(t._data)
+        if t.saved is None:
+            self._forget()
+            values = [a._data if type(a) is Tensor else a for a in t.inputs]
+            parts = t._data if type(t._data) is tuple else (t._data,)
+            new = [i for i, part in enumerate(parts) if not self._is_view(part, values)]
+            outs = [self._buffer(parts[i]) for i in new]
+            formula = t.op.formula  # type: ignore[union-attr]
+            if isinstance(formula, np.ufunc) and outs:
+                self.steps.append(Step(formula, (*values, *outs)))
+            elif outs:
+                self.steps.append(Step(functools.partial(_by_formula, formula, t.attrs, len(values), new),
+                                       (*values, *outs)))
+        self._settle()
+
+    def passed(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
+        """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
+        self._stand_for(t, g)
+        if t.op is None:
+            return
+        if t.saved is None:
+            self._forget()
+            self._note_rules(t, g, sent)
+        self._settle()
+        for a, d in sent:
+            for i, part in d.items() if isinstance(d, dict) else [(None, d)]:
+                self._add(a if i is None else (a, i), part)
+
+    def drawn(self, draw: Callable[[], Any]) -> Tensor:
+        """A leaf with random numbers, which each call of the program draws anew."""
+        t = tensor(draw())
+        self.redrawn.append(t)
+        self.steps.append(Step(functools.partial(_drawn, draw), (self.constant(t._data),)))
+        self._settle()
+        return t
+
+    # ------------------------------------------------------------------ who is who
+    def constant(self, a: Any) -> Any:
+        """Know an array that lies outside of the buffers, and stays where it is."""
+        if isinstance(a, np.ndarray):
+            self.constants[id(owner(a))] = owner(a)
+        return a
+
+    def resolved(self) -> list[Step]:
+        """The steps, with each array as one that is known."""
+        return [Step(s.procedure, tuple([self.known(a) for a in s.arguments]), s.replaces) for s in self.steps]
+
+    def known(self, a: Any) -> Any:
+        """The array that stands for `a`: a buffer, a view of one, or a constant."""
+        if id(a) in self.same:
+            return self.same[id(a)]
+        if not isinstance(a, np.ndarray) or id(base := owner(a)) in self.buffers or id(base) in self.constants:
+            return a
+        if id(base) not in self.same:
+            raise RuntimeError(f"a kernel was handed an array {a.dtype}{list(a.shape)} that was made outside of "
+                               "executor.run: a program cannot make it again")
+        stand_in = self.same[id(base)]
+        start = a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+        return np.ndarray(a.shape, a.dtype, stand_in, start, a.strides)
+
+    def _buffer(self, array: Any) -> Any:
+        self.buffers[id(owner(array))] = owner(array)
+        return array
+
+    def _settle(self) -> None:
+        self._settled = len(self.steps), len(self.buffers)
+
+    def _forget(self) -> None:
+        """What has been noted since: of kernels that a formula or a rule used, which will run again as a whole."""
+        n_steps, n_buffers = self._settled
+        del self.steps[n_steps:]
+        while len(self.buffers) > n_buffers:
+            self._alive.append(self.buffers.popitem())
+
+    def _is_view(self, part: Any, values: list[Any]) -> bool:
+        """Whether a result lies in what there was before: a buffer, a constant, or one of `values`."""
+        base = owner(part)
+        return (id(base) in self.buffers or id(base) in self.constants
+                or any(v is part or isinstance(v, np.ndarray) and owner(v) is base for v in values))
+
+    def _stand_for(self, t: Tensor, g: Any) -> None:
+        """The walk has added up the gradient `g` of `t` in an array of its own, which is this recorder's sum."""
+        for i, part in enumerate(g) if type(g) is tuple else [(None, g)]:
+            total = self.sums.get(t if i is None else (t, i))
+            if total is None:  # what the walk starts with, or 0 for an output that nothing used
+                self.constant(part)
+            elif part is not total:
+                self._alive.append(part)
+                self.same[id(part) if isinstance(part, np.generic) else id(owner(part))] = total
+
+    def _note_rules(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
+        values = [a._data if type(a) is Tensor else a for a in t.inputs]
+        gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._data))
+        needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
+        new, outs = [], []
+        for place, (_, d) in enumerate(sent):
+            if not isinstance(d, (np.ndarray, np.generic)) or self._is_view(d, [*values, *gs, *ys]):
+                continue
+            new.append(place)
+            outs.append(self._array_for(d))
+        if outs:
+            counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._data) is tuple else None)
+            self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, new, len(outs)),
+                                   (*gs, *ys, *values, *outs)))
+
+    def _array_for(self, d: Any) -> Any:
+        """A buffer for what a rule returned; one element may be a number."""
+        if isinstance(d, np.generic):
+            self._alive.append(d)
+            self.same[id(d)] = d = np.array(d)
+        return self._buffer(d)
+
+    def _add(self, key: Any, d: Any) -> None:
+        """Add up in the order of the walk."""
+        d = self.same.get(id(d), d)
+        if key not in self.sums:
+            self.sums[key] = d
+            return
+        total = self.sums[key] + d
+        total = self._array_for(total)
+        self.steps.append(Step(np.add, (self.sums[key], d, total), replaces=True))
+        self.sums[key] = total
+        self._settle()
+
+
+def _as_arrays(value: Any) -> Any:
+    """A value whose numbers are arrays of no axes, which a program can write into."""
+    if type(value) is tuple:
+        return tuple([_as_arrays(part) for part in value])
+    return np.array(value) if isinstance(value, np.generic) else value
+
+
+def _by_formula(formula: Any, attrs: dict, n: int, places: list[int], *arrays: Any) -> None:
+    y = formula(*arrays[:n], **attrs)
+    parts = y if type(y) is tuple else (y,)
+    for out, i in zip(arrays[n:], places):
+        np.copyto(out, parts[i])
+
+
+def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, places: list[int], n_outs: int,
+              *arrays: Any) -> None:
+    """Gradients by an op's rules, from those of its outputs, its outputs and its inputs, into the last `n_outs`."""
+    given, outs = list(arrays[:-n_outs]), arrays[-n_outs:]
+    g, y = (tuple([given.pop(0) for _ in range(n)]) if n is not None else given.pop(0) for n in counts)
+    sent = op.pull(needed, given, given, (g, y, *given), attrs)
+    for out, place in zip(outs, places):
+        np.copyto(out, sent[place][1])
+
+
+def _drawn(draw: Callable[[], Any], out: Any) -> None:
+    np.copyto(out, draw())

@@ -1,0 +1,173 @@
+"""A function recorded once and run again: its tape, played on planned buffers with no graph and no allocation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .engine import Tape, Tensor, free, reverse, seed_for, tape, tensor
+from .plan import Step, planned
+from .recorder import Recorder
+from .state import within
+from .transform import tree_leaves, tree_map
+
+
+def record(function: Callable[..., Any], *examples: Any) -> Program:
+    """The computation of `function`, to be run again and again on arrays of the shapes of `examples`.
+
+        step = ag.record(model.loss, ids, targets)
+        loss = step(ids, targets)       # forward: an array
+        step.backward()                 # sets the .grad of the parameters
+
+    It gives the same bits as calling the function and `backward()`, without building a graph and, where all its
+    operations have kernels, without allocating memory.  Arrays and numbers of NumPy among the arguments (also nested in
+    lists, tuples and dicts) are inputs; anything else is a setting.  Other shapes, dtypes or settings record anew.
+
+    What the function computes from its inputs and its parameters is computed again in each call; arrays it has from
+    elsewhere are constants.  To look at a number of a tensor inside it (`.data`, `if`, `float`) raises TypeError, as
+    the program would keep the answer for ever.  What is drawn at random has to be drawn with `ag.drawn`, as
+    `ag.dropout` does, which draws anew in each call.  One thread at a time may run a program.
+    """
+    return Program(function, examples)
+
+
+class Program:
+    """What `record` returns.  `tape` is that of its last call, to be read, drawn and stepped like any other."""
+
+    def __init__(self, function: Callable[..., Any], examples: tuple):
+        self.function, self._recordings = function, {}  # type: ignore[var-annotated]
+        self._last: Recording | None = None
+        self._recording(examples)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's result for these arguments: arrays, which are the caller's own."""
+        self._last = recording = self._recording(arguments)
+        return recording.forward(arguments)
+
+    def backward(self, gradient: Any = None) -> None:
+        """Set `.grad` of each parameter to the gradient of the last call's result, weighted by `gradient` (an array of
+        its shape; 1 for a single element).  Once after each call, as the buffers are used again."""
+        if self._last is None:
+            raise RuntimeError("backward comes after a call, and this program has not been called")
+        self._last.backward(gradient)
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether the last call had one result, which requires a gradient."""
+        return self._last is not None and self._last.seed is not None
+
+    @property
+    def tape(self) -> Tape:
+        """The records behind the last call's result."""
+        if self._last is None:
+            raise RuntimeError("the tape is that of a call, and this program has not been called")
+        return self._last.current_tape()
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of the arenas of all that was recorded, in bytes."""
+        return sum(r.plan.n_bytes for r in self._recordings.values())
+
+    def _recording(self, arguments: tuple) -> Recording:
+        key = tuple([_kind(leaf) for leaf in tree_leaves(list(arguments))])
+        found = self._recordings.get(key)
+        if found is None or not found.is_current():
+            found = self._recordings[key] = Recording(self.function, arguments)
+        return found
+
+
+def _kind(leaf: Any) -> Any:
+    """What has to be the same for a recording to serve again."""
+    if _is_input(leaf):
+        return leaf.shape, leaf.dtype
+    return (type(leaf), leaf) if isinstance(leaf, (int, float, str, bool, type(None))) else id(leaf)
+
+
+def _is_input(leaf: Any) -> bool:
+    return isinstance(leaf, (np.ndarray, np.generic))
+
+
+class Recording:
+    """A function recorded for arguments of certain shapes."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple):
+        recorder = Recorder()
+        self.arguments = arguments  # kept alive: settings are known by identity
+        self.inputs = [tensor(leaf) for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
+        given = iter(self.inputs)
+        traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
+        with within(tracing=True, watch=recorder, executor=recorder):
+            self.result = function(*traced)
+        self.roots = tree_leaves(self.result)
+        if not self.roots or not all(type(t) is Tensor for t in self.roots):
+            raise TypeError(f"a program is recorded of a function that returns Tensors, not {self.result!r:.60}")
+        self.n_forward, self.seed = len(recorder.steps), None
+        if len(self.roots) == 1 and self.roots[0].requires_grad:
+            self.seed = recorder.constant(np.ones_like(self.roots[0]._data))
+            with within(watch=recorder, executor=recorder):
+                for _ in reverse(self.roots, [self.seed], keep=True):
+                    pass
+        self.tape = tape(*self.roots)
+        self.changing = self.inputs + recorder.redrawn
+        self._plan(recorder, [t._data for t in self.roots])
+        self.buffers = {t: t._data for t in self.tape if t.op is None}
+        self.called, self.may_go_back = -1, False
+        for t in self.tape:
+            free(t)
+
+    def _plan(self, recorder: Recorder, results: list[Any]) -> None:
+        """Lay everything out in memory: each parameter's gradient where its `.grad` is."""
+        gradients = {t: g for t, g in recorder.sums.items() if type(t) is Tensor and t.op is None}
+        self.destinations, fixed = {}, {}  # type: ignore[var-annotated]
+        for t, g in gradients.items():
+            if type(t._grad) is not np.ndarray:
+                t._grad = np.empty_like(t._data)
+            self.destinations[t] = t._grad
+            if id(g) in recorder.buffers and id(g) not in fixed and g.strides == t._grad.strides:
+                fixed[id(g)] = t._grad
+            else:  # a part of another array, or what is another parameter's too
+                recorder.steps.append(Step(np.copyto, (t._grad, g)))
+                recorder.constant(t._grad)
+        self.plan = planned(recorder.resolved(), recorder.buffers, results, fixed)
+        self.outputs = [self.plan.move(a) for a in results]
+
+    def is_current(self) -> bool:
+        """Whether parameters and their gradients are still where they were."""
+        return (all(t._data is buffer for t, buffer in self.buffers.items())
+                and all(t._grad is grad for t, grad in self.destinations.items()))
+
+    def forward(self, arguments: tuple) -> Any:
+        """The results for other arguments of these shapes."""
+        leaves = [leaf for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
+        for t, leaf in zip(self.inputs, leaves):
+            np.copyto(t._data, leaf)
+        for t in self.changing:
+            t.touch()
+        for procedure, given in self.plan.steps[:self.n_forward]:
+            procedure(*given)
+        self.called, self.may_go_back = tensor(0).index, True
+        outputs = iter(self.outputs)
+        return tree_map(lambda t: next(outputs).copy(), self.result)
+
+    def backward(self, gradient: Any) -> None:
+        """Write the gradients of the parameters."""
+        if self.seed is None:
+            raise RuntimeError("there is no way back: nothing requires a gradient, or the function returned several "
+                               "results")
+        if not self.may_go_back:
+            raise RuntimeError("backward goes back once after each call, since it uses the buffers again: call again")
+        self.may_go_back = False
+        self.seed[...] = seed_for(self.roots[0], gradient) if gradient is not None or self.seed.size != 1 else 1
+        for procedure, given in self.plan.steps[self.n_forward:]:
+            procedure(*given)
+
+    def current_tape(self) -> Tape:
+        """The tape, as if its records had been made in the last call: their values can be asked for as long as no
+        parameter has changed since."""
+        if all(t.changed <= self.called for t in self.buffers):
+            for t in self.tape:
+                if t.op is not None and t.index < self.called:
+                    t.index = tensor(0).index
+        return self.tape

@@ -1,0 +1,151 @@
+"""Parts of HTML that notebooks show even where they trust nobody: tables, folds, small pictures of arrays.
+
+No scripts, no styles that matter, nothing from elsewhere.  Strings are escaped unless they are `Html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..describe import dtype_shape, statistics
+
+Array = np.ndarray
+
+# From −1 over 0 to 1, and from 0 to 1.  Blue against orange, and light against dark, part for every kind of eye.
+_DIVERGING = np.array([(24, 78, 150), (132, 180, 220), (247, 247, 245), (240, 172, 104), (176, 74, 4)], float)
+_SEQUENTIAL = np.array([(247, 247, 245), (164, 201, 226), (66, 130, 188), (14, 52, 104)], float)
+_NOT_A_NUMBER = (0, 0, 0)
+_PIXELS = 192  # the length that the longer side of a picture has, or a little less
+_CELL = 16  # pixels of a cell at most
+
+
+class Html(str):
+    """Text that is HTML already; every other string is escaped before it becomes part of some."""
+
+
+def escape(text: Any) -> Html:
+    """Any text as HTML that shows it, whatever it holds."""
+    return text if isinstance(text, Html) else Html(html.escape(str(text)))
+
+
+def code(text: str) -> Html:
+    """Text whose `words` in backticks are code."""
+    return Html(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+
+
+def details(summary: Any, body: Any, open: bool = False) -> Html:
+    """A part that is folded until its summary is clicked."""
+    return Html(f"<details{' open' * open}><summary>{escape(summary)}</summary>{escape(body)}</details>")
+
+
+def table(rows: Iterable[Iterable[Any]], head: Iterable[Any] = ()) -> Html:
+    """A table, its cells aligned to the left."""
+    def line(cells: Iterable[Any], tag: str) -> str:
+        # The attribute survives where styles do not.
+        row = "".join(f'<{tag} align="left" style="text-align: left">{escape(cell)}</{tag}>' for cell in cells)
+        return f'<tr valign="top">{row}</tr>'
+    head = list(head)
+    top = f"<thead>{line(head, 'th')}</thead>" if head else ""
+    return Html(f"<table>{top}<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>")
+
+
+def grid(matrix: Any) -> Html:
+    """A matrix (or vector, or number) as a table of numbers, in pale colours of a `heatmap`."""
+    matrix = np.atleast_2d(np.asarray(matrix))
+    colours = diverging(0.6 * _scaled(matrix.astype(float)))
+
+    def cell(value: Any, rgb: Array) -> str:
+        ink = "#fff" if not rgb.any() else "#111"
+        style = f"text-align: right; padding: 2px 7px; color: {ink}; background-color: rgb({', '.join(map(str, rgb))})"
+        return f'<td align="right" style="{style}">{number(value)}</td>'
+
+    rows = (f"<tr>{''.join(map(cell, values, row))}</tr>" for values, row in zip(matrix, colours))
+    return Html(f"<table><tbody>{''.join(rows)}</tbody></table>")
+
+
+def number(value: Any) -> str:
+    """A number in four digits."""
+    return f"{value:.4g}" if np.asarray(value).dtype.kind == "f" else str(value)
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def diverging(x: Any) -> Array:
+    """Colours of numbers from −1 (blue) over 0 (white) to 1 (orange): uint8, the shape of x and (r, g, b).  NaN is
+    black, and what lies outside has the colour of the nearest."""
+    return _between(_DIVERGING, (np.asarray(x, float) + 1) / 2)
+
+
+def sequential(x: Any) -> Array:
+    """Colours of numbers from 0 (white) to 1 (dark blue): uint8, the shape of x and (r, g, b).  NaN is black."""
+    return _between(_SEQUENTIAL, np.asarray(x, float))
+
+
+def _between(colours: Array, x: Array) -> Array:
+    """The colours at places x from 0 to 1 along the line of `colours`."""
+    places = np.linspace(0, 1, len(colours))
+    rgb = np.stack([np.interp(x, places, colours[:, i]) for i in range(3)], axis=-1)
+    return np.where(np.isnan(x)[..., None], _NOT_A_NUMBER, np.rint(np.nan_to_num(rgb))).astype(np.uint8)
+
+
+def pooled(array: Any, rows: int = 64, columns: int = 64) -> Array:
+    """Any array as a matrix of at most `rows` times `columns` floats: the last axis across, all others down.
+
+    Where it has more, each element stands for a block: the number of the block with the largest magnitude, so that a
+    single spike stays visible, or NaN if the block holds one.
+    """
+    matrix = np.asarray(array)
+    matrix = matrix.reshape(-1, matrix.shape[-1]) if matrix.ndim and matrix.size else matrix.reshape(1, -1)
+    high = low = matrix
+    for axis, most in enumerate((rows, columns)):
+        if (n := matrix.shape[axis]) > most:
+            starts = np.arange(most) * n // most
+            high = np.maximum.reduceat(high, starts, axis)
+            low = np.minimum.reduceat(low, starts, axis)
+    high, low = high.astype(float), low.astype(float)
+    return np.where(-low > high, low, high)
+
+
+def png(rgb: Array) -> bytes:
+    """A PNG file of colours (height, width, 3), uint8."""
+    height, width, _ = rgb.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), rgb.reshape(height, -1)], axis=1)  # 0: an unfiltered line
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits each of red, green and blue
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes())) + \
+        chunk(b"IEND", b"")
+
+
+def _scaled(matrix: Array) -> Array:
+    """Numbers from −1 to 1: parts of the largest finite one."""
+    finite = matrix[np.isfinite(matrix)]
+    return np.clip(matrix / (float(abs(finite).max(initial=0)) or 1.0), -1, 1)
+
+
+def heatmap(array: Any, rows: int = 64, columns: int = 64) -> Html:
+    """A picture of an array as `pooled` lays it out: 0 is white, less is blue, more is orange, the largest magnitude
+    darkest.  Its text says shape and range.  Nothing to see of an array without elements."""
+    array = np.asarray(array)
+    if not array.size:
+        return Html("")
+    matrix = pooled(array, rows, columns)
+    colours = diverging(_scaled(matrix))
+    cell = max(1, min(_CELL, _PIXELS // max(matrix.shape)))
+    height, width = (n * cell for n in matrix.shape)
+    data = base64.b64encode(png(colours.repeat(cell, 0).repeat(cell, 1))).decode()
+    with np.errstate(over="ignore"):  # in the squares of huge numbers
+        words = escape(f"{dtype_shape(array.shape, array.dtype)}: {statistics(array)}")
+    return Html(f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{words}" '
+                f'title="{words}" style="image-rendering: pixelated">')

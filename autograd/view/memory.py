@@ -1,0 +1,156 @@
+"""What a forward and backward keep in memory, until when and for whom: as text, table and chart."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+from ..describe import record_line
+from ..engine import Tape, Tensor
+from .chart import stacked_areas
+from .html import Html, details, escape, table
+from .outline import outline
+from .rehearsal import Lifetime, Rehearsal, bytes_over
+from .text import count, numbered, size
+
+SHOWN = 16
+"""Lines that the repr has for what is there at the peak."""
+HEAD = ["bytes", "arrays", "kind", "steps", "for the backward of", "record"]
+KINDS = {"value": "values", "saved": "saved for backward", "gradient": "gradients"}
+
+
+def memory(tape: Tape) -> Memory:
+    """What each record keeps in memory, until when and for whom, and the peak of forward and backward.
+
+        m = ag.tape(loss).memory()       # prints as a table, a notebook draws it too
+        m.peak, m.steps[m.peak_step]     # bytes at most, and which record's turn it was then
+
+    Step k of the N operations is "the k-th is computed"; N and on are their turns in a backward that begins with no
+    gradients in the leaves and frees as it goes.  Both are run once more on a copy, while `tracemalloc` looks on (its
+    peak is reset; other threads' allocations count in), so asking costs the time and memory of another forward and
+    backward.  Tape and gradients stay as they are, and values may have been freed, or leaves changed, before.
+
+    Memory of leaves is not in `lifetimes`, `alive` and `peak`, except for constants that the program made on its way;
+    what has shared an array's memory is counted once.  Views own none.  Values that `ag.checkpoint` freed early are
+    known only before a backward frees all; later they count as kept.  Of another library's arrays (a GPU's) every one
+    counts as its own, and what formulas hold in passing is not known.
+    """
+    return Memory(tape)
+
+
+class Memory:
+    """What `tape.memory()` found.
+
+    lifetimes: an entry for each array (`Lifetime`), in order of birth.  steps: whose turn each step is, the first
+    `n_forward` of them forward.  alive, high: bytes in arrays at the end of each step, and the most within it, counting
+    what formulas and rules hold in passing.  peak, peak_step: the most, and when.  parameters, gradients, constants:
+    bytes of the leaves, and of the gradients that arrive in them.
+    """
+
+    def __init__(self, tape: Tape):
+        seen = Rehearsal(tape)
+        self.tape = tape
+        self.lifetimes: list[Lifetime] = sorted(seen.lifetimes, key=lambda life: life.born)
+        self.steps: list[Tensor] = seen.steps
+        self.n_forward = seen.n_forward
+        self.alive: list[int] = seen.alive
+        self.high: list[int] = seen.high
+        self.peak = max(seen.high, default=0)
+        self.peak_step = seen.high.index(self.peak) if seen.high else 0
+        leaves = [t for t in tape if t.op is None]
+        with_gradient = {life.record for life in self.lifetimes if life.kind == "gradient"}
+        self.parameters = _total(t for t in leaves if t.requires_grad)
+        self.gradients = _total(t for t in leaves if t in with_gradient)
+        self.constants = _total(t for t in leaves if not t.requires_grad)
+
+    def at(self, step: int) -> list[Lifetime]:
+        """The arrays that are there at the end of a step and own their memory, largest first."""
+        there = [life for life in self.lifetimes if life.n_bytes and life.born <= step <= life.dies]
+        return sorted(there, key=lambda life: -life.n_bytes)
+
+    def __repr__(self) -> str:
+        rows, left = self._rows()
+        rows = [HEAD, *rows] if rows else []
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        listed = ["  ".join([row[0].rjust(widths[0]), *map(str.ljust, row[1:-1], widths[1:]), row[-1]]) for row in rows]
+        return "\n".join([*self._totals(), *(f"  {line}" for line in listed + left)])
+
+    def _repr_html_(self) -> str:
+        rows, left = self._rows()
+        lines = "".join(f"<div>{escape(line)}</div>" for line in self._totals())
+        more = "".join(f"<div>{escape(line)}</div>" for line in left)
+        unbroken = [[*(cell.replace(" ", "\u00a0").replace("–", "\u2060–\u2060") for cell in row[:-1]), row[-1]]
+                    for row in rows]
+        return f"{lines}{self._image()}{details('at the peak', Html(table(unbroken, HEAD) + more), open=True)}"
+
+    def svg(self) -> str:
+        """The chart: bytes over the steps, by kind, with the peak marked."""
+        n = len(self.alive)
+        layers = {words: bytes_over([life for life in self.lifetimes if life.kind == kind], n)
+                  for kind, words in KINDS.items()}
+        return stacked_areas(layers, self.high, self.n_forward, f"{size(self.peak)}: {self._when()}")
+
+    # ------------------------------------------------------------------ words
+    def _totals(self) -> list[str]:
+        if not self.steps:
+            return ["Memory of no operations: nothing but leaves"]
+        n_back = len(self.steps) - self.n_forward
+        there = self.at(self.peak_step)
+        parts = [f"{words} {size(n)}" for kind, words in KINDS.items()
+                 if (n := sum(life.n_bytes for life in there if life.kind == kind))]
+        if (passing := self.peak - self.alive[self.peak_step]) > 0:
+            parts.append(f"in passing {size(passing)}")
+        return [f"Memory of {count(self.n_forward, 'operation')} forward and {n_back:,} back: {size(self.peak)} at the "
+                f"peak, {self._when()}",
+                f"  there then: {', '.join(parts) or 'nothing'}",
+                f"  beside it: parameters {size(self.parameters)} (their gradients, {size(self.gradients)} in the end, "
+                f"are in it), constants {size(self.constants)}"]
+
+    def _when(self) -> str:
+        """Which step has the peak."""
+        if not self.steps:
+            return "no step"
+        t, way = self.steps[self.peak_step], "backward" if self.peak_step >= self.n_forward else "forward"
+        return f"step {self.peak_step}, {way} of %{numbered(self.tape)[t]} {t.op.name}"  # type: ignore[union-attr]
+
+    def _rows(self) -> tuple[list[list[str]], list[str]]:
+        """What is there at the peak, largest first, a row for all arrays that are made alike, and a line on the rest:
+        the columns are those of HEAD."""
+        numbers, first = numbered(self.tape), _first_twins(self.tape)
+        alike: dict[tuple[Tensor, str, int], list[Lifetime]] = {}
+        for life in self.at(self.peak_step):
+            alike.setdefault((first.get(life.record, life.record), life.kind, life.n_bytes), []).append(life)
+        groups = sorted(alike.values(), key=lambda lives: -sum(life.n_bytes for life in lives))
+        rows = []
+        for lives in groups[:SHOWN]:
+            life = min(lives, key=lambda life: numbers[life.record])
+            times = f"{len(lives)} × {size(life.n_bytes)}" if len(lives) > 1 else ""
+            until = f"{life.dies}" if life.dies < len(self.steps) else "end"
+            rows.append([size(sum(life.n_bytes for life in lives)), times, life.kind, f"{life.born}–{until}",
+                         _named(life.needed_by, numbers), record_line(life.record, numbers)])
+        rest = [life.n_bytes for lives in groups[SHOWN:] for life in lives]
+        return rows, [f"… {count(len(rest), 'more array')}, {size(sum(rest))} …"] if rest else []
+
+    def _image(self) -> Html:
+        data = base64.b64encode(self.svg().encode()).decode()
+        words = escape(self._totals()[0])
+        return Html(f'<img src="data:image/svg+xml;base64,{data}" alt="{words}" width="720" height="300">')
+
+
+def _total(leaves: Iterable[Tensor]) -> int:
+    return sum(t.size * t.dtype.itemsize for t in leaves)
+
+
+def _first_twins(tape: Tape) -> dict[Tensor, Tensor]:
+    """Of each record in a group of the outline that repeats an earlier one: the record in the first such group."""
+    first: dict[Tensor, Tensor] = {}
+    for group in outline(tape).groups():  # outer groups before inner ones
+        for twin in group.twins:
+            first |= {t: first.get(a, a) for a, t in zip(group.records(), twin.records())}
+    return first
+
+
+def _named(records: list[Tensor], numbers: dict[Tensor, int]) -> str:
+    """`%7 %8`, the first few."""
+    shown = " ".join(f"%{numbers[t]}" for t in records[:3])
+    return f"{shown} and {len(records) - 3} more" if len(records) > 3 else shown

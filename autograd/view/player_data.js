@@ -1,0 +1,215 @@
+"use strict";
+// The player, 1 of 4: the data, what follows from it, and how arrays and formulas are drawn.  The parts share one state,
+// which `show()` in the last part brings on the screen.  Steps 0 … forward−1 compute the operations in order, the
+// others go back.  Texts of the tape reach the page as textContent only.
+
+const tape = JSON.parse(document.getElementById("data").textContent);
+const { records, forward, backward } = tape;
+const lastStep = Math.max(0, forward + backward - 1);
+const $ = (id) => document.getElementById(id);
+
+const state = {
+  step: Math.max(0, forward - 1),   // the loss is computed, nothing has gone back
+  row: 0,                           // the selected entry of the outline: a record or a group
+  pinned: false,                    // whether the selection stays while the steps go on
+  weights: true,                    // show attention as weights
+  listing: false,                   // whether all arrays in memory are listed
+  playing: false,
+  found: new Set(),                 // entries that match the search
+};
+
+// ------------------------------------------------------------------ what follows from the data
+
+const atStep = [];                               // step -> number of its record
+const users = records.map(() => []);             // record -> numbers of the records that it is an input of
+const arrivals = records.map(() => []);          // record -> what is sent to it, in order: {step, from, slot, send}
+const lifetimes = records.map(() => []);         // record -> its arrays in memory
+const isRoot = new Set(tape.roots);
+
+records.forEach((record, n) => {
+  if (record.step >= 0) atStep[record.step] = n;
+  if (record.back >= 0) atStep[record.back] = n;
+  for (const m of new Set(record.inputs.map((input) => input[1]))) if (m >= 0) users[m].push(n);
+});
+for (let step = forward; step < forward + backward; step++) {
+  const from = atStep[step];
+  let sent = 0;
+  records[from].inputs.forEach(([, to, , needs], slot) => {
+    if (needs) arrivals[to].push({ step, from, slot, send: records[from].sends[sent++] });
+  });
+}
+const allLives = (tape.memory ? tape.memory.lifetimes : []).map(([n, kind, size, born, dies, neededBy, shares]) =>
+  ({ n, kind, size, born, dies, neededBy, shares }));
+for (const life of allLives) lifetimes[life.n].push(life);
+
+// The outline is a flat list: a number is a record, a list [name, path, depth, size, times, twin] opens a group of as
+// many entries.
+const outline = tape.outline;
+const entryOf = [];                              // record -> its entry
+const groupOf = [];                              // entry -> the entry of the group it is in, or −1
+const depthOf = [];
+const folded = new Set();                        // entries of groups that are folded
+outline.forEach((entry, i) => {
+  let group = i - 1;
+  while (group >= 0 && !(Array.isArray(outline[group]) && group + outline[group][3] >= i)) {
+    group = groupOf[group];
+  }
+  groupOf[i] = group;
+  depthOf[i] = group < 0 ? 0 : depthOf[group] + 1;
+  if (!Array.isArray(entry)) entryOf[entry] = i;
+  else if (entry[5]) folded.add(i);
+});
+
+const bytes = fromBase64(tape.bytes);
+const palettes = { diverging: fromBase64(tape.palettes.diverging), sequential: fromBase64(tape.palettes.sequential) };
+
+function fromBase64(text) {
+  return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+}
+
+/** How much of a record's gradient has come in at a step: `none`, `partial` or `whole`, and what there is to show. */
+function gradientAt(n, step) {
+  const came = arrivals[n], of = came.length + isRoot.has(n);
+  let got = isRoot.has(n) && step >= forward ? 1 : 0;
+  for (let i = 0; i < came.length && came[i].step <= step; i++) got++;
+  if (!of) return { how: "never", got, of };
+  if (!got) return { how: "none", got, of };
+  if (got === of) return { how: "whole", got, of, entries: records[n].gradient };
+  const send = came[got - 1 - isRoot.has(n)]?.send;
+  return { how: "partial", got, of, entries: send && send[2] };
+}
+
+const hasValue = (n, step) => records[n].step <= step;
+const isBackward = (step) => step >= forward && backward > 0;
+const numberText = (n) => `%${n}`;
+
+function opText(record) {
+  if (record.op === "_item") return `item ${record.attrs.length ? record.attrs[0][1] : 0}`;
+  return record.op || record.kind;
+}
+
+// ------------------------------------------------------------------ small parts
+
+/** An element with properties and children; strings become texts, so nothing in them is read as HTML. */
+function el(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("aria-") || name === "role" || name === "for") made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+function svg(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+/** A formula from its tree of texts and [tag, …children]; of tags only these are made. */
+function mathematics(tree, className) {
+  const set = (part) => typeof part === "string" ? part
+    : el(["i", "sub", "sup"].includes(part[0]) ? part[0] : "span", {}, ...part.slice(1).map(set));
+  return el("span", { className: `math ${className}` }, ...tree.map(set));
+}
+
+function sizeText(n) {
+  for (const unit of ["bytes", "kB", "MB"]) {
+    if (n < 1000) return `${unit === "bytes" ? n : n.toFixed(1)} ${unit}`;
+    n /= 1000;
+  }
+  return `${n.toFixed(1)} GB`;
+}
+
+/** A button that goes to a record. */
+function link(n) {
+  const record = records[n];
+  const text = `${numberText(n)} ${record.name || opText(record)}`;
+  return el("button", { type: "button", className: "link", onclick: () => selectRecord(n) }, text);
+}
+
+// ------------------------------------------------------------------ pictures
+
+const NAN = 255, PLUS = 254, MINUS = 253;        // codes beyond the scale
+const ODD = { [NAN]: [214, 0, 147], [PLUS]: [0, 0, 0], [MINUS]: [120, 120, 120] };
+
+/** Paint a picture [start, rows, columns, low, high], or one of weights without a scale, on a canvas. */
+function paint(canvas, [start, rows, columns, low, high]) {
+  canvas.width = columns;
+  canvas.height = rows;
+  const palette = low < 0 ? palettes.diverging : palettes.sequential;
+  const image = new ImageData(columns, rows);
+  for (let i = 0; i < rows * columns; i++) {
+    const code = bytes[start + i], odd = ODD[code];
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = odd ? odd[c] : palette[3 * code + c];
+    image.data[4 * i + 3] = 255;
+  }
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);  // stays off the graphics card
+}
+
+/** A palette as a background of the style, from a few of its colours. */
+function gradientOf(palette) {
+  const stops = [];
+  for (let i = 0; i <= 8; i++) {
+    const at = 3 * Math.round(i / 8 * (tape.levels - 1));
+    stops.push(`rgb(${palette.subarray(at, at + 3).join()})`);
+  }
+  return `linear-gradient(90deg, ${stops.join()})`;
+}
+
+/** The bar under a picture: lowest colour to highest, with what they stand for. */
+function scale(low, high) {
+  return el("div", { className: "scale" }, shortNumber(low),
+    el("span", { className: low < 0 ? "diverging" : "sequential" }), shortNumber(high));
+}
+
+/** A number in four digits, as Python writes it. */
+function shortNumber(x) {
+  const size = Math.abs(x), far = size && (size < 1e-4 || size >= 1e5);
+  const text = far ? x.toExponential(3).replace(/\.?0*e/, "e") : String(Number(x.toPrecision(4)));
+  return text.replaceAll("-", "−");
+}
+
+/** What a place of a picture stands for. */
+function reading(code, low, high) {
+  if (code >= MINUS) return { [NAN]: "NaN", [PLUS]: "inf", [MINUS]: "−inf" }[code];
+  const part = code / (tape.levels - 1);        // low and high apart, as their difference may overflow
+  return `≈ ${shortNumber(Number((low * (1 - part) + high * part).toPrecision(3)))}`;
+}
+
+/** A canvas that tells what is under the pointer by `tell(code, row, column)`. */
+function picture(place, words, tell) {
+  const canvas = el("canvas", { className: "picture", role: "img", "aria-label": words });
+  const output = el("div", { className: "reading" });
+  paint(canvas, place);
+  canvas.onpointermove = (event) => {
+    const [start, rows, columns] = place, box = canvas.getBoundingClientRect();
+    const row = Math.min(rows - 1, Math.max(0, Math.floor((event.clientY - box.top) / box.height * rows)));
+    const column = Math.min(columns - 1, Math.max(0, Math.floor((event.clientX - box.left) / box.width * columns)));
+    output.textContent = tell(bytes[start + row * columns + column], row, column);
+  };
+  canvas.onpointerleave = () => { output.textContent = ""; };
+  return [canvas, output];
+}
+
+/** An array: its picture, or its numbers if they are few, and what is known of them all. */
+function arrayFigure(entry) {
+  const parts = [], place = entry.picture;
+  if (place) {
+    const [, , , low, high] = place;
+    const [canvas, output] = picture(place, `picture of ${entry.shape}, ${low} to ${high}`,
+      (code) => reading(code, low, high));
+    parts.push(canvas, scale(low, high), output);
+  }
+  if (entry.numbers) parts.push(el("pre", {}, entry.numbers));
+  parts.push(wordList(entry.words));
+  return el("figure", {}, ...parts);
+}
+
+const isOdd = (name) => name === "NaN" || name === "inf";
+
+function wordList(words) {
+  return el("dl", { className: "words" }, ...words.flatMap(([name, text]) =>
+    [el("dt", {}, name), el("dd", { className: isOdd(name) ? "bad" : "" }, text)]));
+}

@@ -1,0 +1,177 @@
+"""Forward and back through a tape, one record at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..describe import record_line
+from ..engine import Tape, Tensor
+from .text import numbered, summary
+from .walk import restored, values_of, walk_back
+
+
+@dataclass(eq=False)
+class Stop:
+    """What there is to see at one step."""
+
+    number: int                                    # from 1 to the number of steps
+    phase: str                                     # "forward" or "backward"
+    record: Tensor                                 # whose turn it is
+    inputs: list[Any]                              # its inputs: arrays, and what else its op was given
+    output: Any                                    # its value: an array, or a tuple of them
+    gradient: Any = None                           # backward: the gradient that has come in
+    sent: list[tuple[Tensor, Any]] = field(default_factory=list)          # the gradient it sends to which input
+    sums: list[tuple[Tensor, Any, Any]] = field(default_factory=list)     # who received: its sum before and after
+    names: dict[Tensor, int] = field(default_factory=dict, repr=False)    # the records' numbers in the tape
+
+    @property
+    def gradients(self) -> tuple:
+        """The gradient that has come in as a tuple, for a record of several arrays and of one; empty on the way
+        forward."""
+        return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
+
+    def __repr__(self) -> str:
+        t, names = self.record, self.names
+        rows = [f"{self.phase} step {self.number}   {record_line(t, names)}"]
+        given = t.op.parameters if t.op is not None and t.op.star is None else []
+        if self.phase == "forward":
+            for i, (a, value) in enumerate(zip(t.inputs, self.inputs)):
+                rows.append(f"  {_who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: "
+                            f"{summary(value)}")
+            rows.append(f"  = {summary(self.output)}")
+            return "\n".join(rows)
+        rows.append(f"  gradient that came in: {summary(self.gradient)}")
+        for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):]):
+            rows.append(f"  sends to {_who(a, names)}: {summary(d)}"
+                        + (f"; its sum is now {summary(after)}" if before is not None else ""))
+        return "\n".join(rows)
+
+
+class Stepper:
+    """A walk over a tape, step by step: forward from the inputs to the loss, then backward to the leaves.
+
+        walk = ag.tape(loss).stepper()
+        walk.step()                            # the first operation: its inputs and its output
+        walk.until(op="softmax")               # on to the next softmax
+        walk.until(where=lambda grad: np.abs(grad).max() > 10)
+        walk.back()                            # one step undone: the gradients are as they were
+        walk.gradient(w)                       # what has arrived at w so far
+        for stop in walk: print(stop)          # the rest
+
+    Each returns a `Stop`, or None where the walk is at its end (or, for `back`, at its beginning).  The gradients are
+    the walk's own: neither `.grad` nor the tape changes, and at the end they are what `backward()` gives.  A step taken
+    again after `back` shows what was seen then; after `reset` the rules run anew, and a `breakpoint()` in one stops in
+    it.  Values that a backward had freed are there as long as the walk is under way.
+    """
+
+    def __init__(self, tape: Tape):
+        self.tape, self._names = tape, numbered(tape)
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to before the first step and forget what was seen."""
+        self._seen: list[Stop] = []
+        self._sums: dict[Tensor, Any] = {}
+        self.position = 0  # how many steps have been taken
+        self._walk = _steps(self.tape, self._names)
+
+    def step(self) -> Stop | None:
+        """Take the next step."""
+        if self.position == len(self._seen):
+            if (stop := next(self._walk, None)) is None:
+                return None
+            self._seen.append(stop)
+        stop = self._seen[self.position]
+        self.position += 1
+        for a, _, after in stop.sums:
+            self._sums[a] = after
+        return stop
+
+    def back(self) -> Stop | None:
+        """Undo the last step; the step that is the last one now."""
+        if self.position == 0:
+            return None
+        self.position -= 1
+        for a, before, _ in reversed(self._seen[self.position].sums):
+            if before is None:
+                del self._sums[a]
+            else:
+                self._sums[a] = before
+        return self.here
+
+    def until(self, op: str | None = None, scope: str | None = None, name: str | None = None,
+              where: Callable[[Any], Any] | None = None) -> Stop | None:
+        """Step on until all that is given is so: the operation is `op`, it was recorded within `scope`, a tensor called
+        `name` is the record, or an input it reads or sends a gradient to, and `where` says yes to the gradient that has
+        come in (an array, or each one of a tuple; forward steps have none, and are passed)."""
+        for stop in self:
+            t = stop.record
+            tensors = [t, *(a for a in t.inputs if type(a) is Tensor)]
+            if ((op is None or t.op.name == op)  # type: ignore[union-attr]
+                    and (scope is None or f"{t.scope}.".startswith(f"{scope}."))
+                    and (name is None or any(a.name == name for a in tensors))
+                    and (where is None or any(where(g) for g in stop.gradients))):
+                return stop
+        return None
+
+    def run(self) -> Stop | None:
+        """Take all steps that are left; the last one."""
+        for _ in self:
+            pass
+        return self.here
+
+    def gradient(self, t: Tensor) -> Any:
+        """The sum of what has arrived at a record so far (an array to be read); None before anything has."""
+        return self._sums.get(t)
+
+    @property
+    def here(self) -> Stop | None:
+        """The step that was taken last."""
+        return self._seen[self.position - 1] if self.position else None
+
+    def __iter__(self) -> Iterator[Stop]:
+        return self
+
+    def __next__(self) -> Stop:
+        if (stop := self.step()) is None:
+            raise StopIteration
+        return stop
+
+    def __repr__(self) -> str:
+        n = sum(t.op is not None for t in self.tape)
+        where = f"after {self.position} steps" if self.position else "before the first step"
+        return f"Stepper {where}, of {n} forward and up to {n} backward" + (f"\n{self.here}" if self.here else "")
+
+
+def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
+    """All stops of a walk; a function of its own, so that a stepper that is dropped ends it and frees the values."""
+    with restored(tape):
+        operations = [t for t in tape if t.op is not None]
+        for i, t in enumerate(operations):
+            yield Stop(i + 1, "forward", t, values_of(t.inputs), t._value(), names=names)
+        number, sums = len(operations), {}  # type: ignore[var-annotated]
+        seeds = [(t, None, np.ones_like(t._value())) for t in tape.roots if t.requires_grad]
+        for t, g, sent in walk_back(tape):
+            if t.op is not None:
+                number += 1
+                yield Stop(number, "backward", t, values_of(t.inputs), t._value(), g, sent,
+                           seeds + _added(sums, sent), names)
+                seeds = []
+
+
+def _added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
+    """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after."""
+    changes = []
+    for a, d in sent:
+        before = sums.get(a)
+        sums[a] = d if before is None else before + d
+        changes.append((a, before, sums[a]))
+    return changes
+
+
+def _who(t: Tensor, names: dict[Tensor, int]) -> str:
+    return f"%{names[t]}" + (f" '{t.name}'" if t.name else "")

@@ -1,0 +1,102 @@
+"""A tape as text: a line for each record, totals, and numbers in a few words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from ..arrays import owner
+from ..describe import describe, is_small, numbers, record_line, statistics
+from ..engine import Tape, Tensor
+
+SHOWN = 40
+"""Lines of a tape that its repr shows, half from its head and half from its tail."""
+
+
+def numbered(tape: Tape) -> dict[Tensor, int]:
+    """The number of each record in the tape: `%7` is the record 7."""
+    return {t: i for i, t in enumerate(tape)}
+
+
+def lines(tape: Tape) -> list[str]:
+    """A line for each record: number, dtype and shape, what made it of what, scope, and line of the user's code."""
+    number_of = numbered(tape)
+    return [record_line(t, number_of) for t in tape]
+
+
+def tape_text(tape: Tape) -> str:
+    """Head and tail of the tape, a line for each record, under a line of totals."""
+    number_of, half = numbered(tape), SHOWN // 2
+    if len(tape) <= SHOWN + 1:
+        shown = lines(tape)
+    else:
+        head, tail = ([record_line(t, number_of) for t in part] for part in (tape[:half], tape[-half:]))
+        shown = [*head, f"… {len(tape) - 2 * half:,} more records …", *tail]
+    return "\n".join([totals(tape), *shown])
+
+
+def totals(tape: Tape) -> str:
+    """`Tape of 12 records: 8 operations of 6 kinds, 3 parameters (1,234 numbers), 1 constant; keeps 45.6 kB`."""
+    ops = Counter(t.op.name for t in tape if t.op is not None)
+    parameters = [t for t in tape if t.op is None and t.requires_grad]
+    constants = sum(t.op is None and not t.requires_grad for t in tape)
+    counts = [count(ops.total(), "operation") + (f" of {count(len(ops), 'kind')}" if ops else "")]
+    if parameters:
+        counts.append(f"{count(len(parameters), 'parameter')} ({count(sum(t.size for t in parameters), 'number')})")
+    if constants:
+        counts.append(count(constants, "constant"))
+    return f"Tape of {count(len(tape), 'record')}: {', '.join(counts)}; keeps {size(kept_bytes(tape))}"
+
+
+def kept_bytes(tape: Tape) -> int:
+    """The bytes of the arrays that the operations of a tape keep, each buffer once; those of leaves do not count."""
+    buffers: dict[int, int] = {}
+    leaves = {id(owner(t._data)) for t in tape if t.op is None}
+    for t in tape:
+        if t.op is not None:
+            for array in arrays_in((t._data, t.saved, t.inputs)):  # inputs: arrays that it was given beside tensors
+                if id(buffer := owner(array)) not in leaves:
+                    buffers[id(buffer)] = buffer.nbytes
+    return sum(buffers.values())
+
+
+def arrays_in(value: Any) -> list[Any]:
+    """The arrays in a value, or in what a kernel has saved."""
+    if isinstance(value, (tuple, list)):
+        return [array for part in value for array in arrays_in(part)]
+    return [value] if hasattr(value, "nbytes") and not isinstance(value, Tensor) else []
+
+
+def count(n: int, noun: str) -> str:
+    """`1 record`, `1,234 records`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def size(n_bytes: float) -> str:
+    """`45.6 kB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
+
+
+def summary(value: Any) -> str:
+    """What is in a value or gradient: the numbers of a small array, the norm and range of a larger one."""
+    if isinstance(value, dict):  # gradients of some of the arrays of a tuple
+        return "; ".join(f"part {i}: {summary(part)}" for i, part in sorted(value.items()))
+    if isinstance(value, tuple):
+        return "; ".join(f"part {i}: {summary(part)}" for i, part in enumerate(value))
+    if is_small(value):
+        return numbers(value)
+    if not isinstance(value, np.ndarray):  # another library's array, or what an op was given beside arrays
+        return describe(value)
+    return f"norm {norm(value):.4g}, {statistics(value)}" if value.dtype.kind == "f" else statistics(value)
+
+
+def norm(value: Any) -> float:
+    """The square root of the sum of squares of an array, or of all arrays in a tuple or dict."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    return float(np.sqrt(sum(float(np.sum(np.square(part, dtype=float))) for part in parts)))

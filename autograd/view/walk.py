@@ -1,0 +1,38 @@
+"""A tape's values and gradients for a view, which leaves everything as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..engine import Tape, Tensor, free, reverse
+
+
+@contextmanager
+def restored(tape: Tape) -> Iterator[None]:
+    """Within it, values that a backward has freed come back when they are asked for; after it they are freed again.
+
+    Asking raises RuntimeError, which names the leaf, where a leaf was changed since: the old values are lost then.
+    """
+    freed = [t for t in tape if t.op is not None and t._data is None]
+    try:
+        yield
+    finally:
+        for t in freed:
+            free(t)
+
+
+def walk_back(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tuple[Tensor, Any]]]]:
+    """The engine's walk from the tape's roots, which start with gradients of 1 (so that of a root with several elements
+    it is the sum that is differentiated), to all leaves or `to` some tensors: each record, its gradient, and what it
+    sends to which input."""
+    roots = [t for t in tape.roots if t.requires_grad]
+    yield from reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True)
+
+
+def values_of(inputs: tuple) -> list[Any]:
+    """The arrays, and what else an op was given, behind the inputs of a record."""
+    return [a._value() if type(a) is Tensor else a for a in inputs]

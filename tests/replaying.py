@@ -1,0 +1,22 @@
+"""Programs whose buffers are filled with NaN as soon as nothing should read them any more."""
+
+from collections import defaultdict
+
+
+def poisoned(program):
+    """`program`, in which each recording so far overwrites a buffer after the last step that uses it."""
+    for recording in program._recordings.values():
+        dead = defaultdict(list)
+        for memory, _, last in recording.plan.lifetimes:
+            dead[last].append(memory)
+        recording.plan.steps = [(_then_fill(procedure, dead[i]), arguments)
+                                for i, (procedure, arguments) in enumerate(recording.plan.steps)]
+    return program
+
+
+def _then_fill(procedure, memories):
+    def run(*arguments):
+        procedure(*arguments)
+        for memory in memories:
+            memory.fill(0xFF)  # NaN as a float, -1 as an integer
+    return run

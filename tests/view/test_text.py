@@ -1,0 +1,87 @@
+"""A tape as text: golden lines, long tapes, bytes."""
+
+import numpy as np
+import pytest
+
+import autograd as ag
+from autograd.view.text import kept_bytes, norm, size, summary
+
+
+def small_tape():
+    x = ag.tensor(np.ones((2, 3)), name="x")
+    w = ag.tensor(np.ones((3, 4)), requires_grad=True, name="w")
+    with ag.scope("layer"):
+        h = np.tanh(x @ w)
+        h.name = "h"
+    return ag.split(h, 2, axis=1)[0].sum(axis=0) * np.array([1.0, 2.0])
+
+
+def test_a_small_tape():
+    lines = [line.rsplit("  test_text.py:", 1)[0] for line in repr(ag.tape(small_tape())).splitlines()]
+    assert lines == [
+        "Tape of 8 records: 6 operations of 6 kinds, 1 parameter (12 numbers), 1 constant; keeps 176 bytes",
+        "%0 'x' f64[2,3] = constant",
+        "%1 'w' f64[3,4] = parameter",
+        "%2 f64[2,4] = matmul(%0, %1)  layer",
+        "%3 'h' f64[2,4] = tanh(%2)  layer",
+        "%4 (f64[2,2], f64[2,2]) = split(%3, 2, axis=1)",
+        "%5 f64[2,2] = _item(%4, i=0)",
+        "%6 f64[2] = sum(%5, axis=0)",
+        "%7 f64[2] = multiply(%6, f64[2])"]
+
+
+def test_each_line_ends_with_the_line_of_the_users_code():
+    y = ag.tensor(1.0, requires_grad=True) * 2  # this very line
+    number = test_each_line_ends_with_the_line_of_the_users_code.__code__.co_firstlineno + 1
+    assert all(line.endswith(f"test_text.py:{number}") for line in repr(ag.tape(y)).splitlines()[1:])
+
+
+def test_a_line_of_a_notebook_is_called_a_cell():
+    source = "import autograd as ag\ny = ag.tensor(1.0, requires_grad=True) * 2"
+    made = {}
+    exec(compile(source, "/tmp/ipykernel_7/1234.py", "exec"), made)
+    assert repr(ag.tape(made["y"])).endswith("  cell:2")
+
+
+def test_a_freed_tape_keeps_its_lines():
+    y = small_tape()
+    before = repr(ag.tape(y)).splitlines()
+    y.backward(np.ones(2))
+    after = repr(ag.tape(y)).splitlines()
+    assert after[1:] == before[1:]
+    assert after[0].endswith("keeps 32 bytes")  # the result, and the array that was given
+
+
+def test_a_chain_of_100_000_shows_head_and_tail():
+    y = ag.tensor(1.0, requires_grad=True)
+    for _ in range(100_000):
+        y = y + 1
+    lines = repr(ag.tape(y)).splitlines()
+    assert len(lines) == 42 and lines[21] == "… 99,961 more records …"
+    assert lines[1].startswith("%0 f64[] = parameter") and lines[-1].startswith("%100000 f64[] = add(%99999, 1)")
+
+
+def test_kept_bytes_count_each_buffer_once():
+    w = ag.tensor(np.ones((10, 10)), requires_grad=True)
+    y = (w.T + 1).T.reshape(100)  # a view of the leaf, 800 bytes, two views of these
+    assert kept_bytes(ag.tape(y)) == 800
+
+
+@pytest.mark.parametrize("n, text", [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"),
+                                     (5e9, "5.0 GB")])
+def test_size(n, text):
+    assert size(n) == text
+
+
+def test_summary():
+    assert summary(np.array([1.0, 2.0])) == "[1., 2.]"
+    assert summary(np.array(3)) == "3"
+    assert summary(np.full(100, 2.0)) == "norm 20, 2…2, mean 2±0"
+    assert summary(np.arange(20)) == "0…19"
+    assert summary((np.array(1.0), np.array(2.0))) == "part 0: 1.; part 1: 2."
+    assert summary(None) == "None" and summary(np.zeros((0, 3))) == "[]"
+
+
+def test_norm_of_several():
+    assert norm({0: np.array([3.0]), 2: np.array([[4.0]])}) == 5
+    assert norm(np.full(4, 1e30, np.float32)) == pytest.approx(2e30)  # its squares overflow float32
