@@ -81,7 +81,7 @@ class Recorder:
         """A leaf with random numbers, which each call of the program draws anew."""
         t = tensor(draw())
         self.redrawn.append(t)
-        self.steps.append(Step(functools.partial(_drawn, draw), (self.constant(t._data),)))
+        self.steps.append(Step(_Draw(draw), (self.constant(t._data),)))
         self._settle()
         return t
 
@@ -198,5 +198,14 @@ def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, places: li
         np.copyto(out, sent[place][1])
 
 
-def _drawn(draw: Callable[[], Any], out: Any) -> None:
-    np.copyto(out, draw())
+class _Draw:
+    """Fills an array with random numbers, anew in each call but the first, which has those of the recording: so a call
+    draws once, whether it records or not."""
+
+    def __init__(self, draw: Callable[[], Any]):
+        self.draw, self.is_first = draw, True
+
+    def __call__(self, out: Any) -> None:
+        if not self.is_first:
+            np.copyto(out, self.draw())
+        self.is_first = False

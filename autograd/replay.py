@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import Tape, Tensor, free, reverse, seed_for, tape, tensor
+from .engine import Tape, Tensor, free, reverse, tape, tensor
 from .plan import Step, planned
 from .recorder import Recorder
 from .state import within
@@ -113,9 +113,7 @@ class Recording:
         self.changing = self.inputs + recorder.redrawn
         self._plan(recorder, [t._data for t in self.roots])
         self.buffers = {t: t._data for t in self.tape if t.op is None}
-        self.called, self.may_go_back = -1, False
-        for t in self.tape:
-            free(t)
+        self.called, self.may_go_back, self.shown = -1, False, True
 
     def _plan(self, recorder: Recorder, results: list[Any]) -> None:
         """Lay everything out in memory: each parameter's gradient where its `.grad` is."""
@@ -140,6 +138,10 @@ class Recording:
 
     def forward(self, arguments: tuple) -> Any:
         """The results for other arguments of these shapes."""
+        if self.shown:  # values that somebody asked for are those of an earlier call
+            for t in self.tape:
+                free(t)
+            self.shown = False
         leaves = [leaf for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
         for t, leaf in zip(self.inputs, leaves):
             np.copyto(t._data, leaf)
@@ -158,14 +160,17 @@ class Recording:
                                "results")
         if not self.may_go_back:
             raise RuntimeError("backward goes back once after each call, since it uses the buffers again: call again")
+        if np.shape(gradient) != self.seed.shape and (gradient is not None or self.seed.size != 1):
+            raise ValueError(f"the result has shape {self.seed.shape}: pass a gradient of that shape")
         self.may_go_back = False
-        self.seed[...] = seed_for(self.roots[0], gradient) if gradient is not None or self.seed.size != 1 else 1
+        self.seed[...] = 1 if gradient is None else gradient
         for procedure, given in self.plan.steps[self.n_forward:]:
             procedure(*given)
 
     def current_tape(self) -> Tape:
         """The tape, as if its records had been made in the last call: their values can be asked for as long as no
         parameter has changed since."""
+        self.shown = True
         if all(t.changed <= self.called for t in self.buffers):
             for t in self.tape:
                 if t.op is not None and t.index < self.called:

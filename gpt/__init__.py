@@ -3,14 +3,20 @@
 import sys
 from pathlib import Path
 
-import autograd
+from .signals import leave_on_signal
+
+_command_line = sys.argv[:1] == ["-m"] and "gpt" in sys.orig_argv or Path(*sys.argv[:1]).stem == "gpt"
+if _command_line:
+    leave_on_signal()  # first, since importing takes longer than an impatient hand
+
+import autograd  # noqa: E402
 
 if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Python found first
     _problem = ("gpt needs the `autograd` that comes with tapegrad, and Python finds another package of that name in "
                 f"{next(iter(autograd.__path__), '?') if hasattr(autograd, '__path__') else autograd.__file__}: if pip "
                 "installed it, `python -m pip uninstall autograd` and install tapegrad again, or use a fresh virtual "
                 "environment; if it is your own file or folder, rename it")
-    if sys.argv[:1] == ["-m"] or Path(*sys.argv[:1]).stem == "gpt":  # the command line: no traceback
+    if _command_line:  # no traceback
         sys.exit(f"gpt: error: {_problem}")
     raise ImportError(_problem)
 

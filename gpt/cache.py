@@ -74,33 +74,36 @@ class Context:
 
 class Cache:
     """A GPT that reads only new tokens: the mathematics of `GPT.__call__`, to which a test holds it, in plain NumPy,
-    with room for the keys and values of `batch_size` rows of block_size tokens."""
+    with room for the keys and values of `batch_size` rows of block_size tokens.
+
+    For a single token each call of NumPy counts, so what can be computed once is: see `Folded`.
+    """
 
     def __init__(self, model: GPT, batch_size: int):
         c = model.config
-        self.model, self.activation = model, ag.REGISTRY[c.activation].formula
+        self.config, self.weights, self.activation = c, Folded(model), ag.REGISTRY[c.activation].formula
         shape = (c.n_layer, batch_size, c.n_head, c.block_size, c.n_embd // c.n_head)
         self.keys, self.values = (np.zeros(shape, model.wte.weight.dtype) for _ in range(2))
 
     def __call__(self, ids: Array, places: Array, last: Array, rows: slice | Array = slice(None)) -> Array:
         """Read `ids` (R, T) at positions `places` (R, T) of some rows; logits after the token `last` (R,) of each."""
-        model, (R, T), C = self.model, ids.shape, self.model.config.n_embd
-        H, S = model.config.n_head, int(places[:, -1].max()) + 1
+        w, (R, T), C, H = self.weights, ids.shape, self.config.n_embd, self.config.n_head
+        S = int(places[:, -1].max()) + 1
         where, mask = self._where(places, rows), None
         if T > 1 or isinstance(where[2], np.ndarray):              # else a token that may see all there is
             seen = np.arange(S) <= places[:, None, :, None]        # (R, 1, T, S)
             mask = np.where(seen, 0, -np.inf).astype(self.keys.dtype)
-        x = (model.wte.weight[ids] + model.wpe.weight[places]).reshape(R * T, C)
-        for block, keys, values in zip(model.h, self.keys, self.values):
-            qkv = linear(norm(x, block.ln_1), block.attn.c_attn)           # (R T, C) -> (R T, 3C)
+        x = w.wte.take(ids.ravel(), 0) + w.wpe.take(places.ravel(), 0)  # (R T, C)
+        for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(w.h, self.keys, self.values):
+            qkv = linear(w.normed(x), c_attn)                      # (R T, C) -> (R T, 3C)
             q, k, v = qkv.reshape(R, T, 3, H, C // H).transpose(2, 0, 3, 1, 4)  # each (R, H, T, C/H)
             keys[where], values[where] = k, v
             y = attention(q, keys[rows, :, :S], values[rows, :, :S], mask)  # (R, H, T, C/H)
-            x += linear(y.swapaxes(1, 2).reshape(R * T, C), block.attn.c_proj)
-            hidden = linear(norm(x, block.ln_2), block.mlp.c_fc)           # (R T, C) -> (R T, 4C)
-            x += linear(self.activation(hidden), block.mlp.c_proj)         # (R T, 4C) -> (R T, C)
-        x = x.reshape(R, T, C)[np.arange(R), last]                         # (R, C)
-        return norm(x, model.ln_f) @ model.wte.weight.T                    # (R, C) -> (R, V)
+            x += linear(y.swapaxes(1, 2).reshape(R * T, C), attn_proj)
+            hidden = linear(w.normed(x), c_fc)                     # (R T, C) -> (R T, 4C)
+            x += linear(self.activation(hidden), mlp_proj)         # (R T, 4C) -> (R T, C)
+        x = x.take(np.arange(R) * T + last, 0)                     # (R T, C) -> (R, C)
+        return linear(w.normed(x), w.head)                         # (R, C) -> (R, V)
 
     def _where(self, places: Array, rows: slice | Array) -> tuple:
         """The index of (R, H, T) places in the cache: a slice, which is faster, where all rows are equally long."""
@@ -111,29 +114,58 @@ class Cache:
         return np.arange(B)[rows][:, None, None], np.arange(H)[:, None], places[:, None]
 
 
+class Folded:
+    """A model's weights such that norms and attention have the least to do, for the same logits up to rounding.
+
+    A norm takes the mean out of x, which is a sum of embeddings and of what attention and MLP add: here the means of
+    all of these are taken out of the weights.  What a norm multiplies with and adds goes into the linear layer after
+    it, and the 1/√d of attention into the queries.
+    """
+
+    def __init__(self, model: GPT):
+        c, wte = model.config, model.wte.weight
+        C, scale = c.n_embd, np.ones(3 * c.n_embd, wte.dtype)
+        scale[:C] = (C // c.n_head) ** -0.5
+        self.wte, self.wpe = centred(wte), centred(model.wpe.weight)  # (V, C), (block_size, C)
+        self.h = [(after_norm(block.ln_1, block.attn.c_attn, scale), into_x(block.attn.c_proj),
+                   after_norm(block.ln_2, block.mlp.c_fc), into_x(block.mlp.c_proj)) for block in model.h]
+        self.head = after_norm(model.ln_f, Linear(wte.T, None))
+        self.eps = np.asarray(C * 1e-5, wte.dtype)
+
+    def normed(self, x: Array) -> Array:
+        """x / √(Σ x² + C eps), (R, C): x / √(var x + eps) / √C for an x whose mean is 0."""
+        return x / np.sqrt(np.vecdot(x, x) + self.eps)[:, None]
+
+
+def centred(a: Array) -> Array:
+    return a - a.mean(-1, keepdims=True)
+
+
+def into_x(layer: Linear) -> Linear:
+    """A layer whose outputs have a mean of 0."""
+    return Linear(centred(layer.weight), None if layer.bias is None else centred(layer.bias))
+
+
+def after_norm(norm: LayerNorm, layer: Linear, scale: Array | float = 1) -> Linear:
+    """`scale` times a layer, and before it what `Folded.normed` leaves out: (x √C ⊙ weight + bias) W + b."""
+    C = len(norm.weight)
+    biases: list[Array] = [] if layer.bias is None else [layer.bias]
+    if norm.bias is not None:
+        biases.append(norm.bias @ layer.weight)
+    return Linear((C ** 0.5 * norm.weight)[:, None] * layer.weight * scale, sum(biases) * scale if biases else None)
+
+
 def linear(x: Array, layer: Linear) -> Array:
     """y = x W + b"""
-    y = x @ layer.weight
+    y = x.dot(layer.weight)  # a microsecond faster than @
     if layer.bias is not None:
         y += layer.bias
     return y
 
 
-def norm(x: Array, layer: LayerNorm) -> Array:
-    """y = (x − mean x) / √(var x + eps) ⊙ weight + bias"""
-    n = x.shape[-1]
-    x = x - np.add.reduce(x, -1, keepdims=True) / n
-    x /= np.sqrt(np.vecdot(x, x) / n + 1e-5)[:, None]
-    x *= layer.weight
-    if layer.bias is not None:
-        x += layer.bias
-    return x
-
-
 def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    """y = softmax(q kᵀ / √d + mask) v"""
+    """y = softmax(q kᵀ + mask) v"""
     p = q @ k.mT
-    p *= q.shape[-1] ** -0.5
     if mask is not None:
         p += mask
     p -= np.maximum.reduce(p, -1, keepdims=True)

@@ -13,6 +13,8 @@ from .generate import SampleConfig, sample
 from .info import InfoConfig, info
 from .plot import PlotConfig, plot
 from .settings import base_type
+from .show import ShowConfig, show
+from .signals import stop_at_once
 from .train import TrainConfig, train
 
 
@@ -30,6 +32,7 @@ COMMANDS = {
     "sample": Command("Write text with a trained GPT.", SampleConfig, sample),
     "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
     "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
+    "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
     "bench": Command("Measure speed, beside NumPy and PyTorch in the same run.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
@@ -59,14 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
     try:
-        if given := parsed(sys.argv[1:] if argv is None else argv):
-            command = COMMANDS[given.pop("command")]
-            command.run((command.configure or command.settings)(**given))
-        sys.stdout.flush()
+        with stop_at_once():
+            if given := parsed(sys.argv[1:] if argv is None else argv):
+                command = COMMANDS[given.pop("command")]
+                command.run((command.configure or command.settings)(**given))
+            sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"\ngpt: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
+        return getattr(stop, "status", 130)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
+        drop_output()
         return 1
     except MemoryError as error:
         print(f"gpt: error: not enough memory ({error}): lower --batch-size, --block-size or --n-embd", file=sys.stderr)
@@ -75,8 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
             raise
         print(f"gpt: error: {' '.join(str(error).split())}", file=sys.stderr)
+        drop_output()
         return 1
     return 0
+
+
+def drop_output() -> None:
+    """Throw away what could not be printed: Python would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parsed(argv: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +127,8 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
     """The parser of command lines, and those of the commands by their names; they leave out what was not given, so
     that recipes can fill it in."""
     top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.", usage="gpt COMMAND [...]",
-                 epilog="gpt COMMAND --help lists the settings of each.  With the variable GPT_TRACEBACK set, an error "
+                 epilog="gpt COMMAND --help lists the settings of each.  A command that Ctrl-C ends has the exit "
+                        "status 130, and 143 if it was SIGTERM.  With the variable GPT_TRACEBACK set, an error "
                         "shows where in the program it arose.", formatter_class=Help, allow_abbrev=False)
     subs = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     return top, {name: command_parser(subs, name, command) for name, command in COMMANDS.items()}
@@ -161,6 +176,8 @@ def is_list(f: Any) -> bool:
 
 def metavar(f: Any) -> str:
     """What stands for a setting's value in the help."""
+    if name := f.metadata["metavar"]:
+        return name
     if choices := f.metadata["choices"]:
         return f"{{{','.join(choices)}}}"
     if f.metadata["positional"]:

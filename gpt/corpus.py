@@ -68,6 +68,8 @@ def find(paths: Sequence[str] = ()) -> Corpus:
         raw = text.encode()
         return Corpus([Part(description, len(raw), lambda: sha256(raw).hexdigest(), lambda: io.BytesIO(raw))],
                       description)
+    if list(paths).count("-") > 1:
+        raise ValueError("--data has - twice, and standard input can be read only once: give it once")
     found = [_find(path) for path in paths]
     return Corpus([part for corpus in found for part in corpus.parts], ", ".join(c.description for c in found))
 
@@ -122,6 +124,7 @@ def _spooled(stream: IO[bytes], name: str) -> Part:
     """A stream as a file that can be read more than once: in memory if it is small, and else a temporary one."""
     spool, digest = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY), sha256()  # noqa: SIM115
     while block := stream.read(BLOCK):
+        _check_text(block, spool.tell(), name)  # now: /dev/zero has no end
         digest.update(block)
         spool.write(block)
 
@@ -172,6 +175,12 @@ def _problem(path: Path) -> str:
     return "not UTF-8 text" if b"\0" in raw else "" if raw else "empty"
 
 
+def _check_text(raw: bytes, at: int, name: str) -> None:
+    """Raise ValueError for bytes, at a place in a file, that no UTF-8 text has."""
+    if (zero := raw.find(b"\0")) >= 0:
+        raise ValueError(f"{name} is binary (a zero byte at {at + zero:,}), or UTF-16: give a file of UTF-8 text")
+
+
 def _pieces(part: Part) -> Iterator[str]:
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = io.IncrementalNewlineDecoder(utf8, translate=True)  # both wait for the rest of what a block cuts
@@ -179,8 +188,7 @@ def _pieces(part: Part) -> Iterator[str]:
     with part.open() as file:
         while True:
             raw = file.read(BLOCK)
-            if (zero := raw.find(b"\0")) >= 0:
-                raise ValueError(f"{part.name} is binary (a zero byte at {at + zero:,}): give a text file")
+            _check_text(raw, at, part.name)
             at += len(raw)
             try:
                 text += decoder.decode(raw, final=not raw)

@@ -9,8 +9,8 @@ import numpy as np
 
 from .corpus import IN_MEMORY, default_text, find
 from .module import Array
-from .token_file import kept, token_dtype
-from .tokenizer import CharTokenizer, Tokenizer, make
+from .token_file import kept, token_dtype, tokenized
+from .tokenizer import CharTokenizer, Tokenizer
 
 __all__ = ["Data", "TextData", "LineData", "load_data", "read_text", "default_text", "split", "batch", "windows"]
 
@@ -52,8 +52,11 @@ def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lin
     border = "\n" * lines  # so that every line has a line end on both sides
     if corpus.size <= IN_MEMORY:
         text = border + "".join(corpus.pieces()) + border
-        tokenizer = make(tokenizer_kind, text)
-        tokens, release = tokenizer.encode(text).astype(token_dtype(tokenizer.vocab_size)), _nothing
+        if text == 2 * border:  # a byte order mark alone
+            raise ValueError(f"{corpus.description} is empty: give a file with text in it")
+        tokenizer, pieces = tokenized(tokenizer_kind, lambda _: [text])
+        dtype, release = token_dtype(tokenizer.vocab_size), _nothing
+        tokens = np.concatenate([piece.astype(dtype) for piece in pieces])
     else:
         tokenizer, file = kept(corpus, tokenizer_kind, border, cache_dir)
         tokens, release = file.tokens, file.release
@@ -254,7 +257,7 @@ def split(tokens: Array, block_size: int, name: str = "the text", val_fraction: 
     n, cut = len(tokens), int(len(tokens) * (1 - val_fraction))
     if (least := min(cut, n - cut)) <= block_size:
         needed = int((block_size + 1) / min(val_fraction, 1 - val_fraction)) + 1
-        raise ValueError(f"{name} is too short with {n:,} {unit}: the last {val_fraction:.2g} of it is for validation, "
+        raise ValueError(f"{name} is too short with {n:,} {unit}: the last {val_fraction:g} of it is for validation, "
                          f"and a block_size of {block_size} needs about {needed:,} in all: add text"
                          + (f", or lower --block-size to {least - 1}" if least > 1 else ""))
     return tokens[:cut], tokens[cut:]

@@ -29,15 +29,9 @@ class Sampling(Settings):
     top_k: int | None = setting(None, "draw from this many of the likeliest tokens only", at_least=1,
                                 group="drawing a token")
     top_p: float | None = setting(None, "draw from the fewest tokens that together have at least this probability",
-                                  above=0, group="drawing a token")
+                                  above=0, at_most=1, group="drawing a token")
     min_p: float | None = setting(None, "leave out tokens less likely than this share of the likeliest one's "
-                                  "probability", at_least=0, group="drawing a token")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("top_p", "min_p"):
-            if (value := getattr(self, name)) is not None and value > 1:
-                raise ValueError(f"{name} is {value}, and needs to be at most 1: it is a share")
+                                  "probability", at_least=0, at_most=1, group="drawing a token")
 
 
 @dataclass
@@ -46,11 +40,13 @@ class SampleConfig(Sampling):
 
     path: str = setting("out", "folder or file that gpt train left", positional=True)
     prompt: str = setting("", "text to go on from; -: read it from standard input; none: the start of a line",
-                          group="text")
+                          group="text", metavar="TEXT")
     num_samples: int = setting(1, "texts to write", at_least=1, group="text")
     max_new_tokens: int = setting(500, "length of each, in tokens; whenever the model's context is full, it forgets "
                                   "the older half of it", at_least=1, group="text")
-    stop: tuple[str, ...] = setting((), "end a text where it comes to one of these, which is not printed", group="text")
+    stop: tuple[str, ...] = setting((), "end a text where it comes to one of these, which is not printed; none: for a "
+                                    "model trained with --lines or on a task, the end of the line", group="text",
+                                    metavar="TEXT")
     temperature: float = setting(0.8, "below 1: more predictable; above: more varied; 0: always the likeliest token",
                                  at_least=0, group="drawing a token")
     seed: int = setting(1337, "the same seed writes the same text", at_least=0, group="drawing a token")
@@ -267,15 +263,26 @@ def check_stop(stop: Any) -> None:
 def sample(config: SampleConfig) -> None:
     """Print texts of the model at `config.path` as they are written: the command `gpt sample`."""
     run = load(config.path)
-    prompt = read_prompt(config.prompt)
+    prompt, lines = read_prompt(config.prompt), writes_lines(run)
+    stop, between = config.stop or ("\n",) * lines, "" if lines else "-" * 40 + "\n"
     for first in range(0, config.num_samples, BATCH):
         numbers = range(first, min(first + BATCH, config.num_samples))
         pieces = continue_texts(run, [prompt] * len(numbers), config.max_new_tokens,
-                                [[config.seed, i] for i in numbers], stop=config.stop, **config.sampling())
-        titles = (("-" * 40 + "\n" if i else "") + prompt for i in numbers)
+                                [[config.seed, i] for i in numbers], stop=stop, **config.sampling())
+        titles = ((between if i else "") + prompt for i in numbers)
         for piece in in_turn(pieces, titles):
             print(piece, end="")
             sys.stdout.flush()
+
+
+def writes_lines(run: Run) -> bool:
+    """Whether a model was trained on lines, each an example of its own."""
+    match run.about:
+        case {"train": {"lines": True}}:
+            return True
+        case {"train": {"task": str(task)}}:
+            return task != "text"
+    return False
 
 
 def in_turn(pieces: Iterator[tuple[int, str | None]], titles: Iterator[str]) -> Iterator[str]:

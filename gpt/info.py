@@ -60,10 +60,8 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
         raise type(error)(f"{file} cannot be read ({error.strerror or error}): check its permissions") from None
     check_format(file, metadata.get("format"))
     try:
-        config, tokenizer, about = (json.loads(metadata[key]) for key in ("config", "tokenizer", "about"))
-        if not all(isinstance(part, dict) for part in (config, tokenizer, about)):
-            raise ValueError("they are no objects")
-    except (KeyError, ValueError, RecursionError) as error:
+        config, tokenizer, about = (checkpoint._parsed(metadata[key]) for key in ("config", "tokenizer", "about"))
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
     state = {name: a for name, a in arrays.items() if name.startswith(checkpoint._STATE)}

@@ -6,13 +6,14 @@ from types import NoneType
 from typing import Any, get_args
 
 
-def setting(default: Any, help: str, *, at_least: float | None = None, above: float | None = None,
-            below: float | None = None, choices: tuple[str, ...] = (), positional: bool = False,
-            group: str = "") -> Any:
-    """A field of a Settings dataclass: its default, what it does in one line, which values make sense, and under which
-    heading the command line lists it."""
-    return field(default=default, metadata={"help": help, "at_least": at_least, "above": above, "below": below,
-                                            "choices": choices, "positional": positional, "group": group})
+def setting(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None,
+            above: float | None = None, below: float | None = None, choices: tuple[str, ...] = (),
+            positional: bool = False, group: str = "", metavar: str = "") -> Any:
+    """A field of a Settings dataclass: its default, what it does in one line, which values make sense, under which
+    heading the command line lists it, and what stands for its value there."""
+    return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most, "above": above,
+                                            "below": below, "choices": choices, "positional": positional,
+                                            "group": group, "metavar": metavar})
 
 
 class Settings:
@@ -41,6 +42,7 @@ def _check(name: str, value: Any, kind: Any, limits: Any, default: Any) -> None:
     if limits["choices"] and value not in limits["choices"]:
         raise ValueError(f"{name} is {value!r}, and needs to be one of {', '.join(limits['choices'])}")
     for wanted, bound, holds in (("at least", limits["at_least"], lambda b: value >= b),
+                                 ("at most", limits["at_most"], lambda b: value <= b),
                                  ("above", limits["above"], lambda b: value > b),
                                  ("below", limits["below"], lambda b: value < b)):
         if bound is not None and not holds(bound):

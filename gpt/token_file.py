@@ -1,4 +1,4 @@
-"""Tokens on disk: NumPy's .npy files, written piece by piece, opened without reading them, and kept for the next run.
+"""Tokens on disk: NumPy's .npy files, written piece by piece, mapped into memory, and kept for the next run.
 
 They hold integers and nothing that could be run; a file is written whole or not at all.
 """
@@ -9,20 +9,29 @@ import mmap
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
 
+try:
+    import fcntl
+except ImportError:  # Windows, where no file can be deleted that a process has open
+    fcntl = None  # type: ignore[assignment]
+
+from . import words
 from .corpus import Corpus
 from .module import Array
 from .tokenizer import Tokenizer, from_json, make
 
-_VERSION = 1  # part of the names of kept files: raise it when the same text would give other tokens
+_VERSION = 2  # part of the names of kept files: raise it when the same text would give other tokens
 _DTYPES = ("|u1", "<u2", "<u4")
+_BLOCK = 1 << 22  # bytes checked at a time
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{16}\.(npy|json)\.[0-9a-f]{8}\.tmp")
 _HEADER = re.compile(rb"\{'descr': '(\|u1|<u2|<u4)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n")
 
 
@@ -41,12 +50,19 @@ class TokenFile:
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
+    def checksum(self, start: int) -> int:
+        """CRC-32 of the tokens' bytes, after other bytes whose CRC-32 is `start`."""
+        raw = self.tokens.view(np.uint8).data
+        for place in range(0, len(raw), _BLOCK):
+            start = zlib.crc32(raw[place:place + _BLOCK], start)
+            self.release()
+        return start
+
 
 def _header(file: IO[bytes], size: int, path: str | os.PathLike) -> tuple[np.dtype, int, int]:
     """The type and number of the tokens in a file, and where they start, in bounded time and memory."""
     def damaged(what: str) -> ValueError:
-        return ValueError(f"{path} is no file of tokens, or damaged ({what}): delete it, and it is made again from the "
-                          "text")
+        return ValueError(f"{path} is no file of tokens, or damaged ({what})")
 
     start = file.read(10)
     if start[:8] != b"\x93NUMPY\x01\x00" or len(start) < 10:
@@ -86,47 +102,66 @@ def _write_header(file: IO[bytes], dtype: np.dtype, n: int) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """While this process writes in the folder.  What killed ones have left goes first, unless others write there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        with suppress(OSError):  # another process writes, or the file system knows no locks
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for file in filter(lambda file: _UNFINISHED.fullmatch(file.name), folder.iterdir()):
+                file.unlink()
+        with suppress(OSError):
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
 def kept(corpus: Corpus, kind: str, border: str = "",
          folder: str | os.PathLike | None = None) -> tuple[Tokenizer, TokenFile]:
     """The tokenizer of a kind for a text, and the text's tokens in a file, between two `border`s: from the folder if it
-    has them, and else made, in two passes over the text.
+    has them, and else made of the text.
 
-    A file is made again when a path, size or time of the text's files has changed, and the old one deleted.
-    Raises OSError if the folder has no room or cannot be written.
+    A file is made again when a path, size or time of the text's files has changed, and the old one deleted, or when it
+    is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_folder())
     slot = _digest(_VERSION, [part.name for part in corpus.parts], kind, border)
     stamp = corpus.stamp
     file = folder / f"{slot}-{_digest(stamp)}.npy"
     try:
-        return from_json(json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))), TokenFile(file)
-    except (OSError, ValueError):  # not there, or damaged
+        return _opened(file)
+    except FileNotFoundError:
         pass
+    except (OSError, ValueError) as error:
+        tqdm.write(f"note    the kept tokens of the text cannot be used, and are made again: {error}", sys.stderr)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tokenizer = _make(corpus, kind, border, file)
+        with _writing(folder):
+            made = _make(corpus, kind, border, file)
+            if corpus.stamp != stamp:
+                file.unlink(missing_ok=True)
+                raise OSError("the text has changed while it was read: start again when it is complete")
+            for old in {*folder.glob(f"{slot}-*")} - {file, file.with_suffix(".json")}:
+                with suppress(OSError):  # where another run has it open and the system minds
+                    old.unlink()
     except OSError as error:
         if not error.errno:  # one of ours, which says what to do
             raise
         raise OSError(f"the tokens of the text cannot be kept in {folder} ({error.strerror}): make room there, or "
                       "choose another folder with --cache-dir") from None
-    if corpus.stamp != stamp:
-        file.unlink(missing_ok=True)
-        raise OSError("the text has changed while it was read: start again when it is complete")
     tqdm.write(f"the tokens of the text are kept for the next run, in {file} ({file.stat().st_size:,} bytes)",
                sys.stderr)
-    for old in {*folder.glob(f"{slot}-*")} - {file, file.with_suffix(".json")}:
-        old.unlink(missing_ok=True)
-    return tokenizer, TokenFile(file)
+    return made
 
 
 def default_folder() -> Path:
@@ -134,7 +169,20 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
 
 
-def _make(corpus: Corpus, kind: str, border: str, file: Path) -> Tokenizer:
+def tokenized(kind: str, pieces: Callable[[str], Iterable[str]],
+              folder: str | None = None) -> tuple[Tokenizer, Iterator[Array]]:
+    """The tokenizer of a kind for a text, and the text's tokens, int64 (n,) at a time.
+
+    `pieces(doing)` gives the text, each time anew; in `folder` lies what takes room on the way.
+    """
+    if kind == "word":
+        return words.tokenized(pieces("words"), folder)
+    tokenizer = make(kind, pieces("vocabulary"))
+    return tokenizer, map(tokenizer.encode, pieces("tokens"))
+
+
+def _make(corpus: Corpus, kind: str, border: str, file: Path) -> tuple[Tokenizer, TokenFile]:
+    """Write the tokens of a text, and beside them the tokenizer and a checksum of both; open them."""
     def pieces(doing: str) -> Iterator[str]:
         with tqdm(desc=doing, total=corpus.size, unit="B", unit_scale=True, disable=None) as bar:
             yield border
@@ -143,11 +191,26 @@ def _make(corpus: Corpus, kind: str, border: str, file: Path) -> Tokenizer:
                 bar.update(len(piece))
             yield border
 
-    tokenizer = make(kind, pieces("vocabulary"))
-    with _replacing(file.with_suffix(".json")) as description:  # first: where the tokens are, it is too
-        description.write(json.dumps(tokenizer.to_json()).encode())
-    write(file, map(tokenizer.encode, pieces("tokens")), token_dtype(tokenizer.vocab_size))
-    return tokenizer
+    tokenizer, tokens = tokenized(kind, pieces, str(file.parent))
+    write(file, tokens, token_dtype(tokenizer.vocab_size))
+    written, described = TokenFile(file), json.dumps(tokenizer.to_json())
+    with _replacing(file.with_suffix(".json")) as description:
+        description.write(json.dumps({"tokenizer": described, "checksum": _checksum(described, written)}).encode())
+    return tokenizer, written
+
+
+def _opened(file: Path) -> tuple[Tokenizer, TokenFile]:
+    """What `_make` wrote.  Raises FileNotFoundError if it has not, and ValueError if a bit is not as it was."""
+    description, tokens = file.with_suffix(".json").read_bytes(), TokenFile(file)
+    with suppress(ValueError, RecursionError):  # of json, which would say little
+        match json.loads(description):
+            case {"tokenizer": str(described), "checksum": int(checksum)} if checksum == _checksum(described, tokens):
+                return from_json(json.loads(described)), tokens
+    raise ValueError(f"{file} or {file.with_suffix('.json').name} is damaged (the checksum is wrong)")
+
+
+def _checksum(described: str, tokens: TokenFile) -> int:
+    return tokens.checksum(zlib.crc32(described.encode()))
 
 
 def _digest(*of: Any) -> str:

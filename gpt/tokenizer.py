@@ -138,17 +138,29 @@ class WordTokenizer:
     def of(cls, text: str | Iterable[str], max_words: int = 20_000, min_count: int = 2) -> Self:
         """The tokenizer with all characters of `text` (a string, or pieces of one that cut no word) and the words of
         two characters or more that occur at least `min_count` times, the `max_words` most frequent ones."""
-        counts: Counter[str] = Counter()
-        seen = set[str]()
+        counts, characters = Counter[str](), set[str]()
         for piece in _pieces(text):
-            seen.update(piece)
             counts.update(cls.WORD.findall(piece))
-            if len(counts) > cls.MOST_COUNTED:
-                counts = Counter({word: n for word, n in counts.items() if n > 1})
-        if not seen:
+            characters |= cls.make_room(counts)
+        return cls.of_counts(counts, characters, max_words, min_count)
+
+    @classmethod
+    def of_counts(cls, counts: dict[str, int], characters: set[str], max_words: int = 20_000,
+                  min_count: int = 2) -> Self:
+        """As `of`, from how often each word occurs, and characters of words that are not in there."""
+        characters = characters.union(*counts)
+        if not characters:
             raise _no_text()
         words = sorted((-n, word) for word, n in counts.items() if n >= min_count and len(word) > 1)
-        return cls(sorted(seen) + [word for _, word in words[:max_words]])
+        return cls(sorted(characters) + [word for _, word in words[:max_words]])
+
+    @classmethod
+    def make_room(cls, counts: dict[str, int]) -> set[str]:
+        """Where there are too many words, forget those that were seen once; the characters of the forgotten ones."""
+        rare = [word for word, n in counts.items() if n == 1] if len(counts) > cls.MOST_COUNTED else []
+        for word in rare:
+            del counts[word]
+        return set[str]().union(*rare)
 
     @property
     def vocab_size(self) -> int:
@@ -160,14 +172,16 @@ class WordTokenizer:
 
     def encode(self, text: str) -> Array:
         """The tokens of `text`, int64 (n,).  Raises ValueError that names characters it does not know."""
-        words = self.WORD.findall(text)
+        return self.encode_words(self.WORD.findall(text))
+
+    def encode_words(self, words: list[str]) -> Array:
+        """The tokens of words that `WORD` finds, one after the other, int64 (n,).  Raises as `encode` does."""
         tokens = list(map(self._token.get, words))
-        if None in tokens:
-            spelled = [[token] if token is not None else [self._token.get(c) for c in word]
-                       for word, token in zip(words, tokens)]
-            tokens = [token for tokens in spelled for token in tokens]
+        if None in tokens:  # then in characters what has no token of its own
+            words = [part for word, token in zip(words, tokens) for part in ((word,) if token is not None else word)]
+            tokens = list(map(self._token.get, words))
             if None in tokens:
-                raise _unknown(_points("".join(c for word in words for c in word if c not in self._token)))
+                raise _unknown(_points("".join(c for c in words if c not in self._token)))
         return np.array(tokens, np.int64)
 
     def decode(self, tokens: Any) -> str:

@@ -1,12 +1,12 @@
 """Training: the settings and recipes of a run, and its loop."""
 
 import math
-import os
 import shlex
 import sys
+import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from . import checkpoint
 from .anomaly import blame
 from .checkpoint import Run
-from .data import IGNORED, load_data
+from .data import IGNORED, Batch, load_data
 from .environment import differences, environment
 from .generate import continue_text
 from .malloc import keep_freed_memory
@@ -26,7 +26,7 @@ from .model import GPT, Architecture, GPTConfig
 from .module import Array, raw
 from .optim import SCHEDULES, SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at
 from .settings import setting
-from .signals import stop_on_signal
+from .signals import Stopped, stop_on_signal
 from .tasks import ADDITION, TASKS, load_task
 
 # nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).
@@ -38,6 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 WHOLE = "whole validation part"
+METRICS = ("iter", "loss", "lr", "grad_norm", "ms", "tokens_per_s")  # of a step
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batch_size", "accumulate", "optimizer", "seed",
          *[f.name for f in fields(Architecture)])
@@ -116,17 +117,31 @@ class TrainConfig(Architecture):
     @classmethod
     def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
         about = checkpoint.read_about(resume)
-        known = {f.name for f in fields(cls)}
-        settings = {name: value for name, value in about.get("train", {}).items() if name in known}
-        if "state" not in about or not settings:
+        if "state" not in about or not about.get("train"):
             raise ValueError(f"{resume} holds weights and nothing to go on from: give a checkpoint of gpt train")
-        settings["data"] = tuple(settings.get("data", ()))
+        try:
+            settings = cls._parsed(about["train"])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{resume} has settings that this version cannot read ({error!s:.300}): start a new "
+                             "run, or take another checkpoint of its folder") from None
         fixed = [name for name in changes if name in (*FIXED, "recipe") and changes[name] != settings.get(name)]
         if fixed:
             flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
             raise ValueError(f"{flags} cannot change in a run that goes on: leave it out, or start a new run")
         folder = Path(resume).parent if Path(resume).suffix == ".safetensors" else Path(resume)
         return cls(**{**settings, "out": str(folder), **changes, "resume": resume})
+
+    @classmethod
+    def _parsed(cls, plain: Any) -> dict[str, Any]:
+        """The settings in what JSON made of them.  Raises AttributeError, TypeError or ValueError for what is none."""
+        known = {f.name for f in fields(cls)}
+        settings = {name: value for name, value in plain.items() if name in known}
+        data = settings.get("data", [])
+        if not (isinstance(data, list) and all(isinstance(path, str) for path in data)):
+            raise TypeError(f"data is {data!r:.40}, and needs to be a list of paths")
+        settings["data"] = tuple(data)  # JSON has no tuples
+        cls(**settings)
+        return settings
 
     def model_config(self, vocab_size: int) -> GPTConfig:
         return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Architecture)})
@@ -144,6 +159,8 @@ class Trainer:
         self.frozen = model.map(raw)  # views of the same numbers: always the present weights, never a tape
         self.batches, self.dropout = (np.random.default_rng([c.seed, stream]) for stream in (1, 2))
         self.iter = 0  # steps taken
+        self.row: dict[str, Any] | None = None  # the metrics of the last one, if its evaluation was interrupted
+        self.finished = False  # whether training is over, and not only this call of it
         self.seconds = 0.0  # that they took, with evaluations
         self.best, self.without_gain = math.inf, 0  # lowest validation loss, and evaluations since
 
@@ -175,16 +192,38 @@ class Trainer:
         raise FloatingPointError(f"{what} at iteration {self.iter + 1}: {blame(loss)}; lower --learning-rate, which is "
                                  f"{self.config.learning_rate}, or set --grad-clip")
 
-    def validate(self, last: bool = False) -> tuple[float, str]:
+    @property
+    def recorded(self) -> int:
+        """Steps whose metrics are complete."""
+        return self.iter - (self.row is not None)
+
+    def validate(self, last: bool = False, asked: Sequence[int] = ()) -> tuple[float, str]:
         """The validation loss, and over what: the whole part in the last evaluation, where eval_iters is 0, and to
-        confirm that an estimate from random batches has truly reached the target."""
+        confirm that an estimate from random batches has truly reached the target.  Raises Interrupted between batches
+        once `asked` holds something."""
         c = self.config
         if c.eval_iters and not last:
             rng = np.random.default_rng([c.seed, 3])  # the same batches each time, so that evaluations compare
-            loss = evaluate(self.frozen, (self.data.val_batch(rng, c.batch_size) for _ in range(c.eval_iters)))
+            batches = (self.data.val_batch(rng, c.batch_size) for _ in range(c.eval_iters))
+            loss = evaluate(self.frozen, until(asked, batches))
             if c.target_val_loss is None or loss > c.target_val_loss:
                 return loss, f"{c.eval_iters} batches"
-        return evaluate(self.frozen, self.data.val_windows(c.batch_size)), WHOLE
+        return evaluate(self.frozen, until(asked, self.data.val_windows(c.batch_size))), WHOLE
+
+    def evaluation(self, last: bool, asked: Sequence[int]) -> tuple[float, bool, bool, str]:
+        """The validation loss, whether it is the lowest so far, whether the run ends with it, and over what it is.
+        Raises Interrupted, and then all is as before."""
+        c, before = self.config, (self.best, self.without_gain)
+        try:
+            val_loss, over = self.validate(last, asked)
+            best = self.judge(val_loss)
+            last = last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss
+            if not last and c.patience is not None and self.without_gain >= c.patience:
+                (val_loss, over), last = self.validate(True, asked), True
+        except Interrupted:
+            self.best, self.without_gain = before
+            raise
+        return val_loss, best, last, over
 
     def judge(self, val_loss: float) -> bool:
         """Note a validation loss; whether it is the lowest so far.  Raises FloatingPointError if it is not finite."""
@@ -199,14 +238,14 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """What the next step depends on besides arrays, as plain data."""
         return {"iter": self.iter, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None,
-                "without_gain": self.without_gain, "batches": self.batches.bit_generator.state,
-                "dropout": self.dropout.bit_generator.state}
+                "without_gain": self.without_gain, "row": self.row,
+                "batches": self.batches.bit_generator.state, "dropout": self.dropout.bit_generator.state}
 
     def arrays(self) -> dict[str, Array]:
         """What the next step depends on besides the parameters, as arrays."""
         return {f"optimizer.{name}": a for name, a in self.optimizer.state().items()}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def restore(self, state: Any, arrays: dict[str, Array]) -> None:
         """Take over what `state` and `arrays` gave.  Raises ValueError if it does not fit."""
         own = self.arrays()
         if own.keys() != arrays.keys() or any((own[n].shape, own[n].dtype) != (a.shape, a.dtype)
@@ -215,19 +254,45 @@ class Trainer:
         for name, a in arrays.items():
             own[name][...] = a
         try:
-            self.iter, self.seconds, self.without_gain = state["iter"], state["seconds"], state["without_gain"]
-            self.best = math.inf if state["best"] is None else state["best"]
+            self.iter, self.without_gain = (count(state[name]) for name in ("iter", "without_gain"))
+            self.seconds = number(state["seconds"])
+            self.best = math.inf if state["best"] is None else number(state["best"])
+            self.row = state.get("row")
+            if self.row is not None and [number(self.row[name]) for name in METRICS][0] != self.iter:
+                raise ValueError(f"the metrics of step {self.iter} are those of {self.row['iter']}")
+            if not 0 <= int(arrays.get("optimizer.steps", 0)) <= self.iter:
+                raise ValueError(f"the optimizer has taken {arrays['optimizer.steps']} of {self.iter} steps")
             self.batches.bit_generator.state, self.dropout.bit_generator.state = state["batches"], state["dropout"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
 
 
-def train(config: TrainConfig, say: Callable[[str], None] = tqdm.write) -> Run:
+def count(value: Any) -> int:
+    """A whole number that JSON gave.  Raises ValueError for anything else, and beyond what a run can count to."""
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise ValueError(f"{value!r:.40} is no count")
+    return value
+
+
+def number(value: Any) -> float:
+    """A finite number that JSON gave.  Raises ValueError for anything else."""
+    if type(value) not in (int, float) or not -math.inf < value < math.inf:
+        raise ValueError(f"{value!r:.40} is no number")
+    return value
+
+
+def announce(line: str) -> None:
+    """Print a line above the bar of progress, and into a file or pipe at once, too."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     """Train a GPT as `config` says, or go on, and leave its checkpoints in `config.out`: the command `gpt train`.
 
-    Ctrl-C or SIGTERM finishes the step, saves and raises KeyboardInterrupt; a second one stops at once.  Raises OSError
-    or ValueError for an output folder that cannot be written and for text that cannot be used, and FloatingPointError
-    for a loss that is not finite; the last checkpoint stays.
+    Ctrl-C or SIGTERM finishes the step, saves and raises Stopped, a KeyboardInterrupt; a second one stops at once.
+    Raises OSError or ValueError for an output folder that cannot be written and for text that cannot be used, and
+    FloatingPointError for a loss that is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
     out = writable_folder(config.out)
@@ -235,21 +300,30 @@ def train(config: TrainConfig, say: Callable[[str], None] = tqdm.write) -> Run:
     say_plan(config, run, trainer, say)
     if not trainer.iter:
         show_sample(run, "Before training it writes", say)
-    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", trainer.iter) as metrics:
-        for row, best in loop(trainer, asked, say):
-            metrics.write(row)
+    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", trainer.recorded) as metrics:
+        checkpoint.sweep(out)
+        for row, best, over in loop(trainer, asked, say):
+            if not trainer.row:
+                metrics.write(row)
             run.about |= {"iter": trainer.iter, **{name: row[name] for name in ("val_loss",) if name in row}}
-            if best or "val_loss" in row or trainer.iter % config.checkpoint_interval == 0 or asked:
+            if over or "val_loss" in row or trainer.iter % config.checkpoint_interval == 0:
                 metrics.sync()  # first, so that no checkpoint is ahead of them
                 save(out, run, trainer, best)
-    if asked:
-        raise KeyboardInterrupt(f"stopped after {trainer.iter:,} steps; to go on:\n\n"
-                                f"    {command('train --resume', out)}\n")
-    show_sample(run, "After training it writes", say)
-    say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
-    if config.task != "text":
-        say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
-    say(f"weights in {out / checkpoint.FILE}; more text from them:\n\n    {command('sample', out)}\n")
+    if not trainer.finished:
+        raise Stopped(f"stopped after {trainer.iter:,} steps; to go on:\n\n    {command('train --resume', out)}\n",
+                      asked[0])
+    done = f"weights in {out / checkpoint.FILE}; more text from them:\n\n    {command('sample', out)}\n"
+    try:
+        if asked:
+            raise Stopped(number=asked[0])
+        show_sample(run, "After training it writes", say)
+        say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
+        if config.task != "text":
+            say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
+    except KeyboardInterrupt as stop:
+        stop.args = (f"stopped after the last step, {trainer.iter:,}; {done}",)
+        raise
+    say(done)
     return run
 
 
@@ -269,13 +343,17 @@ def resumed(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Train
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config)
     if tokenizer.to_json() != run.tokenizer.to_json() or identity(data) != run.about.get("data"):
-        raise ValueError(f"the data are not those of the run: it had {run.about.get('data')}, and this is "
+        raise ValueError(f"the data are not those of the run: it had {run.about.get('data')!s:.300}, and this is "
                          f"{identity(data)}: give the same with --data")
+    if run.config != config.model_config(run.tokenizer.vocab_size):
+        raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
+                         "another checkpoint of its folder")
     trainer = Trainer(config, run.model, data)
-    trainer.restore(run.about["state"], {n.removeprefix("training."): a for n, a in arrays.items()})
-    if trainer.iter >= config.max_iters:
+    trainer.restore(run.about.get("state"), arrays)
+    if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
-    if changed := differences(run.about.get("environment", {}), now := environment()):
+    before = run.about.get("environment")
+    if changed := differences(before if isinstance(before, dict) else {}, now := environment()):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
     run.about |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")
@@ -299,8 +377,7 @@ def identity(data: Any) -> str:
 def save(out: Path, run: Run, trainer: Trainer, best: bool) -> None:
     """Write a checkpoint; the numbered ones of a run that lay there before go with the first."""
     if not (run.about.get("saved") or trainer.config.resume):
-        for old in checkpoint.numbered(out):
-            old.unlink(missing_ok=True)
+        checkpoint.delete(checkpoint.numbered(out))
     run.about |= {"state": trainer.state(), "saved": True}
     checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays())
     checkpoint.keep(out, trainer.iter, trainer.config.keep, best)
@@ -321,33 +398,51 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
         f"{c.schedule} learning rate, seed {c.seed}")
 
 
-def loop(trainer: Trainer, asked: list[bool], say: Callable[[str], None]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield a row of metrics a step, and whether its validation loss is the lowest so far, until the last step, the
-    target, the time limit, lost patience or an interrupt; with progress on the terminal."""
+class Interrupted(Exception):
+    """An evaluation was asked to end before its time."""
+
+
+def until(asked: Sequence[int], batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches.  Raises Interrupted before the next one once `asked` holds something."""
+    for batch in batches:
+        if asked:
+            raise Interrupted
+        yield batch
+
+
+def loop(trainer: Trainer, asked: list[int],
+         say: Callable[[str], None]) -> Iterator[tuple[dict[str, Any], bool, bool]]:
+    """Yield a row of metrics a step, whether its validation loss is the lowest so far, and whether it is the last one:
+    by the steps, the target, the time limit, lost patience or an interrupt; with progress on the terminal.
+
+    An interrupt in an evaluation leaves the row in `trainer.row`; the loop that goes on from there evaluates first.
+    """
     c, began, val_loss, first = trainer.config, time.perf_counter() - trainer.seconds, math.nan, trainer.iter
     with tqdm(total=c.max_iters, initial=first, desc="train", unit="it", disable=None, dynamic_ncols=True) as bar:
         while True:
-            row, best, over = trainer.step(), False, ""
-            i = trainer.iter
+            row, trainer.row = trainer.row or trainer.step(), None
+            best, i = False, trainer.iter
             bar.set_postfix_str(f"loss {row['loss']:.3f}, val {val_loss:.3f}, lr {row['lr']:.1e}, "
                                 f"{row['tokens_per_s']:,} tokens/s", refresh=False)
-            bar.update()
+            bar.update(i - bar.n)
             trainer.seconds = time.perf_counter() - began
-            if i == first + 10:
-                say(f"pace    {row['ms']:.0f} ms a step, gradient norm {row['grad_norm']:.2f}; about "
-                    f"{clock(row['ms'] / 1e3 * (c.max_iters - i))} left")
+            said = [f"pace    {row['ms']:.0f} ms a step, gradient norm {row['grad_norm']:.2f}; about "
+                    f"{clock(row['ms'] / 1e3 * (c.max_iters - i))} left"] * (i == first + 10)
             last = i == c.max_iters or c.time_limit is not None and trainer.seconds >= 60 * c.time_limit
             if last or i % c.eval_interval == 0:
-                val_loss, over = trainer.validate(last)
-                best = trainer.judge(val_loss)
-                last = last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss
-                if not last and c.patience is not None and trainer.without_gain >= c.patience:
-                    (val_loss, over), last = trainer.validate(last=True), True
-                row["val_loss"] = val_loss
-                trainer.seconds = time.perf_counter() - began
-                say(report(trainer, row, over))
-            yield row, best
-            if last or asked:
+                try:
+                    row["val_loss"], best, last, over = trainer.evaluation(last, asked)
+                except Interrupted:
+                    trainer.row = row
+                    yield row, False, True
+                    return
+                val_loss, trainer.seconds = row["val_loss"], time.perf_counter() - began
+                said.append(report(trainer, row, over))
+            trainer.finished, ends = last, last or bool(asked)  # looked at once: what is left has been saved
+            yield row, best, ends
+            for line in said:  # only now: nobody may be listening any more
+                say(line)
+            if ends:
                 return
 
 
@@ -378,8 +473,8 @@ def writable_folder(path: str) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (probe := folder / f".writable.{os.getpid()}").touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise type(error)(f"nothing can be written to {folder} ({error.strerror}): "
                           "choose another folder with --out") from None

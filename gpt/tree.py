@@ -58,7 +58,7 @@ def module_html(module: Module) -> Html:
         if not branch.branches:
             return Html(f"<div>{line}</div>")
         inner = "".join(f"<li>{visit(b, False)}</li>" for b in _folded(branch.branches))
-        return details(line, Html(f"<ul>{inner}</ul>"), is_open)
+        return details(line, Html(f'<ul style="list-style-type: none; margin: 0">{inner}</ul>'), is_open)
 
     return Html(f"<div>{visit(_tree(module), True)}</div>")
 

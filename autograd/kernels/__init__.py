@@ -1,5 +1,91 @@
-"""Faster versions of the hot ops, with the same answers; only `autograd/__init__.py` refers to this package."""
+"""Faster versions of the hot ops, with the same answers: NumPy's in place, and on demand Numba's compiled loops."""
 
+from __future__ import annotations
+
+import importlib
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from ..methods import REGISTRY
 from . import numpy
 
-__all__ = ["numpy"]
+__all__ = ["in_use", "numpy", "use", "use_fastest"]
+
+_of_numpy = {name: op.kernels[np.ndarray] for name, op in REGISTRY.items() if op.kernels}
+_in_use = "numpy"
+
+
+def in_use() -> str:
+    """The name of the kernels that ops run on."""
+    return _in_use
+
+
+def use(name: str) -> None:
+    """Run the ops on the kernels `name`: "numpy" (the default), or "numba", compiled loops that need the extra `fast`.
+    The first time on a machine they are compiled, which takes some ten seconds.
+
+    It counts for all threads and for what is computed from then on: a record goes back by the kernel that made it, and
+    a program runs what it has recorded.  Raises ValueError for another name, and ImportError where Numba is missing.
+    """
+    global _in_use
+    if name not in ("numpy", "numba"):
+        raise ValueError(f'kernels are "numpy" or "numba", not {name!r}')
+    pairs = dict(_of_numpy)
+    if name == "numba":
+        pairs |= {op: _Either(pair, _of_numpy.get(op)) for op, pair in _compiled().items()}
+    for op, pair in pairs.items():
+        REGISTRY[op].kernels[np.ndarray] = pair
+    _in_use = name
+
+
+def use_fastest() -> str:
+    """Use Numba's kernels if they work here, and NumPy's otherwise; the name of those in use then.  Where Numba is
+    installed and does not work, or cannot keep what it compiled, a warning says why."""
+    if _in_use == "numpy" and find_spec("numba") is not None:
+        try:
+            use("numba")
+        except Exception as error:
+            warnings.warn(f"Numba does not work here, and NumPy's kernels are used: {_in_short(error)}", stacklevel=2)
+        else:
+            _warn_of_cache()
+    return _in_use
+
+
+class _Either:
+    """The first of two pairs that takes the arguments; what it saved goes back to it."""
+
+    def __init__(self, first: Any, second: Any):
+        self.pairs = [pair for pair in (first, second) if pair is not None]
+
+    def forward(self, executor: Any, *inputs: Any, **attrs: Any) -> Any:
+        for pair in self.pairs:
+            if (made := pair.forward(executor, *inputs, **attrs)) is not None:
+                return made[0], (pair, made[1])
+        return None
+
+    def backward(self, executor: Any, needed: list[int], g: Any, y: Any, saved: Any, *inputs: Any,
+                 **attrs: Any) -> Any:
+        pair, saved = saved
+        return pair.backward(executor, needed, g, y, saved, *inputs, **attrs)
+
+
+def _compiled() -> dict[str, Any]:
+    """Numba's pairs.  Imported only now, because importing Numba takes most of a second."""
+    if find_spec("numba") is None:
+        raise ImportError('the kernels "numba" need Numba: python -m pip install "tapegrad[fast]"')
+    return importlib.import_module(".numba", __package__).PAIRS
+
+
+def _warn_of_cache() -> None:
+    from .loops import WITHOUT_CACHE
+    if WITHOUT_CACHE:
+        warnings.warn("Numba could not keep what it compiled, and each start will take some seconds more: "
+                      f"{WITHOUT_CACHE[0]}; set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=3)
+        WITHOUT_CACHE.clear()
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

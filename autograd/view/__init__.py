@@ -5,7 +5,7 @@ A view reads a tape and leaves it as it is; values that a backward has freed are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Tape, Tensor
@@ -72,10 +72,11 @@ def draw(self: Tape, depth: int | None = None, expand: str | tuple[str, ...] = (
 
 
 @_method_of(Tape)
-def player(self: Tape) -> Player:
-    """The tape as a page to play forward and back in a browser: `.save("tape.html")`, or shown in a notebook."""
+def player(self: Tape, tokens: Sequence[str] | None = None) -> Player:
+    """The tape as a page to play forward and back in a browser: `.save("tape.html")`, or shown in a notebook.  `tokens`
+    name the positions in the pictures of attention."""
     from .player import Player
-    return Player(self)
+    return Player(self, tokens)
 
 
 @_method_of(Tape)

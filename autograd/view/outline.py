@@ -31,18 +31,15 @@ class Group:
 
     def records(self) -> Iterator[Tensor]:
         """All records in it and in the groups within."""
-        for item in self.items:
-            if isinstance(item, Group):
-                yield from item.records()
-            else:
-                yield item
+        for group in self.groups():
+            yield from (item for item in group.items if not isinstance(item, Group))
 
     def groups(self) -> Iterator[Group]:
         """It, and all groups within it, outer ones first."""
-        yield self
-        for item in self.items:
-            if isinstance(item, Group):
-                yield from item.groups()
+        stack = [self]
+        while stack:
+            yield (group := stack.pop())
+            stack += [item for item in reversed(group.items) if isinstance(item, Group)]
 
 
 def outline(tape: Tape) -> Group:

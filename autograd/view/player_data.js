@@ -133,18 +133,24 @@ function link(n) {
 
 const NAN = 255, PLUS = 254, MINUS = 253;        // codes beyond the scale
 const ODD = { [NAN]: [214, 0, 147], [PLUS]: [0, 0, 0], [MINUS]: [120, 120, 120] };
+const pixels = { diverging: pixelsOf(palettes.diverging), sequential: pixelsOf(palettes.sequential) };
+
+/** For each code its colour, as a pixel of an image has it. */
+function pixelsOf(palette) {
+  const parts = new Uint8Array(4 * 256);
+  for (let code = 0; code < 256; code++) {
+    parts.set([...(ODD[code] ?? palette.subarray(3 * code, 3 * code + 3)), 255], 4 * code);
+  }
+  return new Uint32Array(parts.buffer);
+}
 
 /** Paint a picture [start, rows, columns, low, high], or one of weights without a scale, on a canvas. */
-function paint(canvas, [start, rows, columns, low, high]) {
+function paint(canvas, [start, rows, columns, low]) {
   canvas.width = columns;
   canvas.height = rows;
-  const palette = low < 0 ? palettes.diverging : palettes.sequential;
-  const image = new ImageData(columns, rows);
-  for (let i = 0; i < rows * columns; i++) {
-    const code = bytes[start + i], odd = ODD[code];
-    for (let c = 0; c < 3; c++) image.data[4 * i + c] = odd ? odd[c] : palette[3 * code + c];
-    image.data[4 * i + 3] = 255;
-  }
+  const colours = low < 0 ? pixels.diverging : pixels.sequential;
+  const image = new ImageData(columns, rows), painted = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < painted.length; i++) painted[i] = colours[bytes[start + i]];
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);  // stays off the graphics card
 }
 

@@ -14,10 +14,11 @@ from gpt import GPT, checkpoint
 
 @pytest.fixture
 def saved(model, tokenizer, tmp_path):
-    """A model's file, its metadata and its arrays."""
+    """A model's file, its metadata, without the checksum, so that others make a file that is whole, and its arrays."""
     file = gpt.save(tmp_path, model, tokenizer, {"iter": 7})
     with safe_open(file, "np") as opened:
-        return file, opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}
+        metadata = {key: text for key, text in opened.metadata().items() if key != "checksum"}
+        return file, metadata, {name: opened.get_tensor(name) for name in opened.keys()}
 
 
 def test_a_run_comes_back_from_its_file_and_its_folder(saved, model, tokenizer, ids):
@@ -58,6 +59,28 @@ def test_truncated_files(saved, cut):
         gpt.load(saved[0])
 
 
+def test_a_checksum_of_all_that_a_file_holds(saved):
+    file, metadata, arrays = saved
+    with safe_open(file, "np") as opened:
+        checksum = opened.metadata()["checksum"]
+    save_file(arrays, file, metadata | {"checksum": checksum})
+    gpt.load(file)
+    for changed in (metadata | {"about": '{"iter": 8}'}, metadata | {"more": ""}):
+        save_file(arrays, file, changed | {"checksum": checksum})
+        with pytest.raises(ValueError, match="is damaged: what it holds has another checksum"):
+            gpt.load(file)
+    arrays["wte.weight"][3, 4] = np.nextafter(arrays["wte.weight"][3, 4], 1)
+    save_file(arrays, file, metadata | {"checksum": checksum})
+    with pytest.raises(ValueError, match="another checksum .* take another checkpoint of its folder"):
+        gpt.load(file)
+
+
+def test_files_of_earlier_versions_have_no_checksum(saved, model):
+    file, metadata, arrays = saved
+    save_file(arrays, file, metadata)
+    np.testing.assert_array_equal(gpt.load(file).model.wte.weight.data, model.wte.weight.data)
+
+
 def test_foreign_files(saved):
     saved[0].write_bytes(b"PK\x03\x04" + b"x" * 5000)
     with pytest.raises(ValueError, match="no safetensors file"):
@@ -88,6 +111,18 @@ def test_a_configuration_or_tokenizer_that_cannot_be_read(saved, key, value):
     save_file(arrays, file, metadata)
     with pytest.raises(ValueError, match="configuration or tokenizer that this version cannot read"):
         gpt.load(file)
+
+
+def test_metadata_that_is_nested_too_deep(saved, model, tokenizer):
+    def nested(levels):
+        return json.loads("[" * levels + "]" * levels)
+
+    gpt.save(saved[0], model, tokenizer, {"iter": 7, "notes": nested(15)})
+    assert gpt.load(saved[0]).about["notes"] == nested(15)
+    gpt.save(saved[0], model, tokenizer, {"iter": 7, "notes": nested(16)})
+    for read in (gpt.load, checkpoint.read_about):
+        with pytest.raises(ValueError, match="nested too deep"):
+            read(saved[0])
 
 
 def test_a_configuration_of_another_model(saved):

@@ -130,6 +130,28 @@ def test_output_that_nobody_reads_any_more(run):
     assert len(done.stdout) == 10 and done.stderr == ""
 
 
+# As most have it: what is printed waits in a buffer, and at the end of Python, too.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+@pytest.mark.parametrize("argv", [["info"], ["plot"], ["sample", "--max-new-tokens", "20"], ["train", "--resume"]])
+def test_output_that_there_is_no_room_for(run, argv):
+    command = f"{sys.executable} -m gpt {' '.join(argv)} {run[1]} {'--max-iters 40' * ('train' in argv)} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, env=BUFFERED, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "gpt: error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", [["info"], ["plot"], ["sample", "--max-new-tokens", "20"]])
+def test_output_whose_reader_left_before_it_came(run, argv):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "gpt", *argv, run[1]], stdout=writer, stderr=subprocess.PIPE,
+                          text=True, cwd=ROOT, env=BUFFERED, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_another_package_named_autograd(tmp_path):
     (tmp_path / "autograd").mkdir()
     (tmp_path / "autograd" / "__init__.py").write_text("def grad(f): ...\n")

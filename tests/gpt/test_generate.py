@@ -8,7 +8,7 @@ import pytest
 
 from gpt import GPT, CharTokenizer, GPTConfig, Run, continue_text, generate, save
 from gpt.cli import main
-from gpt.generate import BATCH, Batch, Sampling, Stream, continue_texts, in_turn
+from gpt.generate import BATCH, Batch, Sampling, Stream, continue_texts, in_turn, writes_lines
 
 
 @pytest.fixture
@@ -238,6 +238,31 @@ def test_every_setting_reaches_the_draw(saved, small, capsys):
                      ["--repetition-penalty", "5"], ["--stop", plain[10:12]], ["--seed", "2"]):
         assert printed(capsys, *base, *settings) != plain, settings
     assert printed(capsys, *base) == plain == "the" + "".join(continue_text(small, "the", 40, temperature=0.8)) + "\n"
+
+
+@pytest.mark.parametrize("settings", [{"lines": True}, {"task": "addition"}])
+def test_a_model_of_lines_writes_one_a_text(small, tmp_path, capsys, settings):
+    argv = (str(tmp_path), "--prompt", "the", "--num-samples", "3", "--max-new-tokens", "200")
+    save(tmp_path, small.model, small.tokenizer, {"train": {"lines": False, "task": "text"}})
+    whole = printed(capsys, *argv).removesuffix("\n").split("\n" + "-" * 40 + "\n")
+    assert all("\n" in text for text in whole)
+    save(tmp_path, small.model, small.tokenizer, {"train": settings})
+    assert printed(capsys, *argv) == "".join(text[:text.index("\n")] + "\n" for text in whole)
+    stopped = printed(capsys, *argv, "--stop", "s").removesuffix("\n")  # at this instead
+    assert stopped == "\n".join((text + "s")[:text.find("s")] for text in whole)
+
+
+def test_what_stands_for_a_value_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["sample", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--prompt TEXT" in shown and "--stop TEXT [TEXT ...]" in shown and "--top-p X" in shown
+    assert "none: for a model trained with --lines or on a task, the end of the line" in shown
+
+
+@pytest.mark.parametrize("about", [{}, {"train": None}, {"train": []}, {"train": {"lines": 1, "task": 3}}, []])
+def test_a_run_that_says_nothing_of_lines(small, about):
+    assert not writes_lines(Run(small.model, small.tokenizer, about))
 
 
 def test_several_strings_to_stop_at(saved, capsys):

@@ -129,7 +129,7 @@ def metadata(**changes):
 @pytest.mark.parametrize(("given", "message"), [
     (None, "not one that gpt train wrote"), ({"format": "pt"}, "not one that gpt train wrote"),
     (metadata(format="tapegrad gpt 99"), "update tapegrad"),
-    (metadata(config="{"), "cannot read"), (metadata(config="[]"), "they are no objects"),
+    (metadata(config="{"), "cannot read"), (metadata(config="[]"), "is no JSON object"),
     (metadata(about=None), "cannot read: 'about'"), (metadata(tokenizer="[" * 100_000), "cannot read")])
 def test_a_file_that_holds_something_else(tmp_path, capsys, given, message):
     file = tmp_path / "model.safetensors"

@@ -98,10 +98,9 @@ def test_super_call_opens_one_scope():
     assert [t.scope for t in ag.tape(root(np.ones(1))) if t.op] == ["part", "part"]
 
 
-def test_modules_compare_by_identity_print_one_line_and_copy():
+def test_modules_compare_by_identity_and_copy():
     a, b = tree(), tree()
     assert a == a and a != b and len({a, b}) == 2
-    assert repr(a) == "Tree(5 parameters)"
     for other in (copy.deepcopy(a), pickle.loads(pickle.dumps(a))):
         assert other.first.w is other.pair[0].w is not a.first.w
         np.testing.assert_array_equal(other.first.w.data, [1, 2])

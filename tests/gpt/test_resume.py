@@ -1,6 +1,7 @@
 """A run that is stopped, killed or denied the disk goes on as if nothing had happened."""
 
 import errno
+import io
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.metrics import Metrics
 
+METRICS = sys.modules["gpt.metrics"]
 TRAIN = sys.modules["gpt.train"]  # the module, which the function of that name hides
 TIMES = ("ms", "tokens_per_s")
 
@@ -64,7 +66,7 @@ def stop_after(monkeypatch):
         def counted(self):
             row = step(self)
             if self.iter == n:
-                asked.append(True)
+                asked.append(signal.SIGINT)
             return row
 
         monkeypatch.setattr(TRAIN, "stop_on_signal", Stop)
@@ -76,17 +78,65 @@ SETTINGS = [{}, {"dropout": 0.2, "accumulate": 2}, {"optimizer": "sgd", "schedul
 
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=lambda changes: "-".join(changes) or "default")
-@pytest.mark.parametrize("n", [1, 10, 17])
+@pytest.mark.parametrize("n", [1, 10, 17, 30])
 def test_a_run_that_was_stopped_equals_one_that_was_not(tiny, tmp_path, stop_after, changes, n):
     whole = tiny | changes | {"out": str(tmp_path / "whole")}
     train(TrainConfig(**whole), quiet)
     stop_after(n)
     with pytest.raises(KeyboardInterrupt, match=rf"stopped after {n} steps; to go on:\s+.*train --resume"):
         train(TrainConfig(**tiny | changes), quiet)
-    assert len(metrics(tiny["out"])) == n
+    assert len(metrics(tiny["out"])) == (n - 1 if n % 10 == 0 else n)  # without a step whose evaluation was not made
     stop_after(-1)
     train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
     assert_equal_runs(whole["out"], tiny["out"])
+
+
+def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, stop_after, monkeypatch):
+    """The run stops in an evaluation; the one that goes on ends after it has written its row, and before it saves."""
+    train(TrainConfig(**tiny | {"out": str(tmp_path / "whole")}), quiet)
+    stop_after(20)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**tiny), quiet)
+    stop_after(-1)
+
+    def full(*args):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(TRAIN, "save", full)
+        train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
+    assert len(metrics(tiny["out"])) == 20
+    train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
+    assert_equal_runs(tmp_path / "whole", tiny["out"])
+
+
+def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, monkeypatch):
+    """The one over the whole part, when patience is lost, is the second of its step."""
+    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), quiet)
+    trainer.best, trainer.without_gain = 1.0, 0
+
+    def validate(self, last, asked):
+        if last:
+            raise TRAIN.Interrupted
+        return 2.0, "2 batches"
+
+    monkeypatch.setattr(TRAIN.Trainer, "validate", validate)
+    with pytest.raises(TRAIN.Interrupted):
+        trainer.evaluation(False, [])
+    assert (trainer.best, trainer.without_gain) == (1.0, 0)
+
+
+def test_fewer_steps_than_were_taken_are_refused(tiny, stop_after):
+    """Also where the evaluation of the last one is still to be made."""
+    stop_after(20)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**tiny), quiet)
+    stop_after(-1)
+    for steps in (10, 19):
+        with pytest.raises(ValueError, match="has taken its 20 steps: to go on, raise --max-iters"):
+            train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=steps, time_limit=1e-9), quiet)
+    train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=20), quiet)
+    assert len(metrics(tiny["out"])) == 20
 
 
 def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
@@ -98,6 +148,42 @@ def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
     with Metrics(path, 0):
         pass
     assert path.read_text() == ""
+
+
+def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "metrics.jsonl"
+    with Metrics(path, 0) as file:
+        file.write({"iter": 1})
+        file.sync()
+        with pytest.raises(OSError, match=r"another run is writing to .*: wait for it, stop it, or .* --out"):
+            Metrics(path, 0)
+        assert path.read_text() == '{"iter": 1}\n'
+    with Metrics(path, 0):
+        assert path.read_text() == ""
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Metrics(tmp_path / "metrics.jsonl", 0) as file:
+        file.write({"iter": 1})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"iter": 1}\n'
+
+
+def test_what_killed_runs_left_half_written_is_deleted(tiny):
+    out = Path(tiny["out"])
+    out.mkdir()
+    left = [out / f".{name}.123.tmp" for name in (checkpoint.FILE, checkpoint.BEST, "iter-00000100.safetensors")]
+    for file in [*left, out / ".mine.tmp", out / "model.safetensors.tmp"]:
+        file.touch()
+    train(TrainConfig(**tiny), quiet)
+    assert not any(file.exists() for file in left)
+    assert (out / ".mine.tmp").exists() and (out / "model.safetensors.tmp").exists()
 
 
 def test_the_last_few_and_the_best_are_kept(tiny):
@@ -165,14 +251,27 @@ def test_weights_alone_are_nothing_to_go_on_from(tmp_path, model, tokenizer):
 
 # ---------------------------------------------------------------------- faults
 
-CALLS = [(os, "replace"), (os, "fsync"), (os, "link"), (checkpoint, "save_file"), (os, "open")]
+class MetricsFile(io.FileIO):
+    """metrics.jsonl, whose methods can be made to fail."""
+
+    def write(self, data):
+        return super().write(data)
+
+    def truncate(self, size=None):
+        return super().truncate(size)
+
+
+CALLS = [(os, "replace"), (os, "fsync"), (os, "link"), (os, "unlink"), (checkpoint, "save_file"), (os, "open"),
+         (MetricsFile, "write")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where, name", CALLS, ids=[name for _, name in CALLS])
+@pytest.mark.parametrize("where, name", CALLS, ids=[f"{where.__name__}.{name}" for where, name in CALLS])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES], ids=["disk full", "denied"])
 def test_a_fault_at_any_write_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path, monkeypatch, where, name, code):
     """The k-th call fails, for each k that a run makes: the run ends with an error or without, and goes on exactly."""
+    monkeypatch.setattr(METRICS, "open", lambda path, mode: io.BufferedWriter(MetricsFile(path, mode)) if mode == "ab"
+                        else open(path, mode), raising=False)
     settings = tiny | {"max_iters": 6, "checkpoint_interval": 2, "eval_interval": 3}
     train(TrainConfig(**settings | {"out": str(tmp_path / "whole")}), quiet)
     real, survived = getattr(where, name), 0
@@ -189,8 +288,9 @@ def test_a_fault_at_any_write_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path, 
         try:
             train(TrainConfig(**settings | {"out": str(out)}), quiet)
             failed = False
-        except OSError:
+        except OSError as error:
             failed = True
+            assert str(out) in str(error) and ("choose another folder" in str(error) or "make room" in str(error))
         monkeypatch.setattr(where, name, real)
         assert not [file for file in out.iterdir() if file.name.endswith(".tmp")]
         if next(calls) <= k:  # so many calls a run does not make
@@ -202,7 +302,45 @@ def test_a_fault_at_any_write_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path, 
             assert failed
             train(TrainConfig.from_recipe(resume=str(out)), quiet)
         assert_equal_runs(tmp_path / "whole", out)
-    assert survived >= 3
+    assert survived >= 2
+
+
+@pytest.mark.parametrize("mine, raised", [(None, OSError), (FloatingPointError, FloatingPointError)])
+def test_what_cannot_be_written_at_the_end_does_not_hide_an_error(tmp_path, monkeypatch, mine, raised):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(METRICS, "open", lambda path, mode: io.BufferedWriter(MetricsFile(path, mode)) if mode == "ab"
+                        else open(path, mode), raising=False)
+    monkeypatch.setattr(MetricsFile, "write", full)
+    with pytest.raises(raised), Metrics(tmp_path / "metrics.jsonl", 0) as file:
+        file.write({"iter": 1})
+        if mine:
+            raise mine
+
+
+@pytest.mark.parametrize("where, name", [(METRICS, "open"), (MetricsFile, "truncate"), (os, "unlink")])
+def test_a_fault_before_the_first_step_of_a_run_that_goes_on(tiny, tmp_path, monkeypatch, stop_after, where, name):
+    train(TrainConfig(**tiny | {"out": str(tmp_path / "whole")}), quiet)
+    stop_after(13)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**tiny), quiet)
+    stop_after(-1)
+    before = Path(tiny["out"], "metrics.jsonl").read_bytes()
+    Path(tiny["out"], ".model.safetensors.1.tmp").touch()  # to be deleted
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(METRICS, "open", lambda path, mode: io.BufferedWriter(MetricsFile(path, mode)) if mode == "ab"
+                      else open(path, mode), raising=False)
+        patch.setattr(where, name, full)
+        with pytest.raises(OSError, match=r"(metrics.jsonl|\.tmp) cannot be .* \(No space left on device\): "):
+            train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
+    assert Path(tiny["out"], "metrics.jsonl").read_bytes() == before
+    train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
+    assert_equal_runs(tmp_path / "whole", tiny["out"])
 
 
 def command(settings, *more):
@@ -224,8 +362,10 @@ def test_kills_at_random_moments(tiny, tmp_path):
     out, done, first = Path(tiny["out"]), 0, command(settings)
     while done < kills:
         process = subprocess.Popen(go_on(out) if (out / checkpoint.FILE).exists() else first,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        time.sleep(rng.uniform(0.3, 0.8))
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if rng.random() < 0.9:  # and else at the start, before the first line
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.5))
         if process.poll() is not None:
             errors = process.stderr.read()
             assert process.returncode == 0 or "has taken its" in errors, errors
@@ -250,7 +390,8 @@ def test_signals_in_training_save_and_say_how_to_go_on(tiny, number):
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    n = gpt.load(tiny["out"]).about["iter"]
-    assert process.returncode == 130 and "Traceback" not in errors
+    about = gpt.load(tiny["out"]).about
+    n = about["iter"]
+    assert process.returncode == 128 + number and "Traceback" not in errors
     assert f"stopped after {n:,} steps; to go on:" in errors and f"train --resume {tiny['out']}" in errors
-    assert len(metrics(tiny["out"])) == n
+    assert len(metrics(tiny["out"])) == (n - 1 if about["state"]["row"] else n)

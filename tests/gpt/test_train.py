@@ -1,20 +1,23 @@
 """A small run from end to end, and what the trainer promises."""
 
+import io
 import json
 import math
-import os
 import signal
-import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import gpt
 from gpt import TrainConfig, data, train
-from gpt.train import RECIPES, evaluate, writable_folder
+from gpt.train import RECIPES, WHOLE, evaluate, writable_folder
+
+TRAIN = sys.modules["gpt.train"]  # the module, which the function of that name hides
 
 
 def metrics(out):
@@ -34,6 +37,24 @@ def test_a_run_learns_and_says_what_it_does(tiny):
                  f"over the whole validation part: {rows[-1]['val_loss']:.4f}", "model.safetensors",
                  f"-m gpt sample {tiny['out']}"):
         assert part in text
+
+
+def test_lines_come_at_once_into_a_file_too(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file := io.BytesIO()))
+    TRAIN.announce("iter 1")
+    assert file.getvalue() == b"iter 1\n"
+
+
+@pytest.mark.parametrize("word, n", [("pace", 10), ("iter", 20)])
+def test_what_is_said_is_saved_already(tiny, word, n):
+    """The reader of a pipe may have gone, as `tee` does at the same Ctrl-C."""
+    def say(line):
+        if line.startswith(word):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        train(TrainConfig(**tiny | {"eval_interval": 20, "checkpoint_interval": 10}), say)
+    assert gpt.load(tiny["out"]).about["iter"] == len(metrics(tiny["out"])) == n
 
 
 def test_a_row_of_metrics_has_what_is_promised(run, tiny):
@@ -135,6 +156,15 @@ def test_an_output_folder_that_takes_no_files(tmp_path):
     assert not list((tmp_path / "new" / "one").iterdir())
 
 
+def test_an_output_folder_without_permission(tmp_path, monkeypatch):
+    def denied(dir):
+        raise PermissionError(13, "Permission denied", str(dir / "name"))
+
+    monkeypatch.setattr(TRAIN.tempfile, "TemporaryFile", denied)
+    with pytest.raises(PermissionError, match=r"nothing can be written to .* \(Permission denied\): choose another"):
+        writable_folder(str(tmp_path))
+
+
 def test_the_folder_is_checked_before_anything_else(tiny, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="--out"):
@@ -164,23 +194,77 @@ def test_the_nanogpt_recipe_to_the_letter():
     assert (c.eval_interval, c.eval_iters, c.activation, c.positions) == (250, 20, "gelu", "learned")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-def test_interrupt_finishes_the_step_and_saves(tiny):
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if name != "data"]
-    command = [sys.executable, "-m", "gpt", "train", "--data", *tiny["data"], *flags, "--max-iters=1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("iter"):
-                break
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    rows = metrics(tiny["out"])
-    assert process.returncode == 130 and "Traceback" not in errors
-    assert f"gpt: stopped after {len(rows):,} steps; to go on:" in errors
-    assert gpt.load(tiny["out"]).about["iter"] == len(rows)
-
-
 def test_weights_that_are_not_finite_are_not_saved_over_good_ones(tiny):
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="--learning-rate"):
         train(TrainConfig(**tiny | {"weight_decay": 1e300, "warmup_iters": 0, "max_iters": 1}))
     assert not (Path(tiny["out"]) / "model.safetensors").exists()
+
+
+# ---------------------------------------------------------------------- what ends a run before its last step
+
+
+@pytest.fixture
+def minute_a_step(monkeypatch):
+    """A clock that goes on by a minute a step, and by half of one an evaluation."""
+    now = [1e6]
+
+    def slow(owner, name, seconds):
+        real = getattr(owner, name)
+
+        def slower(*args, **kwargs):
+            now[0] += seconds
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, slower)
+
+    slow(TRAIN.AdamW, "step", 60)
+    slow(TRAIN.Trainer, "validate", 30)
+    monkeypatch.setattr(TRAIN, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+
+@pytest.mark.parametrize("limit, steps", [(5.0, 5), (4.1, 5), (0.01, 1), (11.4, 11), (11.6, 12), (1000.0, 30)])
+def test_the_time_limit_stops_a_run(tiny, minute_a_step, limit, steps):
+    """Evaluations count, too: with that after the tenth step, the eleventh ends after 11.5 minutes."""
+    said = []
+    run = train(TrainConfig(**tiny | {"time_limit": limit}), said.append)
+    rows = metrics(tiny["out"])
+    assert len(rows) == run.about["iter"] == steps and "val_loss" in rows[-1]
+    assert sum("(whole validation part;" in line for line in said) == 1
+    assert said[-2].endswith(f", after {steps:,} steps")
+
+
+def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_step, monkeypatch):
+    monkeypatch.setattr(TRAIN, "stop_on_signal", lambda: nullcontext([signal.SIGINT]))
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1 steps"):
+        train(TrainConfig(**tiny | {"time_limit": 5.0}), lambda line: None)
+    monkeypatch.setattr(TRAIN, "stop_on_signal", lambda: nullcontext([]))
+    run = train(TrainConfig.from_recipe(resume=tiny["out"]), lambda line: None)
+    assert run.about["iter"] == 5 and run.about["state"]["seconds"] == 5 * 60 + 30
+
+
+@pytest.mark.parametrize("losses, steps, best", [
+    ([3, 2, 2.5, 2.4, 9], 8, 2), ([3, 2, 2, 2, 9], 8, 2), ([3, 4, 2, 4], 10, 2), ([3, 4, 5, 9, 9], 6, 3)])
+def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, losses, steps, best):
+    given = iter(losses)
+    monkeypatch.setattr(TRAIN.Trainer, "validate", lambda self, last, asked:
+                        (7.0, WHOLE) if last else (next(given), "2 batches"))
+    run = train(TrainConfig(**tiny | {"patience": 2, "eval_interval": 2, "max_iters": 10}), lambda line: None)
+    rows = metrics(tiny["out"])
+    assert len(rows) == steps and rows[-1]["val_loss"] == run.about["val_loss"] == 7.0  # over the whole part
+    assert gpt.load(Path(tiny["out"]) / "best.safetensors").about["val_loss"] == best
+
+
+def test_without_patience_a_run_goes_on(tiny, monkeypatch):
+    losses = iter(range(1, 100))
+    monkeypatch.setattr(TRAIN.Trainer, "validate", lambda self, last, asked: (float(next(losses)), "2 batches"))
+    train(TrainConfig(**tiny | {"eval_interval": 2}), lambda line: None)
+    assert len(metrics(tiny["out"])) == 30
+
+
+def test_the_target_counts_on_the_whole_validation_part_only(tiny, monkeypatch):
+    """Step 2: an estimate above the target; step 4: the whole part is above it; step 6: it is reached exactly."""
+    losses = iter([2.2, 2.0, 2.3, 1.9, 2.1])
+    monkeypatch.setattr(TRAIN, "evaluate", lambda model, batches: next(losses))
+    train(TrainConfig(**tiny | {"target_val_loss": 2.1, "eval_interval": 2}), lambda line: None)
+    assert [row.get("val_loss") for row in metrics(tiny["out"])] == [None, 2.2, None, 2.3, None, 2.1]
+    assert next(losses, None) is None

@@ -27,8 +27,8 @@ class Outer(Module):
 
 
 def lines(module):
-    """Name and numbers of each line."""
-    return [tuple(re.split(r"\s{2,}", line.strip())) for line in module_text(module).splitlines()]
+    """Name and numbers of each line below the first."""
+    return [tuple(re.split(r"\s{2,}", line.strip())) for line in module_text(module).splitlines()[1:]]
 
 
 @pytest.fixture
@@ -40,11 +40,12 @@ def test_a_gpt(model):
     text = module_text(model)
     found = {line[0]: line[1:] for line in lines(model)}
     n = model.n_parameters
-    assert found["GPT"] == (f"{n:,}", f"{4 * n / 1000:.1f} kB")
+    assert text.splitlines()[0] == f"GPT: {n:,} parameters, {4 * n / 1000:.1f} kB"
     assert found["wte: Embedding"] == ("520", "2.1 kB") and found["weight: f32[65,8]"] == ("520", "2.1 kB")
     assert found["h.0 … h.2: 3 × Block"][0] == f"{3 * model.h[0].n_parameters:,}"
     assert found["attn: Attention(n_head=2)"][0] == f"{model.h[0].attn.n_parameters:,}"
-    assert text.count("Block") == 1 and "      weight: f32[8]" in text and len({len(t) for t in text.splitlines()}) == 1
+    assert text.count("Block") == 1 and "      weight: f32[8]" in text
+    assert len({len(t) for t in text.splitlines()[1:]}) == 1
     tops = [int(line.split()[-3].replace(",", "")) for line in text.splitlines() if re.match("  [a-z]", line)]
     assert sum(tops) == n
 
@@ -65,8 +66,8 @@ def test_neighbours_that_differ_are_not_folded(model):
 def test_lists_dicts_settings_constants_and_shared_arrays():
     w = ag.tensor(np.zeros((2, 3)), requires_grad=True)
     module = Outer([Leafy(w, None), Leafy(w, np.ones(4, np.float32))], {"mask": ag.tensor([True])}, "<script>")
+    assert module_text(module).splitlines()[0] == "Outer(note='<script>'): 10 parameters, 65 bytes"
     assert lines(module) == [
-        ("Outer(note='<script>')", "10", "65 bytes"),
         ("parts.0: Leafy(rate=0.5)", "6", "48 bytes"), ("w: f64[2,3]", "6", "48 bytes"),
         ("parts.1: Leafy(rate=0.5)", "4", "16 bytes"), ("w: f64[2,3], the same as parts.0.w",),
         ("b: f32[4]", "4", "16 bytes"), ("named.mask: bool[1] constant", "1 bytes")]
@@ -83,3 +84,13 @@ def test_html(model):
 
 def test_raw_arrays(model):
     assert module_text(model.map(lambda t: t.data)) == module_text(model)
+
+
+def test_what_prompt_and_notebook_show(model):
+    assert repr(model) == module_text(model) and model._repr_html_() == module_html(model)
+
+
+def test_a_module_that_is_not_made_yet():
+    assert repr(object.__new__(gpt.GPT)) == "GPT: 0 parameters, 0 bytes"
+    assert repr(gpt.Linear(np.ones((2, 1)), None)) == ("Linear: 2 parameters, 16 bytes\n"
+                                                       "  weight: f64[2,1]             2   16 bytes")

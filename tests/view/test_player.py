@@ -470,8 +470,8 @@ def test_playing_reaches_the_end_and_stops(opened, tmp_path):
     page.page.select_option("#speed", "60")
     page.page.locator("#rows").click(position={"x": 5, "y": 5})
     page.press("Home", " ")
-    page.page.wait_for_function("document.getElementById('step').value === '7' && "
-                                "document.getElementById('play').getAttribute('aria-label') === 'Play'")
+    page.page.locator("#where", has_text="step 7 / 7").wait_for()
+    page.page.locator("#play[aria-label=Play]").wait_for()
 
 
 def test_names_are_texts_and_nothing_else(opened, tmp_path):

@@ -1,0 +1,304 @@
+"""Compiled loops for the hot ops, which save little for backward and compute it again instead.
+
+Each class is a thin adapter, like those of numpy.py: it asks the executor for arrays and hands them to procedures that
+only write into them; the loops themselves are in loops.py.  `forward` returns None for what the loops do not take.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from . import loops
+from .numpy import contiguous
+
+PAIRS = {}  # name of an op -> its pair
+
+QUERIES = 64        # rows of attention's scores that are computed at a time, so that those no query sees are left out
+SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay in the processor's cache
+
+
+def kernel(name):
+    """Enter the class below for an op."""
+    return lambda pair: PAIRS.setdefault(name, pair)
+
+
+def _fit(*arrays):
+    """Whether loops take these: floats of one kind, in C order and with at least one element."""
+    dtype = arrays[0].dtype
+    return dtype in (np.float32, np.float64) and all(
+        a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned and a.size for a in arrays)
+
+
+def _rows(a):
+    return a.reshape(-1, a.shape[-1])
+
+
+@functools.lru_cache
+def _constant(value, n, dtype):
+    return np.full(n, value, dtype)
+
+
+# ---------------------------------------------------------------------- gelu
+
+
+@kernel("gelu")
+class Gelu:
+    """Saves nothing: backward computes Φ(x) again; only the exact form."""
+
+    @staticmethod
+    def forward(executor, x, approximate="none"):
+        if approximate != "none" or not _fit(x):
+            return None
+        y = executor.empty(x, x.shape)
+        executor.run(_gelu_forward, x, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, approximate="none"):
+        d = executor.empty(x, x.shape)
+        executor.run(_gelu_backward, contiguous(executor, g), x, d)
+        return [d]
+
+
+def _gelu_forward(x, y):
+    loops.gelu_forward(x.reshape(-1), y.reshape(-1))
+
+
+def _gelu_backward(g, x, d):
+    loops.gelu_backward(g.reshape(-1), x.reshape(-1), d.reshape(-1))
+
+
+# ---------------------------------------------------------------------- layer norm
+
+
+@kernel("layer_norm")
+class LayerNorm:
+    """Saves each row's mean and 1/√(var + eps); only for x, weight and bias of one dtype."""
+
+    @staticmethod
+    def forward(executor, x, weight, bias, eps=1e-5):
+        given = [a for a in (weight, bias) if a is not None]
+        if not x.ndim or not _fit(x, *given) or any(a.shape != x.shape[-1:] for a in given):
+            return None
+        y, stats = executor.empty(x, x.shape), executor.empty(x, (x.size // x.shape[-1], 2))
+        executor.run(_layer_norm_forward, x, weight, bias, eps, y, stats)
+        return y, stats
+
+    @staticmethod
+    def backward(executor, needed, g, y, stats, x, weight, bias, eps=1e-5):
+        dx, dw, db = (executor.empty(x, shape) for shape in (x.shape, x.shape[-1:], x.shape[-1:]))
+        executor.run(_layer_norm_backward, contiguous(executor, g), x, weight, stats, dx, dw, db)
+        return [(dx, dw, db)[i] for i in needed]
+
+
+def _layer_norm_forward(x, weight, bias, eps, y, stats):
+    n = x.shape[-1]
+    weight = _constant(1, n, x.dtype) if weight is None else weight
+    bias = _constant(0, n, x.dtype) if bias is None else bias
+    loops.layer_norm_forward(_rows(x), weight, bias, eps, _rows(y), stats)
+
+
+def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
+    weight = _constant(1, x.shape[-1], x.dtype) if weight is None else weight
+    loops.layer_norm_backward(_rows(g), _rows(x), weight, stats, _rows(dx), dw, db)
+
+
+# ---------------------------------------------------------------------- attention
+
+
+@kernel("attention")
+class Attention:
+    """Saves, of each query, the largest score and the sum of exponentials, and computes the weights again; what a
+    causal mask hides is left out, block by block.  Only without a mask, where every query sees a key, and for arrays
+    whose leading axes and dtypes are the same."""
+
+    @staticmethod
+    def forward(executor, q, k, v, mask=None, causal=False, scale=None):
+        scale = _attention_scale(q, scale)
+        if mask is not None or not q.dtype == k.dtype == v.dtype or q.dtype not in (np.float32, np.float64) \
+                or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not (q.size and k.size and v.size) \
+                or causal and q.shape[-2] > k.shape[-2] or not scale >= 0:
+            return None
+        stats = executor.empty(q, (*q.shape[:-1], 2))
+        scores = executor.empty(q, (_at_once(q, k), min(q.shape[-2], QUERIES), k.shape[-2]))
+        # In q's memory order, in which heads may lie side by side: to put them so again then takes no copy.
+        y = executor.empty_like(q) if q.shape[-1] == v.shape[-1] else executor.empty(q, (*q.shape[:-1], v.shape[-1]))
+        executor.run(_attention_forward, q, k, v, scores, stats, y, causal, scale)
+        return y, stats
+
+    @staticmethod
+    def backward(executor, needed, g, y, stats, q, k, v, mask=None, causal=False, scale=None):
+        shape = _at_once(q, k), q.shape[-2], k.shape[-2]
+        scores, gradient, dq, dk, dv = (executor.empty(q, shape), executor.empty(q, shape),
+                                        *(executor.empty_like(a) for a in (q, k, v)))
+        executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv, causal,
+                     _attention_scale(q, scale))
+        return [(dq, dk, dv)[i] for i in needed]
+
+
+def _attention_scale(q, scale):
+    return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale
+
+
+def _at_once(q, k):
+    """How many matrices of scores are worked on at once."""
+    return min(math.prod(q.shape[:-2]), max(1, SCORES // (q.shape[-2] * k.shape[-2])))
+
+
+def _parts(shape, n):
+    """Indices that cut matrices with these leading axes into parts of at most `n`."""
+    inner = math.prod(shape[1:])
+    if not shape:
+        yield ()
+    elif inner <= n:
+        yield from ((slice(i, i + n // inner),) for i in range(0, shape[0], n // inner))
+    else:
+        yield from ((i, *rest) for i in range(shape[0]) for rest in _parts(shape[1:], n))
+
+
+def _blocks(q, k, causal):
+    """Rows of queries, as slices, and how many keys the last of them sees, from the first."""
+    t, s = q.shape[-2], k.shape[-2]
+    for start in range(0, t, QUERIES):
+        end = min(start + QUERIES, t)
+        yield slice(start, end), end + s - t if causal else s
+
+
+def _attention_forward(q, k, v, scores, stats, y, causal, scale):
+    for part in _parts(q.shape[:-2], len(scores)):
+        _attention_forward_part(q[part], k[part], v[part], scores, stats[part], y[part], causal, scale)
+
+
+def _attention_forward_part(q, k, v, scores, stats, y, causal, scale):
+    lead = q.shape[:-2]
+    for rows, seen in _blocks(q, k, causal):
+        n = rows.stop - rows.start
+        p = scores.reshape(-1)[:math.prod(lead) * n * seen].reshape(*lead, n, seen)
+        np.matmul(q[..., rows, :], k[..., :seen, :].mT, out=p)
+        loops.softmax_forward(p.reshape(-1, n, seen), 0, n, seen, causal, scale, _matrices(stats[..., rows, :]))
+        np.matmul(p, v[..., :seen, :], out=y[..., rows, :])
+
+
+def _attention_backward(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
+    for part in _parts(q.shape[:-2], len(scores)):
+        _attention_backward_part(g[part], q[part], k[part], v[part], stats[part], scores, gradient,
+                                 dq[part], dk[part], dv[part], causal, scale)
+
+
+def _attention_backward_part(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
+    lead = q.shape[:-2]
+    p, d = (a[:math.prod(lead)].reshape(*lead, *a.shape[1:]) for a in (scores, gradient))
+    for rows, seen in _blocks(q, k, causal):
+        np.matmul(q[..., rows, :], k[..., :seen, :].mT, out=p[..., rows, :seen])
+        np.matmul(g[..., rows, :], v[..., :seen, :].mT, out=d[..., rows, :seen])
+        loops.softmax_backward(_matrices(p), _matrices(d), rows.start, rows.stop - rows.start, seen, causal, scale,
+                               _matrices(stats[..., rows, :]))
+        np.matmul(d[..., rows, :seen], k[..., :seen, :], out=dq[..., rows, :])
+    before = 0
+    for rows, seen in _blocks(q, k, causal):  # the keys that no row before these sees
+        if before < seen:
+            keys, later = slice(before, seen), slice(rows.start, None)
+            np.matmul(p[..., later, keys].mT, g[..., later, :], out=dv[..., keys, :])
+            np.matmul(d[..., later, keys].mT, q[..., later, :], out=dk[..., keys, :])
+            before = seen
+
+
+def _matrices(a):
+    return a.reshape(-1, *a.shape[-2:])
+
+
+# ---------------------------------------------------------------------- cross-entropy
+
+
+@kernel("cross_entropy")
+class CrossEntropy:
+    """Saves, of each row, the largest number and the sum of exponentials; only for a mean or sum without label
+    smoothing."""
+
+    @staticmethod
+    def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+        if label_smoothing or reduction not in ("mean", "sum") or not _are_integers(targets) \
+                or not _fit(logits) or targets.shape != logits.shape[:-1]:
+            return None
+        stats, loss, scale = (executor.empty(logits, shape) for shape in ((targets.size, 2), (), ()))
+        executor.run(_cross_entropy_forward, logits, targets, ignore_index, reduction, stats, loss, scale)
+        return loss, (stats, scale)
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, logits, targets, ignore_index=-100, label_smoothing=0.0,
+                 reduction="mean"):
+        d = executor.empty(logits, logits.shape)
+        executor.run(_cross_entropy_backward, g, logits, targets, ignore_index, *saved, d)
+        return [d]
+
+
+def _are_integers(a):
+    return isinstance(a, np.ndarray) and a.dtype == np.int64 and a.flags.c_contiguous and a.flags.aligned
+
+
+def _cross_entropy_forward(logits, targets, ignore_index, reduction, stats, loss, scale):
+    targets = targets.reshape(-1)
+    wrong = loops.cross_entropy_forward(_rows(logits), targets, ignore_index, reduction == "mean", stats,
+                                        loss.reshape(1), scale.reshape(1))
+    if wrong >= 0:
+        raise IndexError(f"target {targets[wrong]} is no class: classes count from 0 to {logits.shape[-1] - 1}, "
+                         f"ignore_index is {ignore_index}")
+
+
+def _cross_entropy_backward(g, logits, targets, ignore_index, stats, scale, d):
+    loops.cross_entropy_backward(float(g), _rows(logits), targets.reshape(-1), ignore_index, stats, scale.reshape(1),
+                                 _rows(d))
+
+
+# ---------------------------------------------------------------------- rows of a table
+
+
+@kernel("embedding")
+class Embedding:
+    """Checks and copies in one pass; the gradient adds each row where it belongs."""
+
+    @staticmethod
+    def forward(executor, ids, table):
+        if not _are_integers(ids) or table.ndim != 2 or not _fit(table):
+            return None
+        y = executor.empty(table, (*ids.shape, table.shape[1]))
+        executor.run(_embedding_forward, ids, table, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, ids, table):
+        d = executor.empty(table, table.shape)
+        executor.run(_embedding_backward, contiguous(executor, g), ids, d)
+        return [d]
+
+
+def _embedding_forward(ids, table, y):
+    ids = ids.reshape(-1)
+    wrong = loops.embedding_forward(ids, table, _rows(y))
+    if wrong >= 0:
+        raise IndexError(f"there is no row {ids[wrong]}: rows count from 0 to {table.shape[0] - 1}")
+
+
+def _embedding_backward(g, ids, d):
+    loops.embedding_backward(_rows(g), ids.reshape(-1), d)
+
+
+# ---------------------------------------------------------------------- optimizers
+
+
+def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
+    """One step of AdamW, in place, on flat parameters w and their moments m and v, from the gradients g · scale.
+
+    The arrays are contiguous and of one dtype, single or double precision.  `correction1` is 1 − β₁ᵗ and `correction2`
+    1 − β₂ᵗ at step t.  m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  w ← w − lr·weight_decay·w − lr·m̂ / (√v̂ + eps)
+    """
+    root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
+    loops.adamw(w, g, m, v, 1 - lr * weight_decay, lr * root / correction1, eps * root, beta1, beta2, scale)
+
+
+def sum_of_squares(g):
+    """Σ g² of a flat contiguous array, added up in double precision; the same bits every time."""
+    return loops.sum_of_squares(g)
