@@ -78,6 +78,7 @@ def test_lists_dicts_settings_constants_and_shared_arrays():
 
 def test_html(model):
     html = module_html(model)
+    assert f"<summary><code>GPT</code> &nbsp; <small>{model.n_parameters:,} parameters, " in html
     assert html.startswith("<div><details open><summary>") and html.count("<details") == html.count("</details>") > 5
     assert "<b>h.0 … h.2</b> <code>3 × Block</code>" in html and html.count("<details open>") == 1
 
