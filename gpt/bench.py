@@ -23,7 +23,9 @@ from .malloc import keep_freed_memory
 from .model import GPT
 from .optim import learning_rate_at
 from .settings import Settings, setting
-from .train import TrainConfig, Trainer
+from .team import Team
+from .train import TrainConfig
+from .trainer import Trainer
 
 
 @dataclass
@@ -138,7 +140,12 @@ def step_rows(rounds: int) -> Iterator[Row]:
     config, rng = TrainConfig.from_recipe("nanogpt"), np.random.default_rng(0)
     tokens = rng.integers(65, size=100_000).astype(np.uint16)
     model = GPT(config.model_config(65), seed=0)
-    trainer = Trainer(config, model, RandomTokens(tokens, config.block_size))
+    with Team(config.n_replicas) as team:
+        yield from _step_rows(rounds, config, model, tokens, team)
+
+
+def _step_rows(rounds: int, config: TrainConfig, model: GPT, tokens: np.ndarray, team: Team) -> Iterator[Row]:
+    trainer = Trainer(config, model, RandomTokens(tokens, config.block_size), team)
     name = "training step of nanoGPT's recipe, NumPy"
     if not importlib.util.find_spec("torch"):
         yield Row(name, "ms", in_turns(rounds, lambda: trainer.step()["ms"])[0], "(PyTorch is not installed)", [])

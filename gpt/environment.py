@@ -9,13 +9,13 @@ import numpy as np
 import autograd as ag
 
 
-def environment() -> dict[str, Any]:
-    """Versions, processor, BLAS, its threads, and which ops have kernels: where all are equal, so are the bits of two
-    runs of equal settings."""
+def environment(replicas: int) -> dict[str, Any]:
+    """Versions, processor, BLAS, its threads, how many replicas there are, and which ops have kernels: where all are
+    equal, so are the bits of two runs of equal settings."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
     return {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine(),
             "processor": platform.processor(), "blas": f"{blas.get('name')} {blas.get('version')}",
-            "threads": _threads(), "replicas": 1,
+            "threads": _threads() if replicas == 1 else "1", "replicas": replicas,
             "kernels": sorted(name for name, op in ag.REGISTRY.items() if op.kernels)}
 
 

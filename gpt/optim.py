@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .module import Array, Module
+from .team import ALONE, Team
 
 SCHEDULES = ("cosine", "linear", "trapezoidal", "constant")
 TRAPEZOID = 0.2  # the part of the steps after the warm-up in which a trapezoid falls
@@ -24,7 +25,7 @@ class Parameters:
     def __init__(self, model: Module, decay: Callable[[Any], bool] = lambda t: t.ndim >= 2):
         named = {name: t for name, t in model.named_arrays().items() if t.requires_grad}
         if not named:
-            raise ValueError(f"{model!r} has no parameter that requires a gradient")
+            raise ValueError(f"this {type(model).__name__} has no parameter that requires a gradient")
         if len(dtypes := {t.dtype for t in named.values()}) > 1:
             raise TypeError(f"the parameters share one array, and cannot be {' and '.join(sorted(map(str, dtypes)))}: "
                             "make the model with one dtype")
@@ -60,13 +61,18 @@ class SGD:
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.m = np.zeros_like(parameters.data)
 
-    def step(self, lr: float) -> None:
-        """Update the parameters from their gradients, with learning rate `lr`."""
+    def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
+        """Update the parameters from their gradients times `scale`, with learning rate `lr`."""
         flat = self.parameters
         flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
-        self.m *= self.momentum
-        self.m += flat.grad
-        flat.data -= lr * self.m
+
+        def part(i: int) -> None:
+            p, g, m = (a[team.share(a.size, i)] for a in (flat.data, flat.grad, self.m))
+            m *= self.momentum
+            m += g if scale == 1 else g * scale
+            p -= lr * m
+
+        team.run(part)
         flat.touch()
 
     def state(self) -> dict[str, Array]:
@@ -88,42 +94,60 @@ class AdamW:
         self.parameters, self.betas, self.eps, self.weight_decay = parameters, betas, eps, weight_decay
         self.m, self.v = np.zeros_like(parameters.data), np.zeros_like(parameters.data)
         self.steps = np.zeros((), np.int64)  # taken; an array, to be saved and filled like the others
-        self._scratch = np.empty_like(parameters.data[:self.BLOCK])
 
-    def step(self, lr: float) -> None:
-        """Update the parameters from their gradients, with learning rate `lr`."""
+    def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
+        """Update the parameters from their gradients times `scale`, with learning rate `lr`."""
         self.steps += 1
-        (beta1, beta2), flat, t = self.betas, self.parameters, int(self.steps)
-        root = math.sqrt(1 - beta2 ** t)  # √v̂ + ε = (√v + ε·root) / root saves a pass over the array
-        step, eps = lr * root / (1 - beta1 ** t), self.eps * root
+        flat = self.parameters
         flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
-        for start in range(0, flat.data.size, self.BLOCK):
-            p, g, m, v = (a[start:start + self.BLOCK] for a in (flat.data, flat.grad, self.m, self.v))
-            s = self._scratch[:p.size]
-            np.subtract(g, m, out=s)
-            s *= 1 - beta1
-            m += s
-            np.multiply(g, g, out=s)
-            s *= 1 - beta2
-            v *= beta2
-            v += s
-            np.sqrt(v, out=s)
-            s += eps
-            np.divide(m, s, out=s)
-            s *= step
-            p -= s
+
+        def part(i: int) -> None:
+            arrays = [a[team.share(a.size, i)] for a in (flat.data, flat.grad, self.m, self.v)]
+            scratch = np.empty_like(arrays[0][:self.BLOCK])
+            for start in range(0, arrays[0].size, self.BLOCK):
+                self._update(lr, scale, scratch, *[a[start:start + self.BLOCK] for a in arrays])
+
+        team.run(part)
         flat.touch()
+
+    def _update(self, lr: float, scale: float, scratch: Array, p: Array, g: Array, m: Array, v: Array) -> None:
+        (beta1, beta2), t, s = self.betas, int(self.steps), scratch[:p.size]
+        root = math.sqrt(1 - beta2 ** t)  # √v̂ + ε = (√v + ε·root) / root saves a pass over the array
+        if scale != 1:
+            g *= scale
+        np.subtract(g, m, out=s)
+        s *= 1 - beta1
+        m += s
+        np.multiply(g, g, out=s)
+        s *= 1 - beta2
+        v *= beta2
+        v += s
+        np.sqrt(v, out=s)
+        s += self.eps * root
+        np.divide(m, s, out=s)
+        s *= lr * root / (1 - beta1 ** t)
+        p -= s
 
     def state(self) -> dict[str, Array]:
         """The arrays that the next step depends on, to be saved and filled again."""
         return {"m": self.m, "v": self.v, "steps": self.steps}
 
 
+def global_norm(grad: Array, team: Team = ALONE) -> float:
+    """The Euclidean norm of the flat gradient."""
+    return math.sqrt(sum(team.run(lambda i: float(np.vdot(part := grad[team.share(grad.size, i)], part)))))
+
+
+def clip_scale(norm: float, max_norm: float) -> float:
+    """What a gradient of this norm is multiplied by so that it has at most `max_norm`."""
+    return max_norm / (norm + 1e-6) if norm > max_norm else 1.0
+
+
 def clip_by_global_norm(grad: Array, max_norm: float) -> float:
     """Scale the flat gradient in place so that its Euclidean norm is at most `max_norm`; the norm it had."""
-    norm = math.sqrt(grad @ grad)
-    if norm > max_norm:
-        grad *= max_norm / (norm + 1e-6)
+    norm = global_norm(grad)
+    if (scale := clip_scale(norm, max_norm)) != 1:
+        grad *= scale
     return norm
 
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,19 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checkpoint
-from .anomaly import blame
 from .checkpoint import Run
-from .data import IGNORED, Batch, load_data
+from .data import load_data
 from .environment import differences, environment
 from .generate import continue_text
 from .malloc import keep_freed_memory
 from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
-from .module import Array, raw
-from .optim import SCHEDULES, SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at
+from .optim import SCHEDULES
 from .settings import setting
 from .signals import Stopped, stop_on_signal
 from .tasks import ADDITION, TASKS, load_task
+from .team import Team, cores
+from .trainer import WHOLE, Interrupted, Trainer
 
 # nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).
 RECIPES: dict[str, dict[str, Any]] = {
@@ -37,8 +37,6 @@ RECIPES: dict[str, dict[str, Any]] = {
                     grad_clip=1.0, eval_interval=250, eval_iters=20),
 }
 
-WHOLE = "whole validation part"
-METRICS = ("iter", "loss", "lr", "grad_norm", "ms", "tokens_per_s")  # of a step
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batch_size", "accumulate", "optimizer", "seed",
          *[f.name for f in fields(Architecture)])
@@ -98,6 +96,8 @@ class TrainConfig(Architecture):
     target_val_loss: float | None = setting(None, "stop once the loss on all the validation part is at or below this",
                                             above=0, group="evaluation")
     seed: int = setting(1337, "the same seed gives the same run", at_least=0, group="training")
+    replicas: int = setting(0, "threads that each compute a part of every batch; 0: one a core", at_least=0,
+                            group="training")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,142 +143,13 @@ class TrainConfig(Architecture):
         cls(**settings)
         return settings
 
+    @property
+    def n_replicas(self) -> int:
+        """How many threads there are work for."""
+        return min(self.replicas or cores(), self.batch_size)
+
     def model_config(self, vocab_size: int) -> GPTConfig:
         return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Architecture)})
-
-
-class Trainer:
-    """A model, its optimizer and its data, advanced a step at a time."""
-
-    def __init__(self, config: TrainConfig, model: GPT, data: Any):
-        c = self.config = config
-        self.model, self.data = model, data
-        self.parameters = Parameters(model)
-        self.optimizer = AdamW(self.parameters, (c.beta1, c.beta2), weight_decay=c.weight_decay) \
-            if c.optimizer == "adamw" else SGD(self.parameters, c.momentum, c.weight_decay)
-        self.frozen = model.map(raw)  # views of the same numbers: always the present weights, never a tape
-        self.batches, self.dropout = (np.random.default_rng([c.seed, stream]) for stream in (1, 2))
-        self.iter = 0  # steps taken
-        self.row: dict[str, Any] | None = None  # the metrics of the last one, if its evaluation was interrupted
-        self.finished = False  # whether training is over, and not only this call of it
-        self.seconds = 0.0  # that they took, with evaluations
-        self.best, self.without_gain = math.inf, 0  # lowest validation loss, and evaluations since
-
-    def step(self) -> dict[str, Any]:
-        """Train on one batch, or on `accumulate` of them; what metrics.jsonl says of it."""
-        began, c = time.perf_counter(), self.config
-        lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
-                              c.lr_decay_iters or c.max_iters)
-        self.parameters.zero_grad()
-        total, tokens = 0.0, 0
-        for _ in range(c.accumulate):
-            ids, targets = self.data.train_batch(self.batches, c.batch_size)
-            loss = self.model.loss(ids, targets, self.dropout)
-            if not math.isfinite(loss.item()):
-                self.fail(f"the loss is {loss.item()}", loss)
-            loss.backward(None if c.accumulate == 1 else np.asarray(1 / c.accumulate, loss.dtype))
-            total, tokens = total + loss.item() / c.accumulate, tokens + ids.size
-        norm = clip_by_global_norm(self.parameters.grad, c.grad_clip or math.inf)
-        if not math.isfinite(norm):
-            self.fail(f"the norm of the gradient is {norm}", loss)
-        self.optimizer.step(lr)
-        self.iter += 1
-        seconds = time.perf_counter() - began
-        return {"iter": self.iter, "loss": total, "lr": lr, "grad_norm": norm, "ms": round(seconds * 1e3, 3),
-                "tokens_per_s": round(tokens / seconds)}
-
-    def fail(self, what: str, loss: Any) -> None:
-        """Raise FloatingPointError, before anything is saved that is not finite."""
-        raise FloatingPointError(f"{what} at iteration {self.iter + 1}: {blame(loss)}; lower --learning-rate, which is "
-                                 f"{self.config.learning_rate}, or set --grad-clip")
-
-    @property
-    def recorded(self) -> int:
-        """Steps whose metrics are complete."""
-        return self.iter - (self.row is not None)
-
-    def validate(self, last: bool = False, asked: Sequence[int] = ()) -> tuple[float, str]:
-        """The validation loss, and over what: the whole part in the last evaluation, where eval_iters is 0, and to
-        confirm that an estimate from random batches has truly reached the target.  Raises Interrupted between batches
-        once `asked` holds something."""
-        c = self.config
-        if c.eval_iters and not last:
-            rng = np.random.default_rng([c.seed, 3])  # the same batches each time, so that evaluations compare
-            batches = (self.data.val_batch(rng, c.batch_size) for _ in range(c.eval_iters))
-            loss = evaluate(self.frozen, until(asked, batches))
-            if c.target_val_loss is None or loss > c.target_val_loss:
-                return loss, f"{c.eval_iters} batches"
-        return evaluate(self.frozen, until(asked, self.data.val_windows(c.batch_size))), WHOLE
-
-    def evaluation(self, last: bool, asked: Sequence[int]) -> tuple[float, bool, bool, str]:
-        """The validation loss, whether it is the lowest so far, whether the run ends with it, and over what it is.
-        Raises Interrupted, and then all is as before."""
-        c, before = self.config, (self.best, self.without_gain)
-        try:
-            val_loss, over = self.validate(last, asked)
-            best = self.judge(val_loss)
-            last = last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss
-            if not last and c.patience is not None and self.without_gain >= c.patience:
-                (val_loss, over), last = self.validate(True, asked), True
-        except Interrupted:
-            self.best, self.without_gain = before
-            raise
-        return val_loss, best, last, over
-
-    def judge(self, val_loss: float) -> bool:
-        """Note a validation loss; whether it is the lowest so far.  Raises FloatingPointError if it is not finite."""
-        if not math.isfinite(val_loss):
-            raise FloatingPointError(f"the validation loss is {val_loss} at iteration {self.iter}: lower "
-                                     f"--learning-rate, which is {self.config.learning_rate}, or --weight-decay")
-        lower = val_loss < self.best
-        self.best, self.without_gain = (val_loss, 0) if lower else (self.best, self.without_gain + 1)
-        return lower
-
-    # ------------------------------------------------------------------ to go on from
-    def state(self) -> dict[str, Any]:
-        """What the next step depends on besides arrays, as plain data."""
-        return {"iter": self.iter, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None,
-                "without_gain": self.without_gain, "row": self.row,
-                "batches": self.batches.bit_generator.state, "dropout": self.dropout.bit_generator.state}
-
-    def arrays(self) -> dict[str, Array]:
-        """What the next step depends on besides the parameters, as arrays."""
-        return {f"optimizer.{name}": a for name, a in self.optimizer.state().items()}
-
-    def restore(self, state: Any, arrays: dict[str, Array]) -> None:
-        """Take over what `state` and `arrays` gave.  Raises ValueError if it does not fit."""
-        own = self.arrays()
-        if own.keys() != arrays.keys() or any((own[n].shape, own[n].dtype) != (a.shape, a.dtype)
-                                              for n, a in arrays.items()):
-            raise ValueError("the optimizer's state does not fit this run: start a new one")
-        for name, a in arrays.items():
-            own[name][...] = a
-        try:
-            self.iter, self.without_gain = (count(state[name]) for name in ("iter", "without_gain"))
-            self.seconds = number(state["seconds"])
-            self.best = math.inf if state["best"] is None else number(state["best"])
-            self.row = state.get("row")
-            if self.row is not None and [number(self.row[name]) for name in METRICS][0] != self.iter:
-                raise ValueError(f"the metrics of step {self.iter} are those of {self.row['iter']}")
-            if not 0 <= int(arrays.get("optimizer.steps", 0)) <= self.iter:
-                raise ValueError(f"the optimizer has taken {arrays['optimizer.steps']} of {self.iter} steps")
-            self.batches.bit_generator.state, self.dropout.bit_generator.state = state["batches"], state["dropout"]
-        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
-
-
-def count(value: Any) -> int:
-    """A whole number that JSON gave.  Raises ValueError for anything else, and beyond what a run can count to."""
-    if type(value) is not int or not 0 <= value < 1 << 53:
-        raise ValueError(f"{value!r:.40} is no count")
-    return value
-
-
-def number(value: Any) -> float:
-    """A finite number that JSON gave.  Raises ValueError for anything else."""
-    if type(value) not in (int, float) or not -math.inf < value < math.inf:
-        raise ValueError(f"{value!r:.40} is no number")
-    return value
 
 
 def announce(line: str) -> None:
@@ -296,7 +167,13 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     """
     keep_freed_memory()
     out = writable_folder(config.out)
-    run, trainer = (resumed if config.resume else started)(config, say)
+    with Team(config.n_replicas) as team:
+        return train_with(team, out, config, say)
+
+
+def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
+    """`train`, with a team's threads."""
+    run, trainer = (resumed if config.resume else started)(config, team, say)
     say_plan(config, run, trainer, say)
     if not trainer.iter:
         show_sample(run, "Before training it writes", say)
@@ -327,18 +204,18 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     return run
 
 
-def started(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """A new run."""
     data, tokenizer = load(config)
     model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-    about = {"train": asdict(config), "data": identity(data), "environment": environment()}
+    about = {"train": asdict(config), "data": identity(data), "environment": environment(team.n)}
     if checkpoint.numbered(Path(config.out)) or (Path(config.out) / checkpoint.FILE).exists():
         say(f"note    {config.out} holds a run already, which this one replaces at its first checkpoint; "
             f"{command('train --resume', config.out)} would go on with it")
-    return Run(model, tokenizer, about), Trainer(config, model, data)
+    return Run(model, tokenizer, about), Trainer(config, model, data, team)
 
 
-def resumed(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """The run at `config.resume`, as it was when it was saved."""
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config)
@@ -348,12 +225,12 @@ def resumed(config: TrainConfig, say: Callable[[str], None]) -> tuple[Run, Train
     if run.config != config.model_config(run.tokenizer.vocab_size):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
-    trainer = Trainer(config, run.model, data)
+    trainer = Trainer(config, run.model, data, team)
     trainer.restore(run.about.get("state"), arrays)
     if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
     before = run.about.get("environment")
-    if changed := differences(before if isinstance(before, dict) else {}, now := environment()):
+    if changed := differences(before if isinstance(before, dict) else {}, now := environment(team.n)):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
     run.about |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")
@@ -395,19 +272,7 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
         f"{run.model.n_parameters:,} parameters")
     say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens, {c.optimizer}, "
-        f"{c.schedule} learning rate, seed {c.seed}")
-
-
-class Interrupted(Exception):
-    """An evaluation was asked to end before its time."""
-
-
-def until(asked: Sequence[int], batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches.  Raises Interrupted before the next one once `asked` holds something."""
-    for batch in batches:
-        if asked:
-            raise Interrupted
-        yield batch
+        f"{c.schedule} learning rate, seed {c.seed}, replicas {c.n_replicas}")
 
 
 def loop(trainer: Trainer, asked: list[int],
@@ -454,16 +319,6 @@ def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
     return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {math.exp(val_loss):.2f}, "
             f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
             f"{clock(trainer.seconds)} passed, {clock(left)} left")
-
-
-def evaluate(model: GPT, batches: Iterator[tuple[Array, Array]]) -> float:
-    """Mean loss a token, in nats, over batches (ids, targets), of a model on raw arrays."""
-    total, n = 0.0, 0
-    for ids, targets in batches:
-        counted = int((targets != IGNORED).sum())
-        total += float(model.loss(ids, targets)) * counted if counted else 0.0
-        n += counted
-    return total / n
 
 
 def writable_folder(path: str) -> Path:

@@ -44,6 +44,10 @@ class Ledger:
         rows += [f"  {c.share:7.1%}  norm {c.norm:<10.4g} {self.source(c, names)}" for c in self.contributions]
         return "\n".join(rows)
 
+    def _repr_html_(self) -> str:
+        from .forms_step import ledger_html
+        return ledger_html(self)
+
     def source(self, c: Contribution, names: dict[Tensor, int]) -> str:
         """The line of the record that a contribution came from."""
         return record_line(c.record, names) if c.record is not None else "where the walk starts"

@@ -27,7 +27,10 @@ function layOut() {
 
 /** Ask for the pixels of the list, whenever they may have changed. */
 function measure() {
+  const wasHidden = !box.height;  // a notebook may start the frame without any height
   box.height = rowsBox.clientHeight;
+  box.top = rowsBox.scrollTop;
+  if (wasHidden && box.height && state.row >= 0) reveal(placeOf[state.row]);
   box.gutter = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--gutter")) - 4;
   show();
 }

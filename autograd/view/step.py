@@ -18,7 +18,7 @@ from .walk import restored, values_of, walk_back
 class Stop:
     """What there is to see at one step."""
 
-    number: int                                    # from 1 to the number of steps
+    number: int                                    # of the step, from 0
     phase: str                                     # "forward" or "backward"
     record: Tensor                                 # whose turn it is
     inputs: list[Any]                              # its inputs: arrays, and what else its op was given
@@ -33,6 +33,10 @@ class Stop:
         """The gradient that has come in as a tuple, for a record of several arrays and of one; empty on the way
         forward."""
         return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
+
+    def _repr_html_(self) -> str:
+        from .forms_step import stop_html
+        return stop_html(self)
 
     def __repr__(self) -> str:
         t, names = self.record, self.names
@@ -152,15 +156,14 @@ def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
     with restored(tape):
         operations = [t for t in tape if t.op is not None]
         for i, t in enumerate(operations):
-            yield Stop(i + 1, "forward", t, values_of(t.inputs), t._value(), names=names)
+            yield Stop(i, "forward", t, values_of(t.inputs), t._value(), names=names)
         number, sums = len(operations), {}  # type: ignore[var-annotated]
-        seeds = [(t, None, np.ones_like(t._value())) for t in tape.roots if t.requires_grad]
+        seeds = _added(sums, [(t, np.ones_like(t._value())) for t in tape.roots if t.requires_grad])
         for t, g, sent in walk_back(tape):
             if t.op is not None:
-                number += 1
                 yield Stop(number, "backward", t, values_of(t.inputs), t._value(), g, sent,
                            seeds + _added(sums, sent), names)
-                seeds = []
+                number, seeds = number + 1, []
 
 
 def _added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:

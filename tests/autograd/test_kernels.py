@@ -10,6 +10,16 @@ KERNELS = [name for name, op in ag.REGISTRY.items() if np.ndarray in op.kernels]
 CASES = [pytest.param(name, i, id=f"{name}-{i}") for name in KERNELS for i in range(len(SAMPLES[name]))]
 
 
+@pytest.fixture(params=["numpy", "numba"], autouse=True)
+def library(request):
+    """Each test runs on both kinds of kernels."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    ag.kernels.use(request.param)
+    yield request.param
+    ag.kernels.use("numpy")
+
+
 def differentiated(name, sample, dtype):
     """Value and gradients of an op on a sample, and whether a kernel made them."""
     op = ag.REGISTRY[name]

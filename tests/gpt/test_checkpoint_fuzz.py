@@ -200,7 +200,11 @@ def places(value, path=()):
 
 def put(value, path, new):
     """A JSON value with another one at a path."""
-    return {**value, path[0]: put(value[path[0]], path[1:], new)} if path else new
+    if not path:
+        return new
+    if isinstance(value, list):
+        return [put(item, path[1:], new) if i == path[0] else item for i, item in enumerate(value)]
+    return {**value, path[0]: put(value[path[0]], path[1:], new)}
 
 
 def cases(metadata):
@@ -241,7 +245,7 @@ def test_wrong_metadata(trained, judge, tmp_path):
     (("without_gain",), -1), (("row",), 3), (("row",), {"iter": 4}), (("row",), []),
     (("batches",), None), (("batches", "bit_generator"), "MT19937"), (("batches", "bit_generator"), 7),
     (("batches", "state"), {}), (("batches", "state", "state"), -1), (("batches", "state", "inc"), 10 ** 400),
-    (("dropout", "has_uint32"), "no"), (("dropout", "uinteger"), 2 ** 70), ((), None), ((), [])])
+    (("dropout", 0, "has_uint32"), "no"), (("dropout", 0, "uinteger"), 2 ** 70), ((), None), ((), [])])
 def test_a_state_that_cannot_be_gone_on_from(trained, judge, tmp_path, path, evil, capsys):
     _, metadata, arrays = trained
     about = json.loads(metadata["about"])

@@ -17,6 +17,8 @@ import pytest
 import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.metrics import Metrics
+from gpt.team import ALONE
+from gpt.trainer import Interrupted, Trainer
 
 METRICS = sys.modules["gpt.metrics"]
 TRAIN = sys.modules["gpt.train"]  # the module, which the function of that name hides
@@ -61,7 +63,7 @@ def stop_after(monkeypatch):
             def __exit__(self, *error):
                 pass
 
-        step = TRAIN.Trainer.step
+        step = Trainer.step
 
         def counted(self):
             row = step(self)
@@ -70,7 +72,7 @@ def stop_after(monkeypatch):
             return row
 
         monkeypatch.setattr(TRAIN, "stop_on_signal", Stop)
-        monkeypatch.setattr(TRAIN.Trainer, "step", counted)
+        monkeypatch.setattr(Trainer, "step", counted)
     return at
 
 
@@ -112,16 +114,16 @@ def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, sto
 
 def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, monkeypatch):
     """The one over the whole part, when patience is lost, is the second of its step."""
-    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), quiet)
+    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), ALONE, quiet)
     trainer.best, trainer.without_gain = 1.0, 0
 
     def validate(self, last, asked):
         if last:
-            raise TRAIN.Interrupted
+            raise Interrupted
         return 2.0, "2 batches"
 
-    monkeypatch.setattr(TRAIN.Trainer, "validate", validate)
-    with pytest.raises(TRAIN.Interrupted):
+    monkeypatch.setattr(Trainer, "validate", validate)
+    with pytest.raises(Interrupted):
         trainer.evaluation(False, [])
     assert (trainer.best, trainer.without_gain) == (1.0, 0)
 
@@ -233,12 +235,17 @@ def test_other_data_are_refused(tiny, tmp_path):
 def test_a_difference_that_changes_bits_is_said(tiny, stop_after, monkeypatch):
     stop_after(5)
     with pytest.raises(KeyboardInterrupt):
-        train(TrainConfig(**tiny), quiet)
+        train(TrainConfig(**tiny | {"replicas": 1}), quiet)
     stop_after(-1)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "17")
     said = []
-    train(TrainConfig.from_recipe(resume=tiny["out"]), said.append)
+    stop_after(8)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig.from_recipe(resume=tiny["out"]), said.append)
     assert any("not bit for bit" in line and "threads" in line and "-> 17" in line for line in said)
+    stop_after(-1)
+    train(TrainConfig.from_recipe(resume=tiny["out"], replicas=2), said.append)
+    assert any("not bit for bit" in line and "replicas 1 -> 2" in line for line in said)
 
 
 def test_weights_alone_are_nothing_to_go_on_from(tmp_path, model, tokenizer):

@@ -125,10 +125,10 @@ def test_while_modules_are_imported(tmp_path, name, number):
 
 
 # Calls of a run of 30 steps that evaluates every 10, in 2 batches, and saves every 7.
-TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:sweep", 1), ("gpt.train:Trainer.step", 1),
-            ("gpt.train:Trainer.step", 7), ("gpt.model:GPT.loss", 8), ("gpt.optim:AdamW.step", 8),
-            ("gpt.train:Trainer.validate", 1), ("gpt.train:evaluate", 2), ("gpt.model:GPT.loss", 11),
-            ("gpt.train:Trainer.judge", 2), ("gpt.train:report", 1), ("gpt.metrics:Metrics.write", 10),
+TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:sweep", 1), ("gpt.trainer:Trainer.step", 1),
+            ("gpt.trainer:Trainer.step", 7), ("gpt.replicas:Replicas.gradient", 8), ("gpt.optim:AdamW.step", 8),
+            ("gpt.trainer:Trainer.validate", 1), ("gpt.trainer:evaluate", 2), ("gpt.replicas:Replicas.loss", 3),
+            ("gpt.trainer:Trainer.judge", 2), ("gpt.train:report", 1), ("gpt.metrics:Metrics.write", 10),
             ("gpt.metrics:Metrics.sync", 1), ("gpt.train:save", 1), ("gpt.train:save", 2),
             ("gpt.checkpoint:save_file", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
             ("os:link", 2), ("gpt.checkpoint:keep", 3)]
@@ -162,7 +162,7 @@ def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_whole(whole, se
 
 @pytest.mark.slow
 def test_a_third_signal_does_not_wait_for_what_is_put_away(whole, settings):
-    done = training(settings, ("gpt.train:Trainer.step", 9, "before", [INT, INT]),
+    done = training(settings, ("gpt.trainer:Trainer.step", 9, "before", [INT, INT]),
                     ("gpt.metrics:Metrics.__exit__", 1, "before", [INT]))
     assert done.returncode == 130 and done.stderr.strip() == "gpt: stopped"
     train(TrainConfig.from_recipe(resume=settings["out"]), quiet)
@@ -170,7 +170,7 @@ def test_a_third_signal_does_not_wait_for_what_is_put_away(whole, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place, nth", [("gpt.train:Trainer.judge", 3), ("gpt.train:save", 7)], ids=str)
+@pytest.mark.parametrize("place, nth", [("gpt.trainer:Trainer.judge", 3), ("gpt.train:save", 7)], ids=str)
 def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, place, nth):
     done = training(settings, (place, nth, "after", [TERM]))
     assert done.returncode == 143 and "After training" not in done.stdout
@@ -189,7 +189,8 @@ def test_in_the_last_sample_all_is_saved(whole, settings, place, nth, when):
 
 def test_an_evaluation_of_much_text_does_not_wait(whole, settings):
     """Of the batches of the validation part one is left to be evaluated, and the whole part when the run goes on."""
-    hooks = ("gpt.model:GPT.loss", 31, "before", [INT]), ("gpt.model:GPT.loss", 33, "before", [TERM])
+    loss = "gpt.replicas:Replicas.loss"
+    hooks = (loss, 1, "before", [INT]), (loss, 3, "before", [TERM])
     done = training(settings | {"eval_interval": 100, "batch_size": 2, "patience": 9}, *hooks)
     assert done.returncode == 130 and "stopped after 30 steps; to go on:" in done.stderr
     state = gpt.load(settings["out"]).about["state"]

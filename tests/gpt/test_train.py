@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import TrainConfig, data, train
-from gpt.train import RECIPES, WHOLE, evaluate, writable_folder
+from gpt import AdamW, TrainConfig, data, train
+from gpt import trainer as trainer_module
+from gpt.train import RECIPES, writable_folder
+from gpt.trainer import WHOLE, Trainer, evaluate
 
 TRAIN = sys.modules["gpt.train"]  # the module, which the function of that name hides
 
@@ -76,7 +78,7 @@ def test_the_saved_run_is_the_trained_one(run):
 def test_the_last_evaluation_is_over_the_whole_validation_part(run, text_file):
     loaded = gpt.load(run[1])
     _, val = data.split(loaded.tokenizer.encode(data.read_text([text_file])[0]), 16)
-    whole = evaluate(loaded.model.map(lambda t: t.data), data.windows(val, 5, 16))
+    whole = evaluate(loaded.model.map(lambda t: t.data).loss, data.windows(val, 5, 16))
     assert metrics(run[1])[-1]["val_loss"] == pytest.approx(whole, rel=1e-6)
     assert loaded.about["val_loss"] == pytest.approx(whole, rel=1e-6)
 
@@ -99,14 +101,14 @@ def test_evaluating_more_often_does_not_change_the_run(tiny, tmp_path):
 
 
 def test_a_run_is_this_loop(tiny):
-    config = TrainConfig(**tiny | {"max_iters": 6, "dropout": 0.3})
+    config = TrainConfig(**tiny | {"max_iters": 6, "dropout": 0.3, "replicas": 1})
     train(config, lambda line: None)
     text = data.read_text(config.data)[0]
     tokens = gpt.CharTokenizer(text).encode(text)
     model = gpt.GPT(config.model_config(17), seed=config.seed)
     flat = gpt.Parameters(model)
     optimizer = gpt.AdamW(flat, (0.9, 0.99), weight_decay=0.1)
-    batches, dropout = (np.random.default_rng([config.seed, stream]) for stream in (1, 2))
+    batches, dropout = (np.random.default_rng([config.seed, *stream]) for stream in ([1], [2, 0]))
     losses = []
     for i in range(6):
         x, y = data.batch(tokens[:int(len(tokens) * 0.9)], batches, 8, 16)
@@ -217,9 +219,10 @@ def minute_a_step(monkeypatch):
 
         monkeypatch.setattr(owner, name, slower)
 
-    slow(TRAIN.AdamW, "step", 60)
-    slow(TRAIN.Trainer, "validate", 30)
-    monkeypatch.setattr(TRAIN, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    slow(AdamW, "step", 60)
+    slow(Trainer, "validate", 30)
+    for module in (TRAIN, trainer_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
 
 @pytest.mark.parametrize("limit, steps", [(5.0, 5), (4.1, 5), (0.01, 1), (11.4, 11), (11.6, 12), (1000.0, 30)])
@@ -246,7 +249,7 @@ def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_ste
     ([3, 2, 2.5, 2.4, 9], 8, 2), ([3, 2, 2, 2, 9], 8, 2), ([3, 4, 2, 4], 10, 2), ([3, 4, 5, 9, 9], 6, 3)])
 def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, losses, steps, best):
     given = iter(losses)
-    monkeypatch.setattr(TRAIN.Trainer, "validate", lambda self, last, asked:
+    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked:
                         (7.0, WHOLE) if last else (next(given), "2 batches"))
     run = train(TrainConfig(**tiny | {"patience": 2, "eval_interval": 2, "max_iters": 10}), lambda line: None)
     rows = metrics(tiny["out"])
@@ -256,7 +259,7 @@ def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, 
 
 def test_without_patience_a_run_goes_on(tiny, monkeypatch):
     losses = iter(range(1, 100))
-    monkeypatch.setattr(TRAIN.Trainer, "validate", lambda self, last, asked: (float(next(losses)), "2 batches"))
+    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked: (float(next(losses)), "2 batches"))
     train(TrainConfig(**tiny | {"eval_interval": 2}), lambda line: None)
     assert len(metrics(tiny["out"])) == 30
 
@@ -264,7 +267,7 @@ def test_without_patience_a_run_goes_on(tiny, monkeypatch):
 def test_the_target_counts_on_the_whole_validation_part_only(tiny, monkeypatch):
     """Step 2: an estimate above the target; step 4: the whole part is above it; step 6: it is reached exactly."""
     losses = iter([2.2, 2.0, 2.3, 1.9, 2.1])
-    monkeypatch.setattr(TRAIN, "evaluate", lambda model, batches: next(losses))
+    monkeypatch.setattr(trainer_module, "evaluate", lambda loss, batches: next(losses))
     train(TrainConfig(**tiny | {"target_val_loss": 2.1, "eval_interval": 2}), lambda line: None)
     assert [row.get("val_loss") for row in metrics(tiny["out"])] == [None, 2.2, None, 2.3, None, 2.1]
     assert next(losses, None) is None
