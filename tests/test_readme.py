@@ -1,5 +1,6 @@
 """The README's examples run as they stand, and its commands exist."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,20 +13,24 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8")
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=["engine", "own op"])
-def test_example_runs(code):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=README.parent, capture_output=True,
-                          text=True)
+def run(code, folder):
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(README.parent)})
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=["engine", "views", "own op"])
+def test_example_runs(code, tmp_path):
+    done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_broken_rule_in_the_own_op_example_is_found():
-    broken = EXAMPLES[1].replace("beta * y", "y")
-    assert broken != EXAMPLES[1]
-    done = subprocess.run([sys.executable, "-c", broken], cwd=README.parent, capture_output=True, text=True)
+def test_a_broken_rule_in_the_own_op_example_is_found(tmp_path):
+    broken = EXAMPLES[2].replace("beta * y", "y")
+    assert broken != EXAMPLES[2]
+    done = run(broken, tmp_path)
     assert done.returncode == 1 and "swish: gradient of x is wrong" in done.stderr
 
 
