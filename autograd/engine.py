@@ -118,9 +118,11 @@ class Tensor(ArrayMethods):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._check_leaf("copied or pickled")
-        return tensor, (self._data, None, self.requires_grad, self.name)
+        return tensor, (self._value(), None, self.requires_grad, self.name)
 
     def _check_leaf(self, verb: str) -> None:
+        if current_mode().tracing:
+            raise traced_error(self, verb)
         if self.op is not None:
             raise pointing_at(self, TypeError(f"{label(self)} is a result, and only a leaf can be {verb}: t.detach() "
                                               "makes one of it"))
@@ -135,9 +137,7 @@ class Tensor(ArrayMethods):
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A leaf that owns a copy of `data` (array, number, nested list or Tensor), as `dtype` if one is given.
-
-    Raises TypeError for what has no real numbers, and for `requires_grad` of integers.
-    """
+    Raises TypeError for what has no real numbers, and for `requires_grad` of integers."""
     data = new_array(data._value() if type(data) is Tensor else data, dtype)
     t = _new(Tensor)._filled(data, sys._getframe(1), current_mode().scope)
     t.name = name

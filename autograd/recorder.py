@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from .arrays import owner
+from .describe import label
 from .engine import Tensor, tensor
+from .errors import pointing_at
 from .plan import Step
 
 
@@ -28,6 +30,7 @@ class Recorder:
         self.sums: dict[Any, Any] = {}      # who receives a gradient -> the sum of what has arrived
         self.redrawn: list[Tensor] = []     # leaves that hold random numbers
         self._settled = (0, 0)              # how many steps and buffers are final
+        self._made: set[Tensor] = set()
         self._alive: list[Any] = []         # so that no identity is given twice
 
     # ------------------------------------------------------------------ the executor
@@ -47,7 +50,11 @@ class Recorder:
     # ------------------------------------------------------------------ the watch
     def made(self, t: Tensor) -> None:
         """Note how the value of a new record was computed, if no kernel has done so."""
+        self._made.add(t)
         for a in t.inputs:
+            if type(a) is Tensor and a.op is not None and a not in self._made:
+                raise pointing_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute it in "
+                                               "the function, or detach() it before"))
             self.constant(a._data if type(a) is Tensor and a.op is None else a)
         t._data = _as_arrays(t._data)
         if t.saved is None:
@@ -68,6 +75,7 @@ class Recorder:
         """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
         self._stand_for(t, g)
         if t.op is None:
+            self.sums.setdefault(t, g)  # where a parameter itself is the result
             return
         if t.saved is None:
             self._forget()
@@ -185,7 +193,7 @@ def _by_formula(formula: Any, attrs: dict, n: int, places: list[int], *arrays: A
     y = formula(*arrays[:n], **attrs)
     parts = y if type(y) is tuple else (y,)
     for out, i in zip(arrays[n:], places):
-        np.copyto(out, parts[i])
+        _write(out, parts[i], formula)
 
 
 def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, places: list[int], n_outs: int,
@@ -195,7 +203,15 @@ def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, places: li
     g, y = (tuple([given.pop(0) for _ in range(n)]) if n is not None else given.pop(0) for n in counts)
     sent = op.pull(needed, given, given, (g, y, *given), attrs)
     for out, place in zip(outs, places):
-        np.copyto(out, sent[place][1])
+        _write(out, sent[place][1], op)
+
+
+def _write(out: Any, value: Any, source: Any) -> None:
+    """Copy what was computed again to where it belongs."""
+    if np.shape(value) != out.shape:
+        raise ValueError(f"{source.__name__} gave shape {out.shape} when the program was recorded, and now "
+                         f"{np.shape(value)}: its shapes cannot depend on numbers (np.where in place of a mask)")
+    np.copyto(out, value)
 
 
 class _Draw:
@@ -207,5 +223,5 @@ class _Draw:
 
     def __call__(self, out: Any) -> None:
         if not self.is_first:
-            np.copyto(out, self.draw())
+            _write(out, self.draw(), self.draw)
         self.is_first = False

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from .engine import Tape, Tensor, free, reverse, tape, tensor
+from .errors import changed_error
 from .plan import Step, planned
 from .recorder import Recorder
-from .state import within
+from .state import current_mode, within
 from .transform import tree_leaves, tree_map
 
 
@@ -25,11 +26,14 @@ def record(function: Callable[..., Any], *examples: Any) -> Program:
     operations have kernels, without allocating memory.  Arrays and numbers of NumPy among the arguments (also nested in
     lists, tuples and dicts) are inputs; anything else is a setting.  Other shapes, dtypes or settings record anew.
 
-    What the function computes from its inputs and its parameters is computed again in each call; arrays it has from
-    elsewhere are constants.  To look at a number of a tensor inside it (`.data`, `if`, `float`) raises TypeError, as
-    the program would keep the answer for ever.  What is drawn at random has to be drawn with `ag.drawn`, as
-    `ag.dropout` does, which draws anew in each call.  One thread at a time may run a program.
+    What the function computes from its inputs and its parameters is computed again in each call; arrays and settings it
+    has from elsewhere (a closure, a field of a module) are as they were.  To look at a number of a tensor inside it
+    (`.data`, `if`, `float`) raises TypeError, as the program would keep the answer for ever.  What is drawn at random
+    has to be drawn with `ag.drawn`, as `ag.dropout` does, which draws anew in each call.  One thread at a time may run
+    a program.
     """
+    if current_mode().tracing:
+        raise TypeError("a program cannot be recorded while another one is: call the function")
     return Program(function, examples)
 
 
@@ -43,6 +47,10 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's result for these arguments: arrays, which are the caller's own."""
+        if current_mode().tracing:
+            raise TypeError("a program cannot be called while another one is being recorded, which would keep its "
+                            "answer for ever: call its function")
+        self._last = None
         self._last = recording = self._recording(arguments)
         return recording.forward(arguments)
 
@@ -70,19 +78,29 @@ class Program:
         """The size of the arenas of all that was recorded, in bytes."""
         return sum(r.plan.n_bytes for r in self._recordings.values())
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a program works in buffers of its own, and cannot be copied or pickled: record the function "
+                        "again")
+
     def _recording(self, arguments: tuple) -> Recording:
-        key = tuple([_kind(leaf) for leaf in tree_leaves(list(arguments))])
+        key = current_mode().recording, _kind(arguments)
         found = self._recordings.get(key)
         if found is None or not found.is_current():
             found = self._recordings[key] = Recording(self.function, arguments)
         return found
 
 
-def _kind(leaf: Any) -> Any:
-    """What has to be the same for a recording to serve again."""
-    if _is_input(leaf):
-        return leaf.shape, leaf.dtype
-    return (type(leaf), leaf) if isinstance(leaf, (int, float, str, bool, type(None))) else id(leaf)
+def _kind(tree: Any) -> Any:
+    """What has to be the same for a recording to serve again: structure, shapes, dtypes, memory order, settings."""
+    if isinstance(tree, dict):
+        return dict, tuple([(name, _kind(branch)) for name, branch in tree.items()])
+    if isinstance(tree, (list, tuple)):
+        return type(tree), tuple([_kind(branch) for branch in tree])
+    if _is_input(tree):
+        return tree.shape, tree.dtype, np.empty_like(tree).strides
+    if hasattr(tree, "map"):  # a Module
+        return id(tree), _kind(tree_leaves(tree))
+    return (type(tree), repr(tree)) if isinstance(tree, (int, float, str, type(None))) else id(tree)
 
 
 def _is_input(leaf: Any) -> bool:
@@ -112,32 +130,29 @@ class Recording:
         self.tape = tape(*self.roots)
         self.changing = self.inputs + recorder.redrawn
         self._plan(recorder, [t._data for t in self.roots])
-        self.buffers = {t: t._data for t in self.tape if t.op is None}
+        self.leaves = {t: (t._data, t.requires_grad) for t in self.tape if t.op is None}
         self.called, self.may_go_back, self.shown = -1, False, True
 
     def _plan(self, recorder: Recorder, results: list[Any]) -> None:
-        """Lay everything out in memory: each parameter's gradient where its `.grad` is."""
+        """Lay everything out in memory: each parameter's gradient where its `.grad` is, if it has one."""
         gradients = {t: g for t, g in recorder.sums.items() if type(t) is Tensor and t.op is None}
-        self.destinations, fixed = {}, {}  # type: ignore[var-annotated]
+        self.gradients, fixed = {}, {}  # type: ignore[var-annotated]
         for t, g in gradients.items():
-            if type(t._grad) is not np.ndarray:
-                t._grad = np.empty_like(t._data)
-            self.destinations[t] = t._grad
-            if id(g) in recorder.buffers and id(g) not in fixed and g.strides == t._grad.strides:
-                fixed[id(g)] = t._grad
+            self.gradients[t] = grad = t._grad if type(t._grad) is np.ndarray else np.empty_like(t._data)
+            if id(g) in recorder.buffers and id(g) not in fixed and g.strides == grad.strides:
+                fixed[id(g)] = grad
             else:  # a part of another array, or what is another parameter's too
-                recorder.steps.append(Step(np.copyto, (t._grad, g)))
-                recorder.constant(t._grad)
+                recorder.steps.append(Step(np.copyto, (recorder.constant(grad), g)))
         self.plan = planned(recorder.resolved(), recorder.buffers, results, fixed)
         self.outputs = [self.plan.move(a) for a in results]
 
     def is_current(self) -> bool:
-        """Whether parameters and their gradients are still where they were."""
-        return (all(t._data is buffer for t, buffer in self.buffers.items())
-                and all(t._grad is grad for t, grad in self.destinations.items()))
+        """Whether the parameters are still where they were, and those that gradients flow to."""
+        return all(t._data is buffer and t.requires_grad is flows for t, (buffer, flows) in self.leaves.items())
 
     def forward(self, arguments: tuple) -> Any:
         """The results for other arguments of these shapes."""
+        self.may_go_back = False
         if self.shown:  # values that somebody asked for are those of an earlier call
             for t in self.tape:
                 free(t)
@@ -162,16 +177,22 @@ class Recording:
             raise RuntimeError("backward goes back once after each call, since it uses the buffers again: call again")
         if np.shape(gradient) != self.seed.shape and (gradient is not None or self.seed.size != 1):
             raise ValueError(f"the result has shape {self.seed.shape}: pass a gradient of that shape")
+        for t in self.leaves:
+            if t.changed > self.called:
+                raise changed_error(t, self.roots[0])
         self.may_go_back = False
         self.seed[...] = 1 if gradient is None else gradient
         for procedure, given in self.plan.steps[self.n_forward:]:
             procedure(*given)
+        for t, g in self.gradients.items():
+            if t._grad is not g:  # it is somebody's own
+                t._grad = g.copy()
 
     def current_tape(self) -> Tape:
         """The tape, as if its records had been made in the last call: their values can be asked for as long as no
         parameter has changed since."""
         self.shown = True
-        if all(t.changed <= self.called for t in self.buffers):
+        if all(t.changed <= self.called for t in self.leaves):
             for t in self.tape:
                 if t.op is not None and t.index < self.called:
                     t.index = tensor(0).index

@@ -347,6 +347,7 @@ class ScatterAdd:
 
 
 def _scatter_rows(rows, ids, y):
+    ids = ids.astype(np.intp)  # small integers could not hold the number of rows
     ids = np.where(ids < 0, ids + len(y), ids)
     order = np.argsort(ids, kind="stable")
     ids = ids[order]

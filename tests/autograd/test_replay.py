@@ -1,5 +1,7 @@
 """Recorded programs: the same bits as the function, on other numbers, and never a stale answer."""
 
+import copy
+import pickle
 import sys
 
 import numpy as np
@@ -169,7 +171,136 @@ def test_a_parameter_that_moved_records_anew():
     assert w.grad.tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("f, example, call, expected", [
+    (lambda a, b: (a if a is not None else b * 10) * 1.0, (np.ones(2), None), (None, np.ones(2)), [10, 10]),
+    (lambda d: d["a"] - d["b"], ({"a": np.array(1.0), "b": np.array(2.0)},),
+     ({"b": np.array(2.0), "a": np.array(1.0)},), -1),
+    (lambda xs, ys: sum(xs) * 10 + sum(ys), ([np.array(1.0), np.array(2.0)], [np.array(3.0)]),
+     ([np.array(1.0)], [np.array(2.0), np.array(3.0)]), 15),
+    (lambda x, k: np.arctan2(x, k), (np.array(0.0), 0.0), (np.array(0.0), -0.0), np.pi)],
+    ids=["None", "order of a dict", "nesting", "-0.0"])
+def test_another_structure_records_anew(f, example, call, expected):
+    program = ag.record(f, *example)
+    program(*example)
+    assert np.array_equal(program(*call), expected)
+
+
+def test_another_memory_order_gives_its_own_bits():
+    w, x = leaf(rng.normal(size=(300, 301))), rng.normal(size=(300, 301))
+    program = ag.record(lambda x: (w * x).sum(), x)
+    for a in (x, np.asfortranarray(x)):
+        assert program(a) == (w * a).sum().data
+
+
+def test_a_parameter_that_is_frozen_or_thawed_records_anew():
+    w, v = leaf([2.0, 3.0]), ag.tensor([1.0, 1.0])
+    program = ag.record(lambda x: (w * v * x).sum(), np.ones(2))
+    v.requires_grad = True
+    program(np.ones(2))
+    program.backward()
+    assert v.grad.tolist() == [2, 3]
+    with ag.no_grad():
+        program(np.ones(2))
+        assert not program.can_go_back
+    program(np.ones(2))
+    assert program.can_go_back
+
+
+# ---------------------------------------------------------------------- gradients that are somebody's own
+
+
+@pytest.mark.parametrize("change", [lambda w: setattr(w, "grad", None), lambda w: setattr(w, "grad", np.zeros(2))])
+def test_gradients_are_set_where_they_are_looked_for(change):
+    w = leaf([2.0, 3.0])
+    program = ag.record(lambda x: (w * x).sum(), np.ones(2))
+    assert w.grad is None  # recording gives none
+    for x in ([1.0, 2.0], [3.0, 4.0]):
+        program(np.array(x))
+        change(w)  # loss, zero_grad, backward
+        program.backward()
+        assert w.grad.tolist() == x
+    kept = w.grad
+    w.grad = None
+    program(np.ones(2))
+    program.backward()
+    assert kept.tolist() == [3, 4] and w.grad.tolist() == [1, 1]
+
+
+def test_a_parameter_that_is_the_result():
+    w = leaf(3.0)
+    program = ag.record(lambda: w)
+    assert program() == 3
+    program.backward()
+    assert w.grad == 1
+
+
 # ---------------------------------------------------------------------- refusals
+
+
+def test_a_changed_parameter_stops_backward():
+    w = leaf([2.0, 3.0], "w")
+    program = ag.record(lambda x: (np.exp(w) * x * w).sum(), np.ones(2))
+    program(np.ones(2))
+    w.data = [0.0, 0.0]
+    with pytest.raises(RuntimeError, match="leaf 'w' .* was changed after"):
+        program.backward()
+
+
+@pytest.mark.parametrize("function", [lambda x: x[x > 0].sum(), lambda x: np.compress(x > 0, x).sum(),
+                                      lambda x: x[np.flatnonzero(x > 0)] * 1.0])
+def test_shapes_that_depend_on_numbers_are_refused(function):
+    program = ag.record(function, np.array([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="shapes cannot depend on numbers"):
+        program(np.array([-1.0, 2.0, -3.0]))
+
+
+def test_programs_do_not_nest():
+    w = leaf(2.0)
+    inner = ag.record(lambda x: x * w, np.array(1.0))
+    with pytest.raises(TypeError, match="cannot be called while another"):
+        ag.record(lambda x: inner(x) + w, np.array(1.0))
+    with pytest.raises(TypeError, match="cannot be recorded while another"):
+        ag.record(lambda x: ag.record(lambda y: y, np.array(1.0))(x), np.array(1.0))
+    assert inner(np.array(5.0)) == 10  # and recording is over
+
+
+def test_a_call_that_fails_half_way_leaves_no_way_back():
+    w = leaf(np.ones((3, 2)))
+    program = ag.record(lambda i: ag.embedding(i, w).sum(), np.array([0, 1]))
+    program(np.array([0, 1]))
+    with pytest.raises(IndexError, match="there is no row 7"):
+        program(np.array([0, 7]))
+    with pytest.raises(RuntimeError):
+        program.backward()
+    assert program(np.array([2, 2])) == 4
+    program.backward()
+    assert w.grad.tolist() == [[0, 0], [0, 0], [2, 2]]
+
+
+@pytest.mark.parametrize("change", [lambda w: setattr(w, "data", 5.0), lambda w: w.bind(np.zeros(())),
+                                    lambda w: setattr(w, "grad", np.zeros(())), copy.copy, copy.deepcopy])
+def test_what_would_be_done_once_only_is_refused(change):
+    w = leaf(2.0)
+
+    def f(x):
+        change(w)
+        return w * x
+
+    with pytest.raises(TypeError, match="while a program is being recorded"):
+        ag.record(f, np.array(1.0))
+
+
+def test_a_result_from_outside_is_named():
+    w = leaf([1.0, 2.0])
+    h = np.tanh(w)
+    with pytest.raises(TypeError, match="tanh f64.2. was computed before the program is recorded"):
+        ag.record(lambda x: (h * x).sum(), np.ones(2))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_program_is_not_copied(copied):
+    with pytest.raises(TypeError, match="record the function again"):
+        copied(ag.record(lambda x: x * 1.0, np.ones(2)))
 
 
 @pytest.mark.parametrize("look", [lambda t: t.data, lambda t: t.item(), float, bool, int, lambda t: t.tolist(),
