@@ -42,8 +42,8 @@ def changed_error(leaf: Any, t: Any) -> Exception:
 def traced_error(t: Any, verb: str = "") -> Exception:
     """Somebody looked at a value, or changed a leaf, while a program is recorded."""
     if verb:
-        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while a program is being recorded, which would be "
-                                        "done this once only: do it outside the function"))
+        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while a program is being recorded, which would "
+                                        "do so this once only: do it outside the function"))
     return pointing_at(t, TypeError(
         f"the numbers of {label(t)} were asked for while a program is being recorded, which would keep those of this "
         "one call for ever: compute with the tensor itself (np.where in place of if), or look outside the function"))

@@ -42,15 +42,7 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
     first, last = _lifetimes(steps, buffers, kept)
     place_of = _merged(steps, buffers, first, last, fixed)
     size = {k: -(-buffers[k].nbytes // ALIGNMENT) * ALIGNMENT for k in first if place_of[k] == k and k not in fixed}
-    offset: dict[int, int] = {}
-    for k in sorted(size, key=lambda k: (-size[k], first[k])):
-        taken = sorted((offset[j], offset[j] + size[j]) for j in offset if first[j] <= last[k] and first[k] <= last[j])
-        at = 0
-        for start, end in taken:
-            if at + size[k] <= start:
-                break
-            at = max(at, end)
-        offset[k] = at
+    offset = _placed({k: (size[k], first[k], last[k]) for k in size})
     n_bytes = max((offset[k] + size[k] for k in offset), default=0)
     arena = np.empty(n_bytes + ALIGNMENT, np.uint8)
     arena = arena[-arena.ctypes.data % ALIGNMENT:][:n_bytes]
@@ -65,6 +57,21 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
 
     return Plan([(step.procedure, tuple([move(a) for a in step.arguments])) for step in steps],
                 [(arena[offset[k]:][:buffers[k].nbytes], first[k], last[k]) for k in size], n_bytes, move)
+
+
+def _placed(wanted: dict[int, tuple[int, int, int]]) -> dict[int, int]:
+    """Where each buffer, of (bytes, first step, last step), begins: larger ones choose first."""
+    offset: dict[int, int] = {}
+    firsts, lasts, starts, ends = np.zeros((4, len(wanted)), np.int64)  # of those that have their place
+    for n, k in enumerate(sorted(wanted, key=lambda k: (-wanted[k][0], wanted[k][1]))):
+        size, first, last = wanted[k]
+        taken = np.flatnonzero((firsts[:n] <= last) & (lasts[:n] >= first))
+        taken = taken[np.argsort(starts[taken])]
+        free_from = np.concatenate([[0], np.maximum.accumulate(ends[taken])])
+        free_to = np.concatenate([starts[taken], [np.iinfo(np.int64).max]])
+        offset[k] = at = int(free_from[np.argmax(free_to - free_from >= size)])
+        firsts[n], lasts[n], starts[n], ends[n] = first, last, at, at + size
+    return offset
 
 
 def _lifetimes(steps: list[Step], buffers: dict[int, Any],

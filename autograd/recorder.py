@@ -31,6 +31,7 @@ class Recorder:
         self.redrawn: list[Tensor] = []     # leaves that hold random numbers
         self._settled = (0, 0)              # how many steps and buffers are final
         self._made: set[Tensor] = set()
+        self._numbers: set[int] = set()     # arrays that stand for a number
         self._alive: list[Any] = []         # so that no identity is given twice
 
     # ------------------------------------------------------------------ the executor
@@ -56,7 +57,7 @@ class Recorder:
                 raise pointing_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute it in "
                                                "the function, or detach() it before"))
             self.constant(a._data if type(a) is Tensor and a.op is None else a)
-        t._data = _as_arrays(t._data)
+        t._data = self._as_arrays(t._data)
         if t.saved is None:
             self._forget()
             values = [a._data if type(a) is Tensor else a for a in t.inputs]
@@ -64,10 +65,10 @@ class Recorder:
             new = [i for i, part in enumerate(parts) if not self._is_view(part, values)]
             outs = [self._buffer(parts[i]) for i in new]
             formula = t.op.formula  # type: ignore[union-attr]
-            if isinstance(formula, np.ufunc) and outs:
+            if isinstance(formula, np.ufunc) and outs and not self._numbers_in(values):
                 self.steps.append(Step(formula, (*values, *outs)))
             elif outs:
-                self.steps.append(Step(functools.partial(_by_formula, formula, t.attrs, len(values), new),
+                self.steps.append(Step(functools.partial(_by_formula, formula, t.attrs, self._numbers_in(values), new),
                                        (*values, *outs)))
         self._settle()
 
@@ -159,15 +160,29 @@ class Recorder:
             outs.append(self._array_for(d))
         if outs:
             counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._data) is tuple else None)
-            self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, new, len(outs)),
-                                   (*gs, *ys, *values, *outs)))
+            given = [*gs, *ys, *values]
+            self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, self._numbers_in(given),
+                                                     new), (*given, *outs)))
 
     def _array_for(self, d: Any) -> Any:
         """A buffer for what a rule returned; one element may be a number."""
         if isinstance(d, np.generic):
             self._alive.append(d)
-            self.same[id(d)] = d = np.array(d)
+            self.same[id(d)] = d = self._as_arrays(d)
         return self._buffer(d)
+
+    def _as_arrays(self, value: Any) -> Any:
+        """A value whose numbers are arrays of no axes, since a program writes into arrays."""
+        if type(value) is tuple:
+            return tuple([self._as_arrays(part) for part in value])
+        if isinstance(value, np.generic):
+            self._alive.append(value := np.array(value))
+            self._numbers.add(id(value))
+        return value
+
+    def _numbers_in(self, values: list[Any]) -> list[int]:
+        """Which of `values` are numbers; a few operations compute another last bit with an array of no axes."""
+        return [i for i, v in enumerate(values) if isinstance(v, np.generic) or id(v) in self._numbers]
 
     def _add(self, key: Any, d: Any) -> None:
         """Add up in the order of the walk."""
@@ -182,24 +197,24 @@ class Recorder:
         self._settle()
 
 
-def _as_arrays(value: Any) -> Any:
-    """A value whose numbers are arrays of no axes, which a program can write into."""
-    if type(value) is tuple:
-        return tuple([_as_arrays(part) for part in value])
-    return np.array(value) if isinstance(value, np.generic) else value
+def _given(arrays: tuple, numbers: list[int]) -> list[Any]:
+    """The arrays, those of `numbers` as such."""
+    return [a[()] if i in numbers else a for i, a in enumerate(arrays)]
 
 
-def _by_formula(formula: Any, attrs: dict, n: int, places: list[int], *arrays: Any) -> None:
-    y = formula(*arrays[:n], **attrs)
+def _by_formula(formula: Any, attrs: dict, numbers: list[int], places: list[int], *arrays: Any) -> None:
+    n = len(arrays) - len(places)
+    y = formula(*_given(arrays[:n], numbers), **attrs)
     parts = y if type(y) is tuple else (y,)
     for out, i in zip(arrays[n:], places):
         _write(out, parts[i], formula)
 
 
-def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, places: list[int], n_outs: int,
+def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, numbers: list[int], places: list[int],
               *arrays: Any) -> None:
-    """Gradients by an op's rules, from those of its outputs, its outputs and its inputs, into the last `n_outs`."""
-    given, outs = list(arrays[:-n_outs]), arrays[-n_outs:]
+    """Gradients by an op's rules, from those of its outputs, its outputs and its inputs, into the last arrays."""
+    n = len(arrays) - len(places)
+    given, outs = _given(arrays[:n], numbers), arrays[n:]
     g, y = (tuple([given.pop(0) for _ in range(n)]) if n is not None else given.pop(0) for n in counts)
     sent = op.pull(needed, given, given, (g, y, *given), attrs)
     for out, place in zip(outs, places):
