@@ -124,6 +124,9 @@ class Recording:
         self.n_forward, self.seed = len(recorder.steps), None
         if len(self.roots) == 1 and self.roots[0].requires_grad:
             self.seed = recorder.constant(np.ones_like(self.roots[0]._data))
+            for t in tape(*self.roots[0].inputs):
+                if t.op is not None and t.op.cheap:
+                    free(t)  # the walk computes it again
             with within(watch=recorder, executor=recorder):
                 for _ in reverse(self.roots, [self.seed], keep=True):
                     pass
