@@ -142,7 +142,7 @@ class Recording:
         self.gradients, fixed = {}, {}  # type: ignore[var-annotated]
         for t, g in gradients.items():
             self.gradients[t] = grad = t._grad if type(t._grad) is np.ndarray else np.empty_like(t._data)
-            if id(g) in recorder.buffers and id(g) not in fixed and g.strides == grad.strides:
+            if id(g) in recorder.buffers and id(g) not in fixed and g.flags.c_contiguous and grad.flags.c_contiguous:
                 fixed[id(g)] = grad
             else:  # a part of another array, or what is another parameter's too
                 recorder.steps.append(Step(np.copyto, (recorder.constant(grad), g)))

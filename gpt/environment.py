@@ -16,7 +16,7 @@ def environment(replicas: int) -> dict[str, Any]:
     return {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine(),
             "processor": platform.processor(), "blas": f"{blas.get('name')} {blas.get('version')}",
             "threads": _threads() if replicas == 1 else "1", "replicas": replicas,
-            "kernels": sorted(name for name, op in ag.REGISTRY.items() if op.kernels)}
+            "kernels": ag.kernels.in_use()}
 
 
 def _threads() -> str:

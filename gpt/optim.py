@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import autograd as ag
+
 from .module import Array, Module
 from .team import ALONE, Team
 
@@ -87,8 +89,6 @@ class AdamW:
     with m̂ = m / (1−β₁ᵗ), v̂ = v / (1−β₂ᵗ), and λ only for the decayed part.
     """
 
-    BLOCK = 1 << 16  # numbers updated at a time: all passes over them stay in the cache (a third faster than at once)
-
     def __init__(self, parameters: Parameters, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.01):
         self.parameters, self.betas, self.eps, self.weight_decay = parameters, betas, eps, weight_decay
@@ -98,35 +98,18 @@ class AdamW:
     def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
         """Update the parameters from their gradients times `scale`, with learning rate `lr`."""
         self.steps += 1
-        flat = self.parameters
-        flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
+        (beta1, beta2), flat, t = self.betas, self.parameters, int(self.steps)
 
         def part(i: int) -> None:
-            arrays = [a[team.share(a.size, i)] for a in (flat.data, flat.grad, self.m, self.v)]
-            scratch = np.empty_like(arrays[0][:self.BLOCK])
-            for start in range(0, arrays[0].size, self.BLOCK):
-                self._update(lr, scale, scratch, *[a[start:start + self.BLOCK] for a in arrays])
+            mine = team.share(flat.data.size, i)
+            middle = min(max(flat.n_decayed, mine.start), mine.stop)
+            decayed, others = slice(mine.start, middle), slice(middle, mine.stop)
+            for piece, decay in (decayed, self.weight_decay), (others, 0.0):
+                ag.kernels.adamw_step(flat.data[piece], flat.grad[piece], self.m[piece], self.v[piece], lr, beta1,
+                                      beta2, self.eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale)
 
         team.run(part)
         flat.touch()
-
-    def _update(self, lr: float, scale: float, scratch: Array, p: Array, g: Array, m: Array, v: Array) -> None:
-        (beta1, beta2), t, s = self.betas, int(self.steps), scratch[:p.size]
-        root = math.sqrt(1 - beta2 ** t)  # √v̂ + ε = (√v + ε·root) / root saves a pass over the array
-        if scale != 1:
-            g *= scale
-        np.subtract(g, m, out=s)
-        s *= 1 - beta1
-        m += s
-        np.multiply(g, g, out=s)
-        s *= 1 - beta2
-        v *= beta2
-        v += s
-        np.sqrt(v, out=s)
-        s += self.eps * root
-        np.divide(m, s, out=s)
-        s *= lr * root / (1 - beta1 ** t)
-        p -= s
 
     def state(self) -> dict[str, Array]:
         """The arrays that the next step depends on, to be saved and filled again."""

@@ -7,12 +7,15 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+import autograd as ag
 
 from . import checkpoint
 from .checkpoint import Run
@@ -37,6 +40,8 @@ RECIPES: dict[str, dict[str, Any]] = {
                     grad_clip=1.0, eval_interval=250, eval_iters=20),
 }
 
+KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
+           "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batch_size", "accumulate", "optimizer", "seed",
          *[f.name for f in fields(Architecture)])
@@ -167,8 +172,19 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     """
     keep_freed_memory()
     out = writable_folder(config.out)
-    with Team(config.n_replicas) as team:
+    with fastest_kernels(), Team(config.n_replicas) as team:
         return train_with(team, out, config, say)
+
+
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Within it the engine runs on Numba's kernels, where Numba is installed."""
+    before = ag.kernels.in_use()
+    ag.kernels.use_fastest()
+    try:
+        yield
+    finally:
+        ag.kernels.use(before)
 
 
 def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
@@ -272,7 +288,9 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
         f"{run.model.n_parameters:,} parameters")
     say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens, {c.optimizer}, "
-        f"{c.schedule} learning rate, seed {c.seed}, replicas {c.n_replicas}")
+        f"{c.schedule} learning rate, seed {c.seed}")
+    kernels = ag.kernels.in_use()
+    say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
 
 
 def loop(trainer: Trainer, asked: list[int],

@@ -12,10 +12,14 @@ import numpy as np
 from ..methods import REGISTRY
 from . import numpy
 
-__all__ = ["in_use", "numpy", "use", "use_fastest"]
+__all__ = ["adamw_step", "in_use", "numpy", "use", "use_fastest"]
 
 _of_numpy = {name: op.kernels[np.ndarray] for name, op in REGISTRY.items() if op.kernels}
 _in_use = "numpy"
+
+# Operations whose value a recorded program computes again on the way back, since that takes less than keeping it.
+CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu"]}
+
 
 
 def in_use() -> str:
@@ -38,7 +42,14 @@ def use(name: str) -> None:
         pairs |= {op: _Either(pair, _of_numpy.get(op)) for op, pair in _compiled().items()}
     for op, pair in pairs.items():
         REGISTRY[op].kernels[np.ndarray] = pair
+        REGISTRY[op].cheap = op in CHEAP[name]
     _in_use = name
+
+
+def adamw_step(*arguments: Any) -> None:
+    """One step of AdamW on flat arrays, by the kernels in use: see `autograd.kernels.numpy.adamw_step`."""
+    module = numpy if _in_use == "numpy" else importlib.import_module(".numba", __package__)
+    module.adamw_step(*arguments)
 
 
 def use_fastest() -> str:

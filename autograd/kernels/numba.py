@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
 from . import loops
 from .numpy import contiguous
 
-PAIRS = {}  # name of an op -> its pair
+PAIRS: dict[str, Any] = {}  # name of an op -> its pair
 
 QUERIES = 64        # rows of attention's scores that are computed at a time, so that those no query sees are left out
 SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay in the processor's cache
@@ -32,6 +33,19 @@ def _fit(*arrays):
         a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned and a.size for a in arrays)
 
 
+def _are_integers(a):
+    return isinstance(a, np.ndarray) and a.dtype.kind in "iu"
+
+
+def _as_int64(executor, a):
+    """`a`, or a copy of it, as the loops take integers."""
+    if a.dtype == np.int64 and a.flags.c_contiguous and a.flags.aligned:
+        return a
+    copy = executor.empty(a, a.shape, np.int64)
+    executor.run(np.copyto, copy, a)
+    return copy
+
+
 def _rows(a):
     return a.reshape(-1, a.shape[-1])
 
@@ -46,11 +60,12 @@ def _constant(value, n, dtype):
 
 @kernel("gelu")
 class Gelu:
-    """Saves nothing: backward computes Φ(x) again; only the exact form."""
+    """Saves nothing: backward computes Φ(x) again; only the exact form, in single precision (in double, NumPy's is
+    faster)."""
 
     @staticmethod
     def forward(executor, x, approximate="none"):
-        if approximate != "none" or not _fit(x):
+        if approximate != "none" or not _fit(x) or x.dtype != np.float32:
             return None
         y = executor.empty(x, x.shape)
         executor.run(_gelu_forward, x, y)
@@ -98,7 +113,7 @@ def _layer_norm_forward(x, weight, bias, eps, y, stats):
     n = x.shape[-1]
     weight = _constant(1, n, x.dtype) if weight is None else weight
     bias = _constant(0, n, x.dtype) if bias is None else bias
-    loops.layer_norm_forward(_rows(x), weight, bias, eps, _rows(y), stats)
+    loops.layer_norm_forward(_rows(x), weight, bias, float(eps), _rows(y), stats)
 
 
 def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
@@ -111,16 +126,16 @@ def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
 
 @kernel("attention")
 class Attention:
-    """Saves, of each query, the largest score and the sum of exponentials, and computes the weights again; what a
-    causal mask hides is left out, block by block.  Only without a mask, where every query sees a key, and for arrays
-    whose leading axes and dtypes are the same."""
+    """Saves, of each query, the largest score and the sum of exponentials, and computes the weights again.  What a
+    causal mask hides is left out, block by block, so that a NaN there may stay hidden.  Only without a mask, where
+    every query sees a key, and for arrays whose leading axes and dtypes are the same."""
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
         scale = _attention_scale(q, scale)
         if mask is not None or not q.dtype == k.dtype == v.dtype or q.dtype not in (np.float32, np.float64) \
                 or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not (q.size and k.size and v.size) \
-                or causal and q.shape[-2] > k.shape[-2] or not scale >= 0:
+                or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
             return None
         stats = executor.empty(q, (*q.shape[:-1], 2))
         scores = executor.empty(q, (_at_once(q, k), min(q.shape[-2], QUERIES), k.shape[-2]))
@@ -132,15 +147,15 @@ class Attention:
     @staticmethod
     def backward(executor, needed, g, y, stats, q, k, v, mask=None, causal=False, scale=None):
         shape = _at_once(q, k), q.shape[-2], k.shape[-2]
-        scores, gradient, dq, dk, dv = (executor.empty(q, shape), executor.empty(q, shape),
-                                        *(executor.empty_like(a) for a in (q, k, v)))
+        scores, gradient = executor.empty(q, shape), executor.empty(q, shape)
+        dq, dk, dv = (executor.empty_like(a) for a in (q, k, v))
         executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv, causal,
                      _attention_scale(q, scale))
         return [(dq, dk, dv)[i] for i in needed]
 
 
 def _attention_scale(q, scale):
-    return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale
+    return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else float(scale)
 
 
 def _at_once(q, k):
@@ -221,22 +236,19 @@ class CrossEntropy:
     @staticmethod
     def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
         if label_smoothing or reduction not in ("mean", "sum") or not _are_integers(targets) \
-                or not _fit(logits) or targets.shape != logits.shape[:-1]:
+                or not isinstance(ignore_index, int) or not _fit(logits) or targets.shape != logits.shape[:-1]:
             return None
+        targets = _as_int64(executor, targets)
         stats, loss, scale = (executor.empty(logits, shape) for shape in ((targets.size, 2), (), ()))
         executor.run(_cross_entropy_forward, logits, targets, ignore_index, reduction, stats, loss, scale)
-        return loss, (stats, scale)
+        return loss, (targets, stats, scale)
 
     @staticmethod
     def backward(executor, needed, g, y, saved, logits, targets, ignore_index=-100, label_smoothing=0.0,
                  reduction="mean"):
         d = executor.empty(logits, logits.shape)
-        executor.run(_cross_entropy_backward, g, logits, targets, ignore_index, *saved, d)
+        executor.run(_cross_entropy_backward, g, logits, *saved, ignore_index, d)
         return [d]
-
-
-def _are_integers(a):
-    return isinstance(a, np.ndarray) and a.dtype == np.int64 and a.flags.c_contiguous and a.flags.aligned
 
 
 def _cross_entropy_forward(logits, targets, ignore_index, reduction, stats, loss, scale):
@@ -248,7 +260,7 @@ def _cross_entropy_forward(logits, targets, ignore_index, reduction, stats, loss
                          f"ignore_index is {ignore_index}")
 
 
-def _cross_entropy_backward(g, logits, targets, ignore_index, stats, scale, d):
+def _cross_entropy_backward(g, logits, targets, stats, scale, ignore_index, d):
     loops.cross_entropy_backward(float(g), _rows(logits), targets.reshape(-1), ignore_index, stats, scale.reshape(1),
                                  _rows(d))
 
@@ -264,14 +276,14 @@ class Embedding:
     def forward(executor, ids, table):
         if not _are_integers(ids) or table.ndim != 2 or not _fit(table):
             return None
-        y = executor.empty(table, (*ids.shape, table.shape[1]))
-        executor.run(_embedding_forward, ids, table, y)
-        return y, None
+        y, integers = executor.empty(table, (*ids.shape, table.shape[1])), _as_int64(executor, ids)
+        executor.run(_embedding_forward, integers, table, y)
+        return y, integers
 
     @staticmethod
-    def backward(executor, needed, g, y, saved, ids, table):
+    def backward(executor, needed, g, y, integers, ids, table):
         d = executor.empty(table, table.shape)
-        executor.run(_embedding_backward, contiguous(executor, g), ids, d)
+        executor.run(_embedding_backward, contiguous(executor, g), integers, d)
         return [d]
 
 
