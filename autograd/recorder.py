@@ -74,12 +74,14 @@ class Recorder:
 
     def passed(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
+        by_rules = t.op is not None and t.saved is None
+        if by_rules:
+            self._forget()
         self._stand_for(t, g)
         if t.op is None:
             self.sums.setdefault(t, g)  # where a parameter itself is the result
             return
-        if t.saved is None:
-            self._forget()
+        if by_rules:
             self._note_rules(t, g, sent)
         self._settle()
         for a, d in sent:
@@ -114,7 +116,7 @@ class Recorder:
         if id(base) not in self.same:
             raise RuntimeError(f"a kernel was handed an array {a.dtype}{list(a.shape)} that was made outside of "
                                "executor.run: a program cannot make it again")
-        stand_in = self.same[id(base)]
+        stand_in = self.same[id(base)].ravel(order="K")  # its memory, in a line
         start = a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
         return np.ndarray(a.shape, a.dtype, stand_in, start, a.strides)
 
@@ -146,6 +148,10 @@ class Recorder:
                 self.constant(part)
             elif part is not total:
                 self._alive.append(part)
+                if isinstance(part, np.ndarray) and part.strides != total.strides:  # views are to be views of it
+                    copied = self._buffer(np.empty_like(part))
+                    self.steps.insert(self._settled[0], Step(np.copyto, (copied, total)))
+                    total = copied
                 self.same[id(part) if isinstance(part, np.generic) else id(owner(part))] = total
 
     def _note_rules(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:

@@ -14,6 +14,8 @@ from .recorder import Recorder
 from .state import current_mode, within
 from .transform import tree_leaves, tree_map
 
+MOST = 16  # recordings that a program keeps, each with an arena of its own
+
 
 def record(function: Callable[..., Any], *examples: Any) -> Program:
     """The computation of `function`, to be run again and again on arrays of the shapes of `examples`.
@@ -29,8 +31,9 @@ def record(function: Callable[..., Any], *examples: Any) -> Program:
     What the function computes from its inputs and its parameters is computed again in each call; arrays and settings it
     has from elsewhere (a closure, a field of a module) are as they were.  To look at a number of a tensor inside it
     (`.data`, `if`, `float`) raises TypeError, as the program would keep the answer for ever.  What is drawn at random
-    has to be drawn with `ag.drawn`, as `ag.dropout` does, which draws anew in each call.  One thread at a time may run
-    a program.
+    has to be drawn with `ag.drawn`, as `ag.dropout` does, which draws anew in each call.  The function computes in the
+    thread that calls it.  One thread at a time may run a program, and a setting that changes in every call (a learning
+    rate) is better given as an array.
     """
     if current_mode().tracing:
         raise TypeError("a program cannot be recorded while another one is: call the function")
@@ -86,6 +89,8 @@ class Program:
         key = current_mode().recording, _kind(arguments)
         found = self._recordings.get(key)
         if found is None or not found.is_current():
+            if len(self._recordings) >= MOST:
+                del self._recordings[next(iter(self._recordings))]
             found = self._recordings[key] = Recording(self.function, arguments)
         return found
 
@@ -112,7 +117,7 @@ class Recording:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple):
         recorder = Recorder()
-        self.arguments = arguments  # kept alive: settings are known by identity
+        self.settings = [a for a in arguments if not _is_input(a)]  # kept alive, as they are known by identity
         self.inputs = [tensor(leaf) for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
@@ -124,8 +129,8 @@ class Recording:
         self.n_forward, self.seed = len(recorder.steps), None
         if len(self.roots) == 1 and self.roots[0].requires_grad:
             self.seed = recorder.constant(np.ones_like(self.roots[0]._data))
-            for t in tape(*self.roots[0].inputs):
-                if t.op is not None and t.op.cheap:
+            for t in tape(*self.roots):
+                if t.op is not None and t.op.cheap and t is not self.roots[0]:
                     free(t)  # the walk computes it again
             with within(watch=recorder, executor=recorder):
                 for _ in reverse(self.roots, [self.seed], keep=True):
@@ -134,7 +139,9 @@ class Recording:
         self.changing = self.inputs + recorder.redrawn
         self._plan(recorder, [t._data for t in self.roots])
         self.leaves = {t: (t._data, t.requires_grad) for t in self.tape if t.op is None}
-        self.called, self.may_go_back, self.shown = -1, False, True
+        self.called, self.may_go_back, self.shown = -1, False, False
+        for t in self.tape:
+            free(t)
 
     def _plan(self, recorder: Recorder, results: list[Any]) -> None:
         """Lay everything out in memory: each parameter's gradient where its `.grad` is, if it has one."""

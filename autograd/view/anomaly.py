@@ -24,6 +24,7 @@ def detect_anomaly() -> Iterator[None]:
 
     The error names the record and ends with its line of the tape; `error.record` is the record, to be looked at with
     `error.record.explain()`.  Every array is looked at, so it costs time: use it to find a bad number, not in training.
+    What a recorded program (`ag.record`) computes is not looked at: call its function.
     """
     with within(watch=_Watch):
         yield
