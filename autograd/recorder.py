@@ -31,7 +31,7 @@ class Recorder:
         self.redrawn: list[Tensor] = []     # leaves that hold random numbers
         self._settled = (0, 0)              # how many steps and buffers are final
         self._made: set[Tensor] = set()
-        self._numbers: set[int] = set()     # arrays that stand for a number
+        self.numbers: set[int] = set()     # arrays that stand for a number
         self._alive: list[Any] = []         # so that no identity is given twice
 
     # ------------------------------------------------------------------ the executor
@@ -183,12 +183,12 @@ class Recorder:
             return tuple([self._as_arrays(part) for part in value])
         if isinstance(value, np.generic):
             self._alive.append(value := np.array(value))
-            self._numbers.add(id(value))
+            self.numbers.add(id(value))
         return value
 
     def _numbers_in(self, values: list[Any]) -> list[int]:
         """Which of `values` are numbers; a few operations compute another last bit with an array of no axes."""
-        return [i for i, v in enumerate(values) if isinstance(v, np.generic) or id(v) in self._numbers]
+        return [i for i, v in enumerate(values) if isinstance(v, np.generic) or id(v) in self.numbers]
 
     def _add(self, key: Any, d: Any) -> None:
         """Add up in the order of the walk."""

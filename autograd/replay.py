@@ -87,11 +87,12 @@ class Program:
 
     def _recording(self, arguments: tuple) -> Recording:
         key = current_mode().recording, _kind(arguments)
-        found = self._recordings.get(key)
+        found = self._recordings.pop(key, None)
         if found is None or not found.is_current():
-            if len(self._recordings) >= MOST:
-                del self._recordings[next(iter(self._recordings))]
-            found = self._recordings[key] = Recording(self.function, arguments)
+            found = Recording(self.function, arguments)
+        self._recordings[key] = found  # the one used last
+        if len(self._recordings) > MOST:
+            del self._recordings[next(iter(self._recordings))]
         return found
 
 
@@ -102,10 +103,23 @@ def _kind(tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return type(tree), tuple([_kind(branch) for branch in tree])
     if _is_input(tree):
-        return tree.shape, tree.dtype, np.empty_like(tree).strides
+        return tree.shape, tree.dtype, np.empty_like(tree).strides, isinstance(tree, np.generic)
     if hasattr(tree, "map"):  # a Module
-        return id(tree), _kind(tree_leaves(tree))
-    return (type(tree), repr(tree)) if isinstance(tree, (int, float, str, type(None))) else id(tree)
+        return _Same(tree), _kind(tree_leaves(tree))
+    return (type(tree), repr(tree)) if isinstance(tree, (int, float, str, type(None))) else _Same(tree)
+
+
+class _Same:
+    """An object in a key, which is equal to itself only, and stays alive with the key."""
+
+    def __init__(self, it: Any):
+        self.it = it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+    def __hash__(self) -> int:
+        return id(self.it)
 
 
 def _is_input(leaf: Any) -> bool:
@@ -117,8 +131,9 @@ class Recording:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple):
         recorder = Recorder()
-        self.settings = [a for a in arguments if not _is_input(a)]  # kept alive, as they are known by identity
-        self.inputs = [tensor(leaf) for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
+        leaves = [leaf for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
+        self.inputs = [tensor(leaf) for leaf in leaves]
+        recorder.numbers.update(id(t._data) for t, leaf in zip(self.inputs, leaves) if isinstance(leaf, np.generic))
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
         with within(tracing=True, watch=recorder, executor=recorder):
@@ -146,9 +161,11 @@ class Recording:
     def _plan(self, recorder: Recorder, results: list[Any]) -> None:
         """Lay everything out in memory: each parameter's gradient where its `.grad` is, if it has one."""
         gradients = {t: g for t, g in recorder.sums.items() if type(t) is Tensor and t.op is None}
-        self.gradients, fixed = {}, {}  # type: ignore[var-annotated]
+        self.gradients, self.lent, fixed = {}, [], {}  # type: ignore[var-annotated]
         for t, g in gradients.items():
-            self.gradients[t] = grad = t._grad if type(t._grad) is np.ndarray else np.empty_like(t._data)
+            lent = type(t._grad) is np.ndarray
+            self.lent += [t] * lent
+            self.gradients[t] = grad = t._grad if lent else np.empty_like(t._data)
             if id(g) in recorder.buffers and id(g) not in fixed and g.flags.c_contiguous and grad.flags.c_contiguous:
                 fixed[id(g)] = grad
             else:  # a part of another array, or what is another parameter's too
@@ -192,11 +209,15 @@ class Recording:
                 raise changed_error(t, self.roots[0])
         self.may_go_back = False
         self.seed[...] = 1 if gradient is None else gradient
+        # An array that was somebody's .grad when this was recorded, and is no more, is left as it is.
+        kept = {t: self.gradients[t].copy() for t in self.lent if t._grad is not self.gradients[t]}
         for procedure, given in self.plan.steps[self.n_forward:]:
             procedure(*given)
         for t, g in self.gradients.items():
-            if t._grad is not g:  # it is somebody's own
+            if t._grad is not g:
                 t._grad = g.copy()
+        for t, before in kept.items():
+            self.gradients[t][...] = before
 
     def current_tape(self) -> Tape:
         """The tape, as if its records had been made in the last call: their values can be asked for as long as no

@@ -37,11 +37,12 @@ class Replicas:
 
         def part(i: int) -> float:
             ids, targets, share = slices[i]
-            if self._trained[i] is None:
-                self._trained[i] = ag.record(self.models[i].loss, ids, targets, self.random[i])
-            loss = self._trained[i](ids, targets, self.random[i])
-            self._trained[i].backward(np.asarray(share, loss.dtype))
-            return share * float(loss)
+            with np.errstate(all="ignore"):  # a loss that is not finite is the trainer's to tell
+                if self._trained[i] is None:
+                    self._trained[i] = ag.record(self.models[i].loss, ids, targets, self.random[i])
+                loss = self._trained[i](ids, targets, self.random[i])
+                self._trained[i].backward(np.asarray(share, loss.dtype))
+                return share * float(loss)
 
         losses = self.team.run(part, len(slices))
         self.team.run(lambda i: self._add_up(len(slices), self.team.share(self.parameters.grad.size, i)))
@@ -53,9 +54,10 @@ class Replicas:
 
         def part(i: int) -> float:
             ids, targets, share = slices[i]
-            if self._judged[i] is None:
-                self._judged[i] = ag.record(ag.no_grad(self.models[i].loss), ids, targets)
-            return share * float(self._judged[i](ids, targets))
+            with np.errstate(all="ignore"):
+                if self._judged[i] is None:
+                    self._judged[i] = ag.record(ag.no_grad(self.models[i].loss), ids, targets)
+                return share * float(self._judged[i](ids, targets))
 
         return sum(self.team.run(part, len(slices)))
 

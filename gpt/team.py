@@ -20,6 +20,7 @@ class Team:
     the others run meanwhile.
 
     Within `with team:` a matrix product uses one core, since the parts use them all.  A team of one needs no `with`.
+    A part must not call `run` itself: it would wait for the thread it is on.
     """
 
     def __init__(self, n: int):

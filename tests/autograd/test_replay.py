@@ -185,6 +185,27 @@ def test_another_structure_records_anew(f, example, call, expected):
     assert np.array_equal(program(*call), expected)
 
 
+def test_an_object_is_known_as_long_as_it_is_in_a_key():
+    class Factor:
+        def __init__(self, value):
+            self.value = value
+
+    settings = {"factor": Factor(1)}
+    program = ag.record(lambda x, settings: x * settings["factor"].value, np.ones(()), settings)
+    for value in range(2, 12):
+        settings["factor"] = None
+        settings["factor"] = Factor(value)  # which may get the identity of the one before
+        assert program(np.ones(()), settings) == value
+
+
+def test_the_recordings_used_last_are_kept():
+    program = ag.record(lambda x: x * 2, np.ones(1))
+    for n in range(2, 40):
+        program(np.ones(n))
+        program(np.ones(1))
+    assert len(program._recordings) == 16
+
+
 def test_another_memory_order_gives_its_own_bits():
     w, x = leaf(rng.normal(size=(300, 301))), rng.normal(size=(300, 301))
     program = ag.record(lambda x: (w * x).sum(), x)
@@ -224,6 +245,18 @@ def test_gradients_are_set_where_they_are_looked_for(change):
     program(np.ones(2))
     program.backward()
     assert kept.tolist() == [3, 4] and w.grad.tolist() == [1, 1]
+
+
+def test_an_array_that_somebody_kept_stays_as_it_is():
+    w = leaf([1.0, 2.0])
+    (w * 1.0).sum().backward()
+    program = ag.record(lambda x: (w * x).sum(), np.ones(2))  # with a .grad there
+    program(np.full(2, 5.0))
+    program.backward()
+    kept, w.grad = w.grad, None
+    program(np.full(2, 9.0))
+    program.backward()
+    assert kept.tolist() == [5, 5] and w.grad.tolist() == [9, 9]
 
 
 def test_a_parameter_that_is_the_result():
