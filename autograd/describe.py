@@ -27,7 +27,10 @@ def describe(value: Any) -> str:
         return value.__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # somebody else's mistake, which must not hide what is being told
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -57,9 +60,11 @@ def statistics(value: Any) -> str:
     """The numbers of an array in a few: `-1.2…3.4, mean 0.1±0.9`; one that holds bad ones says how many."""
     if value.dtype.kind != "f":
         return f"{value.min()}…{value.max()}" if value.size else ""
-    finite = value[np.isfinite(value)].astype(float)
+    finite = value[np.isfinite(value)]
+    largest = max(abs(finite).max(initial=0), np.finfo(value.dtype).tiny)
+    scaled = (finite / largest).astype(float)  # whose squares cannot overflow
     parts = [] if not finite.size else [f"{finite.min():.3g}…{finite.max():.3g}",
-                                        f"mean {finite.mean():.2g}±{finite.std():.2g}"]
+                                        f"mean {scaled.mean() * largest:.2g}±{scaled.std() * largest:.2g}"]
     for what, bad in (("NaN", np.isnan(value)), ("inf", np.isinf(value))):
         parts += [f"{bad.sum()} {what}"] * bool(bad.any())
     return ", ".join(parts)

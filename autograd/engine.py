@@ -299,6 +299,7 @@ class Tape(tuple):
 
 def tape(*roots: Tensor, since: int = -1) -> Tape:
     """Everything that `roots` were made from, and they themselves (of the records newer than index `since`)."""
+    if not all(type(t) is Tensor for t in roots): raise TypeError("a tape is that of Tensors: ag.tape(loss)")
     seen, stack = set(roots), list(roots)
     while stack:
         for a in stack.pop().inputs:

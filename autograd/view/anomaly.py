@@ -62,7 +62,7 @@ def _news(arrays: list[Any], sources: tuple) -> str:
 
 
 def _count(arrays: list[Any], what: Any) -> int:
-    return sum(int(what(a).sum()) for a in arrays)
+    return sum(what(a).sum().item() for a in arrays)
 
 
 def _arrays(a: Any) -> list[Any]:

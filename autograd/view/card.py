@@ -46,6 +46,8 @@ class Card:
     """
 
     def __init__(self, t: Tensor, loss: Tensor | None = None):
+        if not isinstance(loss, Tensor | None):
+            raise TypeError(f"explain takes the loss, a Tensor that was made from this one, and not {describe(loss)}")
         behind = tape(t if loss is None else loss)
         if t not in behind:
             raise ValueError(f"{label(t)} is not behind this loss: see ag.tape(loss)")
@@ -243,5 +245,5 @@ def _array_html(a: Any) -> Html:
     if _is_small(a) and a.ndim <= 2 and a.size:
         return grid(a)
     if not a.size or np.all(a == a.flat[0]):
-        return escape(_numbers(a))
+        return escape(f"all {number(a.flat[0])}" if a.size else "no elements")
     return _stacked([heatmap(a), Html(f"<small>{escape(statistics(a))}</small>")])

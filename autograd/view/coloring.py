@@ -12,6 +12,7 @@ import numpy as np
 from ..engine import Tape, Tensor
 from ..state import within
 from .fold import Box, Fold, Frame, is_item
+from .text import norm as norm_of
 from .text import size
 from .walk import restored, walk_back
 
@@ -47,15 +48,10 @@ class Gradients:
 
 def norm(g: Any) -> float:
     """The Euclidean norm of a gradient: an array, or those of a tuple.  Raises TypeError for another library's."""
-    if isinstance(g, (tuple, dict)):
-        return math.hypot(*map(norm, g.values() if isinstance(g, dict) else g))
-    if not isinstance(g, (np.ndarray, np.generic)):
+    parts = g.values() if isinstance(g, dict) else g if isinstance(g, tuple) else [g]
+    if not all(isinstance(part, (np.ndarray, np.generic)) for part in parts):
         raise TypeError("not NumPy arrays")
-    g = np.asarray(g, float).ravel()
-    largest = float(np.abs(g).max(initial=0))
-    if not 0 < largest < math.inf:
-        return largest
-    return largest * float(np.linalg.norm(g / largest))  # squares alone may overflow
+    return norm_of(g)
 
 
 def span(values: Iterable[float]) -> str:

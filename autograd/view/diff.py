@@ -11,6 +11,7 @@ import numpy as np
 
 from ..describe import describe, dtype_shape, record_line
 from ..engine import Tape, Tensor
+from ..state import within
 from .align import align, kind
 from .html import Html, details, escape, table
 from .text import count, numbered
@@ -91,6 +92,8 @@ class Difference:
     """
 
     def __init__(self, tape_a: Tape, tape_b: Tape, rtol: float = 0.0):
+        if not (isinstance(tape_a, Tape) and isinstance(tape_b, Tape)):
+            raise TypeError("diff compares two tapes: ag.diff(ag.tape(loss_a), ag.tape(loss_b))")
         self.tape_a, self.tape_b, self.rtol = tape_a, tape_b, rtol
         self.partners = align(tape_a, tape_b)
         found = set(self.partners.values())
@@ -102,7 +105,7 @@ class Difference:
         self.values_differ = self.gradients_differ = 0
         self.missing: list[str] = []
         self.within = rtol
-        with restored(tape_a), restored(tape_b):
+        with restored(tape_a), restored(tape_b), within(watch=None), np.errstate(all="ignore"):
             self._compare_values()
             self._compare_gradients()
         self.same = not (self.only_a or self.only_b or self.missing or self.value or self.gradient)
@@ -267,6 +270,8 @@ def _gradients(tape: Tape) -> tuple[dict[Tensor, Any], RuntimeError | None]:
             gradients[t] = g
     except RuntimeError as error:
         return gradients, error
+    except Exception as error:  # the rule may be anybody's
+        return gradients, RuntimeError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     return gradients, None
 
 

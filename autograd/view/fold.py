@@ -274,9 +274,10 @@ def _near(tape: Tape, focus: Tensor) -> set[Tensor]:
     """The records within NEAR edges before or after `focus`, and the leaves they use; a tuple and its items are one."""
     before: dict[Tensor, set[Tensor]] = {}
     after: dict[Tensor, set[Tensor]] = {}
+    inside = set(tape)
     for t in tape:
         for a in t.inputs:
-            if type(a) is Tensor and not is_item(t):
+            if type(a) is Tensor and a in inside and not is_item(t):
                 before.setdefault(t, set()).add(_whole(a))
                 after.setdefault(_whole(a), set()).add(t)
     found = {_whole(focus)}

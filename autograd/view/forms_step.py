@@ -12,7 +12,7 @@ from ..engine import Tensor
 from .forms import _value_html
 from .html import Html, details, diverging, escape, number, png, table
 from .ledger import Contribution, Ledger
-from .step import Stop
+from .step import Stop, who
 from .text import SHOWN, count, norm, numbered
 
 _BAR = 80  # pixels of a share of 100 %
@@ -90,4 +90,4 @@ def _shown(value: Any) -> Html:
 
 
 def _who(a: Any, names: dict[Tensor, int]) -> str:
-    return f"%{names[a]}" + (f" {a.name!r}" if a.name else "") if type(a) is Tensor else ""
+    return who(a, names) if type(a) is Tensor else ""

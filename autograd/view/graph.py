@@ -263,7 +263,7 @@ def _value(t: Tensor) -> Any:
     """The number in a record of one element, unless it is lost, or of another library."""
     try:
         value = t._value()
-    except RuntimeError:  # a leaf has changed since
+    except (RuntimeError, TypeError):  # a leaf has changed since, or a program is being recorded
         return None
     return value.item() if isinstance(value, (np.ndarray, np.generic)) and value.shape == () else None
 

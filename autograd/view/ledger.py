@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import label, record_line
+from ..describe import describe, label, record_line
 from ..engine import Tape, Tensor
+from ..state import within
 from .text import norm, numbered
 from .walk import restored, walk_back
 
@@ -62,13 +63,15 @@ class Ledger:
 def ledger(tape: Tape, tensor: Tensor) -> Ledger:
     """Each contribution that a backward from the tape's roots adds into the gradient of `tensor`.
 
-    Raises ValueError for a tensor that is not in the tape, or to which no gradient flows.
+    Raises ValueError for a tensor that is not in the tape, or to which no gradient flows, TypeError for what is none.
     """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"a ledger is that of a Tensor of the tape, and not of {describe(tensor)}")
     if tensor not in tape:
         raise ValueError(f"{label(tensor)} is not in this tape: take the tape of a result that was computed from it")
     found: list[tuple[Tensor | None, Any]] = []
     total = None
-    with restored(tape):
+    with restored(tape), within(watch=None), np.errstate(all="ignore"):
         if any(t is tensor for t in tape.roots) and tensor.requires_grad:
             found.append((None, np.ones_like(tensor._value())))
         for t, g, sent in walk_back(tape, to=[tensor]):
@@ -78,12 +81,15 @@ def ledger(tape: Tape, tensor: Tensor) -> Ledger:
     if total is None:
         raise ValueError(f"no gradient flows to {label(tensor)}: it does not require one")
     parts = list(total) if isinstance(total, tuple) else [total]
-    whole = _dot(dict(enumerate(parts)), parts)
-    return Ledger(tensor, [Contribution(t, d, norm(d), _dot(d, parts) / whole if whole else 0.0) for t, d in found],
-                  total, tape)
+    with np.errstate(all="ignore"):
+        length = norm(total) or 1.0  # its square may overflow
+        directions = [part.astype(float) / length for part in parts]
+        whole = _dot(dict(enumerate(parts)), directions)
+        made = [Contribution(t, d, norm(d), _dot(d, directions) / whole if whole else 0.0) for t, d in found]
+    return Ledger(tensor, made, total, tape)
 
 
 def _dot(d: Any, parts: list[Any]) -> float:
-    """⟨d, total⟩, over the parts of a tuple that d has."""
+    """⟨d, parts⟩, over the parts of a tuple that d has."""
     d = d if isinstance(d, dict) else {0: d}
-    return sum(float(np.vdot(np.asarray(v, float), np.asarray(parts[i], float))) for i, v in d.items())
+    return sum((v.astype(float) * parts[i]).sum().item() for i, v in d.items())

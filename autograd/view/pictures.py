@@ -11,6 +11,7 @@ import numpy as np
 from ..describe import describe
 from ..engine import Tensor
 from .html import pooled
+from .text import norm
 
 PICTURE_BYTES = 130_000
 """About how much all pictures of values and gradients may take; they get coarser where there are many."""
@@ -101,23 +102,23 @@ def _statistics(array: np.ndarray) -> list[list[str]]:
     if array.size == 1:
         return [*words, ["value", f"{low:.6g}"]]
     with np.errstate(over="ignore"):
-        norm, mean = _norm(x), float(x.mean())
-    variance = norm * norm / x.size - mean * mean
-    if not variance > 0.1 * mean * mean:  # digits cancel, or numbers overflow
-        with np.errstate(over="ignore", invalid="ignore"):
-            variance = float(x.var(dtype=float))
+        length, mean = _norm(x), float(x.mean())
+    variance = length * length / x.size - mean * mean
+    deviation = math.sqrt(variance) if 0.1 * mean * mean < variance < math.inf else _deviation(x, max(high, -low))
     return [*words, ["min", f"{low:.4g}"], ["max", f"{high:.4g}"], ["mean", f"{mean:.4g}"],
-            ["std", f"{math.sqrt(variance):.4g}"], ["norm", f"{norm:.4g}"]]
+            ["std", f"{deviation:.4g}"], ["norm", f"{length:.4g}"]]
+
+
+def _deviation(x: np.ndarray, largest: float) -> float:
+    """The standard deviation where digits cancel, or squares overflow."""
+    return largest * float((x.astype(float) / largest).std()) if largest else 0.0
 
 
 def _norm(x: np.ndarray) -> float:
-    """√Σx², in double precision where single would not do."""
+    """√Σx², in double precision and with care where the quick way would not do."""
     x = x.ravel()
     square = float(np.dot(x, x))
-    if not 1e-30 < square < 1e30 and x.dtype != np.float64:
-        x = x.astype(float)
-        square = float(np.dot(x, x))
-    return math.sqrt(square)
+    return math.sqrt(square) if 1e-30 < square < 1e30 else norm(x)
 
 
 def norm_text(d: Any) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..describe import describe, shape_text, source_text
 from ..engine import Tape, Tensor
+from ..state import within
 from .html import diverging, sequential
 from .mathematics import formula, gradients, typeset
 from .memory import memory
@@ -24,7 +25,7 @@ from .outline import Group, outline
 from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .rows import rows_svg
 from .text import count, numbered, totals
-from .walk import restored, walk_back
+from .walk import ends, restored, walk_back
 
 
 class Player:
@@ -98,7 +99,7 @@ def _data(tape: Tape, tokens: Sequence[str] | None) -> dict[str, Any]:
     ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # there may be two of a name
     records = [{**_structure(t, numbers), "rules": ops.get(t.op, -1)} for t in tape]
     pictures = Pictures(len(tape), sum(t.op is not None and t.op.name in WEIGHTS for t in tape))
-    with restored(tape):
+    with restored(tape), within(watch=None), np.errstate(all="ignore"):
         notes = _add_values(tape, records, pictures)
         order, reason = _add_gradients(tape, numbers, records, pictures)
     notes += [reason] if reason and not notes else []
@@ -106,10 +107,10 @@ def _data(tape: Tape, tokens: Sequence[str] | None) -> dict[str, Any]:
         records[numbers[t]]["step"] = k
     for k, t in enumerate(order):
         records[numbers[t]]["back"] = len(operations) + k
-    notes += [f"the gradient is that of the sum of {shape_text(t)} %{numbers[t]}" for t in tape.roots
-              if t.requires_grad and "[]" not in shape_text(t)]
+    notes += [f"the gradient is that of the sum of {shape_text(t)} %{numbers[t]}" for t in ends(tape)
+              if "[]" not in shape_text(t)]
     return {"title": totals(tape), "notes": notes, "forward": len(operations), "backward": len(order),
-            "roots": [numbers[t] for t in tape.roots if t.requires_grad],
+            "roots": [numbers[t] for t in ends(tape)],
             "ops": [_mathematics(op) for op in ops], "records": records,
             "outline": _flat(outline(tape), numbers), "memory": _memory(tape, numbers),
             "tokens": None if tokens is None else [str(token) for token in tokens],
@@ -121,7 +122,7 @@ def _data(tape: Tape, tokens: Sequence[str] | None) -> dict[str, Any]:
 def _structure(t: Tensor, numbers: dict[Tensor, int]) -> dict[str, Any]:
     """What is known of a record without its numbers."""
     kind = "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
-    inputs = [[t.op.input_name(i), numbers[a] if type(a) is Tensor else -1,  # type: ignore[union-attr]
+    inputs = [[t.op.input_name(i), numbers.get(a, -1) if type(a) is Tensor else -1,  # type: ignore[union-attr]
                shape_text(a) if type(a) is Tensor else describe(a), type(a) is Tensor and a.requires_grad]
               for i, a in enumerate(t.inputs)]
     return {"op": t.op.name if t.op is not None else "", "kind": kind, "name": t.name, "shape": shape_text(t),
@@ -153,10 +154,10 @@ def _add_gradients(tape: Tape, numbers: dict[Tensor, int], records: list[dict[st
                    pictures: Pictures) -> tuple[list[Tensor], str]:
     """Fill in the gradients and what each record sends.  Returns the operations in the order of the walk, and a note
     on why it ended early, if it did."""
-    parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad)
-    parts.update(t for t in tape.roots if t.requires_grad)
-    order, sums, reason = [], {t: np.ones_like(t._data) for t in tape.roots if t.requires_grad and parts[t] > 1
-                               and t._data is not None}, ""
+    roots = ends(tape)
+    parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in numbers)
+    parts.update(roots)
+    order, sums, reason = [], {t: np.ones_like(t._data) for t in roots if parts[t] > 1 and t._data is not None}, ""
     try:
         for t, g, sent in walk_back(tape):
             record = records[numbers[t]]

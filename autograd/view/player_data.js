@@ -35,7 +35,9 @@ for (let step = forward; step < forward + backward; step++) {
   const from = atStep[step];
   let sent = 0;
   records[from].inputs.forEach(([, to, , needs], slot) => {
-    if (needs) arrivals[to].push({ step, from, slot, send: records[from].sends[sent++] });
+    if (!needs) return;
+    const send = records[from].sends[sent++];
+    if (to >= 0) arrivals[to].push({ step, from, slot, send });  // what is older than the tape has no record here
   });
 }
 const allLives = (tape.memory ? tape.memory.lifetimes : []).map(([n, kind, size, born, dies, neededBy, shares]) =>

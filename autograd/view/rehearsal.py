@@ -15,9 +15,8 @@ import numpy as np
 
 from ..arrays import owned, owner
 from ..engine import Tape, Tensor, free, reverse
-from ..engine import tape as tape_of
 from ..state import Fresh, within
-from .walk import restored
+from .walk import ends, restored
 
 _PYTHONS_OWN = 4096  # bytes: what tracing shows beyond the arrays and is less is tuples, dicts and numbers of Python
 
@@ -65,7 +64,7 @@ class Rehearsal:
         self._sent: dict[Tensor, list[int]] = {}          # at which steps a record was sent gradients
         self._owner_of: dict[Lifetime, Lifetime] = {}     # what lives in the memory of another array: of which
         self._extra: list[tuple[int, int, int]] = []      # a step, and how far memory rose in it since the end of which
-        with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape_of(*tape.roots)), _tracing():
+        with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape), _tracing():
             copies = self._forward()
             self.n_forward = len(self.steps)
             self._backward(copies)
@@ -75,12 +74,12 @@ class Rehearsal:
     # ------------------------------------------------------------------ the two passes
     def _forward(self) -> dict[Tensor, Tensor]:
         """Compute every record again; the copy of each."""
-        early, copies, frees = _freed_early(self.tape), {}, []
+        early, copies, frees, inside = _freed_early(self.tape), {}, [], set(self.tape)
         first = next((t.index for t in self.tape if t.op is not None), 0)
         made: list[Tensor] = []  # constants that the forward pass made since the last operation
         for t in _sources(self.tape):
             copies[t] = copy = _copy(t, t._value())
-            copy.op, copy._requires_grad = None, t.op is None and t.requires_grad
+            copy.op, copy._requires_grad = None, t.op is None and t.requires_grad and t in inside
             self._original[copy] = t
             if t.op is not None or t.requires_grad or t.index < first:
                 self._owner[id(owner(t._value()))] = Lifetime(t, "value", 0, 0, 0)
@@ -113,9 +112,9 @@ class Rehearsal:
 
     def _backward(self, copies: dict[Tensor, Tensor]) -> None:
         """Walk back as `Tensor.backward` does, for the first time: its leaves have no gradients yet."""
-        roots = [copies[t] for t in self.tape.roots if t.requires_grad]
+        roots = [copies[t] for t in ends(self.tape)]
         seeds = [np.ones_like(t._value()) for t in roots]
-        arrived, ends, g, sent = [], set(roots), None, None
+        arrived, last, g, sent = [], set(roots), None, None
         missing = {t for t in copies.values() if t.op is not None and t._data is None}
         for t, g, sent in reverse(roots, seeds):
             if t.op is not None:
@@ -123,12 +122,12 @@ class Rehearsal:
             else:
                 self._measure()
                 arrived.append(g)
-            self._see_gradients(t, t in ends, g, sent)
+            self._see_gradients(t, t in last, g, sent)
             if missing and (t in missing or any(type(a) is Tensor and a in missing for a in t.inputs)):
                 for back in [a for a in missing if a._data is not None]:
                     missing.remove(back)
                     self._see_value(back)
-            self._let_go(t, t in ends)
+            self._let_go(t, t in last)
             self._mark()
         stay = {self._owner.get(id(owner(g))) for g in arrived}
         del g, sent

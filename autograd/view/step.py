@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import record_line
+from ..describe import label, record_line
 from ..engine import Tape, Tensor
 from .text import numbered, summary
-from .walk import restored, values_of, walk_back
+from .walk import ends, restored, values_of, walk_back
 
 
 @dataclass(eq=False)
@@ -44,13 +44,13 @@ class Stop:
         given = t.op.parameters if t.op is not None and t.op.star is None else []
         if self.phase == "forward":
             for i, (a, value) in enumerate(zip(t.inputs, self.inputs)):
-                rows.append(f"  {_who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: "
+                rows.append(f"  {who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: "
                             f"{summary(value)}")
             rows.append(f"  = {summary(self.output)}")
             return "\n".join(rows)
         rows.append(f"  gradient that came in: {summary(self.gradient)}")
         for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):]):
-            rows.append(f"  sends to {_who(a, names)}: {summary(d)}"
+            rows.append(f"  sends to {who(a, names)}: {summary(d)}"
                         + (f"; its sum is now {summary(after)}" if before is not None else ""))
         return "\n".join(rows)
 
@@ -112,6 +112,9 @@ class Stepper:
         """Step on until all that is given is so: the operation is `op`, it was recorded within `scope`, a tensor called
         `name` is the record, or an input it reads or sends a gradient to, and `where` says yes to the gradient that has
         come in (an array, or each one of a tuple; forward steps have none, and are passed)."""
+        made_by = {t.op.name for t in self.tape if t.op is not None}
+        if op is not None and op not in made_by:
+            raise ValueError(f"no record of this tape is made by {op!r}: there are {', '.join(sorted(made_by))}")
         for stop in self:
             t = stop.record
             tensors = [t, *(a for a in t.inputs if type(a) is Tensor)]
@@ -158,7 +161,7 @@ def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
         for i, t in enumerate(operations):
             yield Stop(i, "forward", t, values_of(t.inputs), t._value(), names=names)
         number, sums = len(operations), {}  # type: ignore[var-annotated]
-        seeds = _added(sums, [(t, np.ones_like(t._value())) for t in tape.roots if t.requires_grad])
+        seeds = _added(sums, [(t, np.ones_like(t._value())) for t in ends(tape)])
         for t, g, sent in walk_back(tape):
             if t.op is not None:
                 yield Stop(number, "backward", t, values_of(t.inputs), t._value(), g, sent,
@@ -176,5 +179,6 @@ def _added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tupl
     return changes
 
 
-def _who(t: Tensor, names: dict[Tensor, int]) -> str:
-    return f"%{names[t]}" + (f" '{t.name}'" if t.name else "")
+def who(t: Tensor, names: dict[Tensor, int]) -> str:
+    """`%3 'w'`; of a record that is older than the tape, what it is."""
+    return f"%{names[t]}" + (f" {t.name!r}" if t.name else "") if t in names else label(t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -97,6 +98,11 @@ def summary(value: Any) -> str:
 
 
 def norm(value: Any) -> float:
-    """The square root of the sum of squares of an array, or of all arrays in a tuple or dict."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-    return float(np.sqrt(sum(float(np.sum(np.square(part, dtype=float))) for part in parts)))
+    """The square root of the sum of squares of an array, of whichever library, or of all arrays in a tuple or dict."""
+    if isinstance(value, (tuple, dict)):
+        return math.hypot(*map(norm, value.values() if isinstance(value, dict) else value))
+    sizes = abs(value.astype(float))
+    largest = sizes.max().item() if value.size else 0.0
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * math.sqrt(((sizes / largest) ** 2).sum().item())  # squares alone may overflow

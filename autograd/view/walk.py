@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tape, Tensor, free, reverse
+from ..engine import tape as tape_of
 
 
 @contextmanager
@@ -17,7 +18,8 @@ def restored(tape: Tape) -> Iterator[None]:
 
     Asking raises RuntimeError, which names the leaf, where a leaf was changed since: the old values are lost then.
     """
-    freed = [t for t in tape if t.op is not None and t._data is None]
+    everything = {*tape, *tape_of(*tape.roots)}  # older records too, which a `tape(since=…)` leaves out
+    freed = [t for t in everything if t.op is not None and t._data is None]
     try:
         yield
     finally:
@@ -28,9 +30,18 @@ def restored(tape: Tape) -> Iterator[None]:
 def walk_back(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tuple[Tensor, Any]]]]:
     """The engine's walk from the tape's roots, which start with gradients of 1 (so that of a root with several elements
     it is the sum that is differentiated), to all leaves or `to` some tensors: each record, its gradient, and what it
-    sends to which input."""
-    roots = [t for t in tape.roots if t.requires_grad]
-    yield from reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True)
+    sends to which input.  It ends where the tape begins."""
+    roots, inside = ends(tape), set(tape)
+    for t, g, sent in reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True):
+        if t in inside:
+            yield t, g, sent
+        elif t.index < tape[0].index:
+            return
+
+
+def ends(tape: Tape) -> list[Tensor]:
+    """The roots that a walk back starts from, each once."""
+    return list(dict.fromkeys(t for t in tape.roots if t.requires_grad))
 
 
 def values_of(inputs: tuple) -> list[Any]:

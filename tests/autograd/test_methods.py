@@ -204,6 +204,7 @@ def test_elements_cannot_be_assigned(x):
     (lambda: ag.tensor(np.arange(600.0).reshape(20, 30), name="w"),
      "Tensor(shape=(20, 30), float64, 0…599, mean 3e+02±1.7e+02, name='w')"),
     (lambda: ag.tensor([np.nan, np.inf, 1] * 4), "Tensor(shape=(12,), float64, 1…1, mean 1±0, 4 NaN, 4 inf)"),
+    (lambda: ag.tensor([1e200, -1e200] * 10), "Tensor(shape=(20,), float64, -1e+200…1e+200, mean 0±1e+200)"),
     (lambda: ag.tensor([np.nan] * 9), "Tensor(shape=(9,), float64, 9 NaN)"),
     (lambda: ag.tensor(range(20)), "Tensor(shape=(20,), int64, 0…19)"),
     (lambda: ag.tensor(np.ones((0, 3))), "Tensor([], shape=(0, 3), float64)")])

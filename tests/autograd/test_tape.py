@@ -321,3 +321,9 @@ def test_indexing_by_a_tensor():
 
 def test_an_array_is_indexed_by_a_constant_tensor():
     np.testing.assert_array_equal(np.arange(4.0)[np.asarray(ag.tensor([1, 3]))], [1, 3])
+
+
+@pytest.mark.parametrize("root", [np.ones(2), [ag.tensor(1.0)], 3])
+def test_a_tape_of_something_else_is_refused(root):
+    with pytest.raises(TypeError, match="ag.tape.loss."):
+        ag.tape(root)

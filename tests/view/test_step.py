@@ -119,6 +119,12 @@ def test_until():
     assert walk.until(op="matmul", name="w", where=lambda grad: True).sent[0][0] is w
 
 
+def test_a_mistyped_operation_is_told():
+    loss, *_ = two_layers()
+    with pytest.raises(ValueError, match="no record of this tape is made by 'sofmax': there are _item, add, matmul"):
+        ag.tape(loss).stepper().until(op="sofmax")
+
+
 def test_values_that_were_freed_are_free_again_afterwards():
     loss, *_ = two_layers()
     loss.backward()
