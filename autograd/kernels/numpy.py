@@ -175,12 +175,14 @@ def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, scale):
 
 @kernel("layer_norm")
 class LayerNorm:
-    """Saves x̂ and 1/√(var x + eps); only for x, weight and bias of one dtype."""
+    """Saves x̂ and 1/√(var x + eps); only for x, weight and bias of one dtype, whose sums of squares do not overflow as
+    those of half precision do."""
 
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
-        if x.dtype.kind != "f" or any(a is not None and (a.dtype, a.shape) != (x.dtype, x.shape[-1:])
-                                      for a in (weight, bias)):
+        given = [a for a in (weight, bias) if a is not None]
+        if x.dtype.kind != "f" or x.dtype.itemsize < 4 \
+                or any((a.dtype, a.shape) != (x.dtype, x.shape[-1:]) for a in given):
             return None
         y, normal, scale = (executor.empty(x, shape) for shape in (x.shape, x.shape, (*x.shape[:-1], 1)))
         executor.run(_layer_norm_forward, x, weight, bias, eps, y, normal, scale)

@@ -112,3 +112,9 @@ def test_differentiating_a_gradient_uses_the_rules():
     for name in KERNELS:
         sample = next(s for s in SAMPLES[name] if differentiated(name, s, np.float64)[2])
         ag.check_op(ag.REGISTRY[name], [sample], order=2)
+
+
+def test_half_precision_does_not_overflow_in_a_sum():
+    x = np.linspace(-60, 60, 2000).astype(np.float16)[None]
+    y = ag.layer_norm(ag.tensor(x, requires_grad=True), None, None).data
+    assert y.dtype == np.float16 and np.isfinite(y).all() and abs(float(y.astype(float).std()) - 1) < 0.01
