@@ -33,7 +33,7 @@ COMMANDS = {
     "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
     "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
-    "bench": Command("Measure speed, beside NumPy and PyTorch in the same run.", BenchConfig, bench),
+    "bench": Command("Measure speed and memory, beside PyTorch, JAX and others in the same run.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
 GROUPS = ("data", "model", "training", "evaluation", "output", "text", "drawing a token")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm, peers
+from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm, generate, peers
 
 torch = pytest.importorskip("torch")
 
@@ -43,6 +43,26 @@ def test_loss_and_every_gradient(changes):
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_logits_with_keys_and_values_kept(changes):
+    config, _, weights = pair(changes)
+    ids = torch.tensor(batches(1)[0][0])
+    every = peers.logits(weights, config, ids, torch)
+    kept = torch.full((config.n_layer, 2, len(ids), config.n_head, 16, 8), torch.nan, dtype=torch.float64)
+    read = [peers.logits(weights, config, ids[:, :10], torch, kept)]
+    read += [peers.logits(weights, config, ids[:, t:t + 1], torch, kept, t) for t in range(10, 16)]
+    assert (torch.cat(read, dim=1) - every).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("window", [16, 5])
+def test_its_text_is_ours_past_the_window(cache, window):
+    config, model, weights = pair({"block_size": window})
+    ours = list(generate(model, np.zeros(1, int), 40, np.random.default_rng(0), greedy=True))
+    assert peers.write(weights, config, 40, lambda logits: logits.argmax(), torch, cache) == ours
+    assert len(set(ours)) > 3  # so that the text tells whether the model saw the same
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_three_steps_of_adamw(changes):
     config, model, weights = pair(changes)
     learned = {name: w for name, w in weights.items() if w.requires_grad}
@@ -62,3 +82,18 @@ def test_three_steps_of_adamw(changes):
     for name, t in model.named_arrays().items():
         theirs = weights[name].detach().numpy()
         assert np.abs(t.data - theirs).max() <= 1e-9 * np.abs(theirs).max(), name
+
+
+@pytest.mark.parametrize("changes", VARIANTS[:3], ids=str)
+def test_jax_has_the_same_loss_and_gradients(changes):
+    jax = pytest.importorskip("jax")
+    from gpt import peers_jax
+    config, model, _ = pair(changes)
+    ids, targets = batches(1)[0]
+    loss = model.loss(ids, targets)
+    loss.backward()
+    weights = {name: t.data.astype(np.float32) for name, t in model.named_arrays().items()}
+    value, grads = jax.value_and_grad(peers_jax.loss)(weights, config, ids, targets)
+    assert loss.item() == pytest.approx(float(value), rel=1e-5)
+    for name, t in model.named_arrays().items():
+        assert np.abs(t.grad - grads[name]).max() <= 1e-4 * np.abs(t.grad).max(), name

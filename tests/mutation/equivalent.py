@@ -104,7 +104,7 @@ EQUIVALENT = {
         "else one_hot(targets, n) -> one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n",
     ],
     "an ignored place gets gradient 0, whatever its class": [
-        "network._checked_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
+        "network.checked_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
     ],
     "only the dtype differs, which the engine restores": [
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
@@ -204,9 +204,21 @@ EQUIVALENT = {
     "a shortcut for speed": [
         "arrays.as_input: d.sum(axis=axes).reshape(x.shape) if axes else d -> d.sum(axis=axes).reshape(x.shape)",
         "arrays.as_input: d if d.dtype == x.dtype else d.astype(x.dtype) -> d.astype(x.dtype)",
-        "engine._pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
-        "engine._pull: type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype -> True",
-        "engine._pull: type(d) is not np.ndarray -> d is not np.ndarray",
+        "engine.Op.pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
+        *[f"engine.Op.pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs) if "
+          f"{other} else rule(*arguments)" for other in ("self", "needed", "inputs", "values", "arguments")],
+        "engine.Op.pull: type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype -> True",
+        "engine.Op.pull: type(d) is not np.ndarray -> d is not np.ndarray",
+    ],
+    "an input and its value have the same place, shape and dtype": [
+        "engine.Op.pull: len(values) -> len(inputs)",
+        "engine.Op.pull: values[i] -> inputs[i]",
+    ],
+    "not about gradients: tests/view/test_anomaly.py sees it": [
+        "engine.Op.pull: error.add_note(f'in the gradient of {self.name} for its input {self.input_name(i)}:') -> error",
+        "engine.reverse: watch is not None -> False",
+        *[f"engine.reverse: watch.passed(t, g, sent) -> {other}"
+          for other in ("watch.passed(g, t, sent)", "watch.passed(t, sent, g)", "watch.passed(t, g)", "watch")],
     ],
 }
 
