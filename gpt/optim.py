@@ -104,9 +104,10 @@ class AdamW:
             mine = team.share(flat.data.size, i)
             middle = min(max(flat.n_decayed, mine.start), mine.stop)
             decayed, others = slice(mine.start, middle), slice(middle, mine.stop)
-            for piece, decay in (decayed, self.weight_decay), (others, 0.0):
-                ag.kernels.adamw_step(flat.data[piece], flat.grad[piece], self.m[piece], self.v[piece], lr, beta1,
-                                      beta2, self.eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale)
+            with np.errstate(all="ignore"):  # weights that are not finite are told of when they are to be saved
+                for piece, decay in (decayed, self.weight_decay), (others, 0.0):
+                    ag.kernels.adamw_step(flat.data[piece], flat.grad[piece], self.m[piece], self.v[piece], lr, beta1,
+                                          beta2, self.eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale)
 
         team.run(part)
         flat.touch()
