@@ -14,7 +14,7 @@ from .info import InfoConfig, info
 from .plot import PlotConfig, plot
 from .settings import base_type
 from .show import ShowConfig, show
-from .signals import stop_at_once
+from .signals import ignore_signals, stop_at_once
 from .train import TrainConfig, train
 
 
@@ -83,6 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop_output()
         return 1
     return 0
+
+
+def run() -> NoReturn:
+    """The console script: `main`, and then the end, in which a signal has nothing to stop any more."""
+    status = main()
+    ignore_signals()
+    sys.exit(status)
 
 
 def drop_output() -> None:

@@ -32,6 +32,12 @@ def leave_on_signal() -> None:
         signal.signal(each, leave)
 
 
+def ignore_signals() -> None:
+    """Let Ctrl-C and SIGTERM come too late: Python, when it ends, would let them kill the process."""
+    for each in NUMBERS:
+        signal.signal(each, signal.SIG_IGN)
+
+
 @contextmanager
 def stop_at_once() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise Stopped, so that what is half done is put away; a second one ends the process."""

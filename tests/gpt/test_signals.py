@@ -265,3 +265,12 @@ def test_signals_at_random_moments(tiny, tmp_path):
     assert_equal_runs(tmp_path / "whole", out)
     assert stopped >= n / 2
     print(f"{stopped} signals survived")
+
+
+@pytest.mark.parametrize("number", [INT, TERM])
+def test_a_signal_while_python_ends_comes_too_late(number):
+    code = ("import os, sys\nimport gpt.cli\nsys.argv = ['gpt']\n"
+            f"class Last:\n    def __del__(self, kill=os.kill, pid=os.getpid()): kill(pid, {int(number)})\n"
+            "sys.last_of_all = Last()\ngpt.cli.run()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
