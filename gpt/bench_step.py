@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from autograd.view.text import count
+
 from . import peers
-from .measure import Row, Side, attempt, count, fresh, in_turns, need, settled
+from .measure import Row, Side, attempt, fresh, in_turns, need, settled
 from .products import Floor
 from .race import SIDES, Outcome, PeerTraining, config_of, kernels, large, our_numbers, start, training
 from .train import TrainConfig

@@ -11,6 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from autograd.view.text import size
+
 from . import checkpoint
 from .settings import Settings, setting
 
@@ -192,12 +194,3 @@ def shown(value: Any) -> str:
     text = {None: "none", True: "yes", False: "no"}.get(value) if value is None or isinstance(value, bool) else \
         f"{value:.6g}" if isinstance(value, float) else str(value)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)) or "none"
-
-
-def size(n: float) -> str:
-    """`3.1 MB` for 3,100,000 bytes."""
-    for unit in ("bytes", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"

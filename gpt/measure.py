@@ -236,11 +236,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def count(n: int, thing: str) -> str:
-    """`2 replicas`."""
-    return f"{n} {thing}{'s' * (n != 1)}"
-
-
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The exponent p of values ≈ c · sizesᵖ: the slope of the line through their logarithms by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

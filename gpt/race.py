@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
+from autograd.view.text import count
 
 from . import peers
 from .data import batch
 from .malloc import keep_freed_memory
-from .measure import Disagreement, Side, attempt, count, fastest_threads, need, settled
+from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
 from .model import GPT
 from .module import Array
 from .optim import learning_rate_at

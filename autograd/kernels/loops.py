@@ -369,11 +369,3 @@ def adamw(w, g, m, v, shrink, step, eps, beta1, beta2, scale):
         second = v[i] * beta2 + grad * grad * rest2
         m[i], v[i] = first, second
         w[i] = w[i] * shrink - step * (first / (np.sqrt(second) + eps))
-
-
-@loop(read(1))
-def sum_of_squares(g):
-    total = 0.0
-    for i in range(g.size):
-        total += np.float64(g[i]) * np.float64(g[i])
-    return total

@@ -309,8 +309,3 @@ def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, cor
     """
     root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
     loops.adamw(w, g, m, v, 1 - lr * weight_decay, lr * root / correction1, eps * root, beta1, beta2, scale)
-
-
-def sum_of_squares(g):
-    """Σ g² of a flat contiguous array, added up in double precision; the same bits every time."""
-    return loops.sum_of_squares(g)

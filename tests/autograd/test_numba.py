@@ -390,16 +390,6 @@ def test_adamw(n, dtype):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance / 10)
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 100_003])
-def test_sum_of_squares(n):
-    g = normal(n)
-    exact = float((g.astype(np.longdouble) ** 2).sum())
-    assert compiled.sum_of_squares(g) == pytest.approx(exact, rel=1e-13)
-    assert compiled.sum_of_squares(g) == compiled.sum_of_squares(g.copy())
-    assert np.isnan(compiled.sum_of_squares(np.append(g, SINGLE(np.nan))))
-    assert compiled.sum_of_squares(np.array([1e30, 1e30], SINGLE)) == pytest.approx(2e60, rel=1e-6)
-
-
 # ---------------------------------------------------------------------- choosing, and where Numba does not work
 
 
