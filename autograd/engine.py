@@ -62,7 +62,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("assigned")
         value = value._value() if type(value) is Tensor else value
         if np.shape(value) != self.shape:
-            raise ValueError(f"{label(self)} cannot take data of shape {np.shape(value)}: make a new tensor()")
+            raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
         self._data[...] = value
         self.touch()
 
@@ -72,7 +72,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("bound")
         for a in (buffer, grad) if grad is not None else (buffer,):
             if (a.shape, a.dtype) != (self.shape, self.dtype):
-                raise ValueError(f"{label(self)} cannot live in {describe(a)}")
+                raise pointing_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
         buffer[...] = self._data
         self._data, self._grad = buffer, grad
 
@@ -93,7 +93,7 @@ class Tensor(ArrayMethods):
     def grad(self, value: Any) -> None:
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
-            raise ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}")
+            raise pointing_at(self, ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}"))
         self._grad = value if value is None or type(value) is Tensor else owned(as_gradient(value, self.dtype))
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:

@@ -92,6 +92,9 @@ def test_second_order():
     (lambda x: (x * 2).backward(), "multiply"),
     (lambda x: setattr(x * 2, "data", 0), "multiply"),
     (lambda x: (x * 2).grad, "multiply"),
+    (lambda x: setattr(x, "data", np.ones(2)), None),
+    (lambda x: setattr(x, "grad", np.ones(2)), None),
+    (lambda x: x.bind(np.ones(2)), None),
     (lambda x: ag.tensor([1.0]).backward(), None)])
 def test_errors_point_at_a_record(fail, name):
     with pytest.raises((RuntimeError, TypeError, ValueError)) as caught, ag.scope("here"):
