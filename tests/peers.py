@@ -294,12 +294,21 @@ def kl_divergence(log_q, p, axis=-1, reduction="mean"):
     return terms if reduction == "none" else terms.mean() if reduction == "mean" else terms.sum()
 
 
-def rotary(x, positions, base=10000.0):
+def rotary(x, angles):
     """Pairs as complex numbers."""
     h = x.shape[-1] // 2
-    angles = positions[:, None].to(x.dtype) * base ** (-torch.arange(h, dtype=x.dtype) / h)
     z = torch.complex(x[..., :h], x[..., h:]) * torch.polar(torch.ones_like(angles), angles)
     return torch.cat([z.real, z.imag], dim=-1)
+
+
+def causal_conv(x, weight):
+    """torch's convolution, which knows no direction: the taps in reverse, on channels that are padded in front."""
+    taps, channels = weight.shape
+    rows = x.movedim(-1, -2).reshape(math.prod(x.shape[:-2]), channels, x.shape[-2])
+    if not x.numel():
+        return x * weight.sum()
+    y = F.conv1d(F.pad(rows, (taps - 1, 0)), weight.flip(0).T[:, None, :], groups=channels)
+    return y.reshape(*x.shape[:-2], channels, x.shape[-2]).movedim(-2, -1)
 
 
 def dropped(shape, rate):
@@ -516,6 +525,7 @@ TABLE = {
                     draw.chosen()),
     # ------------------------------------------------------------------ networks
     "relu": Entry(F.relu, one(apart)),
+    "squared_relu": Entry(lambda x: F.relu(x) ** 2, one(apart)),
     "leaky_relu": Entry(lambda x, slope=0.01: F.leaky_relu(x, slope), one(apart, slope=st.just(0.2))),
     "gelu": Entry(F.gelu, one(approximate=st.sampled_from(["none", "tanh"])),
                   ulps=32, gradient_ulps=32),  # 1 + erf cancels below 0: torch reaches 17 and 19
@@ -539,6 +549,7 @@ TABLE = {
                         gradient_ulps=32),  # two means are taken off g, of 3 elements: torch reaches 11
     "rms_norm": Entry(rms_norm, draw.normalized(bias=False), gradient_ulps=16),  # as layer_norm: torch reaches 5
     "rotary": Entry(rotary, draw.rotated()),
+    "causal_conv": Entry(causal_conv, draw.convolved()),
     "attention": Entry(attention, draw.attended(), largest=True, why="g·v − Σ g⊙y cancels: of one key nothing is left"),
     # ------------------------------------------------------------------ no gradient
     **{name: constant(draw.elementwise(draw.whole, draw.whole)) for name in (

@@ -608,10 +608,16 @@ def gated(draw):
 
 @st.composite
 def rotated(draw):
-    """x (…, T, d), d even, and T positions."""
+    """x (…, T, d), d even, and angles (T, d/2)."""
     t, d = draw(sides), draw(st.sampled_from([2, 4]))
-    return Call((draw(arrays((*draw(shapes(most=2)), t, d))), draw(arrays((t,), integers(9)))),
-                draw(settled({"base": st.sampled_from([100.0, 10000.0])})))
+    return Call((draw(arrays((*draw(shapes(most=2)), t, d))), draw(arrays((t, d // 2)))))
+
+
+@st.composite
+def convolved(draw):
+    """x (…, T, C), and K taps (K, C), of which there may be more than T."""
+    t, c = draw(sides), draw(sides)
+    return Call((draw(arrays((*draw(shapes(most=2)), t, c))), draw(arrays((draw(st.integers(1, 4)), c)))))
 
 
 @st.composite

@@ -25,6 +25,17 @@ def _(g, y, x):
     return np.where(x <= 0, 0, g)  # NaN lets g pass, so that it does not end here unseen
 
 
+@op
+def squared_relu(x):
+    """Rectified linear unit, squared (So et al. 2021, Primer).  y = max(x, 0)²    Its gradients at 0 are 0."""
+    return np.square(relu(x))
+
+@squared_relu.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = 2 g ⊙ max(x, 0)"""
+    return 2 * g * relu(x)
+
+
 # erf(x) = tanh(x P(x²) / Q(x²)): artanh(erf(x)) / x is smooth and nearly straight, so short polynomials do (lowest
 # power first; weighted least squares on Chebyshev nodes).  Up to `end`, where erf is 1 in that precision, the relative
 # error is 1.1e-8 in single and 7.9e-17 in double precision, before rounding.
@@ -298,28 +309,54 @@ def _(g, y, x, weight, eps=1e-5):
 
 
 @op
-def rotary(x, positions, base=10000.0):
-    """Rotary position embedding (Su et al. 2021): x (…, T, d) at integer `positions` (T,), d even -> (…, T, d).
+def rotary(x, angles):
+    """Rotary position embedding (Su et al. 2021): x (…, T, d), d even, and angles (T, d/2) in radians -> (…, T, d).
 
-    The pairs (xᵢ, xᵢ₊ₕ), h = d/2, turn by the angle position · base^(−i/h).  y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin)
+    The pairs (xᵢ, xᵢ₊ₕ), h = d/2, turn by angleᵢ.  y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin), x₁ and x₂ the halves of x
     """
-    return _turned(x, positions, base, 1)
-
-
-def _turned(x, positions, base, direction):
     h = x.shape[-1] // 2
-    if x.shape[-1] != 2 * h or np.shape(positions) != x.shape[-2:-1]:
-        raise ValueError(f"x has shape {x.shape}: its last axis has to be even, and needs positions of shape "
-                         f"{x.shape[-2:-1]}, not {np.shape(positions)}")
-    angles = positions[:, None] * base ** (-np.arange(h, like=positions) / h)
-    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype) * direction
+    if x.ndim < 2 or x.shape[-1] % 2 or angles.shape != (x.shape[-2], h):
+        raise ValueError(f"x has shape {x.shape} and angles {angles.shape}: x needs an even last axis d, and angles "
+                         "shape (T, d/2), where T is the last axis of x but one")
+    cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     a, b = x[..., :h], x[..., h:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 @rotary.gradient("x")
-def _(g, y, x, positions, base=10000.0):
+def _(g, y, x, angles):
     """∂L/∂x = g turned back"""
-    return _turned(g, positions, base, -1)
+    return rotary(g, -angles)
+
+@rotary.gradient("angles")
+def _(g, y, x, angles):
+    """∂L/∂angles = Σ (g₂ ⊙ y₁ − g₁ ⊙ y₂)    a pair that turns moves at right angles to where it is"""
+    h = x.shape[-1] // 2
+    return g[..., h:] * y[..., :h] - g[..., :h] * y[..., h:]
+
+
+@op
+def causal_conv(x, weight):
+    """Depthwise causal convolution: x (…, T, C), each channel with its own K taps, weight (K, C) -> (…, T, C).
+    yₜ = Σₖ weightₖ ⊙ xₜ₋ₖ, where x before the start is 0"""
+    if x.ndim < 2 or weight.ndim != 2 or weight.shape[0] == 0 or weight.shape[1] != x.shape[-1]:
+        raise ValueError(f"x has shape {x.shape} and weight {weight.shape}: x needs (…, T, C) and weight (K, C), one "
+                         "row for each tap, at least one")
+    t = x.shape[-2]
+    y = x * weight[0]
+    for k in range(1, min(weight.shape[0], t)):
+        y[..., k:, :] += x[..., :t - k, :] * weight[k]
+    return y
+
+@causal_conv.gradient("x")
+def _(g, y, x, weight):
+    """∂L/∂xₜ = Σₖ weightₖ ⊙ gₜ₊ₖ    the convolution of g, seen from the end"""
+    return causal_conv(g[..., ::-1, :], weight)[..., ::-1, :]
+
+@causal_conv.gradient("weight")
+def _(g, y, x, weight):
+    """∂L/∂weightₖ = Σₜ gₜ ⊙ xₜ₋ₖ"""
+    t, axes = x.shape[-2], tuple(range(x.ndim - 1))
+    return np.stack([(g[..., k:, :] * x[..., :max(t - k, 0), :]).sum(axis=axes) for k in range(weight.shape[0])])
 
 
 @op

@@ -226,11 +226,18 @@ def clip(x, a_min=None, a_max=None):
     return y if a_max is None else np.where(y > a_max, a_max, y)
 
 
-def rotary(x, positions, base=10000.0):
+def rotary(x, angles):
     h = x.shape[-1] // 2
-    angles = np.outer(positions, [base ** (-i / h) for i in range(h)])
     turned = (x[..., :h] + 1j * x[..., h:]) * np.exp(1j * angles)
     return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+def causal_conv(x, weight):
+    y = np.zeros(x.shape)
+    for place in np.ndindex(y.shape):
+        *lead, t, c = place
+        y[place] = math.fsum(weight[k, c] * x[(*lead, t - k, c)] for k in range(min(len(weight), t + 1)))
+    return y
 
 
 def rms_norm(x, weight, eps=1e-5):
@@ -271,7 +278,8 @@ REFERENCE = {
     "remainder": each(lambda a, b: a - b * math.floor(a / b)), "clip": clip, "put": put, "einsum": einsum,
     "logaddexp": each(lambda a, b: max(a, b) + math.log1p(math.exp(-abs(a - b)))),
     "sigmoid": each(lambda a: 1 / (1 + math.exp(-a))), "nan_to_num": lambda x, **how: x,
-    "rms_norm": rms_norm, "rotary": rotary, "logsumexp": logsumexp, "put_along_axis": put_along_axis,
+    "rms_norm": rms_norm, "rotary": rotary, "causal_conv": causal_conv,
+    "squared_relu": each(lambda a: a * a if a > 0 else 0.0), "logsumexp": logsumexp, "put_along_axis": put_along_axis,
     "inv": np.linalg.inv, "solve": np.linalg.solve, "det": np.linalg.det, "slogdet": np.linalg.slogdet,
     "cholesky": np.linalg.cholesky, "norm": np.linalg.norm, "softplus": each(lambda a: max(a,
     0) + math.log1p(math.exp(-abs(a)))),
@@ -487,6 +495,7 @@ def test_maximum_ties_get_half_each():
 def test_kinks_at_zero():
     assert gradient(abs, 0.0) == 0
     assert gradient(ag.relu, 0.0) == 0
+    assert gradient(ag.squared_relu, 0.0) == gradient(ag.squared_relu, 0.0, order=2) == 0
 
 
 @pytest.mark.parametrize("make", [int, float, np.asarray, lambda n: np.asarray(float(n))],
@@ -655,6 +664,28 @@ def test_a_query_that_sees_no_key_gets_zero(how):
     np.testing.assert_array_equal(q.grad.data[0], [0, 0])
 
 
+def test_rotary_keeps_lengths_and_knows_only_distances():
+    """Scores of queries and keys turned by multiples of one angle depend on how far these are apart."""
+    rng = np.random.default_rng(0)
+    q, k = np.broadcast_to(rng.normal(size=(2, 1, 4)), (2, 6, 4))
+    angles = np.arange(6.0)[:, None] * rng.uniform(0.1, 2, 2)
+    turned_q, turned_k = ag.rotary(q, angles), ag.rotary(k, angles)
+    np.testing.assert_allclose(np.linalg.norm(turned_q, axis=-1), np.linalg.norm(q, axis=-1))
+    scores = turned_q @ turned_k.T
+    for offset in range(-5, 6):
+        np.testing.assert_allclose(np.diag(scores, offset), scores[max(-offset, 0), max(offset, 0)])
+    assert not np.isclose(scores[0, 1], scores[0, 2])
+
+
+def test_causal_conv_looks_back_only():
+    x, weight = np.random.default_rng(0).normal(size=(5, 2)), np.array([[1.0, 2.0], [0.5, 0.0], [0.0, -1.0]])
+    y = ag.causal_conv(x, weight)
+    np.testing.assert_allclose(y[:, 0], x[:, 0] + 0.5 * np.array([0, *x[:-1, 0]]))
+    np.testing.assert_allclose(y[:, 1], 2 * x[:, 1] - np.array([0, 0, *x[:-2, 1]]))
+    x[3] = 9
+    np.testing.assert_array_equal(ag.causal_conv(x, weight)[:3], y[:3])
+
+
 # ---------------------------------------------------------------------- messages
 
 
@@ -672,6 +703,14 @@ def test_a_query_that_sees_no_key_gets_zero(how):
     (lambda a, b: ag.cross_entropy(a, np.zeros(4, int)), ["cross_entropy", "f64[2,3]", "i64[4]"]),
     (lambda a, b: ag.attention(a, b, b), ["attention", "f64[2,3]", "f64[4]"]),
     (lambda a, b: np.split(a, 4), ["split", "f64[2,3]"]),
+    (lambda a, b: ag.rotary(a, b), ["rotary", "f64[2,3]", "f64[4]", "even last axis"]),
+    (lambda a, b: ag.rotary(a.T, b), ["rotary", "(3, 2)", "(4,)", "(T, d/2)"]),
+    (lambda a, b: ag.rotary(b, a), ["rotary", "(4,)", "(2, 3)"]),
+    (lambda a, b: ag.rotary(a.T, a[:, :1]), ["rotary", "(3, 2)", "(2, 1)"]),
+    (lambda a, b: ag.causal_conv(a, b), ["causal_conv", "f64[2,3]", "f64[4]", "(K, C)"]),
+    (lambda a, b: ag.causal_conv(a, a.T), ["causal_conv", "(2, 3)", "(3, 2)"]),
+    (lambda a, b: ag.causal_conv(a, a[:0]), ["causal_conv", "(0, 3)", "at least one"]),
+    (lambda a, b: ag.causal_conv(b, a), ["causal_conv", "(4,)", "(…, T, C)"]),
 ])
 def test_shape_errors_name_op_and_shapes(call, parts):
     a, b = ag.tensor(np.ones((2, 3)), requires_grad=True), ag.tensor(np.ones(4), requires_grad=True)

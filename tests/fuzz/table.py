@@ -156,7 +156,11 @@ TABLE = [
     E("layer_norm", a.normed, "ag.layer_norm({x}, {w}, {b}, eps=0.1)"),
     E("rms_norm", a.normed, "ag.rms_norm({x}, {w}, eps=0.1)"),
     E("swiglu", a.affine, "ag.swiglu({x}, {w}, {u})"),
-    E("rotary", a.turns, "ag.rotary({x}, {ids}, base=100.0)"),
+    E("squared_relu", away, "ag.squared_relu({x})"),
+    E("rotary", one(lambda x: x.ndim > 1 and x.shape[-1] in (2, 4, 6),
+                    w=lambda p, x: p.of_shape(x.shape[-2], x.shape[-1] // 2)), "ag.rotary({x}, {w})"),
+    E("causal_conv", one(lambda x: x.ndim > 1, w=lambda p, x: p.of_shape(p.integer(1, 4), x.shape[-1])),
+      "ag.causal_conv({x}, {w})"),
     E("attention", a.heads, "ag.attention({q}, {k}, {v}, {mask}, causal={causal}, scale={scale})",
       "attention({q}, {k}, {v}, {mask}, {causal}, {scale})"),
 ]

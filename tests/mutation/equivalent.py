@@ -69,6 +69,18 @@ EQUIVALENT = {
         "transpose.x: range(x.ndim) -> range(y.ndim)",
         "cumprod.x: x.shape[-1] -> g.shape[-1]",
         "cumprod.x: x.shape[-1] -> y.shape[-1]",
+        "rotary.angles: x.shape -> g.shape",
+        "rotary.angles: x.shape -> y.shape",
+        "causal_conv.weight: x.shape -> g.shape",
+        "causal_conv.weight: x.shape -> y.shape",
+        "causal_conv.weight: x.ndim -> g.ndim",
+        "causal_conv.weight: x.ndim -> y.ndim",
+    ],
+    "a row times no rows is no rows": [
+        "causal_conv.weight: max(t - k, 0) -> max(t - k, 1)",
+    ],
+    "the larger of two numbers": [
+        "causal_conv.weight: max(t - k, 0) -> max(0, t - k)",
     ],
     "y is of the kept axes by then": [
         "logsumexp.x: _kept(g, x, axis) -> _kept(g, y, axis)",
@@ -115,18 +127,12 @@ EQUIVALENT = {
         "reduce._among_equals: g.dtype -> y.dtype",
         "reduce._among_equals: g.dtype -> x.dtype",
         "network._divisor: keep.sum().astype(like.dtype) -> keep.sum()",
-        "network._turned: np.cos(angles).astype(x.dtype) -> np.cos(angles)",
-        "network._turned: np.sin(angles).astype(x.dtype) -> np.sin(angles)",
         "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype) -> "
         "np.where(causal_mask(q, k), 0, -np.inf)",
     ],
     "only the library of the array differs, or its dtype": [
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(i, shape=(n,))",
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(optimize, shape=(n,))",
-        "network._turned: np.arange(h, like=positions) -> np.arange(h)",
-    ],
-    "a direction is 1 or -1": [
-        "network._turned: np.sin(angles).astype(x.dtype) * direction -> np.sin(angles).astype(x.dtype) / direction",
     ],
     "the formula has refused anything else": [
         "network.normal_cdf: approximate == 'tanh' -> True",
