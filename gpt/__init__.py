@@ -22,13 +22,25 @@ if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Pytho
 
 from .checkpoint import Run, load, save  # noqa: E402
 from .generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
-from .model import GPT, MLP, Attention, Block, Embedding, GPTConfig, LayerNorm, Linear  # noqa: E402
+from .model import (  # noqa: E402
+    GPT,
+    MLP,
+    Attention,
+    Block,
+    Convolution,
+    Embedding,
+    GPTConfig,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+)
 from .module import Module  # noqa: E402
 from .optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
 from .tokenizer import CharTokenizer  # noqa: E402
 from .train import TrainConfig, train  # noqa: E402
 
-__all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "Attention", "MLP", "Block",
+__all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",
+           "Attention", "MLP", "Block",
            "Parameters", "AdamW", "SGD", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
            "TrainConfig", "train", "Run", "save", "load", "generate", "continue_text",
            "continue_texts", "Sampling", "Batch"]

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from safetensors import SafetensorError, safe_open
 from autograd.view.text import size
 
 from . import checkpoint
+from .architecture import Architecture
 from .settings import Settings, setting
 
 WIDTH = 100
-PARTS = {"wte": "token embedding, and the head", "wpe": "position embedding", "attn": "attention",
-         "mlp": "MLP", "ln_1": "norms before attention", "ln_2": "norms before the MLP", "ln_f": "last norm",
-         "lm_head": "head"}
+PARTS = {"wte": "token embedding", "wpe": "position embedding", "smear": "share of the token before",
+         "norm": "norm of the embedding", "attn": "attention", "mlp": "MLP", "ln_1": "norms before attention",
+         "ln_2": "norms before the MLP", "ln_f": "last norm", "lm_head": "head"}
+SIZES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+CONSTANTS = {"wpe": "position table, not learned", "frequencies": "rotary positions, not learned"}
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and NumPy's
 
@@ -69,7 +72,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     state = {name: a for name, a in arrays.items() if name.startswith(checkpoint._STATE)}
     return {"file": str(file), "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
             "parts": parts({name: a for name, a in arrays.items() if name not in state},
-                           fixed=("wpe",) if config.get("positions") == "sinusoidal" else ()),
+                           fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
             "training_state": {"numbers": sum(math.prod(shape) for shape, _ in state.values())},
             "tokenizer": tokenizer, "about": about}
 
@@ -102,7 +105,7 @@ def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ())
 
 def natural(name: str) -> list[tuple[Any, ...]]:
     """A key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
-    first = ("wte", "wpe", "h", "ln_f", "lm_head")
+    first = ("wte", "wpe", "frequencies", "smear", "norm", "h", "ln_f", "lm_head")
     pieces = name.split(".")
     order = first.index(pieces[0]) if pieces[0] in first else len(first)
     inner = ("ln_1", "attn", "ln_2", "mlp")
@@ -129,10 +132,10 @@ def lines(known: dict[str, Any]) -> list[str]:
         *entry("file", f"{known['file']}: {size(known['bytes'])}, saved {saved}"),
         *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
                                      " only: training cannot go on from it where it stopped")),
-        *entry("model", settings_text(config)),
+        *entry("model", settings_text(chosen(config))),
         *entry("tokenizer", tokenizer_text(known["tokenizer"], config.get("vocab_size"))),
         *entry("parameters", f"{learned:,} in {dtypes}"),
-        *table(known["parts"], learned),
+        *table(known["parts"], learned, config.get("tied", True)),
         *(entry("training", settings_text({k: v for k, v in train.items()
                                            if k not in config and v not in (None, "", [])}))
           if isinstance(train, dict) and train else []),
@@ -147,12 +150,13 @@ def entry(title: str, text: str) -> list[str]:
     return [line.replace("\xa0", " ") for line in wrapped] or [title]
 
 
-def table(parts: list[dict[str, Any]], learned: int) -> list[str]:
+def table(parts: list[dict[str, Any]], learned: int, tied: bool = True) -> list[str]:
     """A line for each part: its name, numbers, share, what it is and the shapes of its arrays."""
     rows = []
     for p in parts:
-        what = next((text for key, text in PARTS.items() if key in p["name"].split(".")), "") if p["learned"] else \
-            "position table, not learned"
+        named = PARTS if p["learned"] else CONSTANTS
+        what = next((text for key, text in named.items() if key in p["name"].split(".")), "")
+        what += ", and the head" * (p["name"] == "wte" and bool(tied))
         shapes = ", ".join(f"{name.removesuffix('.weight')} " * (name != "weight") + " x ".join(map(str, shape))
                            for name, shape in p["shapes"].items())
         share = f"{p['numbers'] / learned:6.1%}" if p["learned"] and learned else " " * 6
@@ -169,6 +173,12 @@ def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
     some: Any = next((v for k, v in tokenizer.items() if k != "kind" and isinstance(v, (str, list)) and v), "")
     listed = "".join(some[:40]) if isinstance(some, str) else " ".join(map(str, some[:12]))
     return text + (f": {listed!r}{' …' if len(some) > (40 if isinstance(some, str) else 12) else ''}" if some else "")
+
+
+def chosen(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's sizes, and what else was not left as it is by default."""
+    default = {f.name: f.default for f in fields(Architecture)}
+    return {name: value for name, value in config.items() if name in SIZES or value != default.get(name)}
 
 
 def about_text(key: str, value: Any) -> str:

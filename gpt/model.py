@@ -1,45 +1,26 @@
-"""The GPT: GPT-2's architecture in nanoGPT's names, on Tensors or raw arrays."""
+"""The GPT: GPT-2's architecture and what has been added to it since, in nanoGPT's names, on Tensors or raw arrays."""
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import autograd as ag
 
+from .architecture import Architecture, GPTConfig
+from .initial import STD, Initial, frequencies, sinusoids
 from .module import Array, Module
-from .settings import Settings, setting
+
+__all__ = ["GPT", "Architecture", "GPTConfig"]
 
 Dropout = Callable[[Array], Array]
 
-
-@dataclass
-class Architecture(Settings):
-    """What can be chosen about a GPT.  Raises ValueError for sizes that do not fit each other."""
-
-    block_size: int = setting(64, "tokens the model sees at once, its context", at_least=1, group="model")
-    n_layer: int = setting(4, "blocks of attention and MLP", at_least=1, group="model")
-    n_head: int = setting(4, "attention heads in a block; they share the dimensions", at_least=1, group="model")
-    n_embd: int = setting(128, "dimensions of the vector that stands for a token", at_least=1, group="model")
-    bias: bool = setting(False, "add a bias in linear layers and norms, as GPT-2 does", group="model")
-    dropout: float = setting(0.0, "share of activations set to zero in training", at_least=0, below=1, group="model")
-    activation: str = setting("gelu", "nonlinearity of the MLP", choices=("gelu", "relu"), group="model")
-    positions: str = setting("learned", "how a token knows its place", choices=("learned", "sinusoidal"), group="model")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n_embd % self.n_head:
-            nearest = -(-self.n_embd // self.n_head) * self.n_head
-            raise ValueError(f"n_embd is {self.n_embd} and n_head {self.n_head}: heads share the dimensions evenly, "
-                             f"so n_embd needs to be a multiple of n_head, such as {nearest}")
-
-
-@dataclass(kw_only=True)
-class GPTConfig(Architecture):
-    """A GPT's architecture and the number of different tokens it knows."""
-
-    vocab_size: int = setting(MISSING, "number of different tokens", at_least=1)
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": ag.gelu, "gelu_tanh": partial(ag.gelu, approximate="tanh"), "relu": ag.relu,
+    "squared_relu": ag.squared_relu, "silu": ag.silu,
+}
 
 
 @dataclass
@@ -63,51 +44,87 @@ class Embedding(Module):
 
 @dataclass
 class LayerNorm(Module):
-    weight: Array                                              # (C,)
+    """Each vector brought to a mean of 0 and a mean square of 1 (Ba, Kiros & Hinton 2016)."""
+    weight: Array | None                                       # (C,)
     bias: Array | None                                         # (C,)
+    eps: float = 1e-5
 
     def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
-        return ag.layer_norm(x, self.weight, self.bias)
+        return ag.layer_norm(x, self.weight, self.bias, self.eps)
+
+
+@dataclass
+class RMSNorm(Module):
+    """Each vector brought to a mean square of 1 (Zhang & Sennrich 2019)."""
+    weight: Array | None                                       # (C,)
+    eps: float = 1e-5
+
+    def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
+        return ag.rms_norm(x, self.weight, self.eps)
+
+
+@dataclass
+class Convolution(Module):
+    """Each token mixed with the ones just before it: weight[k] for the k-th before (So et al. 2021, 3.2)."""
+    weight: Array                                              # (K, C)
+
+    def __call__(self, x: Array) -> Array:                     # (…, T, C) -> (…, T, C)
+        return ag.causal_conv(x, self.weight)
 
 
 @dataclass
 class Attention(Module):
     """Causal self-attention: each token gathers from itself and those before it (Vaswani et al. 2017, 3.2)."""
-    c_attn: Linear                                             # C -> 3C: queries, keys and values at once
+    conv: Convolution | None
+    c_attn: Linear                                             # C -> C + 2D: queries; keys and values of D = G·d
     c_proj: Linear                                             # C -> C
-    n_head: int
+    head_size: int                                             # d = C / H
+    norm: RMSNorm | None                                       # of queries and keys (Henry et al. 2020)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, angles: Array | None) -> Array:
         B, T, C = x.shape
-        q, k, v = (part.reshape(B, T, self.n_head, C // self.n_head).swapaxes(1, 2)  # (B, T, C) -> (B, H, T, C/H)
-                   for part in ag.split(self.c_attn(x), 3, axis=-1))
-        y = ag.attention(q, k, v, causal=True)                 # (B, H, T, C/H)
+        if self.conv is not None:
+            x = self.conv(x)
+        qkv = self.c_attn(x)                                   # (B, T, C + 2D)
+        D = (qkv.shape[-1] - C) // 2
+        q, k, v = (part.reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, T, H d) -> (B, H, T, d)
+                   for part in ag.split(qkv, [C, C + D], axis=-1))
+        if self.norm is not None:
+            q, k = self.norm(q), self.norm(k)
+        if angles is not None:
+            q, k = ag.rotary(q, angles), ag.rotary(k, angles)
+        y = ag.attention(q, k, v, causal=True)                 # (B, H, T, d)
         y = y.swapaxes(1, 2).reshape(B, T, C)                  # heads side by side again
         return self.c_proj(y)                                  # (B, T, C)
 
 
 @dataclass
 class MLP(Module):
-    c_fc: Linear                                               # C -> 4C
-    c_proj: Linear                                             # 4C -> C
+    conv: Convolution | None
+    c_fc: Linear                                               # C -> F, mostly 4C
+    c_gate: Linear | None                                      # C -> F (Shazeer 2020)
+    c_proj: Linear                                             # F -> C
     activation: str
 
     def __call__(self, x: Array) -> Array:
-        x = self.c_fc(x)                                       # (B, T, C) -> (B, T, 4C)
-        x = ag.REGISTRY[self.activation](x)
-        return self.c_proj(x)                                  # (B, T, 4C) -> (B, T, C)
+        if self.conv is not None:
+            x = self.conv(x)
+        activation = ACTIVATIONS[self.activation]
+        hidden = self.c_fc(x)                                  # (B, T, C) -> (B, T, F)
+        hidden = activation(hidden) if self.c_gate is None else activation(self.c_gate(x)) * hidden
+        return self.c_proj(hidden)                             # (B, T, F) -> (B, T, C)
 
 
 @dataclass
 class Block(Module):
     """Attention, then MLP, each on a normed copy and added to the residual stream (pre-norm)."""
-    ln_1: LayerNorm
+    ln_1: LayerNorm | RMSNorm
     attn: Attention
-    ln_2: LayerNorm
+    ln_2: LayerNorm | RMSNorm
     mlp: MLP
 
-    def __call__(self, x: Array, drop: Dropout) -> Array:      # (B, T, C) -> (B, T, C)
-        x = x + drop(self.attn(self.ln_1(x)))
+    def __call__(self, x: Array, angles: Array | None, drop: Dropout) -> Array:  # (B, T, C) -> (B, T, C)
+        x = x + drop(self.attn(self.ln_1(x), angles))
         x = x + drop(self.mlp(self.ln_2(x)))
         return x
 
@@ -118,42 +135,52 @@ class GPT(Module):
 
     `model(ids)` gives logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
     shape (B, T) with T at most block_size.  Dropout happens where a generator `rng` is given, on the embedding
-    and on what attention and MLP add.  The head is the token embedding, transposed.
+    and on what attention and MLP add.  Without a head of its own the head is the token embedding, transposed.
     """
     config: GPTConfig
-    wte: Embedding                                             # (V, C): tokens, and the head
-    wpe: Embedding                                             # (block_size, C): positions
+    wte: Embedding                                             # (V, C): tokens
+    wpe: Embedding | None                                      # (block_size, C): positions that are added
+    frequencies: Array | None                                  # (d/2,): those of rotary positions, radians a token
+    smear: Convolution | None                                  # (2, C)
+    norm: LayerNorm | RMSNorm | None                           # of the embedding
     h: list[Block]
-    ln_f: LayerNorm
+    ln_f: LayerNorm | RMSNorm
+    lm_head: Linear | None                                     # C -> V
 
     def __init__(self, config: GPTConfig, seed: int = 0, dtype: Any = np.float32):
-        rng, C = np.random.default_rng(seed), config.n_embd
+        c, start = config, Initial(np.random.default_rng(seed), dtype)
+        C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
+        D = (c.n_kv_head or c.n_head) * d                      # keys; values as many
+        added = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # 2 n_layer of them add up in the residual stream
 
-        def parameter(a: Array) -> Array:
-            return ag.tensor(a, dtype=dtype, requires_grad=True)
+        def linear(n_in: int, n_out: int, std: float = STD, bias: bool = c.bias) -> Linear:
+            return Linear(start.normal(n_in, n_out, std=std), start.zeros(n_out) if bias else None)
 
-        def normal(*shape: int, std: float = 0.02) -> Array:
-            return parameter(rng.normal(0, std, shape))
+        def norm() -> LayerNorm | RMSNorm:
+            weight = start.ones(C) if c.norm_gain else None
+            if c.norm == "rms_norm":
+                return RMSNorm(weight, c.norm_eps)
+            return LayerNorm(weight, start.zeros(C) if c.bias else None, c.norm_eps)
 
-        def bias(n: int) -> Array | None:
-            return parameter(np.zeros(n)) if config.bias else None
-
-        def norm() -> LayerNorm:
-            return LayerNorm(parameter(np.ones(C)), bias(C))
+        def conv() -> Convolution | None:
+            return Convolution(start.first(c.convolution, C)) if c.convolution else None
 
         def block() -> Block:
-            last = 0.02 / (2 * config.n_layer) ** 0.5          # 2 n_layer of them add up in the residual stream
-            return Block(norm(), Attention(Linear(normal(C, 3 * C), bias(3 * C)),
-                                           Linear(normal(C, C, std=last), bias(C)), config.n_head),
-                         norm(), MLP(Linear(normal(C, 4 * C), bias(4 * C)),
-                                     Linear(normal(4 * C, C, std=last), bias(C)), config.activation))
+            attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=added),
+                                  d, RMSNorm(None, c.norm_eps) if c.qk_norm else None)
+            mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=added), c.activation)
+            return Block(norm(), attention, norm(), mlp)
 
-        self.config = config
-        self.wte = Embedding(normal(config.vocab_size, C))
-        self.wpe = Embedding(normal(config.block_size, C) if config.positions == "learned"
-                             else ag.tensor(sinusoids(config.block_size, C), dtype=dtype))
-        self.h = [block() for _ in range(config.n_layer)]
+        self.config = c
+        self.wte = Embedding(start.normal(c.vocab_size, C))
+        self.wpe = Embedding(start.normal(c.block_size, C)) if c.positions == "learned" else \
+            Embedding(start.constant(sinusoids(c.block_size, C))) if c.positions == "sinusoidal" else None
+        self.frequencies = start.constant(frequencies(d, c.rope_base)) if c.positions == "rotary" else None
+        self.smear = Convolution(start.first(2, C)) if c.smear else None
+        self.norm = norm() if c.norm_embedding else None
+        self.h = [block() for _ in range(c.n_layer)]
         self.ln_f = norm()
+        self.lm_head = None if c.tied else linear(C, c.vocab_size, std=0 if c.zero_init else STD, bias=False)
         for name, t in self.named_arrays().items():
             t.name = name
 
@@ -163,12 +190,23 @@ class GPT(Module):
             raise ValueError(f"GPT: ids have shape {shape}: they need to be (B, T), "
                              f"with T from 1 to block_size, which is {self.config.block_size}")
         drop = dropout(self.config.dropout, rng)
-        x = self.wte(ids) + self.wpe(np.arange(T))             # (B, T, C) + (T, C)
+        x = self.wte(ids)                                      # (B, T) -> (B, T, C)
+        if self.wpe is not None:
+            x = x + self.wpe(np.arange(T))                     # (B, T, C) + (T, C)
+        angles = None                                          # (T, d/2), of queries and keys
+        if self.frequencies is not None:
+            angles = np.arange(T, dtype=x.dtype)[:, None] * self.frequencies
+        if self.smear is not None:
+            x = self.smear(x)
+        if self.norm is not None:
+            x = self.norm(x)
         x = drop(x)
         for block in self.h:
-            x = block(x, drop)                                 # (B, T, C)
+            x = block(x, angles, drop)                         # (B, T, C)
         x = self.ln_f(x)                                       # (B, T, C)
-        return ag.linear(x, self.wte.weight.T, None)           # (B, T, C) -> (B, T, V)
+        if self.lm_head is not None:
+            return self.lm_head(x)                             # (B, T, C) -> (B, T, V)
+        return ag.linear(x, self.wte.weight.T, None)
 
     def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
         """Mean cross-entropy, in nats a token, of predicting `targets` (B, T), the token after each of `ids` (B, T)."""
@@ -180,11 +218,3 @@ def dropout(p: float, rng: np.random.Generator | None) -> Dropout:
     if rng is None or p == 0:
         return lambda x: x
     return lambda x: ag.dropout(x, p, rng)
-
-
-def sinusoids(n: int, n_embd: int) -> Array:
-    """Sines and cosines of wavelengths 2π to 20,000π, (n, n_embd): PE(t, 2i) = sin(t / 10000^(2i/C)), cosine at
-    2i + 1 (Vaswani et al. 2017, 3.5), scaled to the 0.02 of the token embedding, which they would drown."""
-    i = np.arange(n_embd)
-    angle = np.arange(n)[:, None] / 10000 ** (i // 2 * 2 / n_embd)
-    return 0.02 * 2 ** 0.5 * np.where(i % 2, np.cos(angle), np.sin(angle))

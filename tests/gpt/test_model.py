@@ -8,7 +8,8 @@ import pytest
 
 import autograd as ag
 from gpt import GPT, GPTConfig, TrainConfig
-from gpt.model import Architecture, dropout, sinusoids
+from gpt.initial import sinusoids
+from gpt.model import Architecture, dropout
 
 
 def test_names_and_shapes_are_nanogpts(config):
@@ -123,7 +124,7 @@ def test_sinusoidal_positions_are_constants(config, ids):
     (dict(vocab_size=0), "vocab_size is 0"),
     (dict(dropout=1.0), "dropout is 1.0, and needs to be below 1"),
     (dict(dropout=float("nan")), "dropout is nan, and needs to be a finite number"),
-    (dict(activation="sine"), "activation is 'sine', and needs to be one of gelu, relu"),
+    (dict(activation="sine"), "activation is 'sine', and needs to be one of gelu, gelu_tanh, relu"),
     (dict(positions="none"), "positions is 'none'"),
 ])
 def test_settings_that_make_no_sense(changes, message):
