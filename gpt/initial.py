@@ -12,17 +12,20 @@ STD = 0.02  # GPT-2's, of all random weights (Radford et al. 2019)
 
 
 class Initial:
-    """Parameters, and constants, of a dtype; the random ones drawn from `rng`, one after the other."""
+    """Parameters, and constants, of a dtype; the random ones drawn one after the other, or 0 for a `seed` of None, for
+    a model whose numbers come from elsewhere."""
 
-    def __init__(self, rng: np.random.Generator, dtype: Any):
-        self.rng, self.dtype = rng, dtype
+    def __init__(self, seed: int | None, dtype: Any):
+        self.rng, self.dtype = None if seed is None else np.random.default_rng(seed), dtype
 
     def normal(self, *shape: int, std: float = STD) -> Array:
         """Normal numbers of mean 0; zeros for a `std` of 0."""
-        return self.parameter(self.rng.normal(0, std, shape) if std else np.zeros(shape))
+        if self.rng is None or std == 0:
+            return self.zeros(*shape)
+        return self.parameter(self.rng.normal(0, std, shape))
 
     def zeros(self, *shape: int) -> Array:
-        return self.parameter(np.zeros(shape))
+        return self.parameter(np.zeros(shape, self.dtype))
 
     def ones(self, *shape: int) -> Array:
         return self.parameter(np.ones(shape))

@@ -131,7 +131,7 @@ class Block(Module):
 
 @dataclass
 class GPT(Module):
-    """A GPT with random weights (Radford et al. 2019); the same `seed`, the same weights.
+    """A GPT with random weights (Radford et al. 2019); the same `seed`, the same weights, and all 0 for None.
 
     `model(ids)` gives logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
     shape (B, T) with T at most block_size.  Dropout happens where a generator `rng` is given, on the embedding
@@ -147,8 +147,8 @@ class GPT(Module):
     ln_f: LayerNorm | RMSNorm
     lm_head: Linear | None                                     # C -> V
 
-    def __init__(self, config: GPTConfig, seed: int = 0, dtype: Any = np.float32):
-        c, start = config, Initial(np.random.default_rng(seed), dtype)
+    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
+        c, start = config, Initial(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
         D = (c.n_kv_head or c.n_head) * d                      # keys; values as many
         added = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # 2 n_layer of them add up in the residual stream

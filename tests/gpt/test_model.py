@@ -161,3 +161,8 @@ def test_value_and_grad_takes_a_model(model, ids):
     model.loss(ids, ids).backward()
     for name, g in grads.named_arrays().items():
         np.testing.assert_allclose(g, model.named_arrays()[name].grad, rtol=1e-12)
+
+
+def test_without_a_seed_weights_are_zero(config):
+    named = GPT(config, seed=None).named_arrays()
+    assert all((t.data == (1 if "ln" in name else 0)).all() for name, t in named.items()) and len(named) > 10
