@@ -1,0 +1,238 @@
+"""Every chapter keeps its rules, runs in a fresh kernel with its exercises' answers, and shows what its file says; and
+what breaks a rule is noticed."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.notebooks import FIRST_CELL, NOTEBOOKS, broken_rules, chapters, differences, load, run, save
+from tests.notebooks.running import alike
+
+CHAPTERS = chapters()
+NAMES = [path.stem for path in CHAPTERS]
+
+
+@pytest.fixture
+def kernels():
+    """What runs a chapter."""
+    for extra in ("nbclient", "ipykernel", "matplotlib"):
+        pytest.importorskip(extra)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=NAMES)
+def test_a_chapter_keeps_the_rules(path):
+    assert broken_rules(path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CHAPTERS, ids=NAMES)
+def test_a_chapter_runs_and_shows_what_its_file_says(path, kernels):
+    notebook = load(path)
+    fresh, _, troubles = run(notebook)
+    assert troubles == []
+    assert differences(notebook, fresh) == []
+
+
+# ---------------------------------------------------------------------- the first cell
+
+
+def first_cell(folder, before="", after="print(ag.__file__)", paths=()):
+    """Run it in a Python that finds nothing but its own packages, as a script in `folder`."""
+    code = f"import sys\nsys.path[:0] = {[str(path) for path in paths]}\n{before}\n{FIRST_CELL}\n{after}"
+    return subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("place", ["notebooks", "notebooks/a/b", ".", ".."])
+def test_the_first_cell_finds_the_repository(tmp_path, place):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "tapegrad" / "notebooks" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "tapegrad" / "autograd").symlink_to(NOTEBOOKS.parent / "autograd")
+    done = first_cell(tmp_path / "tapegrad" / place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "tapegrad" / "autograd" / "__init__.py")
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "numpy", "autograd"])
+def test_the_first_cell_says_what_is_missing(tmp_path, missing):
+    done = first_cell(tmp_path, f"sys.modules[{missing!r}] = None")
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert "Something is missing (" in last and missing in last and 'pip install -e ".[notebooks]"' in last
+
+
+def test_the_first_cell_is_not_content_with_another_autograd(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "other" / "autograd").mkdir(parents=True)
+    (tmp_path / "other" / "autograd" / "__init__.py").write_text("def grad(f): pass\n")
+    done = first_cell(tmp_path, paths=[tmp_path / "other"])
+    assert done.returncode == 1 and "another package of that name" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_a_sentence_in_a_notebook(tmp_path, kernels):
+    """No traceback, and the run ends there."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
+        "import sys\nsys.modules['matplotlib'] = None\n" + FIRST_CELL)])
+    NotebookClient(node, allow_errors=True, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    [shown] = node.cells[0].outputs
+    [sentence] = shown.traceback
+    assert sentence.startswith("Something is missing (") and "matplotlib" in sentence and "\n" not in sentence
+
+
+# ---------------------------------------------------------------------- what is noticed
+
+OPENING = "# 0. A title\n\n**You will be able to** read.\n\n**You need** nothing."
+EXERCISE = """### Exercise 0.{}: {}
+
+<details>
+<summary>Answer</summary>
+
+```python
+{}
+```
+
+</details>"""
+
+
+def text(name, source):
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
+
+
+def code(name, source, *outputs, tags=()):
+    return {"cell_type": "code", "id": name, "metadata": {"tags": list(tags)} if tags else {}, "source": source,
+            "execution_count": None, "outputs": list(outputs)}
+
+
+def printed(words):
+    return {"output_type": "stream", "name": "stdout", "text": words}
+
+
+def chapter():
+    """A chapter that is as it should be."""
+    return {"cells": [text("opening", OPENING), code("first", FIRST_CELL.rstrip()),
+                      code("sum", "x = 1 + 1\nprint(x)", printed("2\n")),
+                      text("exercise-1", EXERCISE.format(1, "one", "x = x + 1\nassert x == 3")),
+                      text("exercise-2", EXERCISE.format(2, "two", "assert x == 2")),
+                      code("last", "print(x)", printed("2\n")), text("summary", "## Summary\n\n- All.")]}
+
+
+def saved(notebook, tmp_path):
+    path = tmp_path / "00_a_title.ipynb"
+    save(notebook, path)
+    return path
+
+
+def cell(notebook, name):
+    return next(cell for cell in notebook["cells"] if cell["id"] == name)
+
+
+def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
+    assert broken_rules(saved(chapter(), tmp_path)) == []
+
+
+@pytest.mark.parametrize("name, source, rule", [
+    ("opening", "# 0. A title\n\n**You need** nothing.", "its opening lacks '**You will be able to**'"),
+    ("first", "import numpy as np", "its first cell of code does not begin"),
+    ("summary", "The end.", "does not end with a cell that begins with '## Summary'"),
+    ("exercise-1", "An aside.", "it has 1 exercises, and needs two"),
+    ("exercise-1", "### Exercise 0.1: one\n\nThink.", "'Exercise 0.1: one': it needs one <details>"),
+    ("exercise-1", EXERCISE.format(1, "one", "x = 3"), "its answer has no assert"),
+    ("exercise-1", EXERCISE.format(1, "one", "assert True"), "its answer has no assert"),
+    ("exercise-1", EXERCISE.format(1, "one", "assert 1 < 2").replace("</summary>\n", "</summary>"), "an empty line"),
+    ("exercise-2", EXERCISE.format(2, "two", "import os\nassert os.sep"), "`import os` belongs into the first cell"),
+    ("sum", "import math", "`import math` belongs into the first cell"),
+    ("sum", "x = 2\n<details>", "only exercises have <details>"),
+])
+def test_a_broken_rule_of_the_sources_is_noticed(name, source, rule, tmp_path):
+    notebook = chapter()
+    cell(notebook, name)["source"] = source
+    if "<details>" in source and name == "sum":
+        cell(notebook, name)["source"] = "x = '<details>'"
+    assert any(rule in sentence for sentence in broken_rules(saved(notebook, tmp_path)))
+
+
+@pytest.mark.parametrize("shown, rule", [
+    (printed("saved in /home/me/tape.html"), "a path of a machine"),
+    (printed(r"C:\Users\me"), "a path of a machine"),
+    (printed("<function f at 0x7f3a5c1d2e80>"), "an address in memory"),
+    ({"output_type": "display_data", "data": {"text/html": "<iframe src=''>"}, "metadata": {}}, "an embedded page"),
+    ({"output_type": "error", "ename": "E", "evalue": "", "traceback": []}, "shows an error"),
+    (printed("x" * 300_000), "and may have 300,000"),
+])
+def test_a_broken_rule_of_the_outputs_is_noticed(shown, rule, tmp_path):
+    notebook = chapter()
+    cell(notebook, "sum")["outputs"] = [shown]
+    [sentence] = broken_rules(saved(notebook, tmp_path))
+    assert rule in sentence
+
+
+@pytest.mark.parametrize("change", [
+    lambda notebook: notebook["cells"][1].update(execution_count=7),
+    lambda notebook: notebook["cells"][1]["metadata"].update(collapsed=False),
+    lambda notebook: notebook["metadata"]["language_info"].update(version="3.12.1"),
+    lambda notebook: notebook["cells"][2]["metadata"].update(tags=["measured"]),
+])
+def test_noise_of_a_run_is_noticed_and_saving_removes_it(change, tmp_path):
+    path = saved(chapter(), tmp_path)
+    notebook = json.loads(path.read_text("utf-8"))
+    change(notebook)
+    path.write_text(json.dumps(notebook), "utf-8")
+    assert broken_rules(path) == ["it carries noise of a run: save it with python -m tests.notebooks --write"]
+    save(load(path), path)
+    assert broken_rules(path) == []
+
+
+def test_two_cells_of_one_id_are_noticed(tmp_path):
+    notebook = chapter()
+    cell(notebook, "last")["id"] = "sum"
+    assert broken_rules(saved(notebook, tmp_path)) == ["its cells need an id each, none twice"]
+
+
+@pytest.mark.slow
+def test_a_chapter_runs_with_its_answers_apart(kernels):
+    """The first answer makes an x of its own, which nothing after it sees."""
+    fresh, _, troubles = run(chapter())
+    assert troubles == [] and differences(chapter(), fresh) == []
+    assert [c["id"] for c in fresh["cells"]] == [c["id"] for c in chapter()["cells"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, source, trouble", [
+    ("sum", "x = 2\n1 / 0", "ZeroDivisionError"),
+    ("exercise-2", EXERCISE.format(2, "two", "assert x == 3"), "assert x == 3"),
+    ("sum", "x = 2\nnp.log(np.zeros(1))", "RuntimeWarning"),
+    ("sum", "x = 2\nag.exp(ag.tensor([1e3]))", "RuntimeWarning"),
+    ("sum", "x = 2\nprint('UserWarning: so', file=sys.stderr)", "cell sum warns"),
+    ("sum", "x = 2\nPath('left.txt').write_text('')", "it leaves left.txt"),
+])
+def test_what_goes_wrong_in_a_run_is_told(name, source, trouble, kernels):
+    notebook = chapter()
+    cell(notebook, name)["source"] = source
+    assert trouble in "\n".join(run(notebook)[2])
+
+
+def test_outputs_that_differ_are_told():
+    fresh = copy.deepcopy(chapter())
+    cell(fresh, "sum")["outputs"] = [printed("3\n")]
+    cell(fresh, "last")["outputs"] = []
+    assert differences(chapter(), fresh) == ["cell sum shows\n3\nand its file has\n2",
+                                             "cell last shows 0 texts, and its file has 1"]
+
+
+@pytest.mark.parametrize("a, b, same", [
+    ("loss 0.12345", "loss 0.1234", True), ("loss 0.12", "loss 0.13", False), ("a  b", "a b", True),
+    ("error 3e-12", "error 5e-11", True), ("error 3e-12", "error 3e-4", False), ("-0.", "0.", True),
+    ("1 of 2", "1 or 2", False), ("f64[3]", "f64[4]", False), ("−2", "2", False), ("nan", "1", False)])
+def test_texts_are_compared_but_for_rounding(a, b, same):
+    assert alike(a, b) is same
+
+
+def test_a_chapter_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="there is no chapter 99"):
+        chapters([99])
