@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ Slice = tuple[Array, Array, float]  # ids, targets, and the share of the batch's
 
 class Replicas:
     """Copies of a model for the threads of a team.  They share its parameters; each has gradients of its own, and the
-    recorded programs of its loss (`ag.record`).
+    recorded programs of its loss (`ag.record`).  `norm` is the Euclidean norm of the last gradient.
 
     Sums round differently with another number of replicas, but never with another timing.
     """
@@ -28,11 +29,14 @@ class Replicas:
         self.parameters, self.team, self.random = parameters, team, random
         self.grads = [parameters.grad, *[np.zeros_like(parameters.grad) for _ in range(1, team.n)]]
         self.models = [model, *[_copy(model, parameters, grad) for grad in self.grads[1:]]]
+        self._copied = [t for m in self.models[1:] for t in m.named_arrays().values()]
+        self.norm = math.nan
         self._trained: list[Any] = [None] * team.n   # programs of the loss, with dropout and a way back
         self._judged: list[Any] = [None] * team.n    # programs without
 
     def gradient(self, ids: Array, targets: Array) -> float:
-        """The mean loss of a batch (B, T), whose gradient is then in `parameters.grad`."""
+        """The mean loss of a batch (B, T), whose gradient is then in `parameters.grad`, and its norm in `norm`.  Raises
+        ValueError for a batch without elements."""
         slices = self.slices(ids, targets)
 
         def part(i: int) -> float:
@@ -45,11 +49,12 @@ class Replicas:
                 return share * float(loss)
 
         losses = self.team.run(part, len(slices))
-        self.team.run(lambda i: self._add_up(len(slices), self.team.share(self.parameters.grad.size, i)))
+        squares = self.team.run(lambda i: self._add_up(len(slices), self.team.share(self.parameters.grad.size, i)))
+        self.norm = math.sqrt(sum(squares))
         return sum(losses)
 
     def loss(self, ids: Array, targets: Array) -> float:
-        """The mean loss of a batch (B, T), without dropout."""
+        """The mean loss of a batch (B, T), without dropout.  Raises ValueError for a batch without elements."""
         slices = self.slices(ids, targets)
 
         def part(i: int) -> float:
@@ -63,6 +68,8 @@ class Replicas:
 
     def slices(self, ids: Array, targets: Array) -> list[Slice]:
         """The batch in parts, at most one for each thread."""
+        if not ids.size:
+            raise ValueError(f"a batch of shape {ids.shape} has no elements, and so no mean loss: give it some rows")
         n = min(self.team.n, len(ids))
         cuts = [len(ids) * i // n for i in range(n + 1)]
         counted = (targets != IGNORED).sum(axis=-1)
@@ -72,14 +79,15 @@ class Replicas:
 
     def touch(self) -> None:
         """Say that the parameters have changed."""
-        for model in self.models[1:]:
-            for t in model.named_arrays().values():
-                t.touch()
+        for t in self._copied:
+            t.touch()
 
-    def _add_up(self, n: int, part: slice) -> None:
+    def _add_up(self, n: int, part: slice) -> float:
+        """Add up a part of the first `n` gradients, in the first; the sum of its squares, while it is in the cache."""
         total = self.grads[0][part]
         for grad in self.grads[1:n]:
             total += grad[part]
+        return float(np.vdot(total, total))
 
 
 def _copy(model: Any, parameters: Parameters, grad: Array) -> Any:

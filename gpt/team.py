@@ -19,12 +19,16 @@ class Team:
     """`n` threads, the calling one among them, that each do a part of some work; NumPy's loops and matrix products let
     the others run meanwhile.
 
-    Within `with team:` a matrix product uses one core, since the parts use them all.  A team of one needs no `with`.
-    A part must not call `run` itself: it would wait for the thread it is on.
+    Within `with team:` a matrix product uses one core, since the parts use them all.  A team of one needs no `with`;
+    for others `run` raises RuntimeError outside of it.  A part must not call `run` itself: it would wait for the thread
+    it is on.
     """
 
     def __init__(self, n: int):
+        if n < 1:
+            raise ValueError(f"a team has {n} threads, and needs at least 1")
         self.n = n
+        self._pool: Any = None
 
     def __enter__(self) -> Team:
         self._pool = ThreadPoolExecutor(max(self.n - 1, 1), thread_name_prefix="replica")
@@ -33,10 +37,13 @@ class Team:
 
     def __exit__(self, *error: Any) -> None:
         self._limits.restore_original_limits()
-        self._pool.shutdown()
+        pool, self._pool = self._pool, None
+        pool.shutdown()
 
     def run(self, part: Callable[[int], Any], n: int | None = None) -> list[Any]:
         """`[part(0), part(1), …]`, for each of the team or the first `n`, at the same time."""
+        if self._pool is None and self.n > 1:
+            raise RuntimeError(f"the {self.n} threads of a team run within `with team:`, and this is outside of it")
         others = [self._pool.submit(part, i) for i in range(1, self.n if n is None else n)]
         try:
             return [part(0), *[other.result() for other in others]]

@@ -1,6 +1,7 @@
 """Replicas: the same gradient as the whole batch, whatever the timing, and threads that leave nothing behind."""
 
 import functools
+import gc
 import threading
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import gpt
+from gpt.optim import global_norm
 from gpt.replicas import Replicas
 from gpt.team import Team, cores
 
@@ -59,6 +61,45 @@ def test_a_slice_in_which_nothing_counts():
     assert np.isfinite(parameters.grad).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_norm_is_that_of_the_gradient_to_the_bit(n):
+    model, parameters = small()
+    with Team(n) as team:
+        replicas = Replicas(model, parameters, team, [None] * n)
+        for rows in (4, 1):  # and of fewer slices than threads
+            replicas.gradient(*rng.integers(0, 11, (2, rows, 8)))
+            assert replicas.norm == global_norm(parameters.grad, team) > 0
+            assert replicas.norm == pytest.approx(np.linalg.norm(parameters.grad), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 8), (2, 3, 0)])
+def test_a_batch_without_elements_is_refused(shape):
+    model, parameters = small()
+    with Team(2) as team:
+        replicas = Replicas(model, parameters, team, [None] * 2)
+        for compute in (replicas.gradient, replicas.loss):
+            with pytest.raises(ValueError, match="has no elements, and so no mean loss: give it some rows"):
+                compute(*np.zeros(shape, int))
+
+
+def test_a_step_leaves_nothing_for_the_garbage_collector():
+    model, parameters = small()
+    ids, targets = rng.integers(0, 11, (2, 4, 8))
+    with Team(2) as team:
+        replicas, optimizer = Replicas(model, parameters, team, [None] * 2), gpt.AdamW(parameters)
+        for steps in (2, 20):  # the first ones record
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(steps):
+                    replicas.gradient(ids, targets)
+                    optimizer.step(0.01, 1.0, team)
+                    replicas.touch()
+            finally:
+                gc.enable()
+        assert gc.collect() == 0
+
+
 def test_one_replica_is_the_model_to_the_bit():
     model, parameters = small(dropout=0.2)
     ids, targets = rng.integers(0, 11, (2, 4, 8))
@@ -100,6 +141,18 @@ def test_a_team_gives_back_the_cores_and_its_threads():
         assert blas_threads() == {1}
         assert team.run(lambda i: (i, threading.get_ident())) != team.run(lambda i: (i, 0))
     assert blas_threads() == before and threading.active_count() == alive
+
+
+def test_a_team_outside_of_with_says_what_to_do():
+    team = Team(2)
+    for _ in range(2):  # before it, and after it
+        with pytest.raises(RuntimeError, match="the 2 threads of a team run within `with team:`"):
+            team.run(lambda i: i)
+        with team:
+            assert team.run(lambda i: i) == [0, 1]
+    assert Team(1).run(lambda i: i) == [0]
+    with pytest.raises(ValueError, match="a team has 0 threads, and needs at least 1"):
+        Team(0)
 
 
 def test_an_error_in_a_thread_is_raised_once_all_have_ended():
