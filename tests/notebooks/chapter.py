@@ -86,7 +86,8 @@ def normalised(notebook: dict[str, Any]) -> dict[str, Any]:
     cells = []
     for cell in notebook["cells"]:
         tags = cell.get("metadata", {}).get("tags", [])
-        made = {"cell_type": cell["cell_type"], "id": cell["id"], "metadata": {"tags": tags} if tags else {},
+        kept = {key: cell["metadata"][key] for key in ("tags", "jupyter") if cell.get("metadata", {}).get(key)}
+        made = {"cell_type": cell["cell_type"], "id": cell["id"], "metadata": kept,
                 "source": joined(cell["source"]).rstrip()}
         if cell["cell_type"] == "code":
             outputs = [] if "measured" in tags else list(map(_output, cell.get("outputs", ())))
