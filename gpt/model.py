@@ -203,10 +203,12 @@ class GPT(Module):
         x = drop(x)
         for block in self.h:
             x = block(x, angles, drop)                         # (B, T, C)
-        x = self.ln_f(x)                                       # (B, T, C)
-        if self.lm_head is not None:
-            return self.lm_head(x)                             # (B, T, C) -> (B, T, V)
-        return ag.linear(x, self.wte.weight.T, None)
+        return self.logits(x)                                  # (B, T, C) -> (B, T, V)
+
+    def logits(self, x: Array) -> Array:
+        """What the head reads from a residual stream (…, C), that after the last block or an earlier one: (…, V)."""
+        x = self.ln_f(x)
+        return ag.linear(x, self.wte.weight.T, None) if self.lm_head is None else self.lm_head(x)
 
     def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
         """Mean cross-entropy, in nats a token, of predicting `targets` (B, T), the token after each of `ids` (B, T)."""

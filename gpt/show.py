@@ -1,6 +1,8 @@
-"""A forward and backward of a model on a prompt, as a page to play, a graph and a few lines of text."""
+"""A model on a prompt: a page on what it predicts and looks at, its tape to play, a graph and a few lines of text."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from .module import Array, raw
 from .settings import Settings, setting
 from .train import TrainConfig, Trainer, writable_folder
 
-PAGE, GRAPH = "show.html", "show.svg"
+PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
 STEPS = 2  # that a model is trained where no checkpoint is given
 WRITTEN = 32  # tokens that the model writes where no prompt is given
 LARGEST = 5  # parameters whose gradients are listed
@@ -34,20 +36,27 @@ class ShowConfig(Settings):
     prompt: str = setting("", "text whose tokens the model predicts, each from those before it; of one longer than the "
                               "context its end; -: read it from standard input; none: what the model itself writes",
                           group="text", metavar="TEXT")
-    out: str = setting("show", f"folder for {PAGE} and {GRAPH}", group="output")
+    answer: str = setting("", "a token that may follow the prompt: what speaks for it, and what against; none: the "
+                              "likeliest", group="text", metavar="TEXT")
+    out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output")
 
 
 def show(config: ShowConfig) -> None:
     """Run a model forward and backward on a prompt, and leave what there is to see in a folder: the command `gpt show`.
+
+    A page with the likeliest tokens at each place, each head's attention, what the head would read after each layer and
+    which tokens speak for an answer; and the tape, as a page that plays it and as a graph.
 
     Raises OSError or ValueError for a checkpoint that cannot be read, a prompt that the tokenizer does not know, and a
     folder that cannot be written.
     """
     run = briefly_trained() if config.checkpoint is None else load(config.checkpoint)
     ids, note = prompt_ids(run, read_prompt(config.prompt))
+    answer = answer_token(run, config.answer)
     out = writable_folder(config.out)
-    say("model", f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: "
-                 f"{count(run.model.n_parameters, 'parameter')}")
+    model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
+            f"{count(run.model.n_parameters, 'parameter')}"
+    say("model", model)
     text = run.tokenizer.decode(ids)
     say("prompt", f"{text[:SHOWN]!r}{' …' * (len(text) > SHOWN)}, {count(len(ids), 'token')}{note}")
     targets, what = next_tokens(run, ids)
@@ -56,7 +65,8 @@ def show(config: ShowConfig) -> None:
     tape = ag.tape(loss)
     for label, line in report(run.model, tape, loss.item(), what):
         say(label, line)
-    for line in written(tape, labels(run.tokenizer, ids), out):
+    written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
+    for line in [*written, f"open in a browser: {(out / PAGE).resolve().as_uri()}"]:
         say("", line)
 
 
@@ -88,6 +98,16 @@ def prompt_ids(run: Run, prompt: str) -> tuple[Array, str]:
     ids = run.tokenizer.encode(prompt)
     note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
     return ids[-room:], note
+
+
+def answer_token(run: Run, answer: str) -> int | None:
+    """The token that `answer` is.  Raises ValueError if it is none, or more than one."""
+    if not answer:
+        return None
+    tokens = run.tokenizer.encode(answer)
+    if len(tokens) != 1:
+        raise ValueError(f"--answer {answer!r} is {len(tokens)} tokens, {labels(run.tokenizer, tokens[:8])}: give one")
+    return int(tokens[0])
 
 
 def next_tokens(run: Run, ids: Array) -> tuple[Array, str]:
@@ -145,22 +165,43 @@ def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
 # ---------------------------------------------------------------------- on disk
 
 
-def written(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
-    """Write the page and the graph; a line on each, with what to do with it."""
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn what goes wrong at a write into an OSError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{error.filename or out} cannot be written ({error.strerror or error}): choose another "
+                          "folder with --out") from None
+
+
+def write_inside(run: Run, ids: Array, answer: int | None, about: str, out: Path) -> str:
+    """Write the page on what goes on in the model; a line on it."""
+    from .inside import inside_page, look
+
+    page = out / PAGE
+    with writing(out):
+        page.unlink(missing_ok=True)  # it would be that of another run if this one gets none
+        try:
+            inside = look(run.model, ids, answer)
+        except FloatingPointError as error:
+            return f"{page} was not written: {error}"
+        page.write_text(inside_page(inside, lambda ids: labels(run.tokenizer, ids), about), encoding="utf-8")
+    return f"{page}: what the model expects at each place, from which layer on, what its heads look at, and why"
+
+
+def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
+    """Write the player and the graph; a line on each, with what to do with it."""
     from autograd.view.graph import draw
     from autograd.view.player import Player
 
-    page, graph = out / PAGE, out / GRAPH
-    try:
-        Player(tape, tokens).save(page)
-        graph.unlink(missing_ok=True)  # it would be that of another run if this one gets none
+    player, graph = out / TAPE, out / GRAPH
+    with writing(out):
+        Player(tape, tokens).save(player)
+        graph.unlink(missing_ok=True)
         try:
             draw(tape).save(graph)
             drawn = f"{graph}: the tape as a graph; point at a box for its line of the tape and its formula"
         except RuntimeError as error:
             drawn = str(error)
-    except OSError as error:
-        raise type(error)(f"{error.filename or out} cannot be written ({error.strerror or error}): choose another "
-                          "folder with --out") from None
-    return [f"{page}: plays the tape forward and back; search it for attention to see the weights of each head", drawn,
-            f"open in a browser: {page.resolve().as_uri()}"]
+    return [f"{player}: plays the tape forward and back, with every value and gradient", drawn]

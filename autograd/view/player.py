@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
-import json
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +19,7 @@ from .html import diverging, sequential
 from .mathematics import formula, gradients, typeset
 from .memory import memory
 from .outline import Group, outline
+from .page import page
 from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .rows import rows_svg
 from .text import count, numbered, totals
@@ -43,7 +41,8 @@ class Player:
     def __init__(self, tape: Tape, tokens: Sequence[str] | None = None):
         self.tape = tape
         self.data = _data(tape, tokens)
-        self.page = _page(self.data)
+        scripts = [f"player_{part}.js" for part in ("data", "rows", "card", "control")]
+        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, scripts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page to the file `path`."""
@@ -57,36 +56,11 @@ class Player:
         """The page in a frame, which may do nothing but run, over a picture for those who allow no frame."""
         picture = base64.b64encode(rows_svg(self.tape).encode()).decode()
         words = html.escape(totals(self.tape))
-        page = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
+        framed = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
         return (f'<div style="position: relative; height: 640px; overflow: auto">'
                 f'<img src="data:image/svg+xml;base64,{picture}" alt="{words}" style="max-width: 100%">'
-                f"<iframe srcdoc='{page}' sandbox=\"allow-scripts\" title=\"{words}\" width=\"100%\" height=\"640\" "
+                f"<iframe srcdoc='{framed}' sandbox=\"allow-scripts\" title=\"{words}\" width=\"100%\" height=\"640\" "
                 f'style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0"></iframe></div>')
-
-
-# ---------------------------------------------------------------------- the page
-
-
-def _page(data: dict[str, Any]) -> str:
-    """The parts of the page in one, which may load nothing and run nothing but its own script."""
-    script = "\n".join(_read(f"player_{part}.js") for part in ("data", "rows", "card", "control"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    parts = {"title": html.escape(data["title"]), "policy": policy, "style": _read("player.css"), "data": _json(data),
-             "script": script}
-    return re.sub(r"{{(\w+)}}", lambda gap: parts[gap[1]], _read("player.html"))
-
-
-def _read(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def _json(data: Any) -> str:
-    """JSON that can stand in a page: nothing in it ends a script, begins a comment, or is no letter."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII
-    for c in "<>&":
-        text = text.replace(c, f"\\u{ord(c):04x}")
-    return text
 
 
 # ---------------------------------------------------------------------- the data

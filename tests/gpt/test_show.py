@@ -33,7 +33,7 @@ def show(capsys, *argv):
     """What it printed: label -> text, and the data of its page."""
     assert main(["show", *argv]) == 0
     out = capsys.readouterr().out
-    page = open(argv[argv.index("--out") + 1] + "/show.html", encoding="utf-8").read()
+    page = open(argv[argv.index("--out") + 1] + "/tape.html", encoding="utf-8").read()
     data = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.S)[1])
     return {line[:9].strip(): line[10:] for line in out.splitlines() if line[0] != " "}, out, data
 
@@ -74,20 +74,20 @@ def test_the_page_and_the_graph(saved, tmp_path, capsys):
     maps = [r["weights"] for r in data["records"] if r["op"] == "attention"]
     assert [(m["of"], len(m["pictures"]), m["queries"], m["keys"]) for m in maps] == [(2, 2, 7, 7)] * 2
     assert not data["notes"] and all(r["gradient"] for r in data["records"] if r["step"] >= 0)  # nothing is missing
-    assert (out / "show.html").resolve().as_uri() in text and str(out / "show.svg") in text
+    assert (out / "show.html").resolve().as_uri() in text and str(out / "tape.svg") in text
     if shutil.which("dot"):
-        assert "<svg" in (out / "show.svg").read_text()
+        assert "<svg" in (out / "tape.svg").read_text()
 
 
 def test_without_graphviz_it_says_how_to_get_it(saved, tmp_path, capsys, monkeypatch):
     out = tmp_path / "seen"
     out.mkdir()
-    (out / "show.svg").write_text("of an earlier run")
+    (out / "tape.svg").write_text("of an earlier run")
     monkeypatch.setattr("autograd.view.render.graphviz.Source.pipe", missing)
     monkeypatch.setattr("autograd.view.render.importlib.util.find_spec", lambda name: None)
     _, text, _ = show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
-    assert f"{out / 'show.svg'} was not written: a graph needs Graphviz, which pip install" in text
-    assert [file.name for file in out.iterdir()] == ["show.html"]
+    assert f"{out / 'tape.svg'} was not written: a graph needs Graphviz, which pip install" in text
+    assert sorted(file.name for file in out.iterdir()) == ["show.html", "tape.html"]
 
 
 def missing(*args, **kwargs):
@@ -201,7 +201,7 @@ def test_nothing_is_written_after_a_mistake(saved, tmp_path, capsys):
     assert not (tmp_path / "seen").exists()
 
 
-@pytest.mark.parametrize("name", ["show.html", "show.svg"])
+@pytest.mark.parametrize("name", ["show.html", "tape.html", "tape.svg"])
 def test_a_file_that_cannot_be_written(saved, tmp_path, capsys, name):
     (tmp_path / "seen" / name).mkdir(parents=True)
     error = fails(["show", saved[0], "--prompt", "the cat", "--out", str(tmp_path / "seen")], capsys)
