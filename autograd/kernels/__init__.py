@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..methods import REGISTRY
-from . import numpy
+from . import numpy, numpy_attention, numpy_layers  # noqa: F401 (kernels enter themselves)
 
 __all__ = ["adamw_step", "in_use", "numpy", "use", "use_fastest"]
 
@@ -19,7 +19,6 @@ _in_use = "numpy"
 
 # Operations whose value a recorded program computes again on the way back, since that takes less than keeping it.
 CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu"]}
-
 
 
 def in_use() -> str:

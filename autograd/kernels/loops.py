@@ -20,9 +20,9 @@ SINGLE, BOTH = (types.float32,), (types.float32, types.float64)
 WITHOUT_CACHE: list[str] = []  # why functions were compiled without keeping the result
 
 
-def read(ndim):
+def read(ndim, layout="C"):
     """An array that a loop only reads."""
-    return lambda real: types.Array(real, ndim, "C", readonly=True)
+    return lambda real: types.Array(real, ndim, layout, readonly=True)
 
 
 def write(ndim, layout="C"):

@@ -2,35 +2,24 @@
 
 Each class is a thin adapter, like those of numpy.py: it asks the executor for arrays and hands them to procedures that
 only write into them; the loops themselves are in loops.py.  `forward` returns None for what the loops do not take.
+numba_layers.py has more of them.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any
 
 import numpy as np
 
-from . import loops
+from . import loops, numba_layers  # noqa: F401 (its pairs enter themselves)
+from .fitting import PAIRS, as_rows, constant, fit, kernel
 from .numpy import contiguous
+from .numpy_attention import by_shared_head, heads_go_together, of_each_head, sum_of_heads
 
-PAIRS: dict[str, Any] = {}  # name of an op -> its pair
+__all__ = ["PAIRS", "adamw_step"]
 
 QUERIES = 64        # rows of attention's scores that are computed at a time, so that those no query sees are left out
 SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay in the processor's cache
-
-
-def kernel(name):
-    """Enter the class below for an op."""
-    return lambda pair: PAIRS.setdefault(name, pair)
-
-
-def _fit(*arrays):
-    """Whether loops take these: floats of one kind, in C order and with at least one element."""
-    dtype = arrays[0].dtype
-    return dtype in (np.float32, np.float64) and all(
-        a.dtype == dtype and a.flags.c_contiguous and a.flags.aligned and a.size for a in arrays)
 
 
 def _are_integers(a):
@@ -46,15 +35,6 @@ def _as_int64(executor, a):
     return copy
 
 
-def _rows(a):
-    return a.reshape(-1, a.shape[-1])
-
-
-@functools.lru_cache
-def _constant(value, n, dtype):
-    return np.full(n, value, dtype)
-
-
 # ---------------------------------------------------------------------- gelu
 
 
@@ -65,7 +45,7 @@ class Gelu:
 
     @staticmethod
     def forward(executor, x, approximate="none"):
-        if approximate != "none" or not _fit(x) or x.dtype != np.float32:
+        if approximate != "none" or not fit(x) or x.dtype != np.float32:
             return None
         y = executor.empty(x, x.shape)
         executor.run(_gelu_forward, x, y)
@@ -96,7 +76,7 @@ class LayerNorm:
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
         given = [a for a in (weight, bias) if a is not None]
-        if not x.ndim or not _fit(x, *given) or any(a.shape != x.shape[-1:] for a in given):
+        if not x.ndim or not fit(x, *given) or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, stats = executor.empty(x, x.shape), executor.empty(x, (x.size // x.shape[-1], 2))
         executor.run(_layer_norm_forward, x, weight, bias, eps, y, stats)
@@ -111,14 +91,14 @@ class LayerNorm:
 
 def _layer_norm_forward(x, weight, bias, eps, y, stats):
     n = x.shape[-1]
-    weight = _constant(1, n, x.dtype) if weight is None else weight
-    bias = _constant(0, n, x.dtype) if bias is None else bias
-    loops.layer_norm_forward(_rows(x), weight, bias, float(eps), _rows(y), stats)
+    weight = constant(1, n, x.dtype) if weight is None else weight
+    bias = constant(0, n, x.dtype) if bias is None else bias
+    loops.layer_norm_forward(as_rows(x), weight, bias, float(eps), as_rows(y), stats)
 
 
 def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
-    weight = _constant(1, x.shape[-1], x.dtype) if weight is None else weight
-    loops.layer_norm_backward(_rows(g), _rows(x), weight, stats, _rows(dx), dw, db)
+    weight = constant(1, x.shape[-1], x.dtype) if weight is None else weight
+    loops.layer_norm_backward(as_rows(g), as_rows(x), weight, stats, as_rows(dx), dw, db)
 
 
 # ---------------------------------------------------------------------- attention
@@ -128,13 +108,13 @@ def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
 class Attention:
     """Saves, of each query, the largest score and the sum of exponentials, and computes the weights again.  What a
     causal mask hides is left out, block by block, so that a NaN there may stay hidden.  Only without a mask, where
-    every query sees a key, and for arrays whose leading axes and dtypes are the same."""
+    every query sees a key, and for arrays whose leading axes and dtypes are the same, or k's and v's heads fewer."""
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
         scale = _attention_scale(q, scale)
         if mask is not None or not q.dtype == k.dtype == v.dtype or q.dtype not in (np.float32, np.float64) \
-                or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not (q.size and k.size and v.size) \
+                or not heads_go_together(q, k, v) or not (q.size and k.size and v.size) \
                 or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
             return None
         stats = executor.empty(q, (*q.shape[:-1], 2))
@@ -149,8 +129,8 @@ class Attention:
         shape = _at_once(q, k), q.shape[-2], k.shape[-2]
         scores, gradient = executor.empty(q, shape), executor.empty(q, shape)
         dq, dk, dv = (executor.empty_like(a) for a in (q, k, v))
-        executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv, causal,
-                     _attention_scale(q, scale))
+        executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv,
+                     *of_each_head(executor, q, k, v), causal, _attention_scale(q, scale))
         return [(dq, dk, dv)[i] for i in needed]
 
 
@@ -183,6 +163,7 @@ def _blocks(q, k, causal):
 
 
 def _attention_forward(q, k, v, scores, stats, y, causal, scale):
+    q, k, v, stats, y = by_shared_head(q, k, [q, k, v, stats, y])
     for part in _parts(q.shape[:-2], len(scores)):
         _attention_forward_part(q[part], k[part], v[part], scores, stats[part], y[part], causal, scale)
 
@@ -197,10 +178,14 @@ def _attention_forward_part(q, k, v, scores, stats, y, causal, scale):
         np.matmul(p, v[..., :seen, :], out=y[..., rows, :])
 
 
-def _attention_backward(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
+def _attention_backward(g, q, k, v, stats, scores, gradient, dq, dk, dv, each_dk, each_dv, causal, scale):
+    each_dk, each_dv = dk if each_dk is None else each_dk, dv if each_dv is None else each_dv
+    g, q, k, v, stats, dq = by_shared_head(q, k, [g, q, k, v, stats, dq])
     for part in _parts(q.shape[:-2], len(scores)):
         _attention_backward_part(g[part], q[part], k[part], v[part], stats[part], scores, gradient,
-                                 dq[part], dk[part], dv[part], causal, scale)
+                                 dq[part], each_dk[part], each_dv[part], causal, scale)
+    sum_of_heads(each_dk, dk)
+    sum_of_heads(each_dv, dv)
 
 
 def _attention_backward_part(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
@@ -236,7 +221,7 @@ class CrossEntropy:
     @staticmethod
     def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
         if label_smoothing or reduction not in ("mean", "sum") or not _are_integers(targets) \
-                or not isinstance(ignore_index, int) or not _fit(logits) or targets.shape != logits.shape[:-1]:
+                or not isinstance(ignore_index, int) or not fit(logits) or targets.shape != logits.shape[:-1]:
             return None
         targets = _as_int64(executor, targets)
         stats, loss, scale = (executor.empty(logits, shape) for shape in ((targets.size, 2), (), ()))
@@ -253,7 +238,7 @@ class CrossEntropy:
 
 def _cross_entropy_forward(logits, targets, ignore_index, reduction, stats, loss, scale):
     targets = targets.reshape(-1)
-    wrong = loops.cross_entropy_forward(_rows(logits), targets, ignore_index, reduction == "mean", stats,
+    wrong = loops.cross_entropy_forward(as_rows(logits), targets, ignore_index, reduction == "mean", stats,
                                         loss.reshape(1), scale.reshape(1))
     if wrong >= 0:
         raise IndexError(f"target {targets[wrong]} is no class: classes count from 0 to {logits.shape[-1] - 1}, "
@@ -261,8 +246,8 @@ def _cross_entropy_forward(logits, targets, ignore_index, reduction, stats, loss
 
 
 def _cross_entropy_backward(g, logits, targets, stats, scale, ignore_index, d):
-    loops.cross_entropy_backward(float(g), _rows(logits), targets.reshape(-1), ignore_index, stats, scale.reshape(1),
-                                 _rows(d))
+    loops.cross_entropy_backward(float(g), as_rows(logits), targets.reshape(-1), ignore_index, stats, scale.reshape(1),
+                                 as_rows(d))
 
 
 # ---------------------------------------------------------------------- rows of a table
@@ -274,7 +259,7 @@ class Embedding:
 
     @staticmethod
     def forward(executor, ids, table):
-        if not _are_integers(ids) or table.ndim != 2 or not _fit(table):
+        if not _are_integers(ids) or table.ndim != 2 or not fit(table):
             return None
         y, integers = executor.empty(table, (*ids.shape, table.shape[1])), _as_int64(executor, ids)
         executor.run(_embedding_forward, integers, table, y)
@@ -289,13 +274,13 @@ class Embedding:
 
 def _embedding_forward(ids, table, y):
     ids = ids.reshape(-1)
-    wrong = loops.embedding_forward(ids, table, _rows(y))
+    wrong = loops.embedding_forward(ids, table, as_rows(y))
     if wrong >= 0:
         raise IndexError(f"there is no row {ids[wrong]}: rows count from 0 to {table.shape[0] - 1}")
 
 
 def _embedding_backward(g, ids, d):
-    loops.embedding_backward(_rows(g), ids.reshape(-1), d)
+    loops.embedding_backward(as_rows(g), ids.reshape(-1), d)
 
 
 # ---------------------------------------------------------------------- optimizers

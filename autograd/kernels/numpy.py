@@ -1,7 +1,8 @@
 """NumPy in place: forward passes that save what backward needs, for the ops in which training spends its time.
 
 Each class is a thin adapter: it asks the executor for arrays and hands them to procedures that only write into them.
-`forward` returns None to decline, and the formula runs instead.
+`forward` returns None to decline, and the formula runs instead.  numpy_attention.py and numpy_layers.py have
+more of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def kernel(name):
     return lambda pair: REGISTRY[name].kernels.setdefault(np.ndarray, pair)
 
 
-def _blocks(*arrays):
+def blocks(*arrays):
     """The same part of each array, one part after the other; the arrays are contiguous and of one shape."""
     flat = [a.reshape(-1) for a in arrays]
     for start in range(0, flat[0].size, BLOCK):
@@ -38,7 +39,7 @@ def contiguous(executor, a):
     return copy
 
 
-def _row_sum(a):
+def row_sum(a):
     """Sums along the last axis, kept; on short rows several times as fast as `a.sum`."""
     return np.einsum("...i->...", a)[..., None]
 
@@ -108,66 +109,17 @@ class Gelu:
 
 
 def _gelu_forward(x, y, cdf):
-    for x_part, y_part, cdf_part in _blocks(x, y, cdf):
+    for x_part, y_part, cdf_part in blocks(x, y, cdf):
         np.copyto(cdf_part, normal_cdf(x_part, "none"))
         np.multiply(x_part, cdf_part, out=y_part)
 
 
 def _gelu_backward(g, x, cdf, d):
-    for g_part, x_part, cdf_part, d_part in _blocks(g, x, cdf, d):
+    for g_part, x_part, cdf_part, d_part in blocks(g, x, cdf, d):
         np.copyto(d_part, normal_density(x_part))
         d_part *= x_part
         d_part += cdf_part
         d_part *= g_part
-
-
-# ---------------------------------------------------------------------- attention
-
-
-@kernel("attention")
-class Attention:
-    """Saves the weights p; only without a mask, where every query sees a key, and for arrays whose leading axes
-    and dtypes are the same."""
-
-    @staticmethod
-    def forward(executor, q, k, v, mask=None, causal=False, scale=None):
-        if mask is not None or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or not q.dtype == k.dtype == v.dtype \
-                or causal and q.shape[-2] > k.shape[-2]:
-            return None
-        p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
-        # In q's memory order, in which heads may lie side by side: to put them so again then takes no copy.
-        y = executor.empty_like(q) if q.shape[-1] == v.shape[-1] else executor.empty(q, (*q.shape[:-1], v.shape[-1]))
-        executor.run(_attention_forward, q, k, v, p, y, causal, 1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-        return y, p
-
-    @staticmethod
-    def backward(executor, needed, g, y, p, q, k, v, mask=None, causal=False, scale=None):
-        s, dq, dk, dv = (executor.empty_like(a) for a in (p, q, k, v))
-        executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv,
-                     1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-        return [(dq, dk, dv)[i] for i in needed]
-
-
-def _attention_forward(q, k, v, p, y, causal, scale):
-    np.matmul(q, k.mT, out=p)
-    p *= scale
-    if causal:
-        t, s = p.shape[-2:]
-        p += np.where(np.tri(t, s, s - t, dtype=bool), 0, -np.inf).astype(p.dtype)
-    p -= p.max(axis=-1, keepdims=True)
-    np.exp(p, out=p)
-    p /= _row_sum(p)
-    np.matmul(p, v, out=y)
-
-
-def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, scale):
-    np.matmul(p.mT, g, out=dv)
-    np.matmul(g, v.mT, out=s)
-    s -= np.vecdot(g, y)[..., None]
-    s *= p
-    s *= scale
-    np.matmul(s, k, out=dq)
-    np.matmul(s.mT, q, out=dk)
 
 
 # ---------------------------------------------------------------------- layer norm
@@ -198,7 +150,7 @@ class LayerNorm:
 
 def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
     n = x.shape[-1]
-    np.subtract(x, _row_sum(x) / n, out=normal)
+    np.subtract(x, row_sum(x) / n, out=normal)
     np.vecdot(normal, normal, out=scale[..., 0])
     scale /= n
     scale += eps
@@ -219,7 +171,7 @@ def _layer_norm_backward(g, weight, normal, scale, scratch, dx, dw, db):
     if dx is not None:
         np.multiply(g, 1 if weight is None else weight, out=dx)
         stretch = np.vecdot(dx, normal)[..., None] / n
-        dx -= _row_sum(dx) / n
+        dx -= row_sum(dx) / n
         np.multiply(normal, stretch, out=scratch)
         dx -= scratch
         dx *= scale
@@ -255,7 +207,7 @@ def _cross_entropy_forward(logits, targets, ignore_index, reduction, p, loss, sc
     np.subtract(logits, logits.max(axis=-1, keepdims=True), out=p)
     at_target = np.take_along_axis(p, places[..., None], -1)[..., 0]
     np.exp(p, out=p)
-    total = _row_sum(p)
+    total = row_sum(p)
     p /= total
     losses = np.where(keep, np.log(total[..., 0]) - at_target, 0)
     scale[...] = 1 / keep.sum() if reduction == "mean" else 1

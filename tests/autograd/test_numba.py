@@ -137,6 +137,60 @@ def test_layer_norm(shape, size, dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (5,), (3, 17), (2, 3, 64), (7, 385)])
+@pytest.mark.parametrize("size", [1e-15, 1, 1e15])
+def test_rms_norm(shape, size, dtype, monkeypatch):
+    x, weight = normal(*shape, dtype=dtype) * dtype(size), normal(shape[-1], dtype=dtype)
+    compare(monkeypatch, "rms_norm", x, weight)
+    compare(monkeypatch, "rms_norm", x, None)
+    compare(monkeypatch, "rms_norm", x, weight, eps=0.1)
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize(("t", "d"), [(1, 2), (5, 6), (64, 32), (33, 34)])
+def test_rotary(t, d, lead, dtype, monkeypatch):
+    compare(monkeypatch, "rotary", normal(*lead, t, d, dtype=dtype), normal(t, d // 2, dtype=dtype))
+
+
+def test_rotary_of_angles_in_another_precision():
+    """Cosines are those of the angles as they are; y and the gradients have each their own precision."""
+    for kinds in ((SINGLE, DOUBLE), (DOUBLE, SINGLE)):
+        x, angles = normal(5, 6, dtype=kinds[0]), 50 * normal(5, 3, dtype=kinds[1])
+        made, grads, pair = differentiated("rotary", [x, angles], {})
+        exact, wanted, _ = differentiated("rotary", [x.astype(DOUBLE), angles.astype(DOUBLE)], {})
+        assert pair is compiled.PAIRS["rotary"] and made.dtype == kinds[0]
+        assert [g.dtype for g in grads] == list(kinds)
+        for ours, theirs in zip([made, *grads], [exact, *wanted]):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize("shape", [(), (1,), (17,), (3, 1, 5), (1000,)])
+@pytest.mark.parametrize("size", [1e-15, 1, 1e15])
+def test_squared_relu(shape, size, dtype, monkeypatch):
+    compare(monkeypatch, "squared_relu", np.asarray(normal(*shape, dtype=dtype) * dtype(size)))
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize("lead", [(), (3,), (2, 1, 3)])
+@pytest.mark.parametrize(("t", "n_channels", "n_taps"), [(1, 1, 1), (1, 3, 2), (5, 17, 3), (2, 33, 5), (64, 64, 4)])
+def test_causal_conv(t, n_channels, n_taps, lead, dtype, monkeypatch):
+    compare(monkeypatch, "causal_conv", normal(*lead, t, n_channels, dtype=dtype),
+            normal(n_taps, n_channels, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("at_once", [1, 70 * 70, 2 * 70 * 70, 5 * 70 * 70, 1 << 30])
+def test_attention_of_heads_that_share_keys(at_once, causal, dtype, monkeypatch):
+    monkeypatch.setattr(compiled, "SCORES", at_once)
+    q, (k, v, _) = heads(2, 6, 70, 5, dtype)[0], heads(2, 3, 70, 5, dtype)
+    compare(monkeypatch, "attention", q, k, v, causal=causal)
+    compare(monkeypatch, "attention", q[0], k[0, :1], v[0, :1], causal=causal)
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 @pytest.mark.parametrize(("t", "s", "d", "e"), [(1, 1, 1, 1), (5, 7, 3, 2), (64, 64, 8, 8), (65, 65, 4, 4),
@@ -209,6 +263,11 @@ def test_what_is_not_finite_shows_where_the_formula_shows_it(wrong, dtype, monke
     for targets in (np.array([0, 1, 2, 3]), np.array([0, 3, 2, 3]), np.array([0, -100, 2, 3])):
         compare(monkeypatch, "cross_entropy", x, targets)
     compare(monkeypatch, "embedding", np.array([1, 0, 1]), x)
+    compare(monkeypatch, "rms_norm", x, normal(20, dtype=dtype))
+    compare(monkeypatch, "rms_norm", normal(4, 20, dtype=dtype), x[1].copy())
+    compare(monkeypatch, "squared_relu", x)
+    compare(monkeypatch, "causal_conv", x, normal(3, 20, dtype=dtype))
+    compare(monkeypatch, "causal_conv", normal(6, 20, dtype=dtype), x)
     for i in range(3):
         given = [normal(4, 20, dtype=dtype, seed=j) for j in range(3)]
         given[i][0, 3] = wrong
@@ -226,7 +285,13 @@ def test_minus_infinity_as_a_logit(monkeypatch):
     ("layer_norm", [normal(4, 3).T, normal(4), None]), ("layer_norm", [normal(0, 3), normal(3), None]),
     ("layer_norm", [normal(2, 3), normal(3, dtype=DOUBLE), None]),
     ("attention", [normal(0, 2), normal(2, 2), normal(2, 2)]), ("attention", [normal(2, 2)] * 3 + [normal(2, 2)]),
-    ("attention", [normal(4, 2, 2), normal(2, 3, 2), normal(2, 3, 2)]),
+    ("attention", [normal(4, 2, 2), normal(3, 2), normal(3, 2)]),
+    ("attention", [normal(4, 2, 2), normal(2, 3, 2), normal(4, 3, 2)]),
+    ("rms_norm", [normal(4, 3).T, None]), ("rms_norm", [normal(0, 3), normal(3)]),
+    ("rms_norm", [normal(2, 3), normal(3, dtype=DOUBLE)]), ("rotary", [normal(0, 2), normal(0, 1)]),
+    ("rotary", [normal(4, 2).T, normal(2, 2)]), ("squared_relu", [normal(4, 3).T]), ("squared_relu", [normal(0, 3)]),
+    ("causal_conv", [normal(4, 3).T, normal(2, 4)]), ("causal_conv", [normal(2, 3), normal(3, 2).T]),
+    ("causal_conv", [normal(0, 3), normal(2, 3)]), ("rms_norm", [normal(2, 3).astype(np.float16), None]),
     ("cross_entropy", [normal(3, 2).T, integers(3, 2)]), ("embedding", [integers(3, 2), normal(4, 3).T])])
 def test_what_the_loops_do_not_take_is_numpys_or_the_formulas(name, args, monkeypatch):
     tolerance = args[0].dtype == np.float16
@@ -275,7 +340,9 @@ def test_gradients_that_are_broadcast(name, monkeypatch):
 
 ARGUMENTS = {"gelu": [normal(6, 5)], "layer_norm": [normal(6, 5), normal(5, seed=1), normal(5, seed=2)],
              "attention": heads(2, 3, 70, 4), "cross_entropy": [normal(6, 5), integers(5, 6)],
-             "embedding": [integers(5, 6), normal(5, 4)]}
+             "embedding": [integers(5, 6), normal(5, 4)], "rms_norm": [normal(6, 5), normal(5, seed=1)],
+             "rotary": [heads(2, 3, 7, 4)[0], normal(7, 2, seed=1)], "squared_relu": [normal(6, 5)],
+             "causal_conv": [normal(2, 6, 5), normal(3, 5, seed=1)]}
 
 
 def test_bad_numbers_of_classes_and_rows():

@@ -1,0 +1,46 @@
+"""What the adapters of the compiled loops share: which arrays the loops take, and how they are brought in that form."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+PAIRS: dict[str, Any] = {}  # name of an op -> its pair
+
+
+def kernel(name):
+    """Enter the class below for an op."""
+    return lambda pair: PAIRS.setdefault(name, pair)
+
+
+def are_floats(*arrays):
+    """Whether these are floats of one kind, with at least one element."""
+    dtype = arrays[0].dtype
+    return dtype in (np.float32, np.float64) and all(a.dtype == dtype and a.flags.aligned and a.size for a in arrays)
+
+
+def fit(*arrays):
+    """Whether loops take these as they are: floats of one kind, in C order."""
+    return are_floats(*arrays) and all(a.flags.c_contiguous for a in arrays)
+
+
+def in_rows(a):
+    """Whether `a` can be seen as an array of four axes, the elements of the last side by side."""
+    return a.flags.c_contiguous or 0 < a.ndim <= 4 and (a.strides[-1] == a.itemsize or a.shape[-1] == 1)
+
+
+def of_four_axes(a):
+    """An array `in_rows` as one of four axes, without copying it."""
+    return a.reshape((1,) * (4 - a.ndim) + a.shape if a.ndim < 4 else (-1, *a.shape[-3:]))
+
+
+def as_rows(a):
+    """An array as one of two axes."""
+    return a.reshape(-1, a.shape[-1])
+
+
+@functools.lru_cache
+def constant(value, n, dtype):
+    return np.full(n, value, dtype)
