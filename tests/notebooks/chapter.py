@@ -44,12 +44,24 @@ except ImportError as error:
 plt.rcParams.update({"figure.figsize": (6, 3), "figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
 np.set_printoptions(precision=4, suppress=True)
 '''
-"""The same in every chapter, which may add lines after it: imports, and a seed."""
+"""The same in every chapter, which adds its own imports among these, so that what is missing is told, and lines after
+it (a seed)."""
 
 _METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
              "language_info": {"name": "python"}}
 _ANSWER = re.compile(r"<details>.*?</details>", re.DOTALL)
 _FENCE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def begins_with_first_cell(source: str) -> bool:
+    """Whether a source has the lines of FIRST_CELL, with nothing but further imports between them."""
+    wanted = FIRST_CELL.rstrip().splitlines()
+    for line in source.splitlines():
+        if wanted and line == wanted[0]:
+            wanted.pop(0)
+        elif wanted and not re.match(r"\s*(?:import|from) ", line):
+            return False
+    return not wanted
 
 
 def chapters(numbers: list[int] | None = None) -> list[Path]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .chapter import FIRST_CELL, answers, joined, load, normalised
+from .chapter import answers, begins_with_first_cell, joined, load, normalised
 
 MOST_BYTES = 300_000
 OPENING = ("# ", "**You will be able to**", "**You need**")  # what the first cell of text has
@@ -50,7 +51,7 @@ def _of_parts(cells: list[dict[str, Any]]) -> Iterator[str]:
     first = texts[0] if texts and cells[0]["cell_type"] == "markdown" else ""
     if missing := [part for part in OPENING if part not in first]:
         yield f"its opening lacks {', '.join(map(repr, missing))}"
-    if not code or not code[0].startswith(FIRST_CELL.rstrip()):
+    if not code or not begins_with_first_cell(code[0]):
         yield "its first cell of code does not begin with FIRST_CELL"
     if not texts or cells[-1]["cell_type"] != "markdown" or not texts[-1].startswith(SUMMARY):
         yield f"it does not end with a cell that begins with {SUMMARY!r}"
@@ -66,22 +67,34 @@ def _of_exercises(cells: list[dict[str, Any]]) -> Iterator[str]:
         found = answers(text)
         if len(found) != 1 or not re.search(r"<details>\s*<summary>[^<]+</summary>\n\n", text):
             yield f"{title!r}: it needs one <details> with a <summary>, then an empty line, and its answer"
-        elif not any(isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
-                     for node in ast.walk(ast.parse(found[0]))):
+        elif not _asserts(found[0]):
             yield f"{title!r}: its answer has no assert that checks it"
     for cell in cells:
         if "<details>" in cell["source"] and cell["source"] not in exercises:
             yield f"cell {cell['id']}: only exercises have <details>"
 
 
+def _asserts(code: str) -> bool:
+    """Whether code has an assert that may fail, NumPy's among them."""
+    with suppress(SyntaxError):
+        return any(isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
+                   or isinstance(node, ast.Attribute) and node.attr.startswith("assert_")
+                   for node in ast.walk(ast.parse(code)))
+    return False
+
+
 def _of_imports(cells: list[dict[str, Any]]) -> Iterator[str]:
     """The first cell names all that a chapter needs, so that what is missing is told at once."""
-    first, *rest = [cell["source"] for cell in cells if cell["cell_type"] == "code"] or [""]
-    for source in [*rest, *(code for cell in cells if cell["cell_type"] == "markdown"
-                            for code in answers(cell["source"]))]:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                yield f"`{ast.unparse(node)}` belongs into the first cell"
+    sources = [(cell["id"], source) for cell in cells for source in
+               ([cell["source"]] if cell["cell_type"] == "code" else answers(cell["source"]))]
+    for name, source in sources[1:]:
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:
+            yield f"cell {name} is not plain Python"
+            continue
+        yield from (f"cell {name}: `{ast.unparse(node)}` belongs into the first cell" for node in ast.walk(tree)
+                    if isinstance(node, (ast.Import, ast.ImportFrom)))
 
 
 def _of_outputs(cells: list[dict[str, Any]]) -> Iterator[str]:

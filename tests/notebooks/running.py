@@ -133,4 +133,4 @@ def alike(a: str, b: str) -> bool:
     if [part.split() for part in _NUMBER.split(a)] != [part.split() for part in _NUMBER.split(b)]:
         return False
     values = [[float(text.replace("−", "-")) for text in found] for found in (numbers_a, numbers_b)]
-    return all(abs(x - y) <= max(1e-3 * max(abs(x), abs(y)), 1e-6) for x, y in zip(*values))
+    return all(x == y or abs(x - y) <= max(1e-3 * max(abs(x), abs(y)), 1e-6) for x, y in zip(*values))

@@ -138,6 +138,8 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
 
 @pytest.mark.parametrize("name, source, rule", [
     ("opening", "# 0. A title\n\n**You need** nothing.", "its opening lacks '**You will be able to**'"),
+    ("first", FIRST_CELL.replace("here = Path.cwd()", "here = Path.home()"), "its first cell of code does not begin"),
+    ("first", FIRST_CELL.replace("except", "    x = 1\nexcept"), "its first cell of code does not begin"),
     ("first", "import numpy as np", "its first cell of code does not begin"),
     ("summary", "The end.", "does not end with a cell that begins with '## Summary'"),
     ("exercise-1", "An aside.", "it has 1 exercises, and needs two"),
@@ -147,6 +149,7 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
     ("exercise-1", EXERCISE.format(1, "one", "assert 1 < 2").replace("</summary>\n", "</summary>"), "an empty line"),
     ("exercise-2", EXERCISE.format(2, "two", "import os\nassert os.sep"), "`import os` belongs into the first cell"),
     ("sum", "import math", "`import math` belongs into the first cell"),
+    ("sum", "%timeit 1 + 1", "cell sum is not plain Python"),
     ("sum", "x = 2\n<details>", "only exercises have <details>"),
 ])
 def test_a_broken_rule_of_the_sources_is_noticed(name, source, rule, tmp_path):
@@ -155,6 +158,13 @@ def test_a_broken_rule_of_the_sources_is_noticed(name, source, rule, tmp_path):
     if "<details>" in source and name == "sum":
         cell(notebook, name)["source"] = "x = '<details>'"
     assert any(rule in sentence for sentence in broken_rules(saved(notebook, tmp_path)))
+
+
+def test_the_first_cell_may_import_more_and_go_on(tmp_path):
+    notebook = chapter()
+    with_standard = FIRST_CELL.replace("import sys\n", "import sys\nimport tempfile\n")
+    cell(notebook, "first")["source"] = with_standard.replace("as ag\n", "as ag\n    from gpt import GPT\n") + "n = 1"
+    assert broken_rules(saved(notebook, tmp_path)) == []
 
 
 @pytest.mark.parametrize("shown, rule", [
@@ -241,7 +251,8 @@ def test_outputs_that_differ_are_told():
 @pytest.mark.parametrize("a, b, same", [
     ("loss 0.12345", "loss 0.1234", True), ("loss 0.12", "loss 0.13", False), ("a  b", "a b", True),
     ("error 3e-12", "error 5e-11", True), ("error 3e-12", "error 3e-4", False), ("-0.", "0.", True),
-    ("1 of 2", "1 or 2", False), ("f64[3]", "f64[4]", False), ("−2", "2", False), ("nan", "1", False)])
+    ("1 of 2", "1 or 2", False), ("f64[3]", "f64[4]", False), ("−2", "2", False), ("nan", "1", False),
+    ("1.8e+308", "1.8e+308", True)])
 def test_texts_are_compared_but_for_rounding(a, b, same):
     assert alike(a, b) is same
 
