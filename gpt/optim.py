@@ -12,7 +12,7 @@ from .module import Array, Module
 from .team import ALONE, Team
 
 SCHEDULES = ("cosine", "linear", "trapezoidal", "constant")
-TRAPEZOID = 0.2  # the part of the steps after the warm-up in which a trapezoid falls
+FALLING = 0.2  # the share of the steps after the warm-up in which a trapezoid falls
 
 
 class Parameters:
@@ -136,11 +136,12 @@ def clip_by_global_norm(grad: Array, max_norm: float) -> float:
 
 
 def learning_rate_at(iter: int, schedule: str, largest: float, least: float, warmup_iters: int,
-                     decay_iters: int) -> float:
+                     decay_iters: int, falling: float = FALLING) -> float:
     """The learning rate of iteration `iter`, counted from 0: a line up to `largest` over `warmup_iters`, and then by
 
     "cosine": half a cosine down to `least` at `decay_iters` (nanoGPT's schedule);  "linear": a line down to it;
-    "trapezoidal": `largest`, and over the last fifth a line down (Hägele et al. 2024);  "constant": `largest`.
+    "trapezoidal": `largest`, and over the last share `falling` of the steps after the warm-up a line down (Hägele et
+    al. 2024);  "constant": `largest`.
     From `decay_iters` on it is `least`, or in "constant" as before.
     """
     if iter < warmup_iters:
@@ -156,7 +157,7 @@ def learning_rate_at(iter: int, schedule: str, largest: float, least: float, war
         case "linear":
             share = 1 - done
         case "trapezoidal":
-            share = min(1.0, (1 - done) / TRAPEZOID)
+            share = min(1.0, (1 - done) / falling)
         case _:
             raise ValueError(f"schedule is {schedule!r}, and needs to be one of {', '.join(SCHEDULES)}")
     return least + (largest - least) * share

@@ -118,6 +118,13 @@ def test_schedules(schedule, points):
     assert learning_rate_at(49, schedule, 1.0, 0.1, 100, 1100) == pytest.approx(50 / 101)
 
 
+@pytest.mark.parametrize("share, points", [
+    (0.6, {20: 1.0, 92: 1.0, 146: 0.5, 199: 1 / 108, 200: 0.0}), (1.0, {20: 1.0, 110: 0.5, 200: 0.0})])
+def test_a_trapezoid_falls_over_the_share_that_it_is_told(share, points):
+    for i, expected in points.items():
+        assert learning_rate_at(i, "trapezoidal", 1.0, 0.0, 20, 200, share) == pytest.approx(expected)
+
+
 def test_an_unknown_schedule():
     with pytest.raises(ValueError, match="schedule is 'step', and needs to be one of cosine, linear"):
         learning_rate_at(5, "step", 1.0, 0.1, 0, 10)
