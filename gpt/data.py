@@ -10,7 +10,7 @@ import numpy as np
 from .corpus import IN_MEMORY, default_text, find
 from .module import Array
 from .token_file import kept, token_dtype, tokenized
-from .tokenizer import CharTokenizer, Tokenizer
+from .tokenizer import VOCAB_SIZE, CharTokenizer, Tokenizer
 
 __all__ = ["Data", "TextData", "LineData", "load_data", "read_text", "default_text", "split", "batch", "windows"]
 
@@ -36,13 +36,15 @@ class Data(Protocol):
 
 
 def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lines: bool = False,
-              val_fraction: float = 0.1, cache_dir: str | os.PathLike | None = None) -> tuple[Data, Tokenizer]:
-    """Data from text, and its tokenizer, of the kind "char", "byte" or "word".
+              val_fraction: float = 0.1, cache_dir: str | os.PathLike | None = None,
+              vocab_size: int = VOCAB_SIZE) -> tuple[Data, Tokenizer]:
+    """Data from text, and its tokenizer, of the kind "char", "byte", "word" or "bpe".
 
     `paths`: UTF-8 files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
     example, and otherwise each window of the text.  The last `val_fraction` of the text is for validation, or that
     share of its different lines.  A text above 16 MB becomes a file of tokens in `cache_dir` (the user's cache folder),
-    which is not held in memory and used again until the text changes.
+    which is not held in memory and used again until the text changes.  A "bpe" learns at most `vocab_size` tokens, from
+    what comes before the last `val_fraction` of the text.
 
     Raises OSError or ValueError that says what to do for text that is missing, no text or too short.
     """
@@ -50,15 +52,16 @@ def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lin
         raise ValueError(f"val_fraction is {val_fraction}, and needs to be above 0 and below 1")
     corpus = find(paths)
     border = "\n" * lines  # so that every line has a line end on both sides
+    learn_from = int(corpus.size * (1 - val_fraction))
     if corpus.size <= IN_MEMORY:
         text = border + "".join(corpus.pieces()) + border
         if text == 2 * border:  # a byte order mark alone
             raise ValueError(f"{corpus.description} is empty: give a file with text in it")
-        tokenizer, pieces = tokenized(tokenizer_kind, lambda _: [text])
+        tokenizer, pieces = tokenized(tokenizer_kind, lambda _: [text], None, vocab_size, learn_from)
         dtype, release = token_dtype(tokenizer.vocab_size), _nothing
         tokens = np.concatenate([piece.astype(dtype) for piece in pieces])
     else:
-        tokenizer, file = kept(corpus, tokenizer_kind, border, cache_dir)
+        tokenizer, file = kept(corpus, tokenizer_kind, border, cache_dir, vocab_size, learn_from)
         tokens, release = file.tokens, file.release
     of = LineData if lines else TextData
     return of.of(tokens, tokenizer, block_size, val_fraction, corpus.description, release), tokenizer

@@ -26,11 +26,12 @@ except ImportError:  # Windows, where no file can be deleted that a process has 
 from . import words
 from .corpus import Corpus
 from .module import Array
-from .tokenizer import Tokenizer, from_json, make
+from .tokenizer import VOCAB_SIZE, Tokenizer, from_json, make
 
 _VERSION = 2  # part of the names of kept files: raise it when the same text would give other tokens
 _DTYPES = ("|u1", "<u2", "<u4")
 _BLOCK = 1 << 22  # bytes checked at a time
+_MOST_LEARNED = 1 << 26  # bytes of a text that a vocabulary is learned from: more teach it little, and take memory
 _UNFINISHED = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{16}\.(npy|json)\.[0-9a-f]{8}\.tmp")
 _HEADER = re.compile(rb"\{'descr': '(\|u1|<u2|<u4)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n")
 
@@ -127,16 +128,17 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def kept(corpus: Corpus, kind: str, border: str = "",
-         folder: str | os.PathLike | None = None) -> tuple[Tokenizer, TokenFile]:
+def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike | None = None,
+         vocab_size: int = VOCAB_SIZE, learn_from: int = 0) -> tuple[Tokenizer, TokenFile]:
     """The tokenizer of a kind for a text, and the text's tokens in a file, between two `border`s: from the folder if it
-    has them, and else made of the text.
+    has them, and else made of the text.  `vocab_size`, `learn_from`: see `tokenized`.
 
     A file is made again when a path, size or time of the text's files has changed, and the old one deleted, or when it
     is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_folder())
-    slot = _digest(_VERSION, [part.name for part in corpus.parts], kind, border)
+    learned = (vocab_size, learn_from) if kind == "bpe" else ()
+    slot = _digest(_VERSION, [part.name for part in corpus.parts], kind, border, *learned)
     stamp = corpus.stamp
     file = folder / f"{slot}-{_digest(stamp)}.npy"
     try:
@@ -147,7 +149,7 @@ def kept(corpus: Corpus, kind: str, border: str = "",
         tqdm.write(f"note    the kept tokens of the text cannot be used, and are made again: {error}", sys.stderr)
     try:
         with _writing(folder):
-            made = _make(corpus, kind, border, file)
+            made = _make(corpus, kind, border, file, *learned)
             if corpus.stamp != stamp:
                 file.unlink(missing_ok=True)
                 raise OSError("the text has changed while it was read: start again when it is complete")
@@ -169,19 +171,37 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
 
 
-def tokenized(kind: str, pieces: Callable[[str], Iterable[str]],
-              folder: str | None = None) -> tuple[Tokenizer, Iterator[Array]]:
+def tokenized(kind: str, pieces: Callable[[str], Iterable[str]], folder: str | None = None,
+              vocab_size: int = VOCAB_SIZE, learn_from: int = 0) -> tuple[Tokenizer, Iterator[Array]]:
     """The tokenizer of a kind for a text, and the text's tokens, int64 (n,) at a time.
 
-    `pieces(doing)` gives the text, each time anew; in `folder` lies what takes room on the way.
+    `pieces(doing)` gives the text, each time anew; in `folder` lies what takes room on the way.  A "bpe" learns at most
+    `vocab_size` tokens, from the first `learn_from` bytes of the text, those that are trained on, or all for 0.
     """
     if kind == "word":
         return words.tokenized(pieces("words"), folder)
+    if kind == "bpe":
+        learned = make(kind, _first(pieces("vocabulary"), learn_from), vocab_size)
+        return learned, learned.encode_pieces(pieces("tokens"))  # type: ignore[attr-defined]
     tokenizer = make(kind, pieces("vocabulary"))
     return tokenizer, map(tokenizer.encode, pieces("tokens"))
 
 
-def _make(corpus: Corpus, kind: str, border: str, file: Path) -> tuple[Tokenizer, TokenFile]:
+def _first(pieces: Iterable[str], n: int) -> Iterator[str]:
+    """The first `n` bytes of a text, or all for 0; where that is more than _MOST_LEARNED, every second piece of them,
+    or every third …"""
+    step, passed = max(1, -(-n // _MOST_LEARNED)), 0
+    for i, piece in enumerate(pieces):
+        raw = piece.encode("utf-8", "surrogatepass")
+        part = piece if not n or passed + len(raw) <= n else raw[:n - passed].decode("utf-8", "ignore")
+        if i % step == 0 and part:
+            yield part
+        passed += len(raw)
+        if n and passed >= n:
+            return
+
+
+def _make(corpus: Corpus, kind: str, border: str, file: Path, *learned: int) -> tuple[Tokenizer, TokenFile]:
     """Write the tokens of a text, and beside them the tokenizer and a checksum of both; open them."""
     def pieces(doing: str) -> Iterator[str]:
         with tqdm(desc=doing, total=corpus.size, unit="B", unit_scale=True, disable=None) as bar:
@@ -191,7 +211,7 @@ def _make(corpus: Corpus, kind: str, border: str, file: Path) -> tuple[Tokenizer
                 bar.update(len(piece))
             yield border
 
-    tokenizer, tokens = tokenized(kind, pieces, str(file.parent))
+    tokenizer, tokens = tokenized(kind, pieces, str(file.parent), *learned)
     write(file, tokens, token_dtype(tokenizer.vocab_size))
     written, described = TokenFile(file), json.dumps(tokenizer.to_json())
     with _replacing(file.with_suffix(".json")) as description:

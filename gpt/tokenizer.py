@@ -1,13 +1,15 @@
-"""Text to integers and back: a token a character, a byte, or a word."""
+"""Text to integers and back: a token a character, a byte or a word; pieces of words are in bpe.py."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from .module import Array
+
+VOCAB_SIZE = 1024  # tokens that byte-pair encoding learns unless told otherwise
 
 
 class Tokenizer(Protocol):
@@ -64,7 +66,7 @@ class CharTokenizer:
 
     def decode(self, tokens: Any) -> str:
         """The text of integers (n,), or of one.  Raises ValueError for one outside the vocabulary."""
-        return _text(self.points[_checked(tokens, self.vocab_size)])
+        return _text(self.points[check_tokens(tokens, self.vocab_size)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` makes the same tokenizer of."""
@@ -97,7 +99,7 @@ class ByteTokenizer:
 
     def decode(self, tokens: Any) -> str:
         """The text of bytes (n,), or of one; what is no UTF-8, such as a part of a character, shows as �."""
-        raw = _checked(tokens, 256).astype(np.uint8).tobytes()
+        raw = check_tokens(tokens, 256).astype(np.uint8).tobytes()
         try:
             return raw.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
@@ -150,7 +152,7 @@ class WordTokenizer:
         """As `of`, from how often each word occurs, and characters of words that are not in there."""
         characters = characters.union(*counts)
         if not characters:
-            raise _no_text()
+            raise no_text()
         words = sorted((-n, word) for word, n in counts.items() if n >= min_count and len(word) > 1)
         return cls(sorted(characters) + [word for _, word in words[:max_words]])
 
@@ -186,7 +188,7 @@ class WordTokenizer:
 
     def decode(self, tokens: Any) -> str:
         """The text of integers (n,), or of one.  Raises ValueError for one outside the vocabulary."""
-        return "".join(map(self.tokens.__getitem__, _checked(tokens, self.vocab_size).tolist()))
+        return "".join(map(self.tokens.__getitem__, check_tokens(tokens, self.vocab_size).tolist()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` makes the same tokenizer of."""
@@ -203,13 +205,14 @@ class WordTokenizer:
         return f"WordTokenizer({self.vocab_size} tokens, the last {self.tokens[-1]!r})"
 
 
-KINDS: dict[str, Any] = {"char": CharTokenizer, "byte": ByteTokenizer, "word": WordTokenizer}
+KINDS: dict[str, Any] = {"char": CharTokenizer, "byte": ByteTokenizer, "word": WordTokenizer}  # and "bpe"
 
 
-def make(kind: str, text: str | Iterable[str]) -> Tokenizer:
-    """The tokenizer of a kind ("char", "byte" or "word") for a text, or for pieces of one that cut no word.
+def make(kind: str, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
+    """The tokenizer of a kind ("char", "byte", "word" or "bpe") for a text, or for pieces of one that cut no word.
 
-    Raises ValueError for another kind, and for no text where one is needed.
+    `vocab_size`: tokens of a "bpe" at most.  Raises ValueError for another kind, and for no text where one is needed,
+    and ImportError for "bpe" where the library `tokenizers` is missing.
     """
     match kind:
         case "char":
@@ -218,15 +221,30 @@ def make(kind: str, text: str | Iterable[str]) -> Tokenizer:
             return ByteTokenizer()
         case "word":
             return WordTokenizer.of(text)
-    raise ValueError(f"there is no tokenizer of the kind {kind!r}: choose one of {', '.join(KINDS)}")
+        case "bpe":
+            return _bpe().train(text, vocab_size)
+    raise ValueError(f"there is no tokenizer of the kind {kind!r}: choose one of char, byte, word, bpe")
 
 
 def from_json(data: Any) -> Tokenizer:
     """The tokenizer that `to_json` described.  Raises ValueError for anything else."""
     kind = data.get("kind") if isinstance(data, dict) else None
+    if kind == "bpe":
+        return _bpe().from_json(data)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"no description of a tokenizer: {data!r:.60}")
     return KINDS[kind].from_json(data)
+
+
+def decode_on(tokenizer: Tokenizer) -> Callable[[Any], str]:
+    """The method that decodes tokens which go on from others: at the start of a text, some tokenizers leave out a
+    space."""
+    return getattr(tokenizer, "decode_on", tokenizer.decode)
+
+
+def _bpe() -> Any:
+    from .bpe import BPETokenizer  # only here: it imports this file
+    return BPETokenizer
 
 
 def _pieces(text: str | Iterable[str]) -> Iterable[str]:
@@ -239,7 +257,7 @@ def _distinct(text: str | Iterable[str]) -> Array:
     for piece in _pieces(text):
         seen[_points(piece)] = True
     if not seen.any():
-        raise _no_text()
+        raise no_text()
     return np.flatnonzero(seen).astype(np.uint32)
 
 
@@ -248,7 +266,7 @@ def _points(text: str) -> Array:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def _no_text() -> ValueError:
+def no_text() -> ValueError:
     return ValueError("a tokenizer needs text to take its characters from, and this one is empty")
 
 
@@ -256,7 +274,7 @@ def _text(points: Array) -> str:
     return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def _checked(tokens: Any, vocab_size: int) -> Array:
+def check_tokens(tokens: Any, vocab_size: int) -> Array:
     """Integers (n,) that are tokens."""
     tokens = np.atleast_1d(np.asarray(tokens, dtype=np.int64))
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab_size:

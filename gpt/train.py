@@ -30,6 +30,7 @@ from .settings import setting
 from .signals import Stopped, stop_on_signal
 from .tasks import ADDITION, TASKS, load_task
 from .team import Team, cores
+from .tokenizer import VOCAB_SIZE
 from .trainer import WHOLE, Interrupted, Trainer
 
 # nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).
@@ -56,8 +57,10 @@ class TrainConfig(Architecture):
     task: str = setting("text", "learn to write text, or to add numbers, whose sums can be checked",
                         choices=("text", *TASKS), group="data")
     digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
-    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, or a word or punctuation mark",
-                             choices=("char", "byte", "word"), group="data")
+    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, a word or punctuation mark, or a "
+                             "piece of a word (byte-pair encoding)", choices=("char", "byte", "word", "bpe"), group="data")
+    vocab_size: int = setting(VOCAB_SIZE, "bpe: how many tokens it learns at most, from the text to train on",
+                              at_least=256, at_most=1_000_000, group="data")
     lines: bool = setting(False, "each line of the text is an example of its own", group="data")
     val_fraction: float = setting(0.1, "share that is only validated on: of the text its end, or of the different "
                                   "lines", above=0, below=1, group="data")
@@ -258,7 +261,8 @@ def load(config: TrainConfig) -> tuple[Any, Any]:
     if config.task != "text":
         return load_task(config.task, config.block_size, config.digits)
     return load_data(config.data, config.tokenizer, config.block_size, lines=config.lines,
-                     val_fraction=config.val_fraction, cache_dir=config.cache_dir or None)
+                     val_fraction=config.val_fraction, cache_dir=config.cache_dir or None,
+                     vocab_size=config.vocab_size)
 
 
 def identity(data: Any) -> str:
