@@ -18,7 +18,7 @@ _of_numpy = {name: op.kernels[np.ndarray] for name, op in REGISTRY.items() if op
 _in_use = "numpy"
 
 # Operations whose value a recorded program computes again on the way back, since that takes less than keeping it.
-CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu"]}
+CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu", "rms_norm", "rotary", "squared_relu", "causal_conv"]}
 
 
 def in_use() -> str:

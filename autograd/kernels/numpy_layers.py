@@ -74,8 +74,8 @@ class Rotary:
         if x.ndim < 2 or x.shape[-1] % 2 or not _are_floats(x) or not _are_floats(angles) \
                 or angles.shape != (x.shape[-2], x.shape[-1] // 2):
             return None
-        y, scratch, cos, sin = executor.empty_like(x), executor.empty_like(x), *(
-            executor.empty(x, x.shape[-2:]) for _ in range(2))
+        y, scratch = executor.empty_like(x), executor.empty_like(x)
+        cos, sin = executor.empty(x, x.shape[-2:]), executor.empty(x, x.shape[-2:])
         executor.run(_rotary_forward, x, angles, cos, sin, scratch, y)
         return y, (cos, sin)
 

@@ -214,7 +214,8 @@ def test_heads_that_share_keys_are_taken_without_copies(batch, n_heads, shared, 
 
 
 @pytest.mark.parametrize("shapes", [[(2, 3, 4), (5, 4), (5, 4)], [(4, 3, 4), (2, 5, 4), (4, 5, 4)],
-                                    [(2, 4, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)], [(0, 3, 4), (2, 5, 4), (2, 5, 4)]])
+                                    [(2, 4, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)], [(0, 3, 4), (2, 5, 4), (2, 5, 4)],
+                                    [(1, 3, 4), (2, 5, 4), (2, 5, 4)]])
 def test_heads_that_do_not_go_together(shapes, without_kernels):
     """The formula serves where the kernels do not."""
     rng = np.random.default_rng(1)
