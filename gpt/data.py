@@ -9,6 +9,7 @@ import numpy as np
 
 from .corpus import IN_MEMORY, default_text, find
 from .module import Array
+from .shuffle import mixed, passes, shuffled_starts, windows_a_pass
 from .token_file import kept, token_dtype, tokenized
 from .tokenizer import VOCAB_SIZE, CharTokenizer, Tokenizer
 
@@ -27,6 +28,9 @@ class Data(Protocol):
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """Random examples to train on."""
+
+    def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
+        """The examples to train on from number `first` on, of passes over all, each in a random order of its own."""
 
     def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """Random examples of the validation part."""
@@ -102,6 +106,16 @@ class TextData:
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         return self._own(batch(self.train, rng, batch_size, self.block_size))
 
+    def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
+        """Windows that do not overlap in a pass, which begins at a place of its own."""
+        starts = shuffled_starts(len(self.train), self.block_size, seed, first, batch_size)
+        return self._own(windows_at(self.train, starts, self.block_size))
+
+    @property
+    def n_examples(self) -> int:
+        """How many windows there are in a pass of `shuffled_batch`."""
+        return windows_a_pass(len(self.train), self.block_size)
+
     def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         return self._own(batch(self.val, rng, batch_size, self.block_size))
 
@@ -170,6 +184,14 @@ class LineData:
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         return self._examples(self.train[rng.integers(len(self.train), size=batch_size)])
 
+    def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
+        which = [places for _, places in passes(first, batch_size, self.n_examples, seed)]
+        return self._examples(self.train[np.concatenate(which)])
+
+    @property
+    def n_examples(self) -> int:
+        return len(self.train)
+
     def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         return self._examples(self.val[rng.integers(len(self.val), size=batch_size)])
 
@@ -228,16 +250,9 @@ def _keys(tokens: Array, starts: Array, vocab_size: int, release: Callable[[], N
         own = starts[first:last].astype(np.int64)
         block = tokens[own[0]:stop]
         place = np.arange(len(block)) - np.repeat(own - own[0], np.diff(own, append=stop))
-        keys[first:last] = _mixed(np.add.reduceat(of_token[block] * of_place[place % len(of_place)], own - own[0]))
+        keys[first:last] = mixed(np.add.reduceat(of_token[block] * of_place[place % len(of_place)], own - own[0]))
         release()
     return keys
-
-
-def _mixed(x: Array) -> Array:
-    """The finalizer of SplitMix64 (Steele et al. 2014): every bit of a uint64 depends on all."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _too_long(tokens: Array, starts: Array, lengths: Array, tokenizer: Tokenizer, block_size: int,
@@ -268,8 +283,12 @@ def split(tokens: Array, block_size: int, name: str = "the text", val_fraction: 
 
 def batch(tokens: Array, rng: np.random.Generator, batch_size: int, block_size: int) -> Batch:
     """Random windows (B, T) and the token after each of theirs (B, T)."""
-    starts = rng.integers(len(tokens) - block_size, size=(batch_size, 1))
-    windows = tokens[starts + np.arange(block_size + 1)]
+    return windows_at(tokens, rng.integers(len(tokens) - block_size, size=batch_size), block_size)
+
+
+def windows_at(tokens: Array, starts: Array, block_size: int) -> Batch:
+    """The windows (B, T) that begin at `starts` (B,), and the token after each of theirs (B, T)."""
+    windows = tokens[starts[:, None] + np.arange(block_size + 1)]
     return windows[:, :-1], windows[:, 1:]
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -25,32 +26,29 @@ from .generate import continue_text
 from .malloc import keep_freed_memory
 from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
+from .muon import kind
 from .optim import SCHEDULES
+from .recipes import DEFAULT, OF_TASK, RECIPES
 from .settings import setting
 from .signals import Stopped, stop_on_signal
-from .tasks import ADDITION, TASKS, load_task
+from .tasks import TASKS, load_task
 from .team import Team, cores
 from .tokenizer import VOCAB_SIZE
 from .trainer import WHOLE, Interrupted, Trainer
 
-# nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).
-RECIPES: dict[str, dict[str, Any]] = {
-    "nanogpt": dict(n_layer=4, n_head=4, n_embd=128, block_size=64, bias=False, dropout=0.0, activation="gelu",
-                    positions="learned", batch_size=12, max_iters=2000, learning_rate=1e-3, min_lr=1e-4,
-                    schedule="cosine", warmup_iters=100, optimizer="adamw", weight_decay=0.1, beta1=0.9, beta2=0.99,
-                    grad_clip=1.0, eval_interval=250, eval_iters=20),
-}
-
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
-FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batch_size", "accumulate", "optimizer", "seed",
+FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batches", "batch_size", "accumulate", "optimizer",
+         "seed",
          *[f.name for f in fields(Architecture)])
 
 
 @dataclass
 class TrainConfig(Architecture):
-    """All settings of a run.  Raises ValueError for values that make no sense."""
+    """All settings of a run; where none are given, those of the recipe "nanogpt" (`from_recipe` knows others).
+
+    Raises ValueError for values that make no sense."""
 
     data: tuple[str, ...] = setting((), "UTF-8 text files, folders, - for standard input; none: the Python language "
                                     "reference", group="data")
@@ -72,6 +70,8 @@ class TrainConfig(Architecture):
     keep: int = setting(2, "how many of the last checkpoints to keep, besides the best", at_least=1, group="output")
     recipe: str = setting("nanogpt", "named settings, which single flags override", choices=tuple(RECIPES),
                           group="training")
+    batches: str = setting("random", "windows of text that begin anywhere, or the whole text in shuffled windows, "
+                           "again and again", choices=("random", "shuffled"), group="training")
     batch_size: int = setting(12, "windows of text computed at once: more give a steadier gradient, and take more "
                               "memory and time a step", at_least=1, group="training")
     accumulate: int = setting(1, "batches whose gradients make one step: a larger batch in the same memory", at_least=1,
@@ -81,20 +81,25 @@ class TrainConfig(Architecture):
                                        group="training")
     learning_rate: float = setting(1e-3, "size of a step at its largest: higher learns faster until it diverges",
                                    above=0, group="training")
+    embedding_lr: float = setting(0.015, "muon: the same for embeddings, head, biases and the gains of norms", above=0,
+                                  group="training")
+    taps_lr: float = setting(0.04, "muon: the same for the taps of convolutions", above=0, group="training")
     min_lr: float = setting(1e-4, "size of a step at the end", at_least=0, group="training")
     schedule: str = setting("cosine", "how the learning rate goes from the one to the other", choices=SCHEDULES,
                             group="training")
+    falling_share: float = setting(0.2, "trapezoidal: share of the steps after the warm-up in which it falls", above=0,
+                                   at_most=1, group="training")
     warmup_iters: int = setting(100, "steps over which the learning rate rises: more if the loss jumps at the start",
                                 at_least=0, group="training")
     lr_decay_iters: int | None = setting(None, "step at which it has fallen to min_lr; none: max_iters", at_least=0,
                                          group="training")
-    optimizer: str = setting("adamw", "AdamW, or gradient descent with momentum", choices=("adamw", "sgd"),
-                             group="training")
+    optimizer: str = setting("adamw", "AdamW, gradient descent with momentum, or Muon: orthogonal steps for matrices",
+                             choices=("adamw", "sgd", "muon"), group="training")
     weight_decay: float = setting(0.1, "pull of the matrices towards zero: more against overfitting", at_least=0,
                                   group="training")
-    beta1: float = setting(0.9, "memory of AdamW for the gradient", at_least=0, below=1, group="training")
-    beta2: float = setting(0.99, "memory of AdamW for its square", at_least=0, below=1, group="training")
-    momentum: float = setting(0.9, "memory of sgd for the gradient", at_least=0, below=1, group="training")
+    beta1: float = setting(0.9, "memory of Adam for the gradient", at_least=0, below=1, group="training")
+    beta2: float = setting(0.99, "memory of Adam for its square", at_least=0, below=1, group="training")
+    momentum: float = setting(0.9, "memory of sgd and muon for the gradient", at_least=0, below=1, group="training")
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no limit", at_least=0, group="training")
     eval_interval: int = setting(250, "steps between evaluations", at_least=1, group="evaluation")
     eval_iters: int = setting(20, "random batches in an evaluation, always the same ones; 0: all the validation part",
@@ -112,15 +117,24 @@ class TrainConfig(Architecture):
         if self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr is {self.min_lr}, above learning_rate, which is {self.learning_rate}: "
                              "lower --min-lr too")
+        if self.task != "text" and self.batches == "shuffled":
+            raise ValueError(f"batches are shuffled windows of a text, and --task {self.task} has none: leave out "
+                             "--batches")
 
     @classmethod
     def from_recipe(cls, recipe: str | None = None, **changes: Any) -> "TrainConfig":
-        """The settings of a recipe, or of the run to `resume`, with `changes`."""
+        """The settings of a recipe, by default "fast", or of the run to `resume`, with `changes`.
+
+        A task has settings of its own, which change those of nanoGPT."""
         if changes.get("resume"):
             return cls._of_run(**changes, **({"recipe": recipe} if recipe else {}))
-        recipe = recipe or "nanogpt"
-        of_task = ADDITION if changes.get("task") == "addition" else {}
-        return cls(**{**RECIPES.get(recipe, {}), **of_task, **changes, "recipe": recipe})
+        if of_task := OF_TASK.get(changes.get("task", "text")):
+            if recipe not in (None, "nanogpt"):
+                raise ValueError(f"--task {changes['task']} has settings of its own, and takes no --recipe {recipe}: "
+                                 "leave it out, and change single settings")
+            return cls(**{**of_task, **changes, "recipe": "nanogpt"})
+        recipe = recipe or DEFAULT
+        return cls(**{**RECIPES.get(recipe, {}), **changes, "recipe": recipe})
 
     @classmethod
     def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
@@ -285,16 +299,34 @@ def command(what: str, out: Any) -> str:
 
 
 def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
-    """The first lines of a run: data, model, and what a step is."""
+    """The first lines of a run: data, model, what a step is, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
     say(f"text    {trainer.data.description}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
         f"{run.model.n_parameters:,} parameters")
+    n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
+    passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
     say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
-        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens, {c.optimizer}, "
-        f"{c.schedule} learning rate, seed {c.seed}")
+        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
+        f"{c.batches} batches, seed {c.seed}")
+    say(f"learn   {learning(c, trainer)}")
     kernels = ag.kernels.in_use()
     say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
+
+
+def learning(c: TrainConfig, trainer: Trainer) -> str:
+    """The optimizers, what each is for, and how the learning rate goes."""
+    what = {"adamw": f"AdamW at {c.learning_rate:g}", "sgd": f"SGD at {c.learning_rate:g}"}.get(c.optimizer)
+    if what is None:
+        n: Counter[str] = Counter()
+        for name, t in trainer.parameters.tensors.items():
+            n[kind(name, t)] += t.size
+        what = (f"Muon at {c.learning_rate:g} for matrices ({n['matrix']:,} parameters), Adam at {c.embedding_lr:g} "
+                f"for embeddings ({n['embedding']:,})")
+        what += f", at {c.taps_lr:g} for taps ({n['taps']:,})" if n["taps"] else ""
+    shape = {"trapezoidal": f", then constant, and to {c.min_lr:g} over the last {c.falling_share:.0%}",
+             "constant": ", then constant"}.get(c.schedule, f", then {c.schedule} to {c.min_lr:g}")
+    return f"{what}; {c.warmup_iters:,} steps of warm-up{shape}"
 
 
 def loop(trainer: Trainer, asked: list[int],

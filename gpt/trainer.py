@@ -14,6 +14,7 @@ from .anomaly import blame
 from .data import IGNORED, Batch
 from .model import GPT
 from .module import Array
+from .muon import Muon, kind
 from .optim import SGD, AdamW, Parameters, clip_scale, global_norm, learning_rate_at
 from .replicas import Replicas
 from .team import ALONE, Team
@@ -31,9 +32,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: GPT, data: Any, team: Team = ALONE):
         c = self.config = config
         self.model, self.data, self.team = model, data, team
-        self.parameters = Parameters(model)
-        self.optimizer = AdamW(self.parameters, (c.beta1, c.beta2), weight_decay=c.weight_decay) \
-            if c.optimizer == "adamw" else SGD(self.parameters, c.momentum, c.weight_decay)
+        self.parameters = Parameters(model, lambda t: t.ndim >= 2 and kind(t.name, t) != "taps")
+        self.optimizer = optimizer_of(c, self.parameters)
         self.batches = np.random.default_rng([c.seed, 1])
         self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(team.n)]  # of the replicas' dropout
         self.replicas = Replicas(model, self.parameters, team, self.random if c.dropout else [None] * team.n)
@@ -47,9 +47,9 @@ class Trainer:
         """Train on one batch, or on `accumulate` of them; what metrics.jsonl says of it."""
         began, c = time.perf_counter(), self.config
         lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
-                              c.lr_decay_iters or c.max_iters)
+                              c.lr_decay_iters or c.max_iters, c.falling_share)
         loss, tokens = self.gradient()
-        norm = global_norm(self.parameters.grad, self.team)
+        norm = self.replicas.norm if c.accumulate == 1 else global_norm(self.parameters.grad, self.team)
         if not math.isfinite(norm):
             self.fail(f"the norm of the gradient is {norm}")
         self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.team)
@@ -64,9 +64,9 @@ class Trainer:
         and how many tokens there were."""
         n, total, tokens, grad = self.config.accumulate, 0.0, 0, self.parameters.grad
         earlier = np.zeros_like(grad) if n > 1 else None  # the gradients of the batches before
-        for _ in range(n):
+        for i in range(n):
             self._before = copy.deepcopy(self.random) if self.config.dropout else self.random
-            self._batch = self.data.train_batch(self.batches, self.config.batch_size)
+            self._batch = self.batch(self.iter * n + i)
             loss = self.replicas.gradient(*self._batch)
             if not math.isfinite(loss):
                 self.fail(f"the loss is {loss}")
@@ -77,6 +77,13 @@ class Trainer:
         if earlier is not None:
             grad[:] = earlier
         return total, tokens
+
+    def batch(self, number: int) -> Batch:
+        """The batch of this number, from 0: the next one that `batches` draws, or its part of a shuffled pass."""
+        c = self.config
+        if c.batches == "shuffled":
+            return self.data.shuffled_batch(c.seed, number * c.batch_size, c.batch_size)
+        return self.data.train_batch(self.batches, c.batch_size)
 
     def fail(self, what: str) -> None:
         """Raise FloatingPointError, before anything is saved that is not finite, with the first record of the batch
@@ -163,6 +170,16 @@ class Trainer:
                 random.bit_generator.state = saved
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
+
+
+def optimizer_of(c: TrainConfig, parameters: Parameters) -> AdamW | SGD | Muon:
+    """The optimizer that a run's settings ask for."""
+    if c.optimizer == "adamw":
+        return AdamW(parameters, (c.beta1, c.beta2), weight_decay=c.weight_decay)
+    if c.optimizer == "sgd":
+        return SGD(parameters, c.momentum, c.weight_decay)
+    return Muon(parameters, c.momentum, (c.beta1, c.beta2), weight_decay=c.weight_decay,
+                embedding_ratio=c.embedding_lr / c.learning_rate, taps_ratio=c.taps_lr / c.learning_rate)
 
 
 def count(value: Any) -> int:

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt import corpus, data, token_file
+from gpt.shuffle import shuffled, shuffled_starts, windows_a_pass
 from gpt.tokenizer import CharTokenizer
 
 TEXT = "the cat sat on the mat, and the dog sat by the cat.\n" * 40
@@ -266,6 +268,9 @@ def test_large_text_gives_the_same_data_as_small(tmp_path, kind, lines, monkeypa
                         getattr(large, draw)(np.random.default_rng(0), 5)):
             np.testing.assert_array_equal(a, b)
             assert a.dtype == b.dtype == np.int64
+    for a, b in zip(small.shuffled_batch(7, 3, 400), large.shuffled_batch(7, 3, 400)):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype == np.int64
     for a, b in zip(small.val_windows(3), large.val_windows(3), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -434,6 +439,8 @@ data = TextData.of(file.tokens, ByteTokenizer(), 64, 0.25, "it", file.release)
 rng = np.random.default_rng(0)
 seen = {{int(i) for _ in range(200) for i in data.train_batch(rng, 64)[0].ravel()}}
 assert seen == set(range(192)), seen
+seen = {{int(i) for k in range(200) for i in data.shuffled_batch(0, k * 64 + 3 * data.n_examples, 64)[0].ravel()}}
+assert seen == set(range(192)), seen
 assert sum(ids.size for ids, _ in data.val_windows(4096)) == (64 << 20) - 1
 print((used() - before) // 1024)
 """
@@ -510,6 +517,69 @@ def test_characters_per_token_are_those_of_the_validation_part(tmp_path, monkeyp
     assert data.load_data([path], "word", 8)[0].characters_per_token == 2.5
 
 
+# ---------------------------------------------------------------------- shuffled passes
+
+
+@given(st.integers(1, 3000), st.integers(0, 1 << 40), st.integers(0, 5))
+def test_an_order_has_each_number_once(n, seed, number):
+    order = shuffled(np.arange(n), n, seed, number)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    np.testing.assert_array_equal(shuffled(np.arange(n)[::-1], n, seed, number), order[::-1])  # one by one
+
+
+def test_orders_are_as_good_as_random():
+    """All orders of four are as frequent; in a long one neighbours have nothing to do with each other."""
+    found = Counter(tuple(shuffled(np.arange(4), 4, 1, number).tolist()) for number in range(4800))
+    assert len(found) == 24 and sum((k - 200) ** 2 / 200 for k in found.values()) < 50  # χ² of 23 degrees: p = 0.001
+    for seed in range(3):
+        order = shuffled(np.arange(15_000), 15_000, seed, 0)
+        assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
+        assert abs(np.corrcoef(order, np.arange(15_000))[0, 1]) < 0.03
+        assert np.abs(np.diff(np.sort(order[:1000]))).max() < 15_000 * 0.011  # no large gap in what comes first
+
+
+def test_orders_differ_by_seed_and_pass():
+    orders = [shuffled(np.arange(100), 100, seed, number) for seed in (0, 1) for number in (0, 1)]
+    assert all((a != b).mean() > 0.9 for i, a in enumerate(orders) for b in orders[:i])
+
+
+@given(st.integers(18, 400), st.integers(1, 16), st.integers(0, 3))
+def test_windows_of_a_pass_do_not_overlap(n, block_size, number):
+    k = windows_a_pass(n, block_size)
+    starts = np.sort(shuffled_starts(n, block_size, 5, number * k, k))
+    assert starts[0] >= 0 and starts[-1] + block_size + 1 <= n and (np.diff(starts) == block_size).all()
+    assert n - k * block_size <= 2 * block_size + 1  # little is left out
+
+
+def test_passes_begin_at_different_places():
+    k = windows_a_pass(1000, 8)
+    firsts = {int(shuffled_starts(1000, 8, 5, number * k, k).min()) for number in range(100)}
+    assert firsts == set(range(8))
+
+
+@given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 60))
+def test_batches_go_on_where_the_last_one_ended(first, a, b):
+    """Whatever their sizes, and over the ends of passes: a batch depends on its number only."""
+    of = data.TextData.of(np.arange(300), CharTokenizer("".join(map(chr, range(300)))), 8, 0.3)
+    for whole, one, two in zip(*(of.shuffled_batch(3, *at) for at in [(first, a + b), (first, a), (first + a, b)])):
+        np.testing.assert_array_equal(whole, np.concatenate([one, two]))
+    ids, targets = of.shuffled_batch(3, first, a)
+    assert ids.max() < 210 and targets.max() < 210 and (targets == ids + 1).all()  # none of the validation part
+
+
+def test_a_text_of_one_window():
+    of = data.TextData.of(np.arange(30), CharTokenizer("".join(map(chr, range(30)))), 8, 0.5)
+    of.train = of.train[:9]
+    assert of.n_examples == 1
+    np.testing.assert_array_equal(of.shuffled_batch(0, 5, 3)[0], [range(8)] * 3)
+
+
+def test_an_order_of_very_many_takes_no_memory():
+    n = 1 << 36
+    order = shuffled(np.arange(n - 1000, n), n, 0, 0)
+    assert len(set(order.tolist())) == 1000 and 0 <= order.min() < n // 20 and n * 19 // 20 < order.max() < n
+
+
 # ---------------------------------------------------------------------- lines
 
 
@@ -529,6 +599,18 @@ def texts(batch, tokenizer):
         assert (ids[1:n] == targets[:n - 1]).all() and (ids[n:] == ids[0]).all()
         found.append(tokenizer.decode(ids[1:n]))
     return found
+
+
+def test_a_shuffled_pass_has_each_line_once(tmp_path):
+    of, tokenizer = lines_of("\n".join(NAMES + NAMES[:20]), tmp_path)
+    n, orders = of.n_examples, []
+    assert n == len(of.train)
+    for number in range(3):
+        orders.append(texts(of.shuffled_batch(1, number * n, n), tokenizer))
+        assert sorted(orders[-1]) == sorted(texts(of._examples(of.train), tokenizer))
+    assert orders[0] != orders[1] != orders[2]
+    np.testing.assert_array_equal(of.shuffled_batch(1, n - 3, 6)[0], np.concatenate(
+        [of.shuffled_batch(1, n - 3, 3)[0], of.shuffled_batch(1, n, 3)[0]]))
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "word"])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +77,66 @@ def stop_after(monkeypatch):
     return at
 
 
-SETTINGS = [{}, {"dropout": 0.2, "accumulate": 2}, {"optimizer": "sgd", "schedule": "linear"}, {"patience": 5}]
+SETTINGS = [{}, {"dropout": 0.2, "accumulate": 2}, {"optimizer": "sgd", "schedule": "linear"}, {"patience": 5},
+            {"recipe": "fast"}, {"recipe": "fast", "accumulate": 2, "dropout": 0.2, "replicas": 2}]
+# Settings that there were when checkpoints were first written: what those name.
+FIRST = {"block_size", "n_layer", "n_head", "n_embd", "bias", "dropout", "activation", "positions", "vocab_size", "data",
+         "task", "digits", "tokenizer", "lines", "val_fraction", "cache_dir", "out", "resume", "checkpoint_interval",
+         "keep", "recipe", "batch_size", "accumulate", "max_iters", "time_limit", "learning_rate", "min_lr", "schedule",
+         "warmup_iters", "lr_decay_iters", "optimizer", "weight_decay", "beta1", "beta2", "momentum", "grad_clip",
+         "eval_interval", "eval_iters", "patience", "target_val_loss", "seed", "replicas"}
+
+
+def of_recipe(settings):
+    return TrainConfig.from_recipe(**{"recipe": "nanogpt", **settings})
 
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=lambda changes: "-".join(changes) or "default")
 @pytest.mark.parametrize("n", [1, 10, 17, 30])
 def test_a_run_that_was_stopped_equals_one_that_was_not(tiny, tmp_path, stop_after, changes, n):
     whole = tiny | changes | {"out": str(tmp_path / "whole")}
-    train(TrainConfig(**whole), quiet)
+    train(of_recipe(whole), quiet)
     stop_after(n)
     with pytest.raises(KeyboardInterrupt, match=rf"stopped after {n} steps; to go on:\s+.*train --resume"):
-        train(TrainConfig(**tiny | changes), quiet)
+        train(of_recipe(tiny | changes), quiet)
     assert len(metrics(tiny["out"])) == (n - 1 if n % 10 == 0 else n)  # without a step whose evaluation was not made
     stop_after(-1)
     train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
     assert_equal_runs(whole["out"], tiny["out"])
+
+
+def test_a_checkpoint_from_before_there_were_recipes_goes_on(tiny, tmp_path, stop_after, monkeypatch):
+    """It names fewer settings; the others are those it had without a name, whatever the default recipe is now."""
+    train(TrainConfig(**tiny | {"out": str(tmp_path / "whole")}), quiet)
+    stop_after(17)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**tiny), quiet)
+    stop_after(-1)
+    run, arrays = checkpoint.load_with_state(tiny["out"])
+    run.about["train"] = {name: value for name, value in run.about["train"].items() if name in FIRST}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "asdict", lambda config: {k: v for k, v in asdict(config).items() if k in FIRST})
+        checkpoint.save(tiny["out"], run.model, run.tokenizer, run.about, arrays)
+    assert "optimizer" in run.about["train"] and "batches" not in run.about["train"]
+    train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
+    assert_equal_runs(tmp_path / "whole", tiny["out"])
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw"}, {"batches": "random"}, {"convolution": 0}])
+def test_what_the_fast_recipe_is_made_of_cannot_change(tiny, changes):
+    train(of_recipe(tiny | {"recipe": "fast", "max_iters": 1}), quiet)
+    with pytest.raises(ValueError, match=f"--{next(iter(changes))} cannot change in a run that goes on"):
+        TrainConfig.from_recipe(resume=tiny["out"], **changes)
+
+
+def test_the_state_of_another_optimizer_is_refused(tiny):
+    """As of a file that was put together by hand."""
+    train(of_recipe(tiny | {"recipe": "fast", "max_iters": 1}), quiet)
+    run, arrays = checkpoint.load_with_state(tiny["out"])
+    assert sorted(arrays) == ["optimizer.m", "optimizer.steps", "optimizer.v"]
+    checkpoint.save(tiny["out"], run.model, run.tokenizer, run.about, arrays | {"optimizer.v": arrays["optimizer.m"]})
+    with pytest.raises(ValueError, match="the optimizer's state does not fit this run: start a new one"):
+        train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=2), quiet)
 
 
 def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, stop_after, monkeypatch):
@@ -365,7 +411,7 @@ def test_kills_at_random_moments(tiny, tmp_path):
     """40 of them, or as many as the variable KILLS says; each is followed by --resume."""
     kills, rng = int(os.environ.get("KILLS", 40)), random.Random(0)
     settings = tiny | {"max_iters": 250 * kills, "checkpoint_interval": 5, "eval_interval": 500, "keep": 3}
-    train(TrainConfig(**settings | {"out": str(tmp_path / "whole")}), quiet)
+    train(TrainConfig.from_recipe(**settings | {"out": str(tmp_path / "whole")}), quiet)
     out, done, first = Path(tiny["out"]), 0, command(settings)
     while done < kills:
         process = subprocess.Popen(go_on(out) if (out / checkpoint.FILE).exists() else first,

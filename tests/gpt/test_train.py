@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,10 @@ import gpt
 from gpt import AdamW, TrainConfig, data, train
 from gpt import trainer as trainer_module
 from gpt.optim import clip_scale, global_norm
-from gpt.train import RECIPES, writable_folder
+from gpt.recipes import RECIPES
+from gpt.tasks import ADDITION
+from gpt.team import ALONE
+from gpt.train import writable_folder
 from gpt.trainer import WHOLE, Trainer, evaluate
 
 TRAIN = sys.modules["gpt.train"]  # the module, which the function of that name hides
@@ -185,17 +188,87 @@ def test_settings_that_make_no_sense(changes):
 
 def test_recipes_are_overridden_by_single_settings():
     assert TrainConfig.from_recipe("nanogpt", n_layer=2) == replace(TrainConfig(**RECIPES["nanogpt"]), n_layer=2)
-    assert TrainConfig.from_recipe() == TrainConfig()
+    assert TrainConfig.from_recipe() == TrainConfig(**RECIPES["fast"], recipe="fast")
+    assert TrainConfig.from_recipe("fast", n_layer=2, optimizer="sgd") == replace(TrainConfig.from_recipe(), n_layer=2,
+                                                                                  optimizer="sgd")
     with pytest.raises(ValueError, match="recipe is 'soup'"):
         TrainConfig.from_recipe("soup")
 
 
+NANOGPT = dict(
+    n_layer=4, n_head=4, n_kv_head=None, n_embd=128, n_hidden=None, block_size=64, bias=False, qkv_bias=False,
+    dropout=0.0, activation="gelu", gated=False, positions="learned", rope_base=10000.0, norm="layer_norm",
+    norm_gain=True, norm_eps=1e-5, norm_embedding=False, qk_norm=False, convolution=0, smear=False, tied=True,
+    zero_init=False,
+    batches="random", batch_size=12, accumulate=1, max_iters=2000, time_limit=None, learning_rate=1e-3, min_lr=1e-4,
+    schedule="cosine", falling_share=0.2, warmup_iters=100, lr_decay_iters=None, optimizer="adamw", weight_decay=0.1,
+    beta1=0.9, beta2=0.99, momentum=0.9, embedding_lr=0.015, taps_lr=0.04, grad_clip=1.0, eval_interval=250,
+    eval_iters=20, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
+DATA_AND_OUTPUT = {"data", "task", "digits", "tokenizer", "vocab_size", "lines", "val_fraction", "cache_dir", "out",
+                   "resume", "checkpoint_interval", "keep", "replicas"}
+
+
 def test_the_nanogpt_recipe_to_the_letter():
+    """Every setting of the model and of training, also those that are of no effect in it; `TrainConfig()` is the same,
+    so that a run which was saved before a setting was there goes on as it was."""
     c = TrainConfig.from_recipe("nanogpt")
-    assert (c.n_layer, c.n_head, c.n_embd, c.block_size, c.batch_size, c.max_iters) == (4, 4, 128, 64, 12, 2000)
-    assert (c.learning_rate, c.min_lr, c.warmup_iters, c.lr_decay_iters or c.max_iters) == (1e-3, 1e-4, 100, 2000)
-    assert (c.beta1, c.beta2, c.weight_decay, c.grad_clip, c.dropout, c.bias) == (0.9, 0.99, 0.1, 1.0, 0.0, False)
-    assert (c.eval_interval, c.eval_iters, c.activation, c.positions) == (250, 20, "gelu", "learned")
+    assert {name: value for name, value in asdict(c).items() if name not in DATA_AND_OUTPUT} == NANOGPT
+    assert c == TrainConfig()
+    assert c.tokenizer == "char" and c.val_fraction == 0.1 and not c.lines
+
+
+def test_addition_has_settings_of_its_own():
+    c = TrainConfig.from_recipe(task="addition")
+    assert c == TrainConfig.from_recipe("nanogpt", task="addition") == TrainConfig(**{**NANOGPT, **ADDITION},
+                                                                                   task="addition")
+    assert TrainConfig.from_recipe(task="addition", n_layer=1).n_layer == 1
+    with pytest.raises(ValueError, match="--task addition has settings of its own, and takes no --recipe fast"):
+        TrainConfig.from_recipe("fast", task="addition")
+    with pytest.raises(ValueError, match="shuffled windows of a text, and --task addition has none: leave out"):
+        TrainConfig.from_recipe(task="addition", batches="shuffled")
+
+
+@pytest.mark.parametrize("recipe, words", [
+    ("nanogpt", ["AdamW at 0.001; 5 steps of warm-up, then cosine to 0.0001", "random batches"]),
+    ("fast", ["Muon at 0.016 for matrices (3,072 parameters), Adam at 0.015 for embeddings (544), at 0.04 for taps "
+              "(128); 5 steps of warm-up, then constant, and to 0 over the last 60%", "0.56 passes over the text",
+              "shuffled batches"])])
+def test_a_run_says_how_it_learns(tiny, recipe, words):
+    sizes = {name: tiny[name] for name in tiny if name != "learning_rate"} | {"max_iters": 8, "eval_interval": 8}
+    said = []
+    train(TrainConfig.from_recipe(recipe, **sizes), said.append)
+    text = "\n".join(said)
+    assert f"recipe {recipe}" in text and all(part in text for part in words), text
+
+
+def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
+    """Each moves with its own rate only."""
+    moved = {}
+    sizes = {name: tiny[name] for name in tiny if name != "learning_rate"} | {"max_iters": 1, "warmup_iters": 0}
+    for which in ("learning_rate", "embedding_lr", "taps_lr"):
+        rates = {"learning_rate": 1e-9, "embedding_lr": 1e-9, "taps_lr": 1e-9, which: 0.1}
+        c = TrainConfig.from_recipe(**sizes | rates | {"out": str(tmp_path / which), "zero_init": False})
+        after = train(c, lambda line: None).model.named_arrays()
+        before = gpt.GPT(c.model_config(17), seed=c.seed).named_arrays()
+        moved[which] = {name for name in after if np.abs(after[name].data - before[name].data).max() > 1e-4}
+    assert moved["embedding_lr"] == {"wte.weight", "lm_head.weight"}
+    assert moved["taps_lr"] == {"smear.weight", "h.0.attn.conv.weight", "h.0.mlp.conv.weight"}
+    assert moved["learning_rate"] == {f"h.0.{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc",
+                                                                       "mlp.c_proj")}
+
+
+def test_shuffled_batches_are_those_of_the_data(tiny, monkeypatch):
+    """Step after step, and `accumulate` of them each, they go through the text."""
+    c = TrainConfig(**tiny | {"batches": "shuffled", "accumulate": 2, "max_iters": 9, "replicas": 1})
+    _, trainer = TRAIN.started(c, ALONE, lambda line: None)
+    seen = []
+    gradient = trainer.replicas.gradient
+    monkeypatch.setattr(trainer.replicas, "gradient", lambda x, y: (seen.append(x), gradient(x, y))[1])
+    for _ in range(9):
+        trainer.step()
+    expected = trainer.data.shuffled_batch(c.seed, 0, 8 * 2 * 9)[0]
+    np.testing.assert_array_equal(np.concatenate(seen), expected)
+    assert trainer.data.n_examples == 116 - 1 and len(expected) == 144  # more than a pass
 
 
 def test_weights_that_are_not_finite_are_not_saved_over_good_ones(tiny):

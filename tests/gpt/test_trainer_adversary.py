@@ -160,7 +160,8 @@ def steps(t, n):
     return [{name: v for name, v in t.step().items() if name not in ("ms", "tokens_per_s")} for _ in range(n)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"dropout": 0.2, "accumulate": 3}, {"optimizer": "sgd"}])
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"dropout": 0.2, "accumulate": 3}, {"optimizer": "sgd"},
+                                     {"optimizer": "muon", "convolution": 3, "accumulate": 2, "weight_decay": 0.5}])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_run_that_goes_on_is_the_same_to_the_bit(n, changes):
     with Team(n) as team:
