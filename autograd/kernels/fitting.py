@@ -27,8 +27,12 @@ def fit(*arrays):
 
 
 def in_rows(a):
-    """Whether `a` can be seen as an array of four axes, the elements of the last side by side."""
-    return a.flags.c_contiguous or 0 < a.ndim <= 4 and (a.strides[-1] == a.itemsize or a.shape[-1] == 1)
+    """Whether `a` can be seen as an array of four axes, the elements of the last side by side; an array like it is then
+    such a one, too, which is not so where a row is repeated by a stride of 0."""
+    if a.flags.c_contiguous:
+        return True
+    return 0 < a.ndim <= 4 and (a.shape[-1] == 1 or a.strides[-1] == a.itemsize and all(
+        abs(stride) > a.itemsize for stride, n in zip(a.strides[:-1], a.shape) if n > 1))
 
 
 def of_four_axes(a):

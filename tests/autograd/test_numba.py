@@ -153,6 +153,24 @@ def test_rotary(t, d, lead, dtype, monkeypatch):
     compare(monkeypatch, "rotary", normal(*lead, t, d, dtype=dtype), normal(t, d // 2, dtype=dtype))
 
 
+VIEWS = {"rows": lambda a: np.broadcast_to(a[0, 0, 0], a.shape),
+         "elements": lambda a: np.broadcast_to(a[..., :1], a.shape),
+         "back": lambda a: a[:, :, ::-1], "last back": lambda a: a[..., ::-1], "swapped": lambda a: a.swapaxes(0, 1),
+         "heads": lambda a: a.swapaxes(1, 2), "transposed": lambda a: a.T, "part": lambda a: a[:, :1, 1:],
+         "five axes": lambda a: a.swapaxes(0, 1)[:, None], "matrix": lambda a: a[0, :, 1],
+         "overlapping": lambda a: np.lib.stride_tricks.as_strided(a, a.shape, (8, 4, 4, 4))}
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "rotary", "squared_relu", "causal_conv"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_of_any_kind(name, view):
+    """Arrays that no tape has copied; they are read, and written beside, where they lie."""
+    x = VIEWS[view](normal(4, 4, 4, 4))
+    other = {"rms_norm": [normal(4)], "rotary": [normal(x.shape[-2], 2)], "causal_conv": [normal(2, 4)]}.get(name, [])
+    expected = ag.REGISTRY[name].formula(x, *other)
+    np.testing.assert_allclose(ag.REGISTRY[name](x, *other), expected, rtol=2e-5, atol=2e-6)
+
+
 def test_rotary_of_angles_in_another_precision():
     """Cosines are those of the angles as they are; y and the gradients have each their own precision."""
     for kinds in ((SINGLE, DOUBLE), (DOUBLE, SINGLE)):
