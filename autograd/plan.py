@@ -12,6 +12,8 @@ from .arrays import owner
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
+FORWARD, AGAIN, BACKWARD, SUM = "forward", "computed again", "backward", "sum of gradients"  # what steps are for
+
 
 @dataclass
 class Step:
@@ -20,6 +22,8 @@ class Step:
     procedure: Callable[..., None]
     arguments: tuple
     replaces: bool = False  # whether the last argument may lie where the first one did, once that is not needed
+    record: Any = None      # of the tape, whose turn it was
+    purpose: str = ""       # FORWARD, AGAIN (once more on the way back), BACKWARD, or SUM of what arrives at the record
 
 
 @dataclass
@@ -30,6 +34,22 @@ class Plan:
     lifetimes: list[tuple[Any, int, int]]   # the bytes of a buffer, the first step that has it, and the last
     n_bytes: int                            # of the arena
     move: Callable[[Any], Any]              # from an array of the recording to that of the plan
+    turns: list[tuple[Any, str]]            # of each step: its record, and its purpose
+    uses: list[tuple[int, ...]]             # and its buffers in the arena, by their numbers in `lifetimes`
+
+    def n_bytes_without(self, left_out: set[int], instead: dict[int, int]) -> int:
+        """The size of an arena for the steps but those `left_out`, in which others use buffers `instead`."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for i, used in enumerate(self.uses):
+            for k in used if i not in left_out else ():
+                k = instead.get(k, k)
+                first.setdefault(k, i)
+                last[k] = i
+        for k, (_, _, end) in enumerate(self.lifetimes):
+            if end == len(self.uses):  # a result
+                last[instead.get(k, k)] = end
+        return _laid_out({k: self.lifetimes[k][0].nbytes for k in first}, first, last)[1]
 
 
 def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fixed: dict[int, Any]) -> Plan:
@@ -41,9 +61,8 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
     """
     first, last = _lifetimes(steps, buffers, kept)
     place_of = _merged(steps, buffers, first, last, fixed)
-    size = {k: -(-buffers[k].nbytes // ALIGNMENT) * ALIGNMENT for k in first if place_of[k] == k and k not in fixed}
-    offset = _placed({k: (size[k], first[k], last[k]) for k in size})
-    n_bytes = max((offset[k] + size[k] for k in offset), default=0)
+    n_bytes_of = {k: buffers[k].nbytes for k in first if place_of[k] == k and k not in fixed}
+    offset, n_bytes = _laid_out(n_bytes_of, first, last)
     arena = np.empty(n_bytes + ALIGNMENT, np.uint8)
     arena = arena[-arena.ctypes.data % ALIGNMENT:][:n_bytes]
 
@@ -56,7 +75,23 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
         return np.ndarray(array.shape, array.dtype, memory, at, array.strides)
 
     return Plan([(step.procedure, tuple([move(a) for a in step.arguments])) for step in steps],
-                [(arena[offset[k]:][:buffers[k].nbytes], first[k], last[k]) for k in size], n_bytes, move)
+                [(arena[offset[k]:][:n], first[k], last[k]) for k, n in n_bytes_of.items()], n_bytes, move,
+                [(step.record, step.purpose) for step in steps],
+                _uses(steps, place_of, {k: i for i, k in enumerate(n_bytes_of)}))
+
+
+def _uses(steps: list[Step], place_of: dict[int, int], number: dict[int, int]) -> list[tuple[int, ...]]:
+    """The numbers of the buffers that each step uses."""
+    places = [[place_of.get(id(owner(a))) for a in step.arguments if isinstance(a, np.ndarray)] for step in steps]
+    return [tuple(dict.fromkeys(number[k] for k in used if k in number)) for used in places]
+
+
+def _laid_out(n_bytes: dict[int, int], first: dict[int, int], last: dict[int, int]) -> tuple[dict[int, int], int]:
+    """Where buffers of `n_bytes` begin, which are needed from their first steps to their last, and the size of it all.
+    """
+    size = {k: -(-n // ALIGNMENT) * ALIGNMENT for k, n in n_bytes.items()}
+    offset = _placed({k: (size[k], first[k], last[k]) for k in size})
+    return offset, max((offset[k] + size[k] for k in offset), default=0)
 
 
 def _placed(wanted: dict[int, tuple[int, int, int]]) -> dict[int, int]:

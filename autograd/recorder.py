@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from .arrays import owner
 from .describe import label
 from .engine import Tensor, tensor
 from .errors import pointing_at
-from .plan import Step
+from .plan import AGAIN, BACKWARD, FORWARD, SUM, Step
 
 
 class Recorder:
@@ -51,6 +52,7 @@ class Recorder:
     # ------------------------------------------------------------------ the watch
     def made(self, t: Tensor) -> None:
         """Note how the value of a new record was computed, if no kernel has done so."""
+        purpose = AGAIN if t in self._made else FORWARD
         self._made.add(t)
         for a in t.inputs:
             if type(a) is Tensor and a.op is not None and a not in self._made:
@@ -70,7 +72,7 @@ class Recorder:
             elif outs:
                 self.steps.append(Step(functools.partial(_by_formula, formula, t.attrs, self._numbers_in(values), new),
                                        (*values, *outs)))
-        self._settle()
+        self._settle(t, purpose)
 
     def passed(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
@@ -83,7 +85,7 @@ class Recorder:
             return
         if by_rules:
             self._note_rules(t, g, sent)
-        self._settle()
+        self._settle(t, BACKWARD)
         for a, d in sent:
             for i, part in d.items() if isinstance(d, dict) else [(None, d)]:
                 self._add(a if i is None else (a, i), part)
@@ -93,7 +95,7 @@ class Recorder:
         t = tensor(draw())
         self.redrawn.append(t)
         self.steps.append(Step(_Draw(draw), (self.constant(t._data),)))
-        self._settle()
+        self._settle(t, FORWARD)
         return t
 
     # ------------------------------------------------------------------ who is who
@@ -105,7 +107,7 @@ class Recorder:
 
     def resolved(self) -> list[Step]:
         """The steps, with each array as one that is known."""
-        return [Step(s.procedure, tuple([self.known(a) for a in s.arguments]), s.replaces) for s in self.steps]
+        return [replace(s, arguments=tuple([self.known(a) for a in s.arguments])) for s in self.steps]
 
     def known(self, a: Any) -> Any:
         """The array that stands for `a`: a buffer, a view of one, or a constant."""
@@ -124,7 +126,10 @@ class Recorder:
         self.buffers[id(owner(array))] = owner(array)
         return array
 
-    def _settle(self) -> None:
+    def _settle(self, t: Tensor, purpose: str) -> None:
+        """What has been noted since stays, and was for the record `t`."""
+        for step in self.steps[self._settled[0]:]:
+            step.record, step.purpose = t, purpose
         self._settled = len(self.steps), len(self.buffers)
 
     def _forget(self) -> None:
@@ -200,7 +205,7 @@ class Recorder:
         total = self._array_for(total)
         self.steps.append(Step(np.add, (self.sums[key], d, total), replaces=True))
         self.sums[key] = total
-        self._settle()
+        self._settle(key[0] if type(key) is tuple else key, SUM)
 
 
 def _given(arrays: tuple, numbers: list[int]) -> list[Any]:

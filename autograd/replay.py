@@ -9,7 +9,7 @@ import numpy as np
 
 from .engine import Tape, Tensor, free, reverse, tape, tensor
 from .errors import changed_error
-from .plan import Step, planned
+from .plan import SUM, Step, planned
 from .recorder import Recorder
 from .state import current_mode, within
 from .transform import tree_leaves, tree_map
@@ -75,6 +75,15 @@ class Program:
         if self._last is None:
             raise RuntimeError("the tape is that of a call, and this program has not been called")
         return self._last.current_tape()
+
+    def memory(self) -> Any:
+        """How the last call lies in memory, or what was recorded last before the first call: steps, buffers and what
+        is computed again on the way back.
+
+            m = program.memory()          # prints as a table, a notebook draws it too; m.n_bytes is the arena's size
+        """
+        from .view.arena import ProgramMemory
+        return ProgramMemory(self)
 
     @property
     def n_bytes(self) -> int:
@@ -155,7 +164,7 @@ class Recording:
         self._plan(recorder, [t._data for t in self.roots])
         self.leaves = {t: (t._data, t.requires_grad) for t in self.tape if t.op is None}
         self.called, self.may_go_back, self.shown = -1, False, False
-        for t in self.tape:
+        for t in {*self.tape, *(t for t, _ in self.plan.turns)}:
             free(t)
 
     def _plan(self, recorder: Recorder, results: list[Any]) -> None:
@@ -169,7 +178,7 @@ class Recording:
             if id(g) in recorder.buffers and id(g) not in fixed and g.flags.c_contiguous and grad.flags.c_contiguous:
                 fixed[id(g)] = grad
             else:  # a part of another array, or what is another parameter's too
-                recorder.steps.append(Step(np.copyto, (recorder.constant(grad), g)))
+                recorder.steps.append(Step(np.copyto, (recorder.constant(grad), g), record=t, purpose=SUM))
         self.plan = planned(recorder.resolved(), recorder.buffers, results, fixed)
         self.outputs = [self.plan.move(a) for a in results]
 

@@ -1,4 +1,4 @@
-"""A chart of bytes over the steps of a walk, as SVG."""
+"""Charts of memory over the steps of a walk, as SVG: how many bytes, and what lies where."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 44  # margins around the plot
 Place = Callable[[float], float]
 _COLUMNS = 640  # points of a line at most: of several steps in one column the largest counts
+_BOXES = 4000    # rectangles of a map at most: the largest
 
 
 def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int, peak: str) -> str:
@@ -42,7 +43,39 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
         parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{_GREY}" stroke-width="1"/>')
         parts += _phases(n_forward, n, x)
         parts += _mark(x(high.index(most) + 0.5), y(most), peak)
-    parts += _legend(list(layers))
+    return _picture([*parts, *_legend(list(layers))])
+
+
+def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forward: int, n_bytes: int, step: int,
+              words: str) -> str:
+    """What lies where in `n_bytes` of memory, over `n` steps: a rectangle for each (first step, last step, where it
+    begins, bytes) of the named `layers`; `step` is marked and labelled with `words`."""
+    tick = _tick(n_bytes)
+    top = max(tick * math.ceil(n_bytes / tick), 1)
+    x_scale, y_scale = (_WIDTH - _LEFT - _RIGHT) / max(n, 1), (_HEIGHT - _TOP - _BOTTOM) / top
+
+    def x(step: float) -> float:
+        return _LEFT + step * x_scale
+
+    def y(n_bytes: float) -> float:
+        return _HEIGHT - _BOTTOM - n_bytes * y_scale
+
+    coloured = [(colour, box) for colour, boxes in zip((*COLOURS, _GREY), layers.values()) for box in boxes]
+    largest = sorted(coloured, key=lambda item: -item[1][3])[:_BOXES]
+    parts = []
+    for colour in dict(coloured):
+        line = "".join(f"M{x(first):.1f} {y(start):.1f}h{(last - first + 1) * x_scale:.2f}v{-size * y_scale:.2f}"
+                       f"h{-(last - first + 1) * x_scale:.2f}z"
+                       for its, (first, last, start, size) in largest if its == colour)
+        parts.append(f'<path d="{line}" fill="{colour}" fill-opacity=".75" stroke="{colour}" stroke-width=".5"/>')
+    parts += _grid(tick, top, y)
+    if n:
+        parts.append(f'<path d="M{x(step + 0.5):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="#c0392b"/>')
+        parts += [*_phases(n_forward, n, x), *_mark(x(step + 0.5), y(top), words)]
+    return _picture([*parts, *_legend(list(layers))])
+
+
+def _picture(parts: list[str]) -> str:
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
             f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="{_GREY}">'
             f'{"".join(parts)}</svg>')
@@ -93,7 +126,7 @@ def _mark(x: float, y: float, words: str) -> list[str]:
 
 def _legend(names: list[str]) -> list[str]:
     rows, x = [], _LEFT
-    for colour, name in zip(COLOURS, names):
+    for colour, name in zip((*COLOURS, _GREY), names):
         rows.append(f'<rect x="{x}" y="8" width="11" height="11" rx="2" fill="{colour}" fill-opacity=".85"/>'
                     f'<text x="{x + 17}" y="18">{escape(name)}</text>')
         x += 34 + 7 * len(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
 
 from ..describe import record_line
 from ..engine import Tape, Tensor
@@ -17,6 +19,24 @@ SHOWN = 16
 """Lines that the repr has for what is there at the peak."""
 HEAD = ["bytes", "arrays", "kind", "steps", "for the backward of", "record"]
 KINDS = {"value": "values", "saved": "saved for backward", "gradient": "gradients"}
+AGAIN_HEAD = ["bytes if kept", "less at the peak", "times", "operation"]
+AGAIN = "a recorded program computes these again on the way back, and does not keep them:"
+ALL = "all of these"
+
+
+@dataclass
+class Again:
+    """An operation whose value a recorded program computes again on the way back, rather than keep it: how often, the
+    bytes that it would keep from forward to backward, and by how many bytes less the peak is."""
+
+    op: str
+    times: int
+    n_bytes: int
+    saved: int
+
+    def row(self) -> list[str]:
+        """The columns are those of AGAIN_HEAD."""
+        return [size(self.n_bytes), signed(self.saved), f"{self.times}", self.op]
 
 
 def memory(tape: Tape) -> Memory:
@@ -38,14 +58,51 @@ def memory(tape: Tape) -> Memory:
     return Memory(tape)
 
 
-class Memory:
+class Shown:
+    """What prints as totals, a table of what is there at the peak and one of what is computed again, and has a chart in
+    a notebook."""
+
+    head: list[str]
+    title: str  # of what is computed again
+    again: list[Again]
+
+    def __repr__(self) -> str:
+        rows, left = self._rows()
+        again = aligned(AGAIN_HEAD, [a.row() for a in self.again])
+        return "\n".join([*self._totals(), *(f"  {line}" for line in aligned(self.head, rows) + left),
+                          *[self.title][:len(again)], *(f"  {line}" for line in again)])
+
+    def _repr_html_(self) -> str:
+        rows, left = self._rows()
+        data = base64.b64encode(self.svg().encode()).decode()
+        words = escape(self._totals()[0])
+        chart = f'<img src="data:image/svg+xml;base64,{data}" alt="{words}" width="720" height="300">'
+        again = details(self.title, table(_unbroken([a.row() for a in self.again]), AGAIN_HEAD), open=True)
+        return (f"{_divs(self._totals())}{chart}"
+                f"{details('at the peak', Html(table(_unbroken(rows), self.head) + _divs(left)), open=True)}"
+                f"{again if self.again else ''}")
+
+    def svg(self) -> str:
+        raise NotImplementedError
+
+    def _totals(self) -> list[str]:
+        raise NotImplementedError
+
+    def _rows(self) -> tuple[list[list[str]], list[str]]:
+        raise NotImplementedError
+
+
+class Memory(Shown):
     """What `tape.memory()` found.
 
     lifetimes: an entry for each array (`Lifetime`), in order of birth.  steps: whose turn each step is, the first
     `n_forward` of them forward.  alive, high: bytes in arrays at the end of each step, and the most within it, counting
     what formulas and rules hold in passing.  peak, peak_step: the most, and when.  parameters, gradients, constants:
-    bytes of the leaves, and of the gradients that arrive in them.
+    bytes of the leaves, and of the gradients that arrive in them.  again: what a recorded program would not keep, an
+    entry for each operation that is cheap with the kernels in use (`Again`), and one for all where there are several.
     """
+
+    head, title = HEAD, AGAIN
 
     def __init__(self, tape: Tape):
         seen = Rehearsal(tape)
@@ -62,26 +119,12 @@ class Memory:
         self.parameters = _total(t for t in leaves if t.requires_grad)
         self.gradients = _total(t for t in leaves if t in with_gradient)
         self.constants = _total(t for t in leaves if not t.requires_grad)
+        self.again = self._again()
 
     def at(self, step: int) -> list[Lifetime]:
         """The arrays that are there at the end of a step and own their memory, largest first."""
         there = [life for life in self.lifetimes if life.n_bytes and life.born <= step <= life.dies]
         return sorted(there, key=lambda life: -life.n_bytes)
-
-    def __repr__(self) -> str:
-        rows, left = self._rows()
-        rows = [HEAD, *rows] if rows else []
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        listed = ["  ".join([row[0].rjust(widths[0]), *map(str.ljust, row[1:-1], widths[1:]), row[-1]]) for row in rows]
-        return "\n".join([*self._totals(), *(f"  {line}" for line in listed + left)])
-
-    def _repr_html_(self) -> str:
-        rows, left = self._rows()
-        lines = "".join(f"<div>{escape(line)}</div>" for line in self._totals())
-        more = "".join(f"<div>{escape(line)}</div>" for line in left)
-        unbroken = [[*(cell.replace(" ", "\u00a0").replace("–", "\u2060–\u2060") for cell in row[:-1]), row[-1]]
-                    for row in rows]
-        return f"{lines}{self._image()}{details('at the peak', Html(table(unbroken, HEAD) + more), open=True)}"
 
     def svg(self) -> str:
         """The chart: bytes over the steps, by kind, with the peak marked."""
@@ -89,6 +132,50 @@ class Memory:
         layers = {words: bytes_over([life for life in self.lifetimes if life.kind == kind], n)
                   for kind, words in KINDS.items()}
         return stacked_areas(layers, self.high, self.n_forward, f"{size(self.peak)}: {self._when()}")
+
+    # ------------------------------------------------------------------ what need not be kept
+    def _again(self) -> list[Again]:
+        forward = self.steps[:self.n_forward] if len(self.tape.roots) == 1 and self.n_forward < len(self.steps) else []
+        cheap: dict[str, list[Tensor]] = {}
+        for t in forward:
+            if t.op.cheap and t is not self.tape.roots[0]:  # type: ignore[union-attr]
+                cheap.setdefault(t.op.name, []).append(t)  # type: ignore[union-attr]
+        found = [self._if_again(name, records) for name, records in cheap.items()]
+        return [*found, self._if_again(ALL, sum(cheap.values(), []))] if len(found) > 1 else found
+
+    def _if_again(self, name: str, records: list[Tensor]) -> Again:
+        """What it saves to free the values of these records after their last use on the way forward, until the first on
+        the way back."""
+        readers: dict[Tensor, int] = {}  # who is read -> at which step for the last time
+        for i, t in enumerate(self.steps[:self.n_forward]):
+            readers |= {a: i for a in t.inputs if type(a) is Tensor}
+        back = {t: self.n_forward + i for i, t in enumerate(self.steps[self.n_forward:])}
+        lives: dict[Tensor, list[Lifetime]] = {t: [] for t in records}
+        ends = {t: readers.get(t, 0) for t in records}
+        for life in self.lifetimes:
+            if life.shares in ends:
+                ends[life.shares] = max(ends[life.shares], readers.get(life.record, 0))
+            if life.record in lives and life.kind != "gradient" and life.born < self.n_forward <= life.dies:
+                lives[life.record].append(life)
+        gone = [0] * (len(self.steps) + 2)
+        then = [-inf] * (len(self.steps) + 1)  # what is there while values are computed again, before a step, and gone
+        forward = {t: i for i, t in enumerate(self.steps[:self.n_forward])}
+        for t, its in lives.items():
+            begin = min((back[reader] for life in its for reader in life.needed_by), default=len(self.steps))
+            for life in its:
+                for step in range(max(life.born, ends[t]) + 1, min(begin, life.dies + 1)):
+                    gone[step] += life.n_bytes
+            passing = self.high[forward[t]] - self.alive[forward[t]]
+            then[begin] = max(then[begin], self._before(begin) + passing)
+        n_bytes = sum(life.n_bytes for its in lives.values() for life in its)
+        high = max(max(high, again) - left for high, again, left in zip(self.high, then, gone))
+        return Again(name, len(records), n_bytes, self.peak - int(high))
+
+    def _before(self, step: int) -> int:
+        """The bytes in arrays before a step of the way back does anything: gradients of the step before are still
+        there, and its values are not."""
+        return sum(life.n_bytes for life in self.lifetimes
+                   if life.born < step <= life.dies + (life.kind == "gradient"))
 
     # ------------------------------------------------------------------ words
     def _totals(self) -> list[str]:
@@ -116,7 +203,7 @@ class Memory:
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """What is there at the peak, largest first, a row for all arrays that are made alike, and a line on the rest:
         the columns are those of HEAD."""
-        numbers, first = numbered(self.tape), _first_twins(self.tape)
+        numbers, first = numbered(self.tape), first_twins(self.tape)
         alike: dict[tuple[Tensor, str, int], list[Lifetime]] = {}
         for life in self.at(self.peak_step):
             alike.setdefault((first.get(life.record, life.record), life.kind, life.n_bytes), []).append(life)
@@ -131,17 +218,34 @@ class Memory:
         rest = [life.n_bytes for lives in groups[SHOWN:] for life in lives]
         return rows, [f"… {count(len(rest), 'more array')}, {size(sum(rest))} …"] if rest else []
 
-    def _image(self) -> Html:
-        data = base64.b64encode(self.svg().encode()).decode()
-        words = escape(self._totals()[0])
-        return Html(f'<img src="data:image/svg+xml;base64,{data}" alt="{words}" width="720" height="300">')
+
+def aligned(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A line for the head and each row, the first column to the right; none where there are no rows."""
+    lines = [head, *rows] if rows else []
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join([row[0].rjust(widths[0]), *map(str.ljust, row[1:-1], widths[1:]), row[-1]]) for row in lines]
+
+
+def _unbroken(rows: list[list[str]]) -> list[list[str]]:
+    """Rows of which only the last cell may be broken into lines."""
+    return [[*(cell.replace(" ", "\u00a0").replace("–", "\u2060–\u2060") for cell in row[:-1]), row[-1]]
+            for row in rows]
+
+
+def _divs(lines: list[str]) -> str:
+    return "".join(f"<div>{escape(line)}</div>" for line in lines)
+
+
+def signed(n_bytes: int) -> str:
+    """`45.6 kB`, or `−45.6 kB`."""
+    return f"−{size(-n_bytes)}" if n_bytes < 0 else size(n_bytes)
 
 
 def _total(leaves: Iterable[Tensor]) -> int:
     return sum(t.size * t.dtype.itemsize for t in leaves)
 
 
-def _first_twins(tape: Tape) -> dict[Tensor, Tensor]:
+def first_twins(tape: Tape) -> dict[Tensor, Tensor]:
     """Of each record in a group of the outline that repeats an earlier one: the record in the first such group."""
     first: dict[Tensor, Tensor] = {}
     for group in outline(tape).groups():  # outer groups before inner ones

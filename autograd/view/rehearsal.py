@@ -6,7 +6,7 @@ import itertools
 import math
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -243,8 +243,8 @@ class Rehearsal:
             life.needed_by = sorted(set(life.needed_by), key=back.__getitem__)
 
 
-def bytes_over(lifetimes: list[Lifetime], n: int) -> list[int]:
-    """The bytes in these arrays at the end of each of `n` steps."""
+def bytes_over(lifetimes: Sequence[Any], n: int) -> list[int]:
+    """The bytes in these arrays (`n_bytes`, from step `born` to `dies`) at the end of each of `n` steps."""
     changes = [0] * (n + 2)
     for life in lifetimes:
         changes[life.born] += life.n_bytes
