@@ -12,6 +12,7 @@ from .bench import BenchConfig, bench
 from .generate import SampleConfig, sample
 from .info import InfoConfig, info
 from .plot import PlotConfig, plot
+from .pretrained import ExportConfig, ImportConfig, export_model, import_model
 from .settings import base_type
 from .show import ShowConfig, show
 from .signals import ignore_signals, stop_at_once
@@ -33,6 +34,8 @@ COMMANDS = {
     "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
     "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
+    "import": Command("Make a checkpoint of a GPT-2, Llama or Qwen2 from Hugging Face.", ImportConfig, import_model),
+    "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
     "bench": Command("Measure speed and memory, beside PyTorch, JAX and others in the same run.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
