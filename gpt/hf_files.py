@@ -33,10 +33,10 @@ class Stored:
     offset: int                                                # bytes from the start of the file
 
     def read(self) -> Array:
-        """Its numbers, mapped from the file; those of bfloat16 widened to float32."""
+        """Its numbers, mapped from the file; those of float16 and bfloat16 widened to float32."""
         stored = np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
         if self.dtype != "BF16":
-            return stored
+            return stored.astype(np.float32) if self.dtype == "F16" else stored
         wide = np.empty(self.shape, np.float32)
         bits = wide.view(np.uint32)
         bits[...] = stored
