@@ -72,6 +72,9 @@ def _of_exercises(cells: list[dict[str, Any]]) -> Iterator[str]:
     for cell in cells:
         if "<details>" in cell["source"] and cell["source"] not in exercises:
             yield f"cell {cell['id']}: only exercises have <details>"
+        for line in re.sub(r"^```.*?^```", "", cell["source"], flags=re.DOTALL | re.MULTILINE).splitlines():
+            if cell["cell_type"] == "markdown" and line.replace(r"\$", "").count("$") % 2:
+                yield f"cell {cell['id']}: a formula goes over the end of the line {line[:40]!r}: a - there makes a list"
 
 
 def _asserts(code: str) -> bool:

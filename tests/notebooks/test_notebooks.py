@@ -149,6 +149,7 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
     ("exercise-1", EXERCISE.format(1, "one", "assert 1 < 2").replace("</summary>\n", "</summary>"), "an empty line"),
     ("exercise-2", EXERCISE.format(2, "two", "import os\nassert os.sep"), "`import os` belongs into the first cell"),
     ("sum", "import math", "`import math` belongs into the first cell"),
+    ("summary", "## Summary\n\nFor $x\n- y$.", "a formula goes over the end of the line 'For $x'"),
     ("sum", "%timeit 1 + 1", "cell sum is not plain Python"),
     ("sum", "x = 2\n<details>", "only exercises have <details>"),
 ])
