@@ -1,0 +1,148 @@
+"""The chat template that a model brings: Jinja from elsewhere, rendered in a sandbox, in a process of its own."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .conversation import Message
+from .turns import Marked
+
+SECONDS, MEMORY = 20, 1 << 29  # that a template may take, in bytes
+LONGEST = 1 << 26  # characters that it may write
+LARGEST = 1 << 20  # characters of a template
+BATCH = 2_000  # renderings of one process
+PROBE = "an answer without an end"
+
+
+class JinjaTemplate:
+    """Conversations in the form of a model's own template.
+
+    source: Jinja, as in tokenizer_config.json.  tokenizer: one with `encode(text, special=True)`.  special: names and
+    texts of special tokens that the template uses, such as eos_token.  What a message has in it that looks like a
+    special token stays text.  Raises ImportError without Jinja2, and ValueError for a template that fails, takes too
+    long or too much memory, or reaches for what it must not.
+    """
+
+    def __init__(self, source: Any, tokenizer: Any, special: Any = None):
+        if not isinstance(source, str) or len(source) > LARGEST:
+            raise ValueError(f"the chat template is no text of at most {LARGEST:,} characters: import the model again, "
+                             "with another tokenizer_config.json")
+        special = special if isinstance(special, dict) else {}
+        self.source, self.tokenizer = source, tokenizer
+        self.special = {str(k): v for k, v in special.items() if isinstance(v, str)}
+        end = self._end()
+        self.ends = frozenset([end])
+        self.end = end
+
+    def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
+        (text,), hidden = self._render([(messages, True)])
+        return self._encode(_valid(text), hidden)
+
+    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
+        jobs = [(messages[:i + done], not done) for messages in conversations
+                for i, message in enumerate(messages) if message.role == "assistant" for done in (0, 1)]
+        texts, hidden = self._render(jobs)
+        rest = iter(texts)
+        found: list[Marked | ValueError] = []
+        for messages in conversations:
+            mine = [next(rest) for m in messages if m.role == "assistant" for _ in (0, 1)]
+            try:
+                found.append(self._marked([_valid(text) for text in mine], hidden))
+            except ValueError as error:
+                found.append(error)
+        return found
+
+    def _marked(self, texts: Sequence[str], hidden: dict[str, str]) -> Marked:
+        """The tokens of a conversation, and which are of answers, from its text before and after each answer."""
+        tokens: list[int] = []
+        counted: list[bool] = []
+        done = ""
+        for before, after in zip(texts[::2], texts[1::2]):
+            if not (before.startswith(done) and after.startswith(before)):
+                raise ValueError("the model's chat template changes what came before when a turn is added, so that "
+                                 "answers cannot be told from the rest: give conversations of one question each")
+            prompt, answer = (self._encode(text, hidden) for text in (before[len(done):], after[len(before):]))
+            cut = answer.index(self.end) + 1 if self.end in answer else len(answer)
+            tokens += prompt + answer
+            counted += [False] * len(prompt) + [True] * cut + [False] * (len(answer) - cut)
+            done = after
+        return tokens, counted
+
+    def _end(self) -> int:
+        """The token that the template writes after an answer, or the model's own for the end of a text."""
+        question = Message("user", "a question")
+        (before, after), hidden = self._render([([question], True), ([question, Message("assistant", PROBE)], False)])
+        _valid(before)
+        _, found, rest = _valid(after).rpartition(PROBE)
+        for text in (rest if found else "", self.special.get("eos_token", "")):
+            if text and len(tokens := self.tokenizer.encode(text.lstrip(), special=True)):
+                return int(tokens[0])
+        raise ValueError("the chat template writes nothing after an answer, and the model names no eos_token: where an "
+                         "answer ends cannot be learned")
+
+    def _encode(self, text: str, hidden: dict[str, str]) -> list[int]:
+        """Tokens of a rendered text, in which special tokens count, but for those that messages had in them."""
+        tokens: list[int] = []
+        for i, part in enumerate(_split(text, hidden)):
+            if part:
+                tokens += self.tokenizer.encode(hidden[part] if i % 2 else part, special=i % 2 == 0).tolist()
+        return tokens
+
+    def _render(self, jobs: Sequence[tuple[Sequence[Message], bool]]) -> tuple[list[str | ValueError], dict[str, str]]:
+        """The text of each list of messages, with the start of an answer where asked for; and what stands in there for
+        texts that look like special tokens."""
+        names = sorted({*getattr(self.tokenizer, "special", {}), *self.special.values()} - {""}, key=len, reverse=True)
+        first = 1 + max([0xF0000, *(ord(c) for messages, _ in jobs for m in messages for c in [max(m.text)])])
+        if first + len(names) > 0x110000:
+            raise ValueError("a message has U+10FFFF in it, or one near it, which is no character: leave it out")
+        hidden = {chr(first + i): name for i, name in enumerate(names)}  # beyond all characters of the messages
+
+        def hide(text: str) -> str:
+            for stands, name in hidden.items():
+                text = text.replace(name, stands)
+            return text
+
+        plain = [([{"role": m.role, "content": hide(m.text)} for m in messages], opened) for messages, opened in jobs]
+        texts: list[str | ValueError] = []
+        for start in range(0, len(plain), BATCH):
+            texts += rendered(self.source, self.special, plain[start:start + BATCH])
+        return texts, hidden
+
+
+def _split(text: str, hidden: dict[str, str]) -> list[str]:
+    """Text, what stands for another, text, and so on."""
+    return re.split(f"([{re.escape(''.join(hidden))}])", text) if hidden else [text]
+
+
+def _valid(text: str | ValueError) -> str:
+    if isinstance(text, ValueError):
+        raise text
+    return text
+
+
+def rendered(source: str, tokens: dict[str, str], jobs: Sequence[Any]) -> list[str | ValueError]:
+    """The texts that a template makes of lists of messages, or why it makes none.  Raises ValueError or ImportError
+    where it can make nothing at all."""
+    if find_spec("jinja2") is None:
+        raise ImportError('this model has a chat template of its own, which needs Jinja2: pip install "tapegrad[chat]"')
+    request = json.dumps({"source": source, "tokens": tokens, "jobs": list(jobs), "seconds": SECONDS, "bytes": MEMORY,
+                          "longest": LONGEST})
+    script = Path(__file__).with_name("render.py")
+    try:
+        done = subprocess.run([sys.executable, "-P", str(script)], input=request.encode(), capture_output=True,
+                              timeout=2 * SECONDS, check=False)
+        answer = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):  # ended by its limits, before it could answer
+        raise _unusable(f"it takes more than {SECONDS} seconds or {MEMORY >> 20:,} MB") from None
+    if error := answer.get("error"):
+        raise _unusable(error)
+    return [text if isinstance(text, str) else _unusable(text["error"]) for text in answer["texts"]]
+
+
+def _unusable(reason: str) -> ValueError:
+    return ValueError(f"the model's chat template cannot be used: {reason}")
