@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-import autograd as ag
-
-from .model import GPT, LayerNorm, Linear
+from .model import GPT, Linear
 from .module import Array, raw
+from .reader import MLP, Attention, Mean, New, Norm, Taps, linear, rotations
+
+FOLD = 1 << 26   # bytes of weights up to which a changed copy of them is made: see `Cache`
+ROOM = 1024      # tokens for whose keys and values there is room at first
+PIECE = 512      # tokens of a prompt that are read at once
 
 
 class Context:
@@ -25,150 +28,136 @@ class Context:
     """
 
     def __init__(self, model: GPT, prompts: Sequence[Array], cache: bool = True):
-        window = model.config.block_size
-        self.model, self.window = model.map(raw), window
-        self.ids = np.zeros((len(prompts), window), int)  # (B, block_size), of which each row has `length`
-        self.length = np.array([min(len(ids), window) for ids in prompts])
-        self.read = np.zeros_like(self.length)  # how many of them the cache knows
-        for row, ids in zip(self.ids, prompts):
-            row[:min(len(ids), window)] = ids[-window:]
-        self.cache = Cache(self.model, len(prompts)) if cache else None
+        self.model, self.window = model.map(raw), model.config.block_size
+        self.texts = [np.asarray(ids)[-self.window:].tolist() for ids in prompts]
+        self.read = [0] * len(self.texts)  # how many tokens of each the cache knows
+        self.cache = Cache(self.model, len(self.texts)) if cache else None
 
     def logits(self) -> Array:
         """The logits of the next token of each text, (B, V)."""
         if self.cache is None:
-            every = self.model(self.ids[:, :self.length.max()])
-            return every[np.arange(len(every)), self.length - 1]
-        anew = self.read == 0
-        if anew.all() or not anew.any():
-            return self._read(slice(None))
-        logits = np.empty((len(self.ids), self.model.config.vocab_size), self.cache.keys.dtype)
-        for rows in (np.flatnonzero(anew), np.flatnonzero(~anew)):
-            logits[rows] = self._read(rows)
+            every = self.model(padded(self.texts))
+            return every[np.arange(len(every)), [len(text) - 1 for text in self.texts]]
+        anew = [i for i, read in enumerate(self.read) if read == 0]
+        if len(anew) in (0, len(self.read)):
+            return self._read(self.cache, range(len(self.read)), slice(None))
+        others = [i for i, read in enumerate(self.read) if read]
+        logits = np.empty((len(self.read), self.model.config.vocab_size), self.cache.dtype)
+        for rows in (anew, others):
+            logits[rows] = self._read(self.cache, rows, np.array(rows))
         return logits
 
-    def _read(self, rows: slice | Array) -> Array:
+    def _read(self, cache: "Cache", rows: Sequence[int], index: slice | Array) -> Array:
         """Logits of some rows, none of whose tokens are in the cache, or all but the last."""
-        assert self.cache is not None
-        start, length = self.read[rows], self.length[rows]
-        places = start[:, None] + np.arange((length - start).max())
-        ids, last = self.ids[rows][np.arange(len(start))[:, None], places], length - start - 1
-        self.read[rows] = length  # last, since `start` is a view of it
-        return self.cache(ids, places, last, rows)
+        start = [self.read[i] for i in rows]
+        new = [self.texts[i][self.read[i]:] for i in rows]
+        for i in rows:
+            self.read[i] = len(self.texts[i])
+        return cache(padded(new), start, [len(ids) for ids in new], index)
 
-    def append(self, tokens: Array) -> None:
+    def append(self, tokens: Sequence[int] | Array) -> None:
         """Add a token to each text, (B,)."""
-        for i in np.flatnonzero(self.length == self.window):
-            self.length[i] = half = self.window // 2
-            self.ids[i, :half] = self.ids[i, self.window - half:]
-            self.read[i] = 0
-        self.ids[np.arange(len(self.ids)), self.length] = tokens
-        self.length += 1
+        for i, (text, token) in enumerate(zip(self.texts, tokens)):
+            if len(text) == self.window:
+                del text[:self.window - self.window // 2]
+                self.read[i] = 0
+            text.append(int(token))
 
-    def keep(self, rows: Array) -> None:
+    def keep(self, rows: Sequence[int] | Array) -> None:
         """Go on with these texts only."""
-        self.ids, self.length, self.read = self.ids[rows], self.length[rows], self.read[rows]
+        self.texts, self.read = [self.texts[i] for i in rows], [self.read[i] for i in rows]
         if self.cache is not None:
-            self.cache.keys, self.cache.values = self.cache.keys[:, rows], self.cache.values[:, rows]
+            self.cache.keep(np.asarray(rows))
+
+
+def padded(texts: Sequence[Sequence[int]]) -> Array:
+    """Texts as the rows of an array, with zeros after the shorter ones."""
+    longest = max(map(len, texts))
+    return np.array([[*text, *[0] * (longest - len(text))] for text in texts])
 
 
 class Cache:
-    """A GPT that reads only new tokens: the mathematics of `GPT.__call__`, to which a test holds it, in plain NumPy,
-    with room for the keys and values of `batch_size` rows of block_size tokens.
+    """A GPT that reads only new tokens: the mathematics of `GPT.__call__`, to which a test holds it, on plain arrays,
+    with memory of the earlier tokens of `batch_size` rows.
 
-    For a single token each call of NumPy counts, so what can be computed once is: see `Folded`.
+    For a single token each call of NumPy counts, so what can be computed once is, for models of up to `FOLD` bytes,
+    which then take twice their memory: what a norm multiplies with and adds goes into the linear layer after it, and
+    the 1/√d of attention into the queries.  A layer norm also takes the mean out of x, which is the embedding and what
+    attention and MLP add to it: it is taken out of the embedding, and out of their weights, instead.  Larger models are
+    read from the weights that are there, and wait for memory, not for calls.
+
+    Room for keys and values grows with the texts: 8 n_layer n_kv_head d bytes a token of each row in single precision.
     """
 
     def __init__(self, model: GPT, batch_size: int):
-        c = model.config
-        self.config, self.weights, self.activation = c, Folded(model), ag.REGISTRY[c.activation].formula
-        shape = (c.n_layer, batch_size, c.n_head, c.block_size, c.n_embd // c.n_head)
-        self.keys, self.values = (np.zeros(shape, model.wte.weight.dtype) for _ in range(2))
+        c, table = model.config, model.wte.weight
+        self.config, self.batch_size, self.dtype = c, batch_size, table.dtype
+        fold = sum(a.nbytes for a in model.named_arrays().values()) <= FOLD
+        self.wte, self.wpe, self.frequencies = table, model.wpe, model.frequencies
+        self.smear = Taps(model.smear, batch_size) if model.smear else None
+        self.norm = Norm(model.norm, c.n_embd, self.dtype) if model.norm else None
+        self.mean = Mean(c.n_embd, self.dtype) if fold and c.norm == "layer_norm" else None
+        self.h = [(Attention(block, c, batch_size, self.dtype, fold), MLP(block, c, batch_size, self.dtype, fold))
+                  for block in model.h]
+        self.ln_f, self.head = Norm(model.ln_f, c.n_embd, self.dtype, fold), model.lm_head or Linear(table.T, None)
+        if fold:
+            self.head, = self.ln_f.into(self.head)
+        every = [self.smear, *[part.conv for parts in self.h for part in parts]]
+        self.taps = [taps for taps in every if taps is not None]
+        self._make_room(min(c.block_size, ROOM))
 
-    def __call__(self, ids: Array, places: Array, last: Array, rows: slice | Array = slice(None)) -> Array:
-        """Read `ids` (R, T) at positions `places` (R, T) of some rows; logits after the token `last` (R,) of each."""
-        w, (R, T), C, H = self.weights, ids.shape, self.config.n_embd, self.config.n_head
-        S = int(places[:, -1].max()) + 1
-        where, mask = self._where(places, rows), None
-        if T > 1 or isinstance(where[2], np.ndarray):              # else a token that may see all there is
-            seen = np.arange(S) <= places[:, None, :, None]        # (R, 1, T, S)
-            mask = np.where(seen, 0, -np.inf).astype(self.keys.dtype)
-        x = w.wte.take(ids.ravel(), 0) + w.wpe.take(places.ravel(), 0)  # (R T, C)
-        for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(w.h, self.keys, self.values):
-            qkv = linear(w.normed(x), c_attn)                      # (R T, C) -> (R T, 3C)
-            q, k, v = qkv.reshape(R, T, 3, H, C // H).transpose(2, 0, 3, 1, 4)  # each (R, H, T, C/H)
-            keys[where], values[where] = k, v
-            y = attention(q, keys[rows, :, :S], values[rows, :, :S], mask)  # (R, H, T, C/H)
-            x += linear(y.swapaxes(1, 2).reshape(R * T, C), attn_proj)
-            hidden = linear(w.normed(x), c_fc)                     # (R T, C) -> (R T, 4C)
-            x += linear(self.activation(hidden), mlp_proj)         # (R T, 4C) -> (R T, C)
-        x = x.take(np.arange(R) * T + last, 0)                     # (R T, C) -> (R, C)
-        return linear(w.normed(x), w.head)                         # (R, C) -> (R, V)
+    def __call__(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array = slice(None)
+                 ) -> Array:
+        """Logits (R, V) of some rows after new tokens: ids (R, T), from position `start[r]` on, and of T only the first
+        `count[r]`, at least 1.  What is known of a row that starts at 0 is forgotten."""
+        if 0 in start and self.taps:
+            anew = np.arange(self.batch_size)[rows][np.array(start) == 0]
+            for taps in self.taps:
+                taps.before[anew] = 0
+        if ids.shape[1] == 1:
+            last = self._read(ids, start, count, rows)
+        else:
+            last = np.empty((len(ids), self.config.n_embd), self.dtype)
+            for begin in range(0, ids.shape[1], PIECE):
+                piece = ids[:, begin:begin + PIECE]
+                T = piece.shape[1]
+                x = self._read(piece, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
+                ends = [r for r, n in enumerate(count) if begin < n <= begin + T]
+                last[ends] = x[[r * T + count[r] - begin - 1 for r in ends]]
+        return linear(self.ln_f(last), self.head)                  # (R, C) -> (R, V)
 
-    def _where(self, places: Array, rows: slice | Array) -> tuple:
-        """The index of (R, H, T) places in the cache: a slice, which is faster, where all rows are equally long."""
-        start = places[:, 0]
-        if (start == start[0]).all():
-            return rows, slice(None), slice(start[0], start[0] + places.shape[1])
-        _, B, H, _, _ = self.keys.shape
-        return np.arange(B)[rows][:, None, None], np.arange(H)[:, None], places[:, None]
+    def _read(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array) -> Array:
+        """What the last layer gives for new tokens, (R T, C)."""
+        new = New(ids, start, count, rows, self.batch_size, self.config, self.dtype)
+        if new.end > self.room:
+            self._make_room(min(max(2 * self.room, new.end), self.config.block_size))
+        x = self.wte.take(ids.ravel(), 0)                          # (R T, C)
+        if self.wpe is not None:
+            x += self.wpe.weight[new.places]
+        if self.rotations is not None:
+            new.rotation = self.rotations[0][new.places], self.rotations[1][new.places]
+        if self.smear is not None:
+            x = self.smear(x, new)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.mean is not None:
+            x -= self.mean(x)
+        for attn, mlp in self.h:
+            x += attn(x, new)
+            x += mlp(x, new)
+        return x
 
+    def keep(self, rows: Array) -> None:
+        """Go on with these rows only."""
+        self.batch_size = len(rows)
+        for taps in self.taps:
+            taps.before = taps.before[rows]
+        for attn, _ in self.h:
+            attn.kept = attn.kept[:, rows]
 
-class Folded:
-    """A model's weights such that norms and attention have the least to do, for the same logits up to rounding.
-
-    A norm takes the mean out of x, which is a sum of embeddings and of what attention and MLP add: here the means of
-    all of these are taken out of the weights.  What a norm multiplies with and adds goes into the linear layer after
-    it, and the 1/√d of attention into the queries.
-    """
-
-    def __init__(self, model: GPT):
-        c, wte = model.config, model.wte.weight
-        C, scale = c.n_embd, np.ones(3 * c.n_embd, wte.dtype)
-        scale[:C] = (C // c.n_head) ** -0.5
-        self.wte, self.wpe = centred(wte), centred(model.wpe.weight)  # (V, C), (block_size, C)
-        self.h = [(after_norm(block.ln_1, block.attn.c_attn, scale), into_x(block.attn.c_proj),
-                   after_norm(block.ln_2, block.mlp.c_fc), into_x(block.mlp.c_proj)) for block in model.h]
-        self.head = after_norm(model.ln_f, Linear(wte.T, None))
-        self.eps = np.asarray(C * 1e-5, wte.dtype)
-
-    def normed(self, x: Array) -> Array:
-        """x / √(Σ x² + C eps), (R, C): x / √(var x + eps) / √C for an x whose mean is 0."""
-        return x / np.sqrt(np.vecdot(x, x) + self.eps)[:, None]
-
-
-def centred(a: Array) -> Array:
-    return a - a.mean(-1, keepdims=True)
-
-
-def into_x(layer: Linear) -> Linear:
-    """A layer whose outputs have a mean of 0."""
-    return Linear(centred(layer.weight), None if layer.bias is None else centred(layer.bias))
-
-
-def after_norm(norm: LayerNorm, layer: Linear, scale: Array | float = 1) -> Linear:
-    """`scale` times a layer, and before it what `Folded.normed` leaves out: (x √C ⊙ weight + bias) W + b."""
-    C = len(norm.weight)
-    biases: list[Array] = [] if layer.bias is None else [layer.bias]
-    if norm.bias is not None:
-        biases.append(norm.bias @ layer.weight)
-    return Linear((C ** 0.5 * norm.weight)[:, None] * layer.weight * scale, sum(biases) * scale if biases else None)
-
-
-def linear(x: Array, layer: Linear) -> Array:
-    """y = x W + b"""
-    y = x.dot(layer.weight)  # a microsecond faster than @
-    if layer.bias is not None:
-        y += layer.bias
-    return y
-
-
-def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    """y = softmax(q kᵀ + mask) v"""
-    p = q @ k.mT
-    if mask is not None:
-        p += mask
-    p -= np.maximum.reduce(p, -1, keepdims=True)
-    np.exp(p, out=p)
-    p /= np.add.reduce(p, -1, keepdims=True)
-    return p @ v
+    def _make_room(self, n: int) -> None:
+        """Room for n tokens; a layer at a time, since for a moment it takes that of before, too."""
+        self.room = n
+        self.rotations = None if self.frequencies is None else rotations(self.frequencies, n)
+        for attn, _ in self.h:
+            attn.make_room(n)

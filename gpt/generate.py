@@ -1,5 +1,6 @@
 """Text from a trained model, a token at a time: how a token is drawn, and how tokens become text that is printed."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -96,7 +97,8 @@ class Batch:
             self.context.append(self.tokens)
         drawn = [choose(*row, self.sampling) for row in zip(self.context.logits(), self.rngs, self.held)]
         self.tokens = np.array(drawn)
-        self.held[np.arange(len(drawn)), drawn] = True
+        for held, token in zip(self.held, drawn):
+            held[token] = True
         return self.tokens
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -123,16 +125,14 @@ def checked_ids(ids: Any, vocab_size: int) -> Array:
 
 def choose(logits: Array, rng: np.random.Generator, held: Array, sampling: Sampling) -> int:
     """Draw a token from logits (V,) for a text that has the tokens `held`, booleans (V,)."""
-    p = probabilities(logits, held, sampling)
-    cumulative = p.cumsum()
-    cumulative /= cumulative[-1]  # exactly 1 at the end, and a random number is below it
-    return int(cumulative.searchsorted(rng.random(), side="right"))
+    cumulative = probabilities(logits, held, sampling).cumsum()
+    return int(cumulative.searchsorted(rng.random() * cumulative[-1], "right"))  # a random number is below 1
 
 
 def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
     """The probability with which each token is drawn, (V,), up to a common factor."""
     s, x = sampling, logits.astype(np.float64)
-    if not np.isfinite(x).all():
+    if not math.isfinite(x.dot(x)) and not np.isfinite(x).all():  # the first is faster, and mostly enough
         raise ValueError("the model's logits are not finite, so its weights are damaged: train again, "
                          "with a lower --learning-rate")
     if s.repetition_penalty != 1:  # Keskar et al. 2019, 4.1; a negative logit has to grow in size to be less likely
@@ -143,9 +143,9 @@ def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
         return p
     if s.top_k is not None and s.top_k < len(x):
         x[np.argpartition(x, -s.top_k)[:-s.top_k]] = -np.inf
-    x -= x.max()  # first, so that a tiny temperature overflows only downwards, to a probability of 0
-    with np.errstate(over="ignore"):
-        x /= s.temperature
+    x -= x[x.argmax()]  # first, so that a tiny temperature gives others a probability of 0
+    if s.temperature != 1:
+        x /= max(s.temperature, 1e-250)  # by which nothing overflows
     p = np.exp(x, out=x)
     if s.top_p is not None and s.top_p < 1:  # Holtzman et al. 2020, 3.1
         order = np.argsort(-p, kind="stable")

@@ -1,14 +1,18 @@
-"""The key/value cache: the logits of the model itself, at every position, for texts of any length side by side."""
+"""The cache: the logits of the model itself, at every position, for every architecture, and texts of any length side
+by side."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import autograd as ag
-from gpt import GPT, GPTConfig, generate
+from gpt import GPT, GPTConfig, cache, generate, reader
 from gpt.cache import Cache, Context
 from gpt.generate import Batch, Sampling
+from gpt.model import ACTIVATIONS
 
 CHANGES = [{}, {"bias": True}, {"activation": "relu"}, {"positions": "sinusoidal"}, {"n_head": 1}, {"n_layer": 1},
            {"bias": True, "activation": "relu", "positions": "sinusoidal", "n_head": 4}]
@@ -43,10 +47,49 @@ def test_logits_equal_the_models_at_every_position_and_past_the_window(config, c
                 context.append(text[t:t + 1])
 
 
+@st.composite
+def architectures(draw):
+    """Every choice about a GPT, with every other."""
+    norm_gain = draw(st.booleans())
+    n_kv_head, group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    return GPTConfig(
+        vocab_size=11, block_size=draw(st.integers(1, 9)), n_layer=draw(st.integers(1, 2)), n_head=n_kv_head * group,
+        n_kv_head=n_kv_head if group > 1 or draw(st.booleans()) else None, n_embd=n_kv_head * group * 4,
+        n_hidden=draw(st.sampled_from([None, 10])), bias=norm_gain and draw(st.booleans()), norm_gain=norm_gain,
+        qkv_bias=draw(st.booleans()), activation=draw(st.sampled_from(list(ACTIVATIONS))), gated=draw(st.booleans()),
+        positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),
+        rope_base=draw(st.sampled_from([9.0, 1e4])), norm=draw(st.sampled_from(["layer_norm", "rms_norm"])),
+        norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()), qk_norm=draw(st.booleans()),
+        convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()))
+
+
+@settings(deadline=None, max_examples=100)
+@given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12), st.booleans(),
+       st.sampled_from([np.float64, np.float32]), st.sampled_from([1, 3, 512]), st.integers(0, 2**16))
+def test_every_architecture_has_the_models_logits(config, lengths, when, folds, dtype, piece, seed):
+    rng, model = np.random.default_rng(seed), strong(config, 0.3, dtype, seed)
+    texts = rng.integers(11, size=(len(lengths), 24))
+    rows = rng.permutation(len(lengths))[:max(1, len(lengths) - 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "FOLD", 1 << 26 if folds else 0)
+        patch.setattr(cache, "PIECE", piece)  # so that prompts are read in several
+        patch.setattr(cache, "ROOM", 2)       # so that it has to grow
+        context, going = Context(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
+        for step in range(12):
+            if step == when:
+                context.keep(rows)
+                going = rows
+            for got, i in zip(context.logits(), going):
+                expected = model(np.array([seen(texts[i, :lengths[i] + step], lengths[i], config.block_size)]))[0, -1]
+                assert got.dtype == dtype
+                np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11 if dtype == np.float64 else 2e-4)
+            context.append([texts[i, lengths[i] + step] for i in going])
+
+
 @pytest.mark.parametrize("block_size", [1, 2, 3, 64])
 def test_in_single_precision_cached_and_uncached_logits_agree(block_size):
     config = GPTConfig(vocab_size=65, block_size=block_size)  # the shape of the recipe nanogpt
-    model, text = strong(config, 0.05, np.float32), np.random.default_rng(2).integers(65, size=150)
+    model, text = strong(config, 0.05, np.float32), np.random.default_rng(2).integers(65, size=100)
     cached, uncached = (Context(model, [text[:1]], cache=c) for c in (True, False))
     largest = 0
     for token in text:
@@ -96,12 +139,58 @@ def test_only_new_tokens_are_read(config, monkeypatch):
 def test_it_works_on_arrays_made_once_and_records_nothing(config):
     model = GPT(config)
     context = Context(model, [np.array([1])])
-    keys, before = context.cache.keys, model.wte.weight.index
+    kept, before = context.cache.h[0][0].kept, model.wte.weight.index
     for _ in range(30):
         assert type(context.logits()) is np.ndarray
         context.append(np.array([2]))
-    assert context.cache.keys is keys and keys.shape == (2, 1, 2, 8, 6) and keys.any()
+    assert context.cache.h[0][0].kept is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
     assert ag.tensor(1.0).index - before < 100  # of its own, the model has some 20 tensors
+
+
+def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_the_text():
+    config = GPTConfig(vocab_size=11, block_size=5000, n_layer=1, n_head=4, n_kv_head=2, n_embd=8, positions="rotary")
+    context = Context(GPT(config), [np.zeros(1000, int)])
+    sizes = set()
+    for _ in range(60):
+        context.logits()
+        sizes.add(context.cache.h[0][0].kept.shape)
+        context.append([1])
+    assert sizes == {(2, 1, 2, 1024, 2), (2, 1, 2, 2048, 2)}
+    assert Context(GPT(replace(config, block_size=7)), [[1]]).cache.h[0][0].kept.shape == (2, 1, 2, 7, 2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_large_model_is_read_from_its_own_weights(config, tied, monkeypatch):
+    monkeypatch.setattr(cache, "FOLD", 0)
+    model = strong(replace(config, bias=True, tied=tied, gated=True))
+    read, own = Cache(model, 1), model.h[0]
+    attn, mlp = read.h[0]
+    pairs = [(read.wte, model.wte.weight), (attn.c_attn.weight, own.attn.c_attn.weight),
+             (attn.c_proj.weight, own.attn.c_proj.weight), (mlp.c_fc.weight, own.mlp.c_fc.weight),
+             (mlp.c_gate.weight, own.mlp.c_gate.weight), (mlp.c_proj.weight, own.mlp.c_proj.weight),
+             (read.head.weight, model.wte.weight if tied else model.lm_head.weight)]
+    assert all(np.shares_memory(a, b) for a, b in pairs)
+
+
+def test_a_small_models_own_weights_stay_as_they_are(config):
+    model = strong(replace(config, bias=True))
+    before = {name: a.copy() for name, a in model.named_arrays().items()}
+    context = Context(model, [[1, 2]])
+    for _ in range(10):
+        context.logits()
+        context.append([3])
+    for name, a in model.named_arrays().items():
+        np.testing.assert_array_equal(a, before[name])
+
+
+def test_single_precision_gelu_is_gelu():
+    x = np.concatenate([np.linspace(-15, 15, 20_001), [-1e15, -1e7, -300, 0, 300, 1e7, 1e15]]).astype(np.float32)
+    expected = ag.gelu(x.astype(np.float64))
+    for values, correct in ((x[:20_001], expected[:20_001]), (x, expected)):  # numbers whose cubes are too large
+        y = reader.gelu_single(values.reshape(1, -1))
+        assert y.dtype == np.float32 and y.shape == (1, len(values))
+        np.testing.assert_allclose(y[0], correct, rtol=2e-7, atol=6e-7)
+    assert np.isnan(reader.gelu_single(np.array([np.nan, 1], np.float32))).tolist() == [True, False]
 
 
 def test_a_prompt_and_its_text_are_not_changed(config):
