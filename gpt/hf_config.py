@@ -163,6 +163,7 @@ def llama_rope(keys: Keys) -> dict[str, Any]:
     inner = Keys({**scaling, **keys.take("rope_parameters", dict, {})})
     kind = inner.take("rope_type", str, inner.take("type", str, "default"))
     inner.only("partial_rotary_factor", 1, "rotary positions in a part of a head")
+    keys.problems += inner.problems
     rope = {"rope_type": kind, "rope_theta": inner.take("rope_theta", float, of_model)}
     if kind in ("linear", "llama3"):
         rope["factor"] = inner.take("factor", float)

@@ -58,8 +58,8 @@ def given_folder(path: str) -> Path:
 
 
 def pickled(file: Path) -> ValueError:
-    return ValueError(f"{file} is a pickle, which can run any code when it is read, and is refused: where you trust "
-                      "it, convert it once with transformers: AutoModelForCausalLM.from_pretrained(FOLDER)"
+    return ValueError(f"{file} is no .safetensors file but a pickle, which can run any code when it is read: where you "
+                      "trust it, convert it once with transformers: AutoModelForCausalLM.from_pretrained(FOLDER)"
                       ".save_pretrained(NEW_FOLDER)")
 
 
@@ -111,12 +111,13 @@ def _sharded(folder: Path) -> dict[str, Stored]:
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise ValueError(f"{index} has no weight_map of tensors' names to files: download it again")
     tensors: dict[str, Stored] = {}
-    for name in sorted(set(files.values())):
-        if not name.endswith(".safetensors"):
-            raise pickled(folder / Path(name).name)
-        for tensor, stored in _tensors_of(inside(folder, name)).items():
+    paths = {name: inside(folder, name) for name in sorted(set(files.values()))}  # all, before any is read
+    if others := [file for file in paths.values() if file.suffix != ".safetensors"]:
+        raise pickled(others[0])
+    for name, file in paths.items():
+        for tensor, stored in _tensors_of(file).items():
             if files.get(tensor) != name:
-                raise ValueError(f"{folder / name} holds {tensor!r:.100}, which its index does not place there: "
+                raise ValueError(f"{file} holds {tensor!r:.100}, which its index does not place there: "
                                  "download the model again")
             tensors[tensor] = stored
     if missing := sorted(files.keys() - tensors.keys()):

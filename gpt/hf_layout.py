@@ -149,10 +149,12 @@ def check_finite(name: str, a: Array, dtype: Any) -> None:
 
 def their_arrays(kind: str, model: GPT) -> dict[str, Array]:
     """A model's numbers under their names, as views.  Where theirs has a gain or bias that ours has not, ones and
-    zeros."""
-    ours = {name: raw(a) for name, a in model.named_arrays().items()}
+    zeros.  Raises ValueError for arrays of which theirs has no like."""
+    layout, ours = layout_of(kind, model.config), {name: raw(a) for name, a in model.named_arrays().items()}
+    if unknown := sorted(ours.keys() - layout.keys() - {"frequencies"}):
+        raise ValueError(f"the model holds arrays that transformers has nothing like: {shortened(unknown)}")
     dtype, arrays = ours["wte.weight"].dtype, {}
-    for name, parts in layout_of(kind, model.config).items():
+    for name, parts in layout.items():
         start = 0
         for part in parts:
             if name in ours:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import checkpoint
 from .checkpoint import Run
-from .hf_config import CLASSES, parsed_config, written_config
+from .hf_config import CLASSES, parsed_config, rope_frequencies, rope_of, written_config
 from .hf_files import (
     WEIGHTS,
     given_folder,
@@ -118,9 +118,14 @@ def write_pretrained(folder: Path, run: Run) -> str:
     """
     about = run.about.get("pretrained")
     about = about if isinstance(about, dict) else {}
-    values = written_config(run.config, about, raw(run.model.wte.weight).dtype.name)
-    arrays = their_arrays(values["model_type"], run.model)
+    c, model = run.config, run.model
+    values = written_config(c, about, raw(model.wte.weight).dtype.name)
+    if model.frequencies is not None and not np.allclose(
+            raw(model.frequencies), rope_frequencies(c.head_size, rope_of(c, about)), rtol=1e-5, atol=0):
+        raise ValueError("the model's rotary positions turn by other angles than its settings say, and config.json has "
+                         "no place for them: it cannot be exported")
+    arrays = their_arrays(values["model_type"], model)
     write_json(folder / "config.json", values)
     write_tensors(folder / WEIGHTS, arrays)
     words = write_tokenizer(folder, run.tokenizer, run.about)
-    return f"a {values['model_type']} of {run.model.n_parameters:,} parameters, {words}, "
+    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {words}, "
