@@ -26,30 +26,81 @@ def loss(w: dict[str, Any], config: GPTConfig, ids: Any, targets: Any, torch: An
 def logits(w: dict[str, Any], config: GPTConfig, ids: Any, torch: Any, kept: Any = None, start: int = 0) -> Any:
     """The logits (B, T, V) of the GPT with weights `w` for integers ids (B, T) at positions from `start`.
 
-    kept: keys and values (L, 2, B, H, block_size, C/H) of the tokens before `start`, to which those of `ids` are added;
-    then ids are one token, or start at 0.
+    kept: `room` for what is remembered of the tokens before `start`, to which that of `ids` is added; then ids are one
+    token, or start at 0.
     """
-    F = torch.nn.functional
+    F, c, T = torch.nn.functional, config, ids.shape[1]
+    n_kv_head, activation = c.n_kv_head or c.n_head, activations(F)[c.activation]
 
     def norm(x: Any, name: str) -> Any:
-        return F.layer_norm(x, (config.n_embd,), w[f"{name}.weight"], w.get(f"{name}.bias"))
+        if c.norm == "rms_norm":
+            return F.rms_norm(x, (c.n_embd,), w.get(f"{name}.weight"), c.norm_eps)
+        return F.layer_norm(x, (c.n_embd,), w.get(f"{name}.weight"), w.get(f"{name}.bias"), c.norm_eps)
 
     def linear(x: Any, name: str) -> Any:
         return F.linear(x, w[f"{name}.weight"].T, w.get(f"{name}.bias"))
 
-    T = ids.shape[1]
-    x = F.embedding(ids, w["wte.weight"]) + w["wpe.weight"][start:start + T]
-    for i in range(config.n_layer):
-        q, k, v = (part.unflatten(-1, (config.n_head, -1)).transpose(1, 2)
-                   for part in linear(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn").chunk(3, dim=-1))
+    def convolved(x: Any, name: str) -> Any:
+        if f"{name}.weight" not in w:
+            return x
+        taps = w[f"{name}.weight"]
+        n = len(taps) - 1
+        every = F.pad(x, (0, 0, n, 0)) if start == 0 else torch.cat([kept[name], x], dim=1)
         if kept is not None:
-            kept[i, 0, :, :, start:start + T], kept[i, 1, :, :, start:start + T] = k, v
-            k, v = kept[i, :, :, :, :start + T]
+            kept[name] = every[:, T:]
+        return sum(taps[k] * every[:, n - k:n - k + T] for k in range(n + 1))
+
+    def heads(x: Any, turned: bool) -> Any:                    # (B, T, H d) -> (B, H, T, d)
+        x = x.unflatten(-1, (-1, c.head_size)).transpose(1, 2)
+        if turned and c.qk_norm:
+            x = F.rms_norm(x, (c.head_size,), None, c.norm_eps)
+        if turned and c.positions == "rotary":
+            angles = torch.arange(start, start + T, dtype=x.dtype)[:, None] * w["frequencies"]
+            a, b = x.chunk(2, dim=-1)
+            x = torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], dim=-1)
+        return x
+
+    def attention(x: Any, name: str) -> Any:
+        sizes = [c.n_embd, n_kv_head * c.head_size, n_kv_head * c.head_size]
+        q, k, v = linear(convolved(x, f"{name}.conv"), f"{name}.c_attn").split(sizes, dim=-1)
+        q, k, v = heads(q, True), heads(k, True), heads(v, False)
+        if kept is not None:
+            kept[name][0, :, :, start:start + T], kept[name][1, :, :, start:start + T] = k, v
+            k, v = kept[name][:, :, :, :start + T]
+        if n_kv_head < c.n_head:
+            k, v = (part.repeat_interleave(c.n_head // n_kv_head, dim=1) for part in (k, v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
-        x = x + linear(y.transpose(1, 2).flatten(2), f"h.{i}.attn.c_proj")
-        y = linear(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
-        x = x + linear(F.gelu(y) if config.activation == "gelu" else F.relu(y), f"h.{i}.mlp.c_proj")
-    return norm(x, "ln_f") @ w["wte.weight"].T
+        return linear(y.transpose(1, 2).flatten(2), f"{name}.c_proj")
+
+    def mlp(x: Any, name: str) -> Any:
+        x = convolved(x, f"{name}.conv")
+        hidden = linear(x, f"{name}.c_fc")
+        hidden = activation(linear(x, f"{name}.c_gate")) * hidden if c.gated else activation(hidden)
+        return linear(hidden, f"{name}.c_proj")
+
+    x = F.embedding(ids, w["wte.weight"])
+    if "wpe.weight" in w:
+        x = x + w["wpe.weight"][start:start + T]
+    x = convolved(x, "smear")
+    if c.norm_embedding:
+        x = norm(x, "norm")
+    for i in range(c.n_layer):
+        x = x + attention(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn")
+        x = x + mlp(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp")
+    return norm(x, "ln_f") @ (w["wte.weight"].T if c.tied else w["lm_head.weight"])
+
+
+def activations(F: Any) -> dict[str, Callable[[Any], Any]]:
+    """Those of an MLP, by their names here; F is torch.nn.functional."""
+    return {"gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "relu": F.relu,
+            "squared_relu": lambda x: F.relu(x).square(), "silu": F.silu}
+
+
+def room(config: GPTConfig, batch_size: int, dtype: Any, torch: Any) -> dict[str, Any]:
+    """What `logits` remembers, by the names of modules: of attention keys and values (2, B, G, block_size, d), and of a
+    convolution its last inputs, once there are some."""
+    shape = 2, batch_size, config.n_kv_head or config.n_head, config.block_size, config.head_size
+    return {f"h.{i}.attn": torch.empty(shape, dtype=dtype) for i in range(config.n_layer)}
 
 
 def adamw(w: dict[str, Any], torch: Any, **settings: Any) -> Any:
@@ -113,9 +164,8 @@ def write(w: dict[str, Any], config: GPTConfig, n: int, choose: Callable[[Any], 
           cache: bool = True) -> list[int]:
     """`n` tokens after token 0, each chosen from its logits (V,); with a cache only new tokens are read.  As `Context`
     does, a full window forgets its older half."""
-    window, shape = config.block_size, (config.n_layer, 2, 1, config.n_head, config.block_size,
-                                        config.n_embd // config.n_head)
-    kept = torch.empty(shape, dtype=w["wte.weight"].dtype) if cache else None
+    window = config.block_size
+    kept = room(config, 1, w["wte.weight"].dtype, torch) if cache else None
     text, ids, read = [], [0], 0
     with torch.inference_mode():
         for _ in range(n):

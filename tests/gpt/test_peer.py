@@ -1,16 +1,27 @@
 """The whole GPT against PyTorch: logits, loss, every gradient, and three steps of AdamW, from the same weights."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm, generate, peers
+from gpt.architecture import Architecture
+from gpt.recipes import RECIPES
 
 torch = pytest.importorskip("torch")
 
 CONFIG = GPTConfig(vocab_size=23, block_size=16, n_layer=3, n_head=4, n_embd=32)
-VARIANTS = [{}, {"bias": True}, {"bias": True, "activation": "relu"}, {"positions": "sinusoidal"}]
+SIZES = {"block_size", "n_layer", "n_head", "n_embd"}
+FAST = {f.name: RECIPES["fast"][f.name] for f in fields(Architecture)
+        if f.name in RECIPES["fast"].keys() - SIZES} | {"zero_init": False}
+GPT2 = {"bias": True, "activation": "gelu_tanh"}
+LLAMA = {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated": True, "n_kv_head": 2,
+         "n_hidden": 44, "norm_eps": 1e-6, "tied": False}
+QWEN2 = {**LLAMA, "qkv_bias": True, "tied": True, "rope_base": 1e6, "n_kv_head": 1}
+VARIANTS = [{}, {"bias": True}, {"bias": True, "activation": "relu"}, {"positions": "sinusoidal"}, FAST, GPT2, LLAMA,
+            QWEN2, {"bias": True, "convolution": 2, "smear": True, "norm_embedding": True, "gated": True},
+            {"norm_gain": False, "qk_norm": True, "convolution": 5, "n_kv_head": 4, "activation": "squared_relu"}]
 
 
 def pair(changes):
@@ -28,11 +39,13 @@ def batches(n):
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_loss_and_every_gradient(changes):
+def test_logits_loss_and_every_gradient(changes):
     config, model, weights = pair(changes)
     ids, targets = batches(1)[0]
     loss = model.loss(ids, targets)
     loss.backward()
+    theirs = peers.logits(weights, config, torch.tensor(ids), torch).detach().numpy()
+    assert np.abs(model(ids).data - theirs).max() <= 1e-9 * np.abs(theirs).max()
     peer = peers.loss(weights, config, torch.tensor(ids), torch.tensor(targets), torch)
     peer.backward()
     assert loss.item() == pytest.approx(peer.item(), rel=1e-12)
@@ -47,7 +60,10 @@ def test_logits_with_keys_and_values_kept(changes):
     config, _, weights = pair(changes)
     ids = torch.tensor(batches(1)[0][0])
     every = peers.logits(weights, config, ids, torch)
-    kept = torch.full((config.n_layer, 2, len(ids), config.n_head, 16, 8), torch.nan, dtype=torch.float64)
+    kept = peers.room(config, len(ids), torch.float64, torch)
+    assert {tuple(a.shape) for a in kept.values()} == {(2, 5, config.n_kv_head or 4, 16, 8)}
+    for a in kept.values():
+        a.fill_(torch.nan)
     read = [peers.logits(weights, config, ids[:, :10], torch, kept)]
     read += [peers.logits(weights, config, ids[:, t:t + 1], torch, kept, t) for t in range(10, 16)]
     assert (torch.cat(read, dim=1) - every).abs().max() < 1e-10
@@ -55,8 +71,9 @@ def test_logits_with_keys_and_values_kept(changes):
 
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("window", [16, 5])
-def test_its_text_is_ours_past_the_window(cache, window):
-    config, model, weights = pair({"block_size": window})
+@pytest.mark.parametrize("changes", [{}, FAST, LLAMA], ids=["nanogpt", "fast", "llama"])
+def test_its_text_is_ours_past_the_window(cache, window, changes):
+    config, model, weights = pair({"block_size": window, **changes})
     ours = list(generate(model, np.zeros(1, int), 40, np.random.default_rng(0), greedy=True))
     assert peers.write(weights, config, 40, lambda logits: logits.argmax(), torch, cache) == ours
     assert len(set(ours)) > 3  # so that the text tells whether the model saw the same
