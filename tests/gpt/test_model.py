@@ -10,6 +10,24 @@ import autograd as ag
 from gpt import GPT, GPTConfig, TrainConfig
 from gpt.initial import sinusoids
 from gpt.model import Architecture, dropout
+from gpt.recipes import RECIPES
+
+SIZES = {"block_size", "n_layer", "n_head", "n_embd"}
+FAST = {f.name: RECIPES["fast"][f.name] for f in fields(Architecture) if f.name in RECIPES["fast"].keys() - SIZES}
+LLAMA = {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated": True, "n_head": 6, "n_kv_head": 3,
+         "n_hidden": 20, "tied": False}
+VARIANTS = [FAST, LLAMA, {"bias": True, "activation": "gelu_tanh"}, {**LLAMA, "qkv_bias": True, "tied": True},
+            {"bias": True, "activation": "relu", "positions": "sinusoidal", "convolution": 2, "norm_embedding": True},
+            {"norm_gain": False, "activation": "squared_relu", "n_kv_head": 1, "smear": True, "qk_norm": True}]
+
+
+def varied(config, changes, seed=3):
+    """A model in double precision none of whose weights is at its start, where some are 0 or 1."""
+    model, rng = GPT(replace(config, **changes), dtype=np.float64), np.random.default_rng(seed)
+    for t in model.named_arrays().values():
+        if t.requires_grad:
+            t.data = t.data + rng.normal(0, 0.2, t.shape)
+    return model
 
 
 def test_names_and_shapes_are_nanogpts(config):
@@ -20,6 +38,23 @@ def test_names_and_shapes_are_nanogpts(config):
              "mlp.c_proj.weight": (48, 12), "mlp.c_proj.bias": (12,)}
     assert shapes == {"wte.weight": (11, 12), "wpe.weight": (8, 12), "ln_f.weight": (12,), "ln_f.bias": (12,),
                       **{f"h.{i}.{name}": shape for i in (0, 1) for name, shape in block.items()}}
+
+
+def test_names_and_shapes_of_what_has_been_added(config):
+    def shapes(**changes):
+        return {name: t.shape for name, t in GPT(replace(config, **changes)).named_arrays().items()}
+
+    block = {"attn.conv.weight": (3, 12), "attn.c_attn.weight": (12, 36), "attn.c_proj.weight": (12, 12),
+             "mlp.conv.weight": (3, 12), "mlp.c_fc.weight": (12, 48), "mlp.c_proj.weight": (48, 12)}
+    assert shapes(**FAST) == {"wte.weight": (11, 12), "frequencies": (3,), "smear.weight": (2, 12),
+                              "lm_head.weight": (12, 11),
+                              **{f"h.{i}.{name}": shape for i in (0, 1) for name, shape in block.items()}}
+    block = {"ln_1.weight": (12,), "ln_2.weight": (12,), "attn.c_attn.weight": (12, 12 + 2 * 3 * 2),
+             "attn.c_attn.bias": (24,), "attn.c_proj.weight": (12, 12), "mlp.c_fc.weight": (12, 20),
+             "mlp.c_gate.weight": (12, 20), "mlp.c_proj.weight": (20, 12)}
+    assert shapes(**LLAMA, qkv_bias=True) == {
+        "wte.weight": (11, 12), "frequencies": (1,), "ln_f.weight": (12,), "lm_head.weight": (12, 11),
+        **{f"h.{i}.{name}": shape for i in (0, 1) for name, shape in block.items()}}
 
 
 def test_without_bias_there_is_none(model):
@@ -38,16 +73,17 @@ def test_logits_loss_and_dtype(config, ids):
     assert expected == pytest.approx(math.log(11), abs=0.05)  # small weights: near the uniform guess
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": True, "activation": "relu", "positions": "sinusoidal"}])
+@pytest.mark.parametrize("changes", [{}, *VARIANTS], ids=str)
 def test_raw_arrays_give_the_same_numbers_and_no_tape(config, ids, changes):
-    model = GPT(replace(config, **changes), dtype=np.float64)
+    model = varied(config, changes)
     raw = model.map(lambda t: t.data)(ids)
     assert type(raw) is np.ndarray
     np.testing.assert_array_equal(raw, model(ids).data)
 
 
-def test_a_token_sees_only_itself_and_those_before(model, ids):
-    raw = model.map(lambda t: t.data)
+@pytest.mark.parametrize("changes", [{}, *VARIANTS], ids=str)
+def test_a_token_sees_only_itself_and_those_before(config, ids, changes):
+    raw = varied(config, changes).map(lambda t: t.data)
     changed = ids.copy()
     changed[:, 5] = (changed[:, 5] + 1) % 11
     same = np.isclose(raw(ids), raw(changed), rtol=0, atol=1e-12).all(axis=(0, 2))
@@ -55,11 +91,15 @@ def test_a_token_sees_only_itself_and_those_before(model, ids):
     np.testing.assert_allclose(raw(ids[:, :4]), raw(ids)[:, :4], atol=1e-12)
 
 
-def test_every_parameter_gets_a_gradient_that_matches_a_finite_difference(model, ids):
-    targets = (ids + 1) % 11
+@pytest.mark.parametrize("changes", [{}, *VARIANTS], ids=str)
+def test_every_parameter_gets_a_gradient_that_matches_a_finite_difference(config, ids, changes):
+    model, targets = varied(config, changes), (ids + 1) % 11
     model.loss(ids, targets).backward()
     rng = np.random.default_rng(1)
     for name, t in model.named_arrays().items():
+        if not t.requires_grad:
+            assert name in ("frequencies", "wpe.weight") and t.grad is None
+            continue
         direction, old, step = rng.standard_normal(t.shape), t.data.copy(), 1e-5
         losses = []
         for sign in (1, -1):
@@ -80,6 +120,66 @@ def test_initialisation_is_scaled_by_depth_and_seeded():
             assert std == pytest.approx(0.02 / 4 if "c_proj" in name else 0.02, rel=0.1), name
         np.testing.assert_array_equal(t.data, b.named_arrays()[name].data)
     assert (a.wte.weight.data != c.wte.weight.data).all()
+
+
+def test_a_model_of_zeros_at_the_start_finds_all_tokens_as_likely(config, ids):
+    model = GPT(replace(config, **FAST), seed=1)
+    zero = {name for name, t in model.named_arrays().items() if not t.data.any()}
+    assert zero == {"lm_head.weight", *[f"h.{i}.{part}.c_proj.weight" for i in (0, 1) for part in ("attn", "mlp")]}
+    assert (model(ids).data == 0).all() and model.loss(ids, ids).item() == pytest.approx(math.log(11), rel=1e-6)
+    tied = GPT(replace(config, **FAST | {"tied": True}), seed=1)
+    assert tied.lm_head is None and tied(ids).data.any()
+
+
+def test_convolutions_change_nothing_at_the_start(config, ids):
+    with_taps, without = (GPT(replace(config, convolution=k, smear=k > 0), seed=1, dtype=np.float64) for k in (3, 0))
+    np.testing.assert_array_equal(with_taps(ids).data, without(ids).data)
+    assert with_taps.h[0].mlp.conv.weight.data.tolist() == [[1.0] * 12, [0.0] * 12, [0.0] * 12]
+
+
+def test_heads_that_share_keys_are_those_whose_keys_are_equal(config, ids):
+    few = varied(config, {"n_head": 6, "n_kv_head": 2})
+    many = GPT(replace(config, n_head=6), dtype=np.float64)
+    repeated = [*range(12), *[12 + g * 2 + i for g in (0, 0, 0, 1, 1, 1) for i in (0, 1)],
+                *[16 + g * 2 + i for g in (0, 0, 0, 1, 1, 1) for i in (0, 1)]]
+    for (name, t), own in zip(many.named_arrays().items(), few.named_arrays().values()):
+        t.data = own.data[:, repeated] if "c_attn" in name else own.data
+    np.testing.assert_allclose(many(ids).data, few(ids).data, rtol=1e-12)
+    as_many = varied(config, {"n_head": 6, "n_kv_head": 6})
+    np.testing.assert_array_equal(as_many(ids).data, varied(config, {"n_head": 6})(ids).data)
+
+
+def test_rotary_attention_knows_how_far_back_a_token_is_and_not_where(config):
+    model = varied(config, {"positions": "rotary"}).map(lambda t: t.data)
+    x, places = np.random.default_rng(0).normal(size=(2, 8, 12)), np.arange(8.0)[:, None]
+    here, later, further = (model.h[0].attn(x, p * model.frequencies) for p in (places, places + 31, places * 2))
+    np.testing.assert_allclose(here, later, rtol=1e-9, atol=1e-12)
+    assert abs(here - further)[:, 1:].max(-1).min() > 1e-5
+    swapped = model(np.array([[1, 2, 3, 3], [2, 1, 3, 3]]))  # in the model itself, too, the order matters
+    assert abs(np.subtract(*swapped)[2:]).max(-1).min() > 1e-6
+
+
+def test_normed_queries_and_keys_have_no_size(config, ids):
+    model = varied(config, {"qk_norm": True, "norm_eps": 1e-12})
+    before = model(ids).data
+    for block in model.h:
+        block.attn.c_attn.weight.data = block.attn.c_attn.weight.data * np.r_[np.full(24, 7.0), np.ones(12)]
+    np.testing.assert_allclose(model(ids).data, before, rtol=1e-9)
+
+
+def test_a_normed_embedding_has_no_size(config, ids):
+    model = varied(config, {"norm_embedding": True, "norm": "rms_norm", "norm_eps": 1e-12, "tied": False})
+    before = model(ids).data
+    for table in (model.wte, model.wpe):
+        table.weight.data = table.weight.data * 5
+    np.testing.assert_allclose(model(ids).data, before, rtol=1e-9)
+
+
+def test_the_frequencies_of_rotary_positions_are_constants(config):
+    model = GPT(replace(config, positions="rotary", rope_base=100.0), dtype=np.float64)
+    assert model.wpe is None and not model.frequencies.requires_grad
+    np.testing.assert_allclose(model.frequencies.data, [1, 100 ** (-1 / 3), 100 ** (-2 / 3)])
+    assert model.n_parameters == GPT(config).n_parameters - 8 * 12
 
 
 def test_dropout_needs_a_generator_and_keeps_the_mean(config, ids):
@@ -126,13 +226,22 @@ def test_sinusoidal_positions_are_constants(config, ids):
     (dict(dropout=float("nan")), "dropout is nan, and needs to be a finite number"),
     (dict(activation="sine"), "activation is 'sine', and needs to be one of gelu, gelu_tanh, relu"),
     (dict(positions="none"), "positions is 'none'"),
+    (dict(n_head=4, n_kv_head=3), "n_head is 4 and n_kv_head 3.*multiple of n_kv_head"),
+    (dict(n_kv_head=0), "n_kv_head is 0, and needs to be at least 1"),
+    (dict(positions="rotary", n_embd=12, n_head=4), "a head has 3 of them.*even"),
+    (dict(bias=True, norm_gain=False), "norms with a bias have a gain, too"),
+    (dict(rope_base=1.0), "rope_base is 1.0, and needs to be above 1"),
+    (dict(norm="batch_norm"), "norm is 'batch_norm', and needs to be one of layer_norm, rms_norm"),
+    (dict(n_hidden=0), "n_hidden is 0"), (dict(convolution=-1), "convolution is -1"),
+    (dict(norm_eps=-1e-5), "norm_eps is -1e-05, and needs to be at least 0"),
 ])
 def test_settings_that_make_no_sense(changes, message):
     with pytest.raises(ValueError, match=message):
         GPTConfig(**{"vocab_size": 4, **changes})
 
 
-@pytest.mark.parametrize("changes", [dict(n_layer=2.0), dict(n_embd="128"), dict(bias=1), dict(n_head=True)])
+@pytest.mark.parametrize("changes", [dict(n_layer=2.0), dict(n_embd="128"), dict(bias=1), dict(n_head=True),
+                                     dict(n_kv_head=1.0), dict(smear=2), dict(norm_eps="1e-5")])
 def test_settings_of_the_wrong_type(changes):
     with pytest.raises(TypeError, match=next(iter(changes))):
         GPTConfig(**{"vocab_size": 4, **changes})
