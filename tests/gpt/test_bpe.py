@@ -46,6 +46,13 @@ def test_any_text_comes_back(trained, text):
     assert tokens.tolist() == trained._tokens(text)  # of the whole at once
 
 
+def test_parts_end_where_words_of_the_library_do():
+    # U+001C to U+001F are white space to Python only
+    text = "".join(f"!{c}!  {c}a {c}\n{c} " for c in map(chr, range(0x3100)) if c.isspace() or ord(c) < 0x20) * 3
+    tokenizer = BPETokenizer.train(text, 2000)
+    assert tokenizer.encode(text).tolist() == tokenizer._tokens(text)
+
+
 @settings(deadline=None)
 @given(st.lists(st.text("ab \n\t\x1c\u3000'日.1", max_size=12), max_size=8))
 def test_pieces_have_the_tokens_of_the_whole(trained, pieces):
