@@ -232,12 +232,11 @@ def _filled(config: GPTConfig, arrays: dict[str, Array], file: Path) -> GPT:
     dtype = arrays["wte.weight"].dtype if "wte.weight" in arrays else np.dtype(np.float32)
     if dtype.kind != "f":
         raise ValueError(f"{file} holds weights of {dtype}, and weights are floating-point numbers")
-    c, held = config, sum(a.size for a in arrays.values())
-    numbers = (c.vocab_size + c.block_size + 12 * c.n_layer * c.n_embd) * c.n_embd
-    if numbers > 2 * held + 1_000_000 or c.n_layer > len(arrays) + 1000:
+    held = sum(a.size for a in arrays.values())
+    if _numbers(config) > 2 * held + 1_000_000 or config.n_layer > len(arrays) + 1000:
         raise ValueError(f"{file} does not hold the arrays of its configuration, which asks for far more than the "
                          f"{held:,} numbers in it")  # before a damaged size takes all memory
-    model = GPT(config, dtype=dtype)
+    model = GPT(config, seed=None, dtype=dtype)
     expected = model.named_arrays()
     wrong = ([f"{name} is missing" for name in expected.keys() - arrays.keys()]
              + [f"{name} is unknown" for name in arrays.keys() - expected.keys()]
@@ -247,8 +246,16 @@ def _filled(config: GPTConfig, arrays: dict[str, Array], file: Path) -> GPT:
     if wrong:
         raise ValueError(f"{file} does not hold the arrays of its configuration: {'; '.join(sorted(wrong))}")
     for name, t in expected.items():
-        t.data = arrays[name]
+        t.data = arrays.pop(name)  # which frees it, so that a large model is not held twice
     return model
+
+
+def _numbers(c: GPTConfig) -> int:
+    """How many numbers are in the matrices of a model."""
+    keys, hidden = (c.n_kv_head or c.n_head) * c.head_size, c.n_hidden or 4 * c.n_embd
+    rows = 2 * c.n_embd + 2 * keys + (3 if c.gated else 2) * hidden + 2 * c.convolution  # of n_embd each, in a block
+    tables = c.vocab_size * (1 if c.tied else 2) + (0 if c.positions == "rotary" else c.block_size)
+    return (tables + c.n_layer * rows) * c.n_embd
 
 
 def _file(path: str | os.PathLike) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,44 @@ def test_a_configuration_of_another_model(saved):
     save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | {"n_layer": 3})})
     with pytest.raises(ValueError, match="h.2.attn.c_attn.weight is missing"):
         gpt.load(file)
+
+
+@pytest.mark.parametrize("changes", [
+    {"n_hidden": 10**10}, {"convolution": 10**10}, {"block_size": 10**10}, {"n_layer": 10**6}, {"n_layer": 10**9},
+    {"n_embd": 10**8, "n_head": 1}, {"vocab_size": 10**12}])
+def test_a_size_that_no_memory_has_room_for(saved, changes, monkeypatch):
+    file, metadata, arrays = saved
+    monkeypatch.setattr(checkpoint, "GPT", None)  # no model is made
+    monkeypatch.setattr("gpt.tokenizer.CharTokenizer.vocab_size", changes.get("vocab_size", 11))
+    save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | changes)})
+    with pytest.raises(ValueError, match="asks for far more than the .* numbers in it"):
+        gpt.load(file)
+
+
+@pytest.mark.parametrize("changes", [
+    {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated": True, "n_head": 6, "n_kv_head": 3,
+     "n_hidden": 20, "tied": False, "qkv_bias": True, "block_size": 10**9},
+    {"norm_gain": False, "norm_embedding": True, "qk_norm": True, "convolution": 3, "smear": True, "tied": False},
+    {"bias": True, "positions": "sinusoidal", "convolution": 1}])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_architecture_comes_back(config, tokenizer, tmp_path, ids, changes, dtype):
+    model = GPT(replace(config, **changes), seed=5, dtype=dtype)
+    gpt.save(tmp_path, model, tokenizer)
+    back = gpt.load(tmp_path).model
+    assert back.config == model.config
+    for (name, t), (other, own) in zip(back.named_arrays().items(), model.named_arrays().items()):
+        assert name == other and t.dtype == dtype and t.requires_grad == own.requires_grad
+        np.testing.assert_array_equal(t.data, own.data)
+    np.testing.assert_array_equal(back(ids).data, model(ids).data)
+
+
+def test_the_numbers_of_a_model_are_those_in_its_matrices(config):
+    large = replace(config, n_layer=3, vocab_size=500, n_embd=60, n_head=6)
+    for changes in ({}, {"gated": True, "n_kv_head": 2, "n_hidden": 90}, {"tied": False, "positions": "rotary"},
+                    {"convolution": 5}):
+        model = GPT(replace(large, **changes))
+        assert checkpoint._numbers(model.config) == sum(
+            t.size for name, t in model.named_arrays().items() if t.ndim == 2)
 
 
 def test_a_path_may_be_a_file_of_any_name(model, tokenizer, tmp_path):
