@@ -4,7 +4,10 @@
     python -m tests.notebooks 3 4          these chapters only
     python -m tests.notebooks --write 3    run it as a reader does, and write its outputs back
 
-To write a chapter, edit it in Jupyter (or make it with nbformat) and run it with --write.  It begins with `FIRST_CELL`.
+To write a chapter, edit it in Jupyter (or make it with nbformat) and run it with --write.  It begins with `FIRST_CELL`,
+among whose imports its own are put.  An exercise is a cell of text, `### Exercise 3.1: …`, with its answer in
+<details>, which draws from no generator of the chapter's, so that the chapter shows the same with it and without.  A
+cell that shows times is tagged `measured`: its outputs are left to the reader.
 """
 
 from .chapter import FIRST_CELL, NOTEBOOKS, chapters, load, save, with_small_pictures

@@ -74,7 +74,7 @@ def _of_exercises(cells: list[dict[str, Any]]) -> Iterator[str]:
             yield f"cell {cell['id']}: only exercises have <details>"
         for line in re.sub(r"^```.*?^```", "", cell["source"], flags=re.DOTALL | re.MULTILINE).splitlines():
             if cell["cell_type"] == "markdown" and line.replace(r"\$", "").count("$") % 2:
-                yield f"cell {cell['id']}: a formula goes over the end of the line {line[:40]!r}: a - there makes a list"
+                yield f"cell {cell['id']}: a formula goes over the end of the line {line[:40]!r}: - would make a list"
 
 
 def _asserts(code: str) -> bool:

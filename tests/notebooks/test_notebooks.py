@@ -3,6 +3,7 @@ what breaks a rule is noticed."""
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ def kernels():
     """What runs a chapter."""
     for extra in ("nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(extra)
+    if shutil.which("dot") is None:
+        pytest.importorskip("pygraphviz")
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=NAMES)
