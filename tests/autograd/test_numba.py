@@ -157,7 +157,7 @@ VIEWS = {"rows": lambda a: np.broadcast_to(a[0, 0, 0], a.shape),
          "elements": lambda a: np.broadcast_to(a[..., :1], a.shape),
          "back": lambda a: a[:, :, ::-1], "last back": lambda a: a[..., ::-1], "swapped": lambda a: a.swapaxes(0, 1),
          "heads": lambda a: a.swapaxes(1, 2), "transposed": lambda a: a.T, "part": lambda a: a[:, :1, 1:],
-         "five axes": lambda a: a.swapaxes(0, 1)[:, None], "matrix": lambda a: a[0, :, 1],
+         "five axes": lambda a: a.swapaxes(0, 1)[:, :, None], "matrix": lambda a: a[0, :, 1],
          "overlapping": lambda a: np.lib.stride_tricks.as_strided(a, a.shape, (8, 4, 4, 4))}
 
 
