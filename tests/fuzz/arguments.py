@@ -354,4 +354,3 @@ normed = one(lambda x: x.ndim and x.shape[-1] > 1, w=perhaps_a_row, b=perhaps_a_
 targets = alike(lambda x, y: x.size, r=reductions)
 # Where the two are equal, the divergence has its minimum, and finite differences see only noise.
 divergences = alike(lambda x, y: x.ndim and x.size and not np.allclose(x, y, atol=GAP), axis=an_axis, r=reductions)
-turns = one(lambda x: x.ndim > 1 and x.shape[-1] in (2, 4, 6), ids=lambda p, x: p.numbers(9, x.shape[-2]))
