@@ -144,9 +144,13 @@ class Attention:
             turn(qk, *new.rotation)
         self.kept[new.where] = qkv[:, H:].reshape(R, T, 2, G, d).transpose(2, 0, 3, 1, 4)
         k, v = self.kept[:, new.rows, :, :new.end]                 # each (R, G, S, d)
-        q = qkv[:, :H].reshape(R, T, G, H // G, d).transpose(0, 2, 3, 1, 4)  # (R, G, n, T, d)
-        y = attention(q.reshape(R, G, H // G * T, d), k, v, new.mask).reshape(q.shape)
-        return linear(y.transpose(0, 3, 1, 2, 4).reshape(R * T, H * d), self.c_proj)
+        q = qkv[:, :H]
+        if T > 1:                                                  # the queries of all tokens beside their keys' head
+            q = q.reshape(R, T, G, H // G, d).transpose(0, 2, 3, 1, 4)
+        y = attention(q.reshape(R, G, H // G * T, d), k, v, new.mask)
+        if T > 1:
+            y = y.reshape(R, G, H // G, T, d).transpose(0, 3, 1, 2, 4)
+        return linear(y.reshape(R * T, H * d), self.c_proj)
 
     def make_room(self, n: int) -> None:
         """Room for the keys and values of n tokens."""
