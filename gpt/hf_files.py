@@ -67,7 +67,8 @@ def inside(folder: Path, name: str) -> Path:
     """The file `name` of a folder.  Raises ValueError for one that lies elsewhere, by its name or by a link; links into
     the blobs of a download cache, of which the folder is a snapshot, are fine."""
     file, home = folder / name, folder.resolve()
-    if Path(name).name != name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+    usual = name.isprintable() and 0 < len(name.encode()) < 256 and "\\" not in name
+    if not usual or Path(name).name != name or name == "..":
         raise ValueError(f"{folder} names {name!r:.200} as one of its files, and only those right within it are read")
     real = file.resolve()
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home

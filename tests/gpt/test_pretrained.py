@@ -36,6 +36,15 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def double(monkeypatch):
     """transformers computes Llama's norms and the angles of positions in float32, in a float64 model, too.  To compare
@@ -111,7 +120,7 @@ def test_everything_in_double_precision(name, tmp_path, double):
     assert written == told[0, 5:].tolist() and len(set(written)) > 3
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["gpt2", "llama grouped, tied", "qwen2"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_widened_exactly(name, dtype, tmp_path):
     theirs = reference(name, getattr(torch, dtype))

@@ -283,7 +283,7 @@ def test_pickles_are_refused_unread(gpt2, capsys):
     (gpt2 / "model.safetensors").unlink()
     refused(capsys, gpt2, "has neither model.safetensors nor model.safetensors.index.json")
     (gpt2 / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
-    refused(capsys, gpt2, "pytorch_model.bin is no .safetensors file but a pickle, which can run any code .*save_pretrained")
+    refused(capsys, gpt2, "_model.bin is no .safetensors file but a pickle, which can run any code .*save_pretrained")
     assert not Path("ran").exists()
 
 
