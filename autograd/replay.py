@@ -76,15 +76,6 @@ class Program:
             raise RuntimeError("the tape is that of a call, and this program has not been called")
         return self._last.current_tape()
 
-    def memory(self) -> Any:
-        """How the last call lies in memory, or what was recorded last before the first call: steps, buffers and what
-        is computed again on the way back.
-
-            m = program.memory()          # prints as a table, a notebook draws it too; m.n_bytes is the arena's size
-        """
-        from .view.arena import ProgramMemory
-        return ProgramMemory(self)
-
     @property
     def n_bytes(self) -> int:
         """The size of the arenas of all that was recorded, in bytes."""

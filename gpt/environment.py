@@ -5,6 +5,7 @@ import platform
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 import autograd as ag
 
@@ -12,11 +13,16 @@ import autograd as ag
 def environment(replicas: int) -> dict[str, Any]:
     """Versions, processor, BLAS, its threads, how many replicas there are, and which ops have kernels: where all are
     equal, so are the bits of two runs of equal settings."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
     return {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine(),
-            "processor": platform.processor(), "blas": f"{blas.get('name')} {blas.get('version')}",
+            "processor": platform.processor(), "blas": blas(),
             "threads": _threads() if replicas == 1 else "1", "replicas": replicas,
             "kernels": ag.kernels.in_use()}
+
+
+def blas() -> str:
+    """The libraries of matrix products that are loaded, and for which processors their code was chosen."""
+    return ", ".join(sorted({f"{pool['internal_api']} {pool['version']} for {pool.get('architecture', 'any processor')}"
+                             for pool in threadpool_info() if pool["user_api"] == "blas"})) or "unknown"
 
 
 def _threads() -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
+from .environment import blas
 from .team import cores
 
 QUIET = 0.15  # seconds after which another side's threads, which wait busily for a while, have gone to sleep
@@ -209,9 +209,8 @@ class Worker:
 
 def machine() -> dict[str, Any]:
     """What figures depend on besides the code: versions, processor, cores, BLAS, and how busy it is."""
-    blas = {f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"}
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES},
-            "blas": ", ".join(sorted(blas)) or "unknown", "processor": processor(), "cores": cores(), **load()}
+            "blas": blas(), "processor": processor(), "cores": cores(), **load()}
 
 
 def load() -> dict[str, float]:

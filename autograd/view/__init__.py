@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Tape, Tensor
+from ..replay import Program
 from .anomaly import detect_anomaly
 from .text import tape_text
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
+    from .arena import ProgramMemory
     from .card import Card
     from .diff import Difference
     from .ledger import Ledger
@@ -109,6 +111,18 @@ def memory(self: Tape) -> Memory:
     from .memory import memory
     return memory(self)
 
+
+def _memory_of_program(self: Program) -> ProgramMemory:
+    """How the last call lies in memory, or what was recorded last before the first call: steps, buffers and what is
+    computed again on the way back.
+
+        m = program.memory()                                      # prints as a table; m.n_bytes is the arena's size
+    """
+    from .arena import ProgramMemory
+    return ProgramMemory(self)
+
+
+Program.memory = _memory_of_program  # type: ignore[attr-defined]
 
 @_method_of(Tensor)
 def explain(self: Tensor, loss: Tensor | None = None) -> Card:

@@ -7,6 +7,7 @@ def test_the_environment_is_plain_data_that_names_what_matters(monkeypatch):
     found = environment(1)
     assert {"python", "numpy", "blas", "threads", "kernels", "replicas"} <= found.keys()
     assert found["kernels"] == "numpy" and found == environment(1)
+    assert " for " in found["blas"]  # the processor that its code was chosen for
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert environment(1)["threads"] == "7"
