@@ -142,11 +142,15 @@ def delete(files: Iterable[Path]) -> None:
 
 
 def load(path: str | os.PathLike) -> Run:
-    """The run that `gpt train` left at `path`, its folder (whose newest checkpoint it is) or its file.
+    """The run that `gpt train` left at `path`, its folder (whose newest checkpoint it is) or its file; where `gpt tune`
+    left a LoRA, it is added to the weights that it belongs to.
 
     Raises FileNotFoundError if there is none, ValueError for a file that is foreign, damaged or does not hold
     the arrays of its configuration.
     """
+    from . import lora  # only here: it imports this file
+    if lora.beside(_file(path)):
+        return lora.load(_file(path).parent)
     return load_with_state(path)[0]
 
 

@@ -16,7 +16,9 @@ from .pretrained import ExportConfig, ImportConfig, export_model, import_model
 from .settings import base_type
 from .show import ShowConfig, show
 from .signals import ignore_signals, stop_at_once
+from .terminal import ChatConfig, chat
 from .train import TrainConfig, train
+from .tune import TuneConfig, tune
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Command:
 COMMANDS = {
     "train": Command("Train a GPT on text.", TrainConfig, train, TrainConfig.from_recipe),
     "sample": Command("Write text with a trained GPT.", SampleConfig, sample),
+    "tune": Command("Teach a trained GPT to answer, from conversations.", TuneConfig, tune),
+    "chat": Command("Talk to a GPT.", ChatConfig, chat),
     "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
     "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
@@ -39,7 +43,7 @@ COMMANDS = {
     "bench": Command("Measure speed and memory, beside PyTorch, JAX and others in the same run.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
-GROUPS = ("data", "model", "training", "evaluation", "output", "text", "drawing a token")
+GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "drawing a token")
 
 
 class Parser(argparse.ArgumentParser):

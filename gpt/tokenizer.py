@@ -231,6 +231,9 @@ def from_json(data: Any) -> Tokenizer:
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind == "bpe":
         return _bpe().from_json(data)
+    if kind == "turns":
+        from .turns import TurnTokenizer  # only here: it imports this file
+        return TurnTokenizer.from_json(data)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"no description of a tokenizer: {data!r:.60}")
     return KINDS[kind].from_json(data)

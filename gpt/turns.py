@@ -83,9 +83,6 @@ class TurnTokenizer:
         return f"TurnTokenizer({self.base!r})"
 
 
-tokenizers.KINDS["turns"] = TurnTokenizer
-
-
 class Turns:
     """The form for models that bring none: each turn begins with the token of its role, and an answer ends with a token
     of its own."""
