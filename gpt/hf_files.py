@@ -66,11 +66,11 @@ def pickled(file: Path) -> ValueError:
 def inside(folder: Path, name: str) -> Path:
     """The file `name` of a folder.  Raises ValueError for one that lies elsewhere, by its name or by a link; links into
     the blobs of a download cache, of which the folder is a snapshot, are fine."""
-    file, home = folder / name, folder.resolve()
+    file, home = folder / name, Path(os.path.realpath(folder))
     usual = name.isprintable() and 0 < len(name.encode()) < 256 and "\\" not in name
     if not usual or Path(name).name != name or name == "..":
         raise ValueError(f"{folder} names {name!r:.200} as one of its files, and only those right within it are read")
-    real = file.resolve()
+    real = Path(os.path.realpath(file))  # which takes loops of links, too
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
         raise ValueError(f"{file} is a link that leads out of its folder: put the file itself there")

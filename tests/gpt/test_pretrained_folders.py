@@ -318,6 +318,9 @@ def test_links_out_of_the_folder(llama, tmp_path, capsys):
     (llama / "model-0.safetensors").rename(tmp_path / "model-0.safetensors")
     (llama / "model-0.safetensors").symlink_to("../model-0.safetensors")
     refused(capsys, llama, "model-0.safetensors is a link")
+    (llama / "model-0.safetensors").unlink()
+    (llama / "model-0.safetensors").symlink_to("model-0.safetensors")
+    refused(capsys, llama, "model-0.safetensors is missing")
 
 
 def test_a_download_cache(gpt2, tmp_path):
