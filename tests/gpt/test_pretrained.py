@@ -7,6 +7,7 @@ import pytest
 
 import gpt
 from gpt import GPT, GPTConfig, Run
+from gpt.cli import main
 from gpt.hf_layout import their_arrays
 from gpt.pretrained import read_model, write_pretrained
 from gpt.tokenizer import ByteTokenizer, CharTokenizer
@@ -185,6 +186,40 @@ def test_tokenizers_of_our_own_in_transformers(tokenizer, tmp_path):
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text).tolist() and theirs.decode(ids) == text
     assert len(theirs) == tokenizer.vocab_size
+
+
+def test_a_tokenizer_of_theirs_here_and_back(tmp_path):
+    """With its special tokens and chat template, for a model that has more rows than the tokenizer tokens."""
+    of = pytest.importorskip("tokenizers")
+    rust = of.Tokenizer(of.models.BPE())
+    rust.pre_tokenizer, rust.decoder = of.pre_tokenizers.ByteLevel(add_prefix_space=False), of.decoders.ByteLevel()
+    trainer = of.trainers.BpeTrainer(vocab_size=300, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False,
+                                     initial_alphabet=of.pre_tokenizers.ByteLevel.alphabet())
+    rust.train_from_iterator(["the cat sat on the mat, and the dog sat by the cat.\n"] * 9, trainer)
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=rust, eos_token="<|im_end|>")
+    theirs.chat_template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+    theirs.save_pretrained(tmp_path / "theirs")
+    n = len(theirs)
+    config = transformers.LlamaConfig(**LLAMA | {"vocab_size": n + 9, "eos_token_id": 1})
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "theirs")
+
+    assert main(["import", str(tmp_path / "theirs"), "--out", str(tmp_path / "out")]) == 0
+    run = gpt.load(tmp_path / "out")
+    for text in ("the cat sat on the mat é🙂\n", " and  the\tdog"):
+        assert run.tokenizer.encode(text).tolist() == theirs(text)["input_ids"]
+    assert run.tokenizer.encode("<|im_end|>", special=True).tolist() == [1]
+    assert len(run.tokenizer.encode("<|im_end|>")) > 1
+    assert run.about["chat_template"] == theirs.chat_template
+    assert run.about["special_tokens"] == {"eos_token": "<|im_end|>"} and run.about["pretrained"]["eos_token_id"] == 1
+
+    assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
+    back = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+    chat = [{"role": "user", "content": "the cat"}]
+    assert len(back) == n and back.eos_token == "<|im_end|>"
+    assert back("a cat")["input_ids"] == theirs("a cat")["input_ids"]
+    assert back.apply_chat_template(chat)["input_ids"] == theirs.apply_chat_template(chat)["input_ids"]
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+    assert again.config.eos_token_id == 1 and again.get_input_embeddings().weight.shape[0] == n + 9
 
 
 def test_older_configurations(tmp_path):
