@@ -8,19 +8,20 @@ from typing import Any
 from .bench_memory import memory_rows
 from .bench_scaling import scaling_rows
 from .bench_small import import_rows, op_rows, sample_rows
-from .bench_step import first_rows, large_rows, numpy_rows, step_rows
+from .bench_step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
 from .measure import Side, load, machine
 from .profile import check_picture, profile
-from .race import config_of, large
+from .race import config_of, fast, large
 from .settings import Settings, setting
 
 ROWS: dict[str, Callable[..., Iterator[Any]]] = {
     "import": import_rows, "first-step": first_rows, "op": op_rows, "step": step_rows, "step-numpy": numpy_rows,
-    "step-large": large_rows, "memory": memory_rows, "sample": sample_rows, "scaling": scaling_rows,
+    "step-large": large_rows, "recipe": recipe_rows, "memory": memory_rows, "sample": sample_rows,
+    "scaling": scaling_rows,
 }
 PEERS = ("torch", "compile", "jax", "hips")
 PROFILED = {"all": (config_of, "fastest"), "step": (config_of, "fastest"), "step-numpy": (config_of, "numpy"),
-            "step-large": (large, "fastest")}
+            "step-large": (large, "fastest"), "recipe": (fast, "fastest")}
 
 
 @dataclass

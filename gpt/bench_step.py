@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from autograd.view.text import count
@@ -9,8 +10,9 @@ from autograd.view.text import count
 from . import peers
 from .measure import Row, Side, attempt, fresh, in_turns, need, settled
 from .products import Floor
-from .race import SIDES, Outcome, PeerTraining, config_of, kernels, large, our_numbers, start, training
+from .race import SIDES, Outcome, PeerTraining, config_of, fast, kernels, large, our_numbers, start, training
 from .train import TrainConfig
+from .trainer import Trainer
 
 
 def step_rows(rounds: int, asked: Sequence[str], name: str = "step", config: TrainConfig | None = None,
@@ -43,6 +45,26 @@ def numpy_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
 def large_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
     """A larger model, in few rounds."""
     return step_rows(min(rounds, 5), asked, "step-large", large())
+
+
+def recipe_rows(rounds: int, asked: Sequence[str], configs: tuple[TrainConfig, TrainConfig] | None = None,
+                kernel: str = "fastest") -> Iterator[Row]:
+    """A step of the recipe fast and one of nanogpt, and what its optimizer alone takes of the one and the other."""
+    config, other = configs or (fast(), config_of())
+    with kernels(kernel), training(config) as ours, training(other) as theirs:
+        def optimizer(trainer: Trainer) -> Callable[[], float]:
+            def run() -> float:
+                began = time.perf_counter()
+                trainer.optimizer.step(0.0, team=trainer.team)  # changes nothing, and takes as long
+                return (time.perf_counter() - began) * 1e3
+            return run
+
+        ours.step(), theirs.step()
+        sides = [Side(f"recipe {config.recipe}", lambda: settled(lambda: ours.step()["ms"])),
+                 Side(f"recipe {other.recipe}", lambda: settled(lambda: theirs.step()["ms"])),
+                 Side(f"its {config.optimizer} alone", lambda: settled(optimizer(ours))),
+                 Side(f"the other's {other.optimizer} alone", lambda: settled(optimizer(theirs)))]
+        yield Row("recipe", what(config), "ms", in_turns(rounds, sides))
 
 
 # ---------------------------------------------------------------------- the first step

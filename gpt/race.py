@@ -16,7 +16,7 @@ import autograd as ag
 from autograd.view.text import count
 
 from . import peers
-from .data import batch
+from .data import TextData
 from .malloc import keep_freed_memory
 from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
 from .model import GPT
@@ -43,19 +43,15 @@ def large() -> TrainConfig:
     return config_of(n_layer=6, n_head=6, n_embd=384, block_size=256, batch_size=8)
 
 
-@dataclass
-class RandomTokens:
-    """Data without meaning, for speed, as `TextData` gives them."""
-    tokens: Array
-    block_size: int
+def fast() -> TrainConfig:
+    """The recipe fast, in batches as large as nanogpt's."""
+    return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=config_of().batch_size)
 
-    @classmethod
-    def of(cls, config: TrainConfig) -> RandomTokens:
-        return cls(np.random.default_rng(0).integers(VOCAB, size=100_000).astype(np.uint16), config.block_size)
 
-    def train_batch(self, rng: np.random.Generator, batch_size: int) -> tuple[Array, Array]:
-        ids, targets = batch(self.tokens, rng, batch_size, self.block_size)
-        return ids.astype(np.int64), targets.astype(np.int64)
+def random_tokens(config: TrainConfig) -> TextData:
+    """Data without meaning, for speed."""
+    tokens = np.random.default_rng(0).integers(VOCAB, size=100_000).astype(np.uint16)
+    return TextData(tokens, tokens[:10_000], config.block_size)
 
 
 @contextlib.contextmanager
@@ -82,14 +78,14 @@ def training(config: TrainConfig) -> Iterator[Trainer]:
     """Our side: what `gpt train` does a step."""
     keep_freed_memory()
     with Team(config.n_replicas) as team:
-        yield Trainer(config, start(config), RandomTokens.of(config), team)
+        yield Trainer(config, start(config), random_tokens(config), team)
 
 
 class PeerTraining:
     """What `Trainer` does, around a peer's update: the same batches and the same learning rates."""
 
     def __init__(self, config: TrainConfig, peer: Any):
-        self.config, self.peer, self.data = config, peer, RandomTokens.of(config)
+        self.config, self.peer, self.data = config, peer, random_tokens(config)
         self.batches, self.iter = np.random.default_rng([config.seed, 1]), 0
 
     def step(self) -> dict[str, float]:

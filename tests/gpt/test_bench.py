@@ -15,9 +15,10 @@ from gpt.bench import BenchConfig, bench
 from gpt.bench_memory import faults_a_step, in_passing, memory_rows
 from gpt.bench_scaling import scaling_rows
 from gpt.bench_small import HIPS, op_rows, sample_rows
-from gpt.bench_step import first_step, step_rows
+from gpt.bench_step import first_step, recipe_rows, step_rows
 from gpt.cli import main
 from gpt.race import config_of, start
+from gpt.train import TrainConfig
 
 TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 INSTALLED = [name for name in ("torch",) if find_spec(name)]
@@ -50,6 +51,15 @@ def test_a_row_of_ours_that_fails_is_no_success(monkeypatch, capsys):
     assert main(["bench", "import", "--rounds", "3"]) == 1
     said = capsys.readouterr()
     assert "import autograd: FileNotFoundError" in said.err and "import numpy" in said.out
+
+
+def test_recipe_row():
+    small = TrainConfig.from_recipe("fast", warmup_iters=0, **TINY)
+    [row] = recipe_rows(3, [], (small, config_of(**TINY)), "numpy")
+    names = [side.name for side in row.sides]
+    assert names == ["recipe fast", "recipe nanogpt", "its muon alone", "the other's adamw alone"]
+    of = [row.summary()["ours"]["median"], *[other["median"] for other in row.summary()["others"]]]
+    assert all(ms > 0 for ms in of) and of[2] < of[0] and of[3] < of[1]  # a part is less than the whole
 
 
 def test_step_row():
@@ -161,7 +171,7 @@ def test_scaling_predicts_what_batches_take():
     (["--peers", "tensorflow"], "peers are torch, compile, jax, hips or none, and not 'tensorflow'"),
     (["--out", "p.svg"], "add --profile"),
     (["--profile", "--out", "p.txt"], "needs to end in"),
-    (["op", "--profile"], "there is a profile of step, step-numpy, step-large, and not of op"),
+    (["op", "--profile"], "there is a profile of step, step-numpy, step-large, recipe, and not of op"),
 ])
 def test_settings_that_make_no_sense(arguments, said, capsys):
     assert main(["bench", *arguments]) == 1
