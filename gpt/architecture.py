@@ -51,8 +51,6 @@ class Architecture(Settings):
         if c.positions == "rotary" and c.head_size % 2:
             raise ValueError(f"rotary positions turn pairs of dimensions, and a head has {c.head_size} of them: "
                              f"n_embd / n_head needs to be even")
-        if c.bias and not c.norm_gain:
-            raise ValueError("norms with a bias have a gain, too: leave out --bias or --no-norm-gain")
 
     @property
     def head_size(self) -> int:

@@ -158,15 +158,18 @@ def command_parser(subs: Any, name: str, command: Command) -> Parser:
     ordered = sorted(dict.fromkeys(names), key=lambda g: GROUPS.index(g) if g in GROUPS else len(GROUPS) + (not g))
     positional = sub.add_argument_group("what to work on") if takes else sub
     groups = {group: sub.add_argument_group(group or "settings") for group in ordered}
+    shown = command.configure() if command.configure else None  # whose defaults are those of a recipe
+    sub.description += f"  The defaults are those of the recipe {shown.recipe}." if shown else ""
     for f in settings:
-        add_flag(positional if f.metadata["positional"] else groups[f.metadata.get("group", "")], f)
+        add_flag(positional if f.metadata["positional"] else groups[f.metadata.get("group", "")], f,
+                 getattr(shown, f.name, f.default))
     sub.add_argument_group("help").add_argument("-h", "--help", action="help", help="show this and stop")
     return sub
 
 
-def add_flag(to: Any, f: Any) -> None:
+def add_flag(to: Any, f: Any, default: Any) -> None:
     """The flag `--n-layer` for a field n_layer, with its help line, default, type and choices."""
-    kind, meta, default = base_type(f.type), f.metadata, f.default
+    kind, meta = base_type(f.type), f.metadata
     shown = "" if default in (MISSING, None, (), "") else \
         f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
     options: dict[str, Any] = {"help": (meta["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}

@@ -229,7 +229,6 @@ def test_sinusoidal_positions_are_constants(config, ids):
     (dict(n_head=4, n_kv_head=3), "n_head is 4 and n_kv_head 3.*multiple of n_kv_head"),
     (dict(n_kv_head=0), "n_kv_head is 0, and needs to be at least 1"),
     (dict(positions="rotary", n_embd=12, n_head=4), "a head has 3 of them.*even"),
-    (dict(bias=True, norm_gain=False), "norms with a bias have a gain, too"),
     (dict(rope_base=1.0), "rope_base is 1.0, and needs to be above 1"),
     (dict(norm="batch_norm"), "norm is 'batch_norm', and needs to be one of layer_norm, rms_norm"),
     (dict(n_hidden=0), "n_hidden is 0"), (dict(convolution=-1), "convolution is -1"),
