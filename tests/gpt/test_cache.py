@@ -50,13 +50,13 @@ def test_logits_equal_the_models_at_every_position_and_past_the_window(config, c
 @st.composite
 def architectures(draw):
     """Every choice about a GPT, with every other."""
-    norm_gain = draw(st.booleans())
     n_kv_head, group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     return GPTConfig(
         vocab_size=11, block_size=draw(st.integers(1, 9)), n_layer=draw(st.integers(1, 2)), n_head=n_kv_head * group,
         n_kv_head=n_kv_head if group > 1 or draw(st.booleans()) else None, n_embd=n_kv_head * group * 4,
-        n_hidden=draw(st.sampled_from([None, 10])), bias=norm_gain and draw(st.booleans()), norm_gain=norm_gain,
-        qkv_bias=draw(st.booleans()), activation=draw(st.sampled_from(list(ACTIVATIONS))), gated=draw(st.booleans()),
+        n_hidden=draw(st.sampled_from([None, 10])), bias=draw(st.booleans()),
+        norm_gain=draw(st.booleans()), qkv_bias=draw(st.booleans()), gated=draw(st.booleans()),
+        activation=draw(st.sampled_from(list(ACTIVATIONS))),
         positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),
         rope_base=draw(st.sampled_from([9.0, 1e4])), norm=draw(st.sampled_from(["layer_norm", "rms_norm"])),
         norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()), qk_norm=draw(st.booleans()),

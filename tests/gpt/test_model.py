@@ -18,7 +18,8 @@ LLAMA = {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated
          "n_hidden": 20, "tied": False}
 VARIANTS = [FAST, LLAMA, {"bias": True, "activation": "gelu_tanh"}, {**LLAMA, "qkv_bias": True, "tied": True},
             {"bias": True, "activation": "relu", "positions": "sinusoidal", "convolution": 2, "norm_embedding": True},
-            {"norm_gain": False, "activation": "squared_relu", "n_kv_head": 1, "smear": True, "qk_norm": True}]
+            {"norm_gain": False, "bias": True, "activation": "squared_relu", "n_kv_head": 1, "smear": True},
+            {"norm_gain": False, "qk_norm": True, "norm": "rms_norm"}]
 
 
 def varied(config, changes, seed=3):

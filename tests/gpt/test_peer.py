@@ -21,7 +21,7 @@ LLAMA = {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated
 QWEN2 = {**LLAMA, "qkv_bias": True, "tied": True, "rope_base": 1e6, "n_kv_head": 1}
 VARIANTS = [{}, {"bias": True}, {"bias": True, "activation": "relu"}, {"positions": "sinusoidal"}, FAST, GPT2, LLAMA,
             QWEN2, {"bias": True, "convolution": 2, "smear": True, "norm_embedding": True, "gated": True},
-            {"norm_gain": False, "qk_norm": True, "convolution": 5, "n_kv_head": 4, "activation": "squared_relu"}]
+            {"norm_gain": False, "bias": True, "qk_norm": True, "convolution": 5, "activation": "squared_relu"}]
 
 
 def pair(changes):
