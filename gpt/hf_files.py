@@ -162,15 +162,20 @@ def shortened(names: list[str], most: int = 12) -> str:
 # ---------------------------------------------------------------------- writing
 
 
-@contextmanager
-def new_folder(path: str) -> Iterator[Path]:
-    """A folder to fill, which then takes the name `path`: what fails leaves nothing.  Raises ValueError if `path` is
-    there and holds anything, and OSError if it cannot be written."""
+def free_folder(path: str) -> Path:
+    """A folder that is not there, or is empty.  Raises ValueError for any other."""
     if not path:
         raise ValueError("--out is empty: give the name of a folder")
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already, and nothing is written over: choose another folder with --out")
+    return folder
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which then becomes `folder`: what fails leaves nothing.  Raises OSError if it cannot be
+    written."""
     temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

@@ -12,6 +12,7 @@ from .checkpoint import Run
 from .hf_config import CLASSES, parsed_config, rope_frequencies, rope_of, written_config
 from .hf_files import (
     WEIGHTS,
+    free_folder,
     given_folder,
     inside,
     new_folder,
@@ -104,8 +105,9 @@ def import_model(config: ImportConfig) -> None:
 
 def export_model(config: ExportConfig) -> None:
     """Write a folder that transformers loads: the command `gpt export`."""
-    with new_folder(config.out) as folder:
-        run = checkpoint.load(config.checkpoint)
+    out = free_folder(config.out)
+    run = checkpoint.load(config.checkpoint)
+    with new_folder(out) as folder:
         said = write_pretrained(folder, run)
     announce(f"{said}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
              f"({config.out!r})\n")

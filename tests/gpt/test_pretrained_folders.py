@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import gpt
-from gpt import GPT, GPTConfig, Run, checkpoint
+from gpt import GPT, GPTConfig, Run, checkpoint, pretrained
 from gpt.cli import main
 from gpt.hf_config import rope_frequencies
 from gpt.pretrained import read_model, read_pretrained, write_pretrained
@@ -129,8 +129,21 @@ def test_nothing_is_written_over(gpt2, tmp_path, capsys):
 
 def test_an_export_that_fails_leaves_nothing(gpt2, tmp_path, capsys):
     assert main(["export", str(tmp_path / "nowhere"), "--out", str(tmp_path / "made")]) == 1
-    assert "there are no weights" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "there are no weights" in error and "made" not in error
     assert sorted(f.name for f in tmp_path.iterdir()) == ["gpt2"]
+
+
+def test_a_disk_that_is_full(gpt2, tmp_path, capsys, monkeypatch):
+    assert main(["import", str(gpt2), "--out", str(tmp_path / "out")]) == 0
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pretrained, "write_tensors", full)
+    assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "made")]) == 1
+    assert "made could not be written (No space left on device): make room" in capsys.readouterr().err
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["gpt2", "out"]
 
 
 def test_an_empty_folder_may_be_filled(gpt2, tmp_path):
