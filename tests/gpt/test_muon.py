@@ -132,10 +132,10 @@ def test_muon_is_its_formula(n):
     start = {name: view.copy() for name, view in flat.views.items()}
     p, m, v = start, dict.fromkeys(start, 0), dict.fromkeys(start, 0)
     with Team(n) as team:
-        for t in range(1, 4):
+        for t, scale in enumerate([0.25, 2.0, 0.5], 1):
             flat.grad[:] = rng.standard_normal(flat.grad.size)
-            gradients = {name: 0.25 * g for name, g in flat.grads.items()}
-            optimizer.step(lr, 0.25, team)
+            gradients = {name: scale * g for name, g in flat.grads.items()}
+            optimizer.step(lr, scale, team)
             for name, tensor in flat.tensors.items():
                 g, rate = gradients[name], lr * {"embedding": 0.5, "taps": 3.0, "matrix": 1}[kind(name, tensor)]
                 p[name] = p[name] * (1 - rate * decay * (tensor.ndim >= 2))

@@ -82,9 +82,10 @@ SETTINGS = [{}, {"dropout": 0.2, "accumulate": 2}, {"optimizer": "sgd", "schedul
 # Settings that there were when checkpoints were first written: what those name.
 FIRST = {"block_size", "n_layer", "n_head", "n_embd", "bias", "dropout", "activation", "positions", "vocab_size",
          "data", "task", "digits", "tokenizer", "lines", "val_fraction", "cache_dir", "out", "resume",
-         "checkpoint_interval", "keep", "recipe", "batch_size", "accumulate", "max_iters", "time_limit", "learning_rate", "min_lr", "schedule",
-         "warmup_iters", "lr_decay_iters", "optimizer", "weight_decay", "beta1", "beta2", "momentum", "grad_clip",
-         "eval_interval", "eval_iters", "patience", "target_val_loss", "seed", "replicas"}
+         "checkpoint_interval", "keep", "recipe", "batch_size", "accumulate", "max_iters", "time_limit",
+         "learning_rate", "min_lr", "schedule", "warmup_iters", "lr_decay_iters", "optimizer", "weight_decay", "beta1",
+         "beta2", "momentum", "grad_clip", "eval_interval", "eval_iters", "patience", "target_val_loss", "seed",
+         "replicas"}
 
 
 def of_recipe(settings):
