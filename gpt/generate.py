@@ -13,6 +13,7 @@ from .checkpoint import Run, load
 from .model import GPT
 from .module import Array
 from .settings import Settings, setting
+from .tokenizer import decode_on
 
 BATCH = 16  # texts that `gpt sample` writes at a time
 
@@ -181,7 +182,7 @@ def continue_texts(run: Run, prompts: Sequence[str], n: int, seeds: Sequence[Any
         raise ValueError(f"n is {n}, and needs to be at least 0")
     batch = Batch(run.model, [start(run.tokenizer, prompt) for prompt in prompts],
                   [np.random.default_rng(seed) for seed in seeds], Sampling(**sampling))
-    return _pieces(batch, [(i, Stream(run.tokenizer.decode, stop)) for i in range(len(prompts))], n)
+    return _pieces(batch, [(i, Stream(decode_on(run.tokenizer), stop)) for i in range(len(prompts))], n)
 
 
 def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterator[tuple[int, str | None]]:

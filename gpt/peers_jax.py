@@ -12,6 +12,16 @@ from .module import Array
 if TYPE_CHECKING:
     from .train import TrainConfig
 
+# The choices it has; any other would be silently left out.
+CHOICES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "bias", "dropout", "activation", "positions")
+
+
+def check(config: GPTConfig) -> None:
+    """Raise ValueError for a model that this twin is not the same as."""
+    plain = GPTConfig(**{name: getattr(config, name) for name in CHOICES})
+    if config != plain or config.activation not in ("gelu", "relu") or config.positions == "rotary":
+        raise ValueError("the twin in JAX is nanoGPT's model, and this one has made other choices: leave out jax")
+
 
 class JaxTraining:
     """Training in JAX from the weights of `model`: a step is one compiled function, which writes over its arguments."""
@@ -19,6 +29,7 @@ class JaxTraining:
     def __init__(self, config: TrainConfig, model: GPT):
         import jax
         import jax.numpy as jnp
+        check(model.config)
         self.weights = {name: jnp.array(t.data) for name, t in model.named_arrays().items()}
         self.moments = [{name: jnp.zeros_like(w) for name, w in self.weights.items()} for _ in range(2)]
         self.steps = 0

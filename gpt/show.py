@@ -18,6 +18,7 @@ from .generate import generate, read_prompt, start
 from .model import GPT
 from .module import Array, raw
 from .settings import Settings, setting
+from .tokenizer import decode_on
 from .train import TrainConfig, Trainer, writable_folder
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
@@ -79,7 +80,7 @@ def say(label: str, line: str) -> None:
 
 def briefly_trained() -> Run:
     """A new model after its first steps on the default text."""
-    config = TrainConfig(max_iters=STEPS, warmup_iters=0)
+    config = TrainConfig.from_recipe(max_iters=STEPS, warmup_iters=0)
     data, tokenizer = load_data(config.data, config.tokenizer, config.block_size)
     trainer = Trainer(config, GPT(config.model_config(tokenizer.vocab_size), seed=config.seed), data)
     for _ in range(STEPS):
@@ -123,7 +124,7 @@ def next_tokens(run: Run, ids: Array) -> tuple[Array, str]:
 
 def labels(tokenizer: Any, ids: Array) -> list[str]:
     """The text of each token (T,); a byte that is no character of its own by its number."""
-    texts = (tokenizer.decode(i) for i in ids)
+    texts = (decode_on(tokenizer)([int(i)]) for i in ids)
     return [f"byte {i}" if "\ufffd" in text else text for i, text in zip(ids, texts)]
 
 

@@ -31,6 +31,14 @@ def test_jax_comes_to_the_same():
     ours().check(theirs(JaxTraining(TINY, start(TINY))))
 
 
+@pytest.mark.parametrize("change", [{"tied": False}, {"norm": "rms_norm"}, {"activation": "silu"}, {"positions": "rotary"}])
+def test_jax_has_nanogpts_choices_only(change):
+    from gpt.peers_jax import check
+    check(start(TINY).config)
+    with pytest.raises(ValueError, match="the twin in JAX is nanoGPT's model"):
+        check(start(config_of(n_layer=1, n_head=2, n_embd=16, **change)).config)
+
+
 def test_another_loss_is_no_race(monkeypatch):
     pytest.importorskip("torch")
     honest = peers.loss
