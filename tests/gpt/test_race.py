@@ -31,7 +31,8 @@ def test_jax_comes_to_the_same():
     ours().check(theirs(JaxTraining(TINY, start(TINY))))
 
 
-@pytest.mark.parametrize("change", [{"tied": False}, {"norm": "rms_norm"}, {"activation": "silu"}, {"positions": "rotary"}])
+@pytest.mark.parametrize("change", [{"tied": False}, {"norm": "rms_norm"}, {"activation": "silu"},
+                                    {"positions": "rotary"}])
 def test_jax_has_nanogpts_choices_only(change):
     from gpt.peers_jax import check
     check(start(TINY).config)
