@@ -355,6 +355,12 @@ def test_damaged_weights(gpt2, capsys):
         refused(capsys, gpt2, "model.safetensors is no safetensors file, or damaged|missing: wte.weight|0 tensors")
 
 
+def test_a_header_that_is_too_long_is_not_read(gpt2, capsys):
+    n = 33 << 20
+    (gpt2 / "model.safetensors").write_bytes(struct.pack("<Q", n) + b"{}".ljust(n))
+    refused(capsys, gpt2, "its header claims 34,603,008 bytes")
+
+
 def test_json_of_all_kinds(gpt2, capsys):
     for name in ("config.json", "tokenizer_config.json"):
         file, whole = gpt2 / name, (gpt2 / name).read_bytes()
