@@ -28,13 +28,13 @@ MISTAKES: dict[str, list[dict]] = {
     "nanogpt": [{"beta2": 0.999}, {"beta1": 0.85}, {"weight_decay": 0.0}, {"grad_clip": 0.0}, {"norm_eps": 1e-4},
                 {"schedule": "linear"}],
     "fast": [{"beta2": 0.999}, {"momentum": 0.95}, {"embedding_lr": 0.016}, {"taps_lr": 0.02},
-             {"norm_embedding": False}, {"qk_norm": False}, {"norm_eps": 1e-5}, {"rope_base": 10000.0}, {"smear": False},
-             {"convolution": 2}, {"falling_share": 0.5}, {"grad_clip": 1.0}, {"weight_decay": 0.1}],
+             {"norm_embedding": False}, {"qk_norm": False}, {"norm_eps": 1e-5}, {"rope_base": 10000.0},
+             {"smear": False}, {"convolution": 2}, {"falling_share": 0.5}, {"grad_clip": 1.0}, {"weight_decay": 0.1}],
 }
 
 
 def text():
-    """A few thousand lines of nonsense, the same everywhere: only `random()` is promised not to change."""
+    """Some thousand lines of nonsense, the same everywhere: only `random()` is promised not to change."""
     draw = random.Random(0).random
     lines = [" ".join(WORDS[int(len(WORDS) * draw() ** 2)] for _ in range(4 + int(5 * draw()))) for _ in range(1500)]
     return ".\n".join(lines)
