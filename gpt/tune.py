@@ -45,7 +45,7 @@ class TuneConfig(Settings):
     lora_alpha: float | None = setting(None, "they count alpha / rank; none: twice the rank", above=0, group="LoRA")
     merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
     batch_size: int = setting(8, "windows of conversations computed at once", at_least=1, group="training")
-    max_iters: int = setting(600, "steps to train", at_least=1, group="training")
+    max_iters: int = setting(300, "steps to train", at_least=1, group="training")
     time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
                                        group="training")
     learning_rate: float | None = setting(None, "size of a step at its largest; none: 0.256 / n_embd, and five times "
