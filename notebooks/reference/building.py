@@ -1,0 +1,49 @@
+"""The build: sources and pages made from the registry are put into a folder, and Sphinx makes the reference of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
+from sphinx.util.docutils import docutils_namespace
+
+from . import api, pages
+from .derivation import read
+from .running import Trouble
+
+__all__ = ["Trouble", "build"]
+
+HERE = Path(__file__).parent
+PROSE = ("index.md", "notation.md", "extending.md", "contributing.md")
+
+
+def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") -> None:
+    """Write the pages into `folder`, by way of `work`, an empty folder.
+
+    Raises Trouble, in a sentence, for an op without a derivation, a derivation without an op, an example or a check
+    that fails, and for whatever Sphinx warns of.
+    """
+    with np.printoptions(precision=4, suppress=True):
+        for name in PROSE:
+            shutil.copy(HERE / name, work / name)
+        pages.write(work, read(derivations), folder.resolve())
+        api.write(work)
+        _run_sphinx(work, folder)
+
+
+def _run_sphinx(work: Path, folder: Path) -> None:
+    for old in ("_sources", "ops", "api"):  # what an earlier build made of what is no longer there
+        shutil.rmtree(folder / old, ignore_errors=True)
+    try:
+        with docutils_namespace():
+            app = Sphinx(str(work), str(HERE), str(folder), str(work / "doctrees"), "html", status=None,
+                         warning=sys.stderr, freshenv=True, warningiserror=True)
+            app.build(force_all=True)
+    except SphinxError as error:
+        raise Trouble(str(error)) from error
+    if app.statuscode:
+        raise Trouble("Sphinx warns, above")

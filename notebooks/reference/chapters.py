@@ -1,0 +1,84 @@
+"""Which chapters use an op: their code is searched for its names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograd.methods import ANSWERS
+
+NOTEBOOKS = Path(__file__).parents[1]
+_OPERATORS = {ast.MatMult: "matmul", ast.Pow: "power", ast.Mod: "remainder"}  # +, −, * and / are everywhere
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where a chapter uses an op first."""
+    path: Path
+    chapter: str                                   # 4. Softmax by hand
+    section: str                                   # The Jacobian
+
+
+def uses() -> dict[str, list[Use]]:
+    """Name of an op or composed function -> the chapters that use it, each with the section where they do first."""
+    found: dict[str, list[Use]] = {}
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        seen: set[str] = set()
+        for use, code in _code(path):
+            for name in sorted(_names(code) - seen):
+                seen.add(name)
+                found.setdefault(name, []).append(use)
+    return found
+
+
+def link(use: Use, folder: Path) -> str:
+    """A line of Markdown that points at a chapter from a page in `folder`."""
+    target = os.path.relpath(use.path, folder).replace(os.sep, "/")
+    within = f", “{use.section}”" if use.section else ""
+    return f'<a href="{target}">{use.chapter}</a>{within}'
+
+
+def _code(path: Path) -> Iterator[tuple[Use, str]]:
+    """The code of a chapter, cell by cell, and where it stands."""
+    chapter = section = ""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            for line in source.splitlines():
+                chapter = line[2:].strip() if line.startswith("# ") and not chapter else chapter
+                section = line.lstrip("#").strip() if line.startswith(("## ", "### ")) else section
+        elif cell["cell_type"] == "code":
+            yield Use(path, chapter or path.stem, section), source
+
+
+def _names(code: str) -> set[str]:
+    """The ops and composed functions that code names: `ag.softmax`, `np.exp`, `x @ w`."""
+    try:
+        tree = ast.parse("".join(line for line in code.splitlines(True) if not line.lstrip().startswith(("%", "!"))))
+    except SyntaxError:
+        return set()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            if (name := _dotted(node)).startswith("ag."):
+                found.add(name[3:])
+            elif name in _OF_NUMPY:
+                found.add(_OF_NUMPY[name])
+        elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            found.add(_OPERATORS[type(node.op)])
+    return found
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+# np.exp -> exp
+_OF_NUMPY = {f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}": known.__name__
+             for function, known in ANSWERS.items() if getattr(known, "__name__", "<lambda>") != "<lambda>"}

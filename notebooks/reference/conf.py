@@ -1,0 +1,23 @@
+"""Sphinx's settings for the reference."""
+
+project = "tapegrad"
+author = copyright = "the authors of tapegrad"
+extensions = ["sphinx.ext.autodoc", "myst_parser", "notebooks.reference.extension"]
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
+html_math_renderer = "unicode"  # extension.py: formulas are set as HTML, without a script
+
+html_theme = "furo"
+html_title = "tapegrad"
+html_static_path = ["style.css"]
+html_css_files = ["style.css"]
+html_show_search_summary = False  # it would ask for pages, which a browser refuses on a disk
+html_copy_source = html_show_sourcelink = False
+html_show_sphinx = False
+
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+toc_object_entries = False

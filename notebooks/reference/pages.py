@@ -1,0 +1,157 @@
+"""The pages of ops, made from the registry: formula, gradients and how they come about, example, graph, check."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import autograd as ag
+from autograd.__main__ import numpy_name
+from autograd.methods import ANSWERS
+from autograd.view.mathematics import formula, gradients, words
+
+from . import chapters
+from .derivation import Derivation
+from .docstrings import as_rest
+from .running import IMPORTS, Trouble, graph, run
+from .tables import composed, constant, index
+
+
+def write(work: Path, derivations: dict[str, Derivation], folder: Path) -> None:
+    """Write the pages of all ops into work/ops; the reference itself will be in `folder`.
+
+    Raises Trouble for an example that fails, and for an op whose check does.
+    """
+    out, uses = work / "ops", chapters.uses()
+    out.mkdir()
+    for name, derivation in derivations.items():
+        (out / f"{name}.md").write_text(_page(ag.REGISTRY[name], derivation, uses.get(name, []), folder / "ops"),
+                                        encoding="utf-8")
+    (out / "index.md").write_text(index(derivations), encoding="utf-8")
+    (out / "composed.rst").write_text(composed(uses, folder / "ops"), encoding="utf-8")
+    (out / "constant.rst").write_text(constant(), encoding="utf-8")
+
+
+# ---------------------------------------------------------------------- one op
+
+
+def _page(op: ag.Op, derivation: Derivation, uses: list[chapters.Use], folder: Path) -> str:
+    example = IMPORTS + derivation.example.rstrip() + "\n" + _gradients_of(derivation)
+    names: dict[str, Any] = {}
+    printed = run(example, names, f"{derivation.where}: {op.name}")
+    parts = [f"# {op.name}", _words(op), _call(op), _rest_of_docstring(op),
+             "## Gradients", _shared(op, derivation),
+             *[_gradient(op, x, text) for x, text in derivation.inputs.items()],
+             "## Example", _fence("python", example), _fence("{code-block} text\n:class: output", printed),
+             "## Graph", _fence("{raw} html", graph(names["y"])),
+             "## Check", _check(op, names),
+             "## Chapters that use it", _links(uses, folder)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _words(op: ag.Op) -> str:
+    text = _markdown(words(op))
+    text += "." * bool(text and text[-1] not in ".:!?")
+    return "\n\n".join(part for part in (text, _display(formula(op))) if part)
+
+
+def _call(op: ag.Op) -> str:
+    """How it is called: by its own name and by those of NumPy that it answers for."""
+    answered = [f"`{numpy_name(f)}`" for f, known in ANSWERS.items() if known is op or f.__name__ == op.name]
+    call = _fence("python", f"ag.{op.name}{op.signature}")
+    return f"{call}\n\nAlso what {' and '.join(answered)} of a Tensor is." if answered else call
+
+
+def _rest_of_docstring(op: ag.Op) -> str:
+    """What follows the first paragraph, but for the formula: settings, shapes, edges."""
+    rest = (inspect.getdoc(op) or "").partition("\n\n")[2]
+    lines = [line for line in rest.splitlines() if not line.startswith(formula(op)[:12] or "∂")]
+    return _fence("{eval-rst}", "\n".join(as_rest(lines, op.formula)).strip()) if lines else ""
+
+
+def _shared(op: ag.Op, derivation: Derivation) -> str:
+    result = formula(op)[:1]
+    what = "$g$" if result == "L" else "$g = ∂L/∂z$" if result == "z" else "$g = ∂L/∂y$"
+    start = f"{what} is the gradient that comes in: see [notation](../notation.md)."
+    return "\n\n".join(part for part in (start, derivation.family, derivation.text) if part)
+
+
+def _gradient(op: ag.Op, names: str, text: str) -> str:
+    """The rule of some inputs as its docstring has it, how it is derived, and as it stands in the code."""
+    said, rules = gradients(op), []
+    for x in names.split(", "):
+        rule = op.rules[op.parameters.index(x)][0]
+        rules += [rule] if rule not in rules else []
+    shown = "\n".join(dict.fromkeys(line for x in names.split(", ") if (line := said[x])))
+    code = "\n\n".join(_source(rule) for rule in rules)
+    return f"### {names}\n\n{_display(shown)}\n\n{text}\n\n{_fence('python', code)}"
+
+
+def _source(rule: Any) -> str:
+    """The code of a rule; a lambda without the table that it stands in."""
+    if rule.__name__ != "<lambda>":
+        return textwrap.dedent(inspect.getsource(rule)).rstrip()
+    text, line = Path(inspect.getsourcefile(rule) or "").read_text(encoding="utf-8"), rule.__code__.co_firstlineno
+    node = next(n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Lambda) and n.lineno == line)
+    return ast.get_source_segment(text, node) or ""
+
+
+def _gradients_of(derivation: Derivation) -> str:
+    """What every example ends with: a backward, and what it leaves in the leaves."""
+    names: dict[str, Any] = {}
+    run(IMPORTS + derivation.example, names, derivation.where)
+    y = names.get("y")
+    if not isinstance(y, ag.Tensor) or not y.requires_grad:
+        raise Trouble(f"{derivation.where}: the example leaves no Tensor y that requires a gradient")
+    leaves = [name for name, t in names.items() if isinstance(t, ag.Tensor) and t.op is None and t.requires_grad]
+    made = "y.backward()\n" if y.shape == () else \
+        f"y.backward(np.linspace(1, 2, {y.size}){f'.reshape{y.shape}' if y.ndim != 1 else ''})     # this is g\n"
+    lines = [f'print("{name}.grad =", {name}.grad)' for name in leaves]
+    return f'print("y =", y.data)\n{made}' + "\n".join(lines)
+
+
+def _check(op: ag.Op, names: dict[str, Any]) -> str:
+    """What was checked while this was built: the rules on the samples of the tests, the example by its card."""
+    from tests.samples import SAMPLES
+    samples = SAMPLES.get(op.name, [])
+    if not samples:
+        raise Trouble(f"{op.name} has no samples: enter some in tests/samples.py")
+    try:
+        ag.check_op(op, samples, order=2)
+    except (AssertionError, ValueError) as error:
+        raise Trouble(f"{op.name} fails its check: {error}") from error
+    record = next(t for t in reversed(ag.tape(names["y"])) if t.op is op)
+    rows = [(row.name, row.residual) for row in record.explain(names["y"]).rows if row.residual]
+    if bad := [f"{name}: {residual.text}" for name, residual in rows if residual.agrees is False]:
+        raise Trouble(f"{op.name} fails the check of its example: {bad[0]}")
+    lines = [f"- `{name}`: {residual.text}" for name, residual in rows]
+    said = f"`ag.check_op` compared the rules with finite differences on the {len(samples)} samples of the tests, " \
+           "and the gradients of these gradients too: they agree."
+    return said + ("\n\nIn the example, by the card of `y.explain()`:\n\n" + "\n".join(lines) if lines else "")
+
+
+def _links(uses: list[chapters.Use], folder: Path) -> str:
+    return "\n".join(f"- {chapters.link(use, folder)}" for use in uses) or "None calls it by its name yet."
+
+
+# ---------------------------------------------------------------------- Markdown
+
+
+def _fence(kind: str, text: str) -> str:
+    kind, _, options = kind.partition("\n")
+    ticks = "````" if "```" in text else "```"
+    return f"{ticks}{kind}\n{options}{chr(10) * bool(options)}{text}\n{ticks}"
+
+
+def _display(text: str) -> str:
+    return f"$$\n{text}\n$$" if text else ""
+
+
+def _markdown(text: str) -> str:
+    """Plain text whose `words` in backticks are code."""
+    parts = text.split("`")
+    return "`".join(part if i % 2 else part.replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
+                    .replace("[", "\\[").replace("$", "\\$") for i, part in enumerate(parts))
