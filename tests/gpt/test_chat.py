@@ -77,6 +77,17 @@ def test_only_new_tokens_are_read(tuned, monkeypatch):
     assert read[:len(asked) + 3] == [tuned.tokenizer.end, tuned.tokenizer.user, *asked, tuned.tokenizer.assistant]
 
 
+def test_what_was_read_is_not_used_for_another_text(tuned):
+    chat, fresh = talk(tuned, 6), talk(tuned, 6)
+    ask(chat, "abc")
+    chat.turns = []
+    for each in chat, fresh:
+        ask(each, "hgfedcba" * 4)
+    assert chat.read[:30] == fresh.read[:30] and len(chat.read) > 33
+    for (token, p), (other, q) in zip(chat.choices[0].others, fresh.choices[0].others):
+        assert token == other and p == pytest.approx(q)
+
+
 def test_a_long_chat_sees_what_a_new_one_would(tuned):
     """After each question the logits are those of the model on the turns that are left."""
     chat = talk(tuned, 8)

@@ -79,7 +79,7 @@ GOOD = '{"prompt": "a", "response": "b"}\n'
 BAD = [
     ("a.jsonl", GOOD + '{"prompt": "a", "respo', "line 2", "no JSON"),
     ("a.jsonl", GOOD + GOOD.strip() * 2, "line 2", "follows"),
-    ("a.jsonl", GOOD + '{"prompt": "a", "response": NaN}', "line 2", "NaN"),
+    ("a.jsonl", GOOD + '{"prompt": "a", "response": NaN}', "line 2", "NaN is no JSON"),
     ("a.jsonl", GOOD + '{"prompt": "a", "response": ""}', "line 2", "answer is empty"),
     ("a.jsonl", GOOD + '{"prompt": " ", "response": "b"}', "line 2", "question is empty"),
     ("a.jsonl", GOOD + '{"prompt": "a", "response": 3}', "line 2", "needs to be text"),

@@ -65,6 +65,7 @@ def test_every_conversation_is_whole_in_a_window_and_comes_once_a_pass(data, tur
                 if place <= 50:
                     assert aims[place - 1] == IGNORED  # the next question is not to be guessed
     assert sorted(seen[:30]) == list(range(30)) and sorted(seen[30:60]) == list(range(30))
+    assert seen[:30] != seen[30:60]  # each pass in an order of its own
 
 
 def test_held_out_conversations_stand_alone(data):

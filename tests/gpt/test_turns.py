@@ -116,7 +116,9 @@ def test_a_template_that_refuses_one_conversation(template):
 
 
 EVIL = {
-    "syntax": "{% for %}", "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "syntax": "{% for %}",
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,
+    "memory": "{% set a = 'x' * 2 ** 30 %}" + CHATML,
     "long": "{{ 'x' * 10 ** 10 }}", "wide": "{{ 'x' | center(10 ** 10) }}", "format": "{{ '%9999999999d' % 1 }}",
     "doubles": "{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     "number": "{{ 10 ** 10 ** 10 }}", "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
