@@ -29,7 +29,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _inline(translator: Any, node: nodes.Node) -> None:
-    translator.body.append(f'<span class="math">{typeset(node.astext())}</span>')
+    text = node.astext()
+    translator.body.append(f'<span class="math{" short" * (len(text) < 30)}">{typeset(text)}</span>')
     raise nodes.SkipNode
 
 

@@ -134,7 +134,8 @@ def _check(op: ag.Op, names: dict[str, Any]) -> str:
 
 
 def _links(uses: list[chapters.Use], folder: Path) -> str:
-    return "\n".join(f"- {chapters.link(use, folder)}" for use in uses) or "None calls it by its name yet."
+    lines = "\n".join(f"- {chapters.link(use, folder)}" for use in uses)
+    return f"Notebooks, to be opened in Jupyter:\n\n{lines}" if lines else "None calls it by its name yet."
 
 
 # ---------------------------------------------------------------------- Markdown

@@ -61,9 +61,9 @@ def constant() -> str:
         if op.rules:
             continue
         own = not op.formula.__module__.startswith("numpy")
-        lines += [name, "-" * len(name), "", *_code_rest(f"ag.{name}{op.signature}")]
+        lines += [name, "-" * len(name), "", *_code_rest(f"ag.{name}{op.signature}".replace("<no value>", "..."))]
         lines += as_rest((inspect.getdoc(op) or "").splitlines(), op.formula) if own else \
-            [f"NumPy's ``{numpy_name(op.formula)}``.", "", *as_rest([words(op)])]
+            [f"NumPy's ``{numpy_name(op.formula)}``.", "", *as_rest([f"{words(op)}."])]
         lines += _sample(name)
     return "\n".join(lines)
 

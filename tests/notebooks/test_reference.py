@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import autograd as ag
-from notebooks.reference import chapters, pages
+from autograd.view import render
+from notebooks.reference import chapters, pages, running
 from notebooks.reference.__main__ import main
 from notebooks.reference.derivation import Derivation, read
 from notebooks.reference.docstrings import as_rest
@@ -52,6 +53,8 @@ def test_every_rule_has_its_derivation_and_every_op_its_example():
     ("## softmax\n", "## hardmax\n", r"network.md:\d+: there is no op hardmax with a gradient rule"),
     ("### angles\n", "### turns\n", r"rotary has no gradient rule for turns, only for x, angles"),
     ("### angles\n", "", r"network.md:\d+: rotary has no derivation for its input angles: write it under `### angles`"),
+    ("### bias\n\n$y$ has slope $1$ in the bias, which all rows share: $∂L/∂bias = Σ g$, and the engine sums.\n",
+     "### bias\n", r"layer_norm has no derivation for its input bias"),
     ("## relu\n", "## gelu\n", r"gelu is derived in network.md:3 already"),
     ("```python\nx = ag.tensor([-1.0, 0.0, 0.5], requires_grad=True, name=\"x\")\ny = ag.erf(x)\n```\n", "",
      r"network.md:\d+: erf has no example"),
@@ -119,9 +122,27 @@ def test_a_wrong_rule_is_named(monkeypatch):
         relu_page()
 
 
-def test_an_example_without_a_result_is_named():
+def test_a_rule_that_is_wrong_only_at_second_order_is_named(monkeypatch):
+    def constant(x):
+        return x.detach() if isinstance(x, ag.Tensor) else x
+    monkeypatch.setitem(ag.REGISTRY["squared_relu"].rules, 0, (lambda g, y, x: 2 * g * ag.relu(constant(x)), None))
+    with pytest.raises(Trouble, match="squared_relu fails its check: squared_relu: in the gradient"):
+        pages._page(ag.REGISTRY["squared_relu"], read(DERIVATIONS)["squared_relu"], [], ROOT)
+
+
+@pytest.mark.parametrize("example", ["x = ag.tensor([1.0])\n", "y = 1.0\n", "y = ag.tensor([1.0])\n"])
+def test_an_example_without_a_result_is_named(example):
     with pytest.raises(Trouble, match=r"network.md:3: the example leaves no Tensor y"):
-        relu_page(example="x = ag.tensor([1.0])\n")
+        relu_page(example=example)
+
+
+def test_without_graphviz_the_page_has_the_tape_in_rows_and_says_why(monkeypatch):
+    def none(source, kind):
+        raise render.NoGraphviz("there is no Graphviz")
+    monkeypatch.setattr(render, "rendered", none)
+    monkeypatch.setattr(running, "rendered", none)
+    page = relu_page()
+    assert "The tape in rows: there is no Graphviz." in page and "data:image/svg+xml;base64," in page
 
 
 def test_an_op_without_samples_is_named(monkeypatch):
