@@ -35,12 +35,14 @@ from .model import (  # noqa: E402
     RMSNorm,
 )
 from .module import Module  # noqa: E402
+from .muon import Muon  # noqa: E402
 from .optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
+from .pretrained import read_pretrained  # noqa: E402
 from .tokenizer import CharTokenizer  # noqa: E402
 from .train import TrainConfig, train  # noqa: E402
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",
            "Attention", "MLP", "Block",
-           "Parameters", "AdamW", "SGD", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
-           "TrainConfig", "train", "Run", "save", "load", "generate", "continue_text",
+           "Parameters", "AdamW", "SGD", "Muon", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
+           "TrainConfig", "train", "Run", "save", "load", "read_pretrained", "generate", "continue_text",
            "continue_texts", "Sampling", "Batch"]

@@ -173,7 +173,7 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
                     _replace(stack, recording, method, functools.partial(_rest_of, parts, phase,
                                                                          getattr(recording, method)))
                 stack.callback(_unwatch, steps)
-        for whose, method, part in ((trainer.data, "train_batch", ("fetching the batch", REST)),
+        for whose, method, part in ((trainer, "batch", ("fetching the batch", REST)),
                                     (trainer.replicas, "gradient", ("gradient", REST)),
                                     (trainer.optimizer, "step", ("optimizer", OPTIMIZER))):
             _replace(stack, whose, method, _watched(getattr(whose, method), clock.of_step, part))

@@ -39,9 +39,8 @@ from .trainer import WHOLE, Interrupted, Trainer
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
-FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "batches", "batch_size", "accumulate", "optimizer",
-         "seed",
-         *[f.name for f in fields(Architecture)])
+FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size", "accumulate",
+         "optimizer", "seed", *[f.name for f in fields(Architecture)])
 
 
 @dataclass
@@ -56,7 +55,8 @@ class TrainConfig(Architecture):
                         choices=("text", *TASKS), group="data")
     digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
     tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, a word or punctuation mark, or a "
-                             "piece of a word (byte-pair encoding)", choices=("char", "byte", "word", "bpe"), group="data")
+                             "piece of a word (byte-pair encoding)", choices=("char", "byte", "word", "bpe"),
+                             group="data")
     vocab_size: int = setting(VOCAB_SIZE, "bpe: how many tokens it learns at most, from the text to train on",
                               at_least=256, at_most=1_000_000, group="data")
     lines: bool = setting(False, "each line of the text is an example of its own", group="data")
@@ -68,8 +68,8 @@ class TrainConfig(Architecture):
                           group="output")
     checkpoint_interval: int = setting(100, "steps between checkpoints", at_least=1, group="output")
     keep: int = setting(2, "how many of the last checkpoints to keep, besides the best", at_least=1, group="output")
-    recipe: str = setting("nanogpt", "named settings, which single flags override", choices=tuple(RECIPES),
-                          group="training")
+    recipe: str = setting("nanogpt", "settings by name: fast, or nanoGPT's own, to the letter; single flags override "
+                          "them", choices=tuple(RECIPES), group="training")
     batches: str = setting("random", "windows of text that begin anywhere, or the whole text in shuffled windows, "
                            "again and again", choices=("random", "shuffled"), group="training")
     batch_size: int = setting(12, "windows of text computed at once: more give a steadier gradient, and take more "

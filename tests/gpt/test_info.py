@@ -34,7 +34,9 @@ def test_what_it_says(saved, capsys, tmp_path):
     out = capsys.readouterr().out
     file, model = saved
     text = " ".join(out.split())
-    for words in (f"{file}: {size(os.path.getsize(file))}", "model block_size 8, n_layer 2, n_head 2, n_embd 12, vocab_size 11 tokenizer", r"char, 11 tokens: '\n .acdehost'", f"{model.n_parameters:,} in float32",
+    for words in (f"{file}: {size(os.path.getsize(file))}",
+                  "model block_size 8, n_layer 2, n_head 2, n_embd 12, vocab_size 11 tokenizer",
+                  r"char, 11 tokens: '\n .acdehost'", f"{model.n_parameters:,} in float32",
                   "training out x, max_iters 20000, learning_rate 0.001, data a.txt b", "iter 150",
                   "val loss 1.5000 nats per token (perplexity 4.482)", "environment numpy 2.1.0, python 3.12.1",
                   "weights only", "token embedding, and the head 11 x 12", "c_attn 12 x 36, c_proj 12 x 12"):

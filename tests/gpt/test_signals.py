@@ -77,7 +77,7 @@ def whole(tmp_path_factory):
     settings = dict(data=(str(folder / "text.txt"),), out=str(folder / "out"), n_layer=1, n_head=2, n_embd=16,
                     block_size=16, batch_size=8, max_iters=30, warmup_iters=5, learning_rate=1e-2, eval_interval=10,
                     eval_iters=2, checkpoint_interval=7, patience=2)
-    train(TrainConfig(**settings), quiet)
+    train(TrainConfig.from_recipe(**settings), quiet)
     return settings, folder / "out"
 
 
@@ -93,7 +93,7 @@ START = [("gpt.train:writable_folder", 1), ("gpt.train:load", 1), ("gpt.data:fin
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("place, nth", START, ids=str)
 def test_at_the_start_nothing_is_lost(settings, place, nth, when):
-    train(TrainConfig(**settings | {"max_iters": 3}), quiet)
+    train(TrainConfig.from_recipe(**settings | {"max_iters": 3}), quiet)
     before, number = files(settings["out"]), INT if when == "before" else TERM
     done = training(settings, (place, nth, when, [number]))
     assert done.returncode == 128 + number and done.stderr.strip() == "gpt: stopped"
@@ -244,7 +244,7 @@ def test_signals_at_random_moments(tiny, tmp_path):
     """10 of them, or as many as the variable SIGNALS says, some of them two at once; each is followed by --resume."""
     n, rng = int(os.environ.get("SIGNALS", 10)), random.Random(0)
     settings = tiny | {"max_iters": 120 * n, "checkpoint_interval": 5, "eval_interval": 40, "eval_iters": 0}
-    train(TrainConfig(**settings | {"out": str(tmp_path / "whole")}), quiet)
+    train(TrainConfig.from_recipe(**settings | {"out": str(tmp_path / "whole")}), quiet)
     out, first, stopped = Path(tiny["out"]), command(settings), 0
     for _ in range(n):
         process = subprocess.Popen(go_on(out) if (out / checkpoint.FILE).exists() else first, cwd=ROOT,
