@@ -126,7 +126,7 @@ def test_while_modules_are_imported(tmp_path, name, number):
 
 # Calls of a run of 30 steps that evaluates every 10, in 2 batches, and saves every 7.
 TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:sweep", 1), ("gpt.trainer:Trainer.step", 1),
-            ("gpt.trainer:Trainer.step", 7), ("gpt.replicas:Replicas.gradient", 8), ("gpt.optim:AdamW.step", 8),
+            ("gpt.trainer:Trainer.step", 7), ("gpt.replicas:Replicas.gradient", 8), ("gpt.muon:Muon.step", 8),
             ("gpt.trainer:Trainer.validate", 1), ("gpt.trainer:evaluate", 2), ("gpt.replicas:Replicas.loss", 3),
             ("gpt.trainer:Trainer.judge", 2), ("gpt.train:report", 1), ("gpt.metrics:Metrics.write", 10),
             ("gpt.metrics:Metrics.sync", 1), ("gpt.train:save", 1), ("gpt.train:save", 2),
