@@ -21,17 +21,27 @@ class ConversationData:
     A window to train on is filled with whole conversations, in shuffled order, one after the other as in a long chat,
     so that little is padding and the model learns to answer after other turns, too.  To validate, each conversation
     stands in a window of its own, as a new chat does.
+
+    noise: share of the questions' tokens that are replaced by random ones, anew each time, so that the model learns to
+    go by several words of a question and not by all of them, of which few conversations have enough variety.
+    n_text: tokens from this number on mark turns, and are never replaced.
     """
     train: list[Example]
     val: list[Example]
     block_size: int
     description: str = "conversations"
     characters_per_token: float = 1.0
+    noise: float = 0.0
+    n_text: int = 0
     waiting: deque[int] = field(default_factory=deque, repr=False)  # of this pass, in shuffled order
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """The next windows, drawn with `rng` pass by pass."""
-        return self._windows([self._filled(rng) for _ in range(batch_size)], self.block_size)
+        ids, targets = self._windows([self._filled(rng) for _ in range(batch_size)], self.block_size)
+        if self.noise:
+            replaced = (targets == IGNORED) & (ids < self.n_text) & (rng.random(ids.shape) < self.noise)
+            ids = np.where(replaced, rng.integers(self.n_text, size=ids.shape), ids)
+        return ids, targets
 
     def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         return self._windows([[self.val[i]] for i in rng.integers(len(self.val), size=batch_size)], self.val_length)

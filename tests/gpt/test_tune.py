@@ -68,6 +68,23 @@ def test_every_conversation_is_whole_in_a_window_and_comes_once_a_pass(data, tur
     assert seen[:30] != seen[30:60]  # each pass in an order of its own
 
 
+def test_noise_is_in_questions_only(data, turns):
+    n, rng = turns.tokenizer.base.vocab_size, np.random.default_rng
+    data.n_text, changed, could = n, 0, 0
+    for i in range(20):
+        data.waiting.clear()
+        data.noise = 0.0
+        ids, targets = data.train_batch(rng(i), 4)
+        data.waiting.clear()
+        data.noise = 0.3
+        noisy, same = data.train_batch(rng(i), 4)
+        np.testing.assert_array_equal(same, targets)
+        other = noisy != ids
+        assert not (other & ((targets != IGNORED) | (ids >= n))).any() and noisy.max() < n + 4
+        changed, could = changed + other.sum(), could + ((targets == IGNORED) & (ids < n)).sum()
+    assert abs(changed / could - 0.3 * (n - 1) / n) < 0.02
+
+
 def test_held_out_conversations_stand_alone(data):
     batches = list(data.val_windows(4))
     assert sum(len(ids) for ids, _ in batches) == 10
