@@ -219,7 +219,9 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, Array]]:
     with _opened(file) as opened:
         metadata = opened.metadata() or {}
         if metadata.get("format") != _FORMAT:
-            raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote")
+            theirs = f": gpt import {file.parent} reads models in Hugging Face's form"
+            raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote"
+                             + theirs * (file.parent / "config.json").is_file())
         try:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}
         except (TypeError, ValueError, AttributeError, OverflowError) as error:

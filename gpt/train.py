@@ -390,7 +390,7 @@ def writable_folder(path: str) -> Path:
     return folder
 
 
-def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 200) -> None:
+def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 400) -> None:
     """Say what the model writes at the moment."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")

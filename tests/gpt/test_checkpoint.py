@@ -190,3 +190,12 @@ def test_a_disk_that_is_full(saved, model, tokenizer, monkeypatch):
     monkeypatch.setattr("gpt.checkpoint.save_file", full)
     with pytest.raises(OSError, match="could not be saved .* untouched .*No space left"):
         gpt.save(saved[0], model, tokenizer)
+
+
+def test_a_folder_of_another_library_is_pointed_at_import(tmp_path):
+    save_file({"transformer.wte.weight": np.zeros((2, 2), np.float32)}, tmp_path / checkpoint.FILE)
+    with pytest.raises(ValueError, match="not one that gpt train wrote$"):
+        gpt.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="gpt train wrote: gpt import .* reads models in Hugging Face"):
+        gpt.load(tmp_path)
