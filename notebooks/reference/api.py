@@ -46,14 +46,20 @@ def _package_page(package: ModuleType, modules: list[ModuleType]) -> str:
         if callable(thing):
             public.setdefault(thing.__module__, []).append((name, thing))
     known = {module.__name__: module for module in modules}
+    hidden = []  # behind a module of the same name: autograd.view.diff
     for origin, members in public.items():
         if origin not in known:
             raise ValueError(f"{members[0][0]} is from {origin}, which has no page")
         lines += [*_title(_inline(known[origin]).rstrip("."), "~"), ".. list-table::", "   :widths: 30 70", ""]
         for name, thing in members:
-            # No role of Sphinx's, for which the function autograd.view.diff and the module are one.
-            lines += [f"   * - `{name} <{origin}.html#{origin}.{thing.__name__}>`__", f"     - {_inline(thing)}"]
+            target = f"{origin}.html#{origin}.{thing.__name__}"
+            if inspect.ismodule(getattr(known[origin], thing.__name__, None)):
+                target = f"{package.__name__}.html#{package.__name__}.{name}"
+                hidden.append(name)
+            lines += [f"   * - `{name} <{target}>`__", f"     - {_inline(thing)}"]
         lines.append("")
+    for name in hidden:
+        lines += [f".. autofunction:: {package.__name__}.{name}", ""]
     lines += [*_title("Modules", "-"), ".. list-table::", "   :widths: 30 70", ""]
     for module in modules:
         lines += [f"   * - :doc:`{module.__name__} <{module.__name__}>`", f"     - {_inline(module)}"]
@@ -62,7 +68,7 @@ def _package_page(package: ModuleType, modules: list[ModuleType]) -> str:
 
 
 def _module_page(module: ModuleType) -> str:
-    return "\n".join([*_title(module.__name__), f".. automodule:: {module.__name__}", ""])
+    return "\n".join([*_title(module.__name__), f".. automodule:: {module.__name__}", "   :ignore-module-all:", ""])
 
 
 def _title(text: str, line: str = "=") -> list[str]:
