@@ -1,4 +1,4 @@
-"""Make the README's pictures again, from runs of now: python -m notebooks.pictures (extras viz and dev, and Chromium)."""
+"""Make the README's pictures again, from runs of now: python -m notebooks.pictures (extras viz, dev; Chromium)."""
 
 import shutil
 import tempfile
@@ -17,7 +17,8 @@ def attention_head() -> tuple[ag.Tensor, ag.Tensor]:
     """A head of attention on five tokens, written out, and the gradient's way through it: the loss, and its weights."""
     rng = np.random.default_rng(0)
     x = ag.tensor(rng.normal(size=(5, 8)), name="x")
-    q, k, v = (x @ ag.tensor(rng.normal(0, 0.5, (8, 4)), requires_grad=True, name=name) for name in ("w_q", "w_k", "w_v"))
+    q, k, v = (x @ ag.tensor(rng.normal(0, 0.5, (8, 4)), requires_grad=True, name=name)
+               for name in ("w_q", "w_k", "w_v"))
     with ag.scope("attention"):
         p = ag.softmax(q @ k.T / 2)
         y = p @ v
