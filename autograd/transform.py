@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -79,8 +80,9 @@ class _Traced:
             if not isinstance(result, Tensor):
                 raise TypeError(f"{_name(f)} returned {result!r:.60} and no Tensor: it left the tape on the way, "
                                 "through t.data, float(t) or np.asarray(t)")
-        mine = set(self.leaves)
-        foreign = any(t.requires_grad and t.op is None and t not in mine for t in tape(*self.results))
+        # A leaf made since is one of ours, or of a transform within f, and is known to nobody outside.
+        first = min((t.index for t in self.leaves), default=math.inf)
+        foreign = any(t.requires_grad and t.op is None and t.index < first for t in tape(*self.results))
         self.graph = outer and foreign  # somebody outside may differentiate what comes out
 
     def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:

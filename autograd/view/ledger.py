@@ -10,7 +10,7 @@ import numpy as np
 from ..describe import describe, label, record_line
 from ..engine import Tape, Tensor
 from ..state import within
-from .text import norm, numbered
+from .text import count, norm, numbered
 from .walk import restored, walk_back
 
 
@@ -41,7 +41,7 @@ class Ledger:
     def __repr__(self) -> str:
         names = numbered(self.tape)
         rows = [f"Gradient of %{names[self.tensor]} {label(self.tensor)}: norm {norm(self.total):.4g}, "
-                f"of {len(self.contributions)} contributions"]
+                f"of {count(len(self.contributions), 'contribution')}"]
         rows += [f"  {c.share:7.1%}  norm {c.norm:<10.4g} {self.source(c, names)}" for c in self.contributions]
         return "\n".join(rows)
 

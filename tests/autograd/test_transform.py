@@ -475,3 +475,17 @@ def test_trees_are_paired_by_key_and_not_by_order():
         pull({"a": np.ones(2), "c": np.ones(2)})
     with pytest.raises(ValueError, match="argnums"):
         ag.grad(lambda v: v * v, (0, 0))(3.0)
+
+
+def test_a_gradient_within_what_is_differentiated_gives_arrays():
+    """A penalty on a slope: the tensors that the inner transform makes belong to nobody outside."""
+    z = np.linspace(-1, 1, 5)
+
+    def penalty(w):
+        return np.square(ag.grad(lambda z: np.tanh(w * z).sum())(z)).mean()
+
+    w = np.array(1.3)
+    found, step = ag.grad(penalty)(w), 1e-6
+    assert not isinstance(found, ag.Tensor)
+    assert found == pytest.approx(float(np.asarray(penalty(w + step)) - np.asarray(penalty(w - step))) / (2 * step))
+    ag.check_grads(penalty, w)
