@@ -113,8 +113,8 @@ class Chat:
                 self.turns = self.turns[:first] + self.turns[first + 2:]
                 tokens, dropped = self._tokens(), dropped + 1
             if dropped:
-                self.notes.append(f"the context of {self.window:,} tokens is full: the first {dropped} "
-                                  f"turn{'s' * (dropped > 1)} in it had to go")
+                what = "question and its answer" if dropped == 1 else f"{dropped} questions and their answers"
+                self.notes.append(f"the context of {self.window:,} tokens is full: the oldest {what} had to go")
         if len(tokens) > most:
             self.notes.append(f"the model sees {self.window:,} tokens at once, and the start of the text had to go")
             tokens = tokens[-most:]

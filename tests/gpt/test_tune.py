@@ -250,8 +250,8 @@ def test_ctrl_c_keeps_the_best_so_far(source, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [None, 8])
-def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_path, rank):
+@pytest.mark.parametrize("rank, steps", [(None, 200), (16, 500)])
+def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_path, rank, steps):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
     shape = dict(n_layer=2, n_head=2, n_embd=64, block_size=64, positions="rotary")
@@ -259,7 +259,7 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
                       learning_rate=3e-3, eval_interval=200, eval_iters=1, **shape), lambda line: None)
     said = []
     run = tune(TuneConfig(checkpoint=str(tmp_path / "out"), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
-                          out=str(tmp_path / "tuned"), max_iters=200, eval_interval=50, block_size=128,
+                          out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128,
                           val_fraction=0.25), said.append)
     before, after = (float(line.split()[1]) for line in said if "held-out answers" in line and "loss" in line)
     assert after < before / 2

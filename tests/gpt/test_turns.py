@@ -1,5 +1,7 @@
 """Conversations as tokens: our own turns, and chat templates that models bring, also malicious ones."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -118,7 +120,6 @@ def test_a_template_that_refuses_one_conversation(template):
 EVIL = {
     "syntax": "{% for %}",
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,
-    "memory": "{% set a = 'x' * 2 ** 30 %}" + CHATML,
     "long": "{{ 'x' * 10 ** 10 }}", "wide": "{{ 'x' | center(10 ** 10) }}", "format": "{{ '%9999999999d' % 1 }}",
     "doubles": "{% set n = namespace(s='x') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     "number": "{{ 10 ** 10 ** 10 }}", "deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
@@ -141,6 +142,12 @@ def test_a_malicious_template_is_refused_in_one_line(template, name, monkeypatch
         raise form.examples([HELLO[1:]])[0]
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_template_has_little_memory(template):
+    with pytest.raises(ValueError, match="memory"):
+        template("{% set a = 'x' * (2 ** 30 * messages | length) %}" + CHATML)
 
 
 def test_what_is_no_template(template):
