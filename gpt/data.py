@@ -185,8 +185,8 @@ class LineData:
         return self._examples(self.train[rng.integers(len(self.train), size=batch_size)])
 
     def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
-        which = [places for _, places in passes(first, batch_size, self.n_examples, seed)]
-        return self._examples(self.train[np.concatenate(which)])
+        _, places = passes(first, batch_size, self.n_examples, seed)
+        return self._examples(self.train[places])
 
     @property
     def n_examples(self) -> int:

@@ -1,10 +1,13 @@
 """Examples in a shuffled order that takes no memory: a pass after another, each in an order of its own."""
 
+import functools
+
 import numpy as np
 
 from .module import Array
 
 ROUNDS = 6
+AHEAD = 1024  # examples whose order is found at a time, since many take hardly longer than a batch of them
 
 
 def shuffled(places: Array, n: int, seed: int, number: int) -> Array:
@@ -35,12 +38,23 @@ def mixed(x: Array) -> Array:
     return x ^ (x >> np.uint64(31))
 
 
-def passes(first: int, n_examples: int, n: int, seed: int) -> list[tuple[int, Array]]:
-    """The examples `first`, `first` + 1, … of an endless row of passes over n: the number of each pass that they are
-    of, and which ones of it."""
-    row = np.arange(first, first + n_examples)
-    return [(number, shuffled(row[row // n == number] % n, n, seed, number))
-            for number in range(first // n, (first + n_examples - 1) // n + 1)]
+def passes(first: int, n_examples: int, n: int, seed: int) -> tuple[Array, Array]:
+    """The examples `first`, `first` + 1, … of an endless row of passes over n: the number of the pass that each is of,
+    and which one of it."""
+    last = first + n_examples - 1
+    ahead = np.concatenate([_ahead(part, n, seed) for part in range(first // AHEAD, last // AHEAD + 1)])
+    start = first % AHEAD
+    return np.arange(first, last + 1) // n, ahead[start:start + n_examples]
+
+
+@functools.lru_cache(4)
+def _ahead(part: int, n: int, seed: int) -> Array:
+    """Which ones of their passes the AHEAD examples from number part · AHEAD on are."""
+    row = np.arange(part * AHEAD, (part + 1) * AHEAD)
+    places = np.concatenate([shuffled(row[row // n == number] % n, n, seed, number)
+                             for number in range(row[0] // n, row[-1] // n + 1)])
+    places.flags.writeable = False
+    return places
 
 
 def windows_a_pass(n: int, block_size: int) -> int:
@@ -53,5 +67,11 @@ def shuffled_starts(n: int, block_size: int, seed: int, first: int, batch_size: 
     side by side, from a random place of the first block_size on, and come in a random order."""
     k = windows_a_pass(n, block_size)
     free = min(block_size, n - k * block_size)  # places where a pass can begin
-    return np.concatenate([int(np.random.default_rng([seed, 5, number]).integers(free)) + block_size * places
-                           for number, places in passes(first, batch_size, k, seed)])
+    numbers, places = passes(first, batch_size, k, seed)
+    return np.array([_begin(int(number), free, seed) for number in numbers]) + block_size * places
+
+
+@functools.lru_cache(4)
+def _begin(number: int, free: int, seed: int) -> int:
+    """Where a pass begins."""
+    return int(np.random.default_rng([seed, 5, number]).integers(free))
