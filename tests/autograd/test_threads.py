@@ -97,7 +97,8 @@ def many_outputs(job):
     return y, [x.grad]
 
 
-PROGRAMS = [fuzz.draw_program(seed) for seed in range(300, 306)]
+# In double precision, which one of the variants is not for.
+PROGRAMS = [p for p in map(fuzz.draw_program, range(300, 312)) if p.variant != "float32"][:6]
 
 
 def random_programs(job):

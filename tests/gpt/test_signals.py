@@ -178,7 +178,7 @@ def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, plac
     assert_equal_runs(whole[1], settings["out"])
 
 
-@pytest.mark.parametrize("place, nth, when", [("gpt.train:show_sample", 2, "before"), ("gpt.generate:choose", 250,
+@pytest.mark.parametrize("place, nth, when", [("gpt.train:show_sample", 2, "before"), ("gpt.generate:choose", 450,
                                               "before"), ("gpt.train:show_sample", 2, "after")])
 def test_in_the_last_sample_all_is_saved(whole, settings, place, nth, when):
     done = training(settings, (place, nth, when, [INT]))

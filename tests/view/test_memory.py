@@ -42,7 +42,7 @@ def gpt_program(batch, dtype=np.float32, wrap=lambda block: block, **config):
     def forward():
         x = model.wte(ids) + model.wpe(np.arange(64))
         for block in model.h:
-            x = wrap(lambda x, block=block: block(x, lambda y: y))(x)
+            x = wrap(lambda x, block=block: block(x, None, lambda y: y))(x)
         return ag.cross_entropy(ag.linear(model.ln_f(x), model.wte.weight.T, None), ids)
     return forward, list(model.named_arrays().values())
 
