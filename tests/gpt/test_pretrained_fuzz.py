@@ -16,9 +16,9 @@ from gpt import GPT, GPTConfig, Run, checkpoint
 from gpt.cli import main
 from gpt.pretrained import write_pretrained
 from gpt.tokenizer import ByteTokenizer
-from tests.gpt.test_pretrained_folders import GPT2, LLAMA, shard
 
 pytest.importorskip("tokenizers")
+from tests.gpt.test_pretrained_folders import GPT2, LLAMA, shard  # noqa: E402  # which skips itself without it
 
 FUZZ = int(os.environ.get("FUZZ", 1))  # how many times as many random cases
 EVIL = [None, True, False, -1, 0, 1, 3, 10 ** 9, 10 ** 30, -10 ** 400, 0.5, 1e308, float("nan"), float("inf"), "", "x",
