@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from autograd.view.text import size
 
-from . import checkpoint
+from . import checkpoint, lora
 from .architecture import Architecture
 from .settings import Settings, setting
 
@@ -50,6 +50,8 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     file = checkpoint._file(path)
     if Path(path).is_file() and file != Path(path):
         raise ValueError(f"{path} is no checkpoint: give the folder of a run, or a .safetensors file in it")
+    if lora.beside(file):
+        file = file.with_name(lora.FILE)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
                                 f"gpt train --out {file.parent}")
@@ -66,6 +68,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     check_format(file, metadata.get("format"))
     try:
         config, tokenizer, about = (checkpoint._parsed(metadata[key]) for key in ("config", "tokenizer", "about"))
+        about |= {"lora": checkpoint._parsed(metadata["lora"])} if "lora" in metadata else {}
     except (KeyError, ValueError) as error:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
@@ -79,7 +82,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
 
 def check_format(file: Path, found: str | None) -> None:
     """Raises ValueError for a file that `gpt train` did not write, or a later version of it did."""
-    if found == checkpoint._FORMAT:
+    if found in (checkpoint._FORMAT, lora._FORMAT):
         return
     ours = checkpoint._FORMAT.rpartition(" ")[0]
     if found and found.startswith(f"{ours} "):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gpt import GPT, GPTConfig, checkpoint
+from gpt import GPT, GPTConfig, checkpoint, lora
 from gpt.cli import main
 from gpt.info import describe, shown, size
 
@@ -173,3 +173,13 @@ def test_sizes(n, text):
     ("\x1b[0m", r"\x1b[0m"), ({"a": 1}, '{"a": 1}')])
 def test_values_in_a_line(value, text):
     assert shown(value) == text
+
+
+def test_of_lora_its_own_numbers_and_its_base(model, tokenizer, tmp_path, capsys):
+    base = checkpoint.save(tmp_path / "base.safetensors", model, tokenizer)
+    adapted = lora.adapted(model, 2, 4.0)
+    lora.save(tmp_path, adapted, tokenizer, {"iter": 3}, base)
+    assert main(["info", str(tmp_path)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"file {tmp_path / lora.FILE}" in text and "lora rank 2, alpha 4, base base.safetensors" in text
+    assert "c_attn.A 12 x 2, c_attn.B 2 x 36" in text
