@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"gpt: error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        self.exit(2, f"gpt: error: {in_a_line(message)} (see {self.prog} --help)\n")
 
 
 class Help(argparse.HelpFormatter):
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
             raise
-        print(f"gpt: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gpt: error: {in_a_line(str(error))}", file=sys.stderr)
         drop_output()
         return 1
     return 0
@@ -97,6 +97,11 @@ def run() -> NoReturn:
     status = main()
     ignore_signals()
     sys.exit(status)
+
+
+def in_a_line(text: str) -> str:
+    """A text in one line; what could disturb a terminal is escaped, since a file's names may be part of it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def drop_output() -> None:

@@ -273,3 +273,9 @@ def test_commands_in_a_process_of_their_own(tmp_path):
     wrong = python("-m", "gpt", "inof", cwd=ROOT)
     assert wrong.returncode == 2 and wrong.stdout == ""
     assert wrong.stderr == "gpt: error: there is no command 'inof'; did you mean info? (see gpt --help)\n"
+
+
+def test_an_error_cannot_disturb_the_terminal(tmp_path, capsys):
+    assert main(["sample", str(tmp_path / "a\x1b[31m\u202e b")]) == 1
+    error = capsys.readouterr().err
+    assert r"a\x1b[31m\u202e b" in error and error.strip().isprintable()
