@@ -25,6 +25,11 @@ class Fresh:
         return np.empty_like(a)
 
     @staticmethod
+    def constant(a: Any) -> Any:
+        """`a`, which stays as it is, and where it is."""
+        return a
+
+    @staticmethod
     def run(procedure: Callable[..., None], *arrays: Any) -> None:
         """Call a kernel's procedure, which only writes into the arrays it is handed."""
         procedure(*arrays)

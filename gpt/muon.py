@@ -76,7 +76,7 @@ class Muon:
         for work in sorted(self._parts(), key=lambda work: -work.cost):
             min(shares, key=lambda share: sum(other.cost for other in share)).append(work)
         for share in shares:
-            _lend_scratch([work for work in share if isinstance(work, Blocks)], self.m.dtype)
+            _lend_room([work for work in share if isinstance(work, Blocks)], self.m.dtype)
         return shares
 
     def _parts(self) -> Iterator[Any]:
@@ -122,62 +122,20 @@ class Piece:
 class Blocks:
     """Blocks of one shape, which lie beside each other in one matrix: its part `p`, gradient `g` and momentum `m`."""
 
+    room: Array  # for what a step computes on the way
+
     def __init__(self, p: Array, g: Array, m: Array, d: int, by_rows: bool, decay: float):
-        self.p, self.g, self.m, self.d, self.by_rows, self.decay = p, g, m, d, by_rows, decay
-        self.k, self.small, self.large = p.size // (d * (n := p.size // p.shape[not by_rows])), min(d, n), max(d, n)
-        self.cost = self.k * self.small ** 2 * (9 * self.small + 2 * self.large)
+        self.arrays, self.decay = [self._stack(a, d, by_rows) for a in (p, g, m)], decay
+        k, small, large = len(self.arrays[0]), *sorted(self.arrays[0].shape[1:])
+        self.cost = k * small ** 2 * (9 * small + 2 * large)
 
-    def stack(self, a: Array) -> Array:
-        """A view (k, large, small) of the blocks in an array that is shaped like the part."""
-        blocks = a.reshape(-1, self.d, a.shape[1]).swapaxes(1, 2) if self.by_rows else \
-            a.reshape(len(a), -1, self.d).swapaxes(0, 1)
-        return blocks if blocks.shape[2] == self.small else blocks.swapaxes(1, 2)
-
-    def borrow(self, vectors: Array, squares: Array) -> None:
-        """Take room for what a step computes on the way: flat arrays of 2 `p.size` and 4 k·small² numbers."""
-        self.u, self.step_of_p = vectors[:2 * self.p.size].reshape(2, *self.p.shape)
-        self.x, self.out = self.stack(self.u), self.stack(self.step_of_p)
-        self.squares = squares[:4 * self.k * self.small ** 2].reshape(4, self.k, self.small, self.small)
+    @staticmethod
+    def _stack(a: Array, d: int, by_rows: bool) -> Array:
+        """The blocks of an array, as a view (k, rows, columns) of it."""
+        return a.reshape(-1, d, a.shape[1]) if by_rows else a.reshape(len(a), -1, d).swapaxes(0, 1)
 
     def step(self, of: Muon, lr: float, scale: float) -> None:
-        mu, u, rest = of.momentum, self.u, self.step_of_p
-        np.multiply(self.g, (1 - mu) * scale, out=u)
-        np.multiply(self.m, mu, out=self.m)
-        np.add(self.m, u, out=self.m)
-        np.multiply(self.m, mu, out=rest)
-        np.add(u, rest, out=u)
-        orthogonalize(self.x, self.squares, lr, self.out)
-        if self.decay:
-            np.multiply(self.p, 1 - lr * self.decay, out=self.p)
-        np.subtract(self.p, self.step_of_p, out=self.p)
-
-
-def orthogonalize(x: Array, squares: Array, factor: float, out: Array) -> None:
-    """Write `factor` · U Vᵀ, nearly, into `out` for each x = U S Vᵀ of a stack (k, n, d), n at least d; zeros for
-    zeros.  `squares`: room for (4, k, d, d) numbers.  Allocates nothing of that size."""
-    A, B, Q, other = squares
-    np.matmul(x.swapaxes(1, 2), x, out=A)
-    norm2 = np.maximum(A.trace(axis1=1, axis2=2), np.finfo(A.dtype).tiny)[:, None, None]  # ‖x‖², and no division by 0
-    A /= MARGIN ** 2 * norm2
-    for i, (a, b, c) in enumerate(POLYNOMIALS):
-        P = other if i else Q
-        np.multiply(A, c, out=B)
-        _diagonal(B)[...] += b
-        np.matmul(A, B, out=P)
-        _diagonal(P)[...] += a                       # P = aI + A(bI + cA)
-        if i < len(POLYNOMIALS) - 1:
-            np.matmul(P, A, out=B)
-            np.matmul(P, B, out=A)                   # A ← P²A, the Gram matrix of XP
-        if i:
-            np.matmul(P, Q, out=B)                   # Q ← P Q
-            B, Q = Q, B
-    Q *= factor / (MARGIN * np.sqrt(norm2))
-    np.matmul(x, Q, out=out)
-
-
-def _diagonal(a: Array) -> Array:
-    """The diagonals of a stack (k, d, d), to write to."""
-    return a.reshape(len(a), -1)[:, ::a.shape[-1] + 1]
+        ag.kernels.muon_step(*self.arrays, self.room, lr, of.momentum, self.decay, scale, POLYNOMIALS, MARGIN)
 
 
 def _cuts(n: int) -> Iterator[tuple[slice, int]]:
@@ -189,9 +147,8 @@ def _cuts(n: int) -> Iterator[tuple[slice, int]]:
         yield slice(whole, n), n - whole
 
 
-def _lend_scratch(blocks: Iterable[Blocks], dtype: Any) -> None:
-    """Room for one thread's steps, which it uses again for each."""
-    vectors = np.empty(max((2 * b.p.size for b in blocks), default=0), dtype)
-    squares = np.empty(max((4 * b.k * b.small ** 2 for b in blocks), default=0), dtype)
+def _lend_room(blocks: Iterable[Blocks], dtype: Any) -> None:
+    """Room for what one thread's steps compute on the way, which it uses again for each."""
+    room = np.empty(max((ag.kernels.room_of(*b.arrays[0].shape) for b in blocks), default=0), dtype)
     for b in blocks:
-        b.borrow(vectors, squares)
+        b.room = room

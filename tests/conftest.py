@@ -2,7 +2,11 @@
 
 import os
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("shared machine", deadline=None)  # a test never measures time
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.hookimpl(trylast=True)

@@ -22,7 +22,7 @@ MORE = int(os.environ.get("TAPEGRAD_EXAMPLES", 0))
 
 def examples(n):
     """So many examples, the same ones each time; or TAPEGRAD_EXAMPLES of them, others each time."""
-    return settings(max_examples=MORE or n, derandomize=not MORE, database=None, deadline=None,
+    return settings(max_examples=MORE or n, derandomize=not MORE, database=None,
                     suppress_health_check=list(HealthCheck))
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from ..methods import REGISTRY
-from . import numpy, numpy_attention, numpy_layers  # noqa: F401 (kernels enter themselves)
+from . import numpy, numpy_attention, numpy_layers, numpy_optimizers  # noqa: F401 (kernels enter themselves)
+from .numpy_optimizers import room_of
 
-__all__ = ["adamw_step", "in_use", "numpy", "use", "use_fastest"]
+__all__ = ["adamw_step", "in_use", "muon_step", "numpy", "room_of", "use", "use_fastest"]
 
 _of_numpy = {name: op.kernels[np.ndarray] for name, op in REGISTRY.items() if op.kernels}
 _in_use = "numpy"
 
 # Operations whose value a recorded program computes again on the way back, since that takes less than keeping it.
-CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu", "rms_norm", "rotary", "squared_relu", "causal_conv"]}
+CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu", "squared_relu", "causal_conv"]}
 
 
 def in_use() -> str:
@@ -46,9 +47,17 @@ def use(name: str) -> None:
 
 
 def adamw_step(*arguments: Any) -> None:
-    """One step of AdamW on flat arrays, by the kernels in use: see `autograd.kernels.numpy.adamw_step`."""
-    module = numpy if _in_use == "numpy" else importlib.import_module(".numba", __package__)
-    module.adamw_step(*arguments)
+    """One step of AdamW on flat arrays, by the kernels in use: see `autograd.kernels.numpy_optimizers.adamw_step`."""
+    _optimizers().adamw_step(*arguments)
+
+
+def muon_step(*arguments: Any) -> None:
+    """One step of Muon on blocks, by the kernels in use: see `autograd.kernels.numpy_optimizers.muon_step`."""
+    _optimizers().muon_step(*arguments)
+
+
+def _optimizers() -> Any:
+    return numpy_optimizers if _in_use == "numpy" else importlib.import_module(".numba_optimizers", __package__)
 
 
 def use_fastest() -> str:

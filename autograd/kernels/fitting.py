@@ -45,6 +45,21 @@ def as_rows(a):
     return a.reshape(-1, a.shape[-1])
 
 
+def flat(a):
+    """An array in C order as one of one axis."""
+    return a.reshape(-1)
+
+
+def constant(executor, value, n, dtype):
+    """An array of n such numbers, to read."""
+    return executor.constant(_constant(value, n, dtype))
+
+
+def gain(executor, x, weight):
+    """The weight of a norm, or ones."""
+    return constant(executor, 1, x.shape[-1], x.dtype) if weight is None else weight
+
+
 @functools.lru_cache
-def constant(value, n, dtype):
+def _constant(value, n, dtype):
     return np.full(n, value, dtype)

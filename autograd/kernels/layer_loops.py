@@ -8,31 +8,15 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from .loops import loop, number, read, write
-
-
-@intrinsic
-def start_of(_, a):
-    """Where the first element of an array is in memory."""
-    def code(context, builder, signature, arguments):
-        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
-    return types.CPointer(a.dtype)(a), code
-
-
-@numba.njit
-def row_of(a, i, j, k):
-    """Row [i, j, k] of an array of four axes, whose elements lie side by side, which the vectorizer has to know."""
-    return numba.carray(start_of(a[i, j, k]), (a.shape[3],))
-
+from .loops import FLAGS, integer, loop, number, read, row_of, write
 
 # ---------------------------------------------------------------------- RMS norm
 
 
-@loop(read(4, "A"), read(1), number, write(4, "A"))
-def rms_norm_forward(x, weight, eps, y):
+@loop(read(4, "A"), read(1), number, write(4, "A"), write(3))
+def rms_norm_forward(x, weight, eps, y, scales):
+    """`scales`: what the numbers of each row are multiplied by."""
     real = x.dtype.type
     n = real(x.shape[3])
     for i in range(x.shape[0]):
@@ -44,28 +28,27 @@ def rms_norm_forward(x, weight, eps, y):
                 scale = real(1) / np.sqrt(total / n + real(eps))
                 for m in range(row.size):
                     out[m] = row[m] * scale * weight[m]
+                scales[i, j, k] = scale
 
 
-@loop(read(4, "A"), read(4, "A"), read(1), number, write(4, "A"), write(1))
-def rms_norm_backward(g, x, weight, eps, dx, dw):
-    """`dw` may have no elements, and is not computed then."""
+@loop(read(4, "A"), read(4, "A"), read(3), integer, read(1), write(4, "A"), write(1))
+def rms_norm_backward(g, x, scales, is_normed, weight, dx, dw):
+    """Whether x `is_normed` already; `dw` may have no elements, and is not computed then."""
     real = x.dtype.type
-    n = real(x.shape[3])
     dw[:] = real(0)
     for i in range(x.shape[0]):
         for k in range(x.shape[2]):
             for j in range(x.shape[1]):
                 row, grad, out = row_of(x, i, j, k), row_of(g, i, j, k), row_of(dx, i, j, k)
-                total = dot = real(0)
+                scale, dot = scales[i, j, k], real(0)
                 for m in range(row.size):
-                    total += row[m] * row[m]
                     dot += grad[m] * weight[m] * row[m]
-                scale = real(1) / np.sqrt(total / n + real(eps))
-                stretch = dot * scale / n
+                factor = real(1) if is_normed else scale
+                mean = dot * factor * factor / real(row.size)
                 for m in range(row.size):
-                    out[m] = (grad[m] * weight[m] - row[m] * scale * stretch) * scale
+                    out[m] = (grad[m] * weight[m] - row[m] * mean) * scale
                 for m in range(dw.size):
-                    dw[m] += grad[m] * (row[m] * scale)
+                    dw[m] += grad[m] * (row[m] * factor)
 
 
 # ---------------------------------------------------------------------- rotary positions
@@ -123,32 +106,46 @@ def squared_relu_backward(g, x, d):
 # ---------------------------------------------------------------------- causal convolution
 
 
-@loop(read(3), read(2), write(3))
-def causal_conv_forward(x, weight, y):
+@numba.njit(nogil=True, fastmath=FLAGS)
+def convolve(x, weight, y):
+    """y[t] ← Σ weight[k] ⊙ x[t − k], of rows in one piece each; three taps at a time, where there are so many."""
     for i in range(x.shape[0]):
-        for t in range(x.shape[1]):
-            out, row, tap = y[i, t], x[i, t], weight[0]
+        together = len(weight) - 1 if len(weight) >= 3 else x.shape[1]
+        for t in range(min(together, x.shape[1])):
+            out, row, tap = row_of(y, i, t), row_of(x, i, t), weight[0]
             for m in range(out.size):
                 out[m] = row[m] * tap[m]
-            for k in range(1, min(weight.shape[0], t + 1)):
-                row, tap = x[i, t - k], weight[k]
-                for m in range(out.size):
-                    out[m] += row[m] * tap[m]
+            add_taps(x, weight, i, t, 1, out)
+        for t in range(together, x.shape[1]):
+            out, tap0, tap1, tap2 = row_of(y, i, t), weight[0], weight[1], weight[2]
+            row0, row1, row2 = row_of(x, i, t), row_of(x, i, t - 1), row_of(x, i, t - 2)
+            for m in range(out.size):
+                out[m] = row0[m] * tap0[m] + row1[m] * tap1[m] + row2[m] * tap2[m]
+            add_taps(x, weight, i, t, 3, out)
+
+
+@numba.njit(nogil=True, fastmath=FLAGS)
+def add_taps(x, weight, i, t, first, out):
+    for k in range(first, min(len(weight), t + 1)):
+        row, tap = row_of(x, i, t - k), weight[k]
+        for m in range(out.size):
+            out[m] += row[m] * tap[m]
+
+
+@loop(read(3), read(2), write(3))
+def causal_conv_forward(x, weight, y):
+    convolve(x, weight, y)
 
 
 @loop(read(3), read(3), read(2), write(3), write(2))
 def causal_conv_backward(g, x, weight, dx, dw):
+    """The gradient of x is the convolution of g from the end to the start."""
+    convolve(g[:, ::-1], weight, dx[:, ::-1])
     dw[:] = x.dtype.type(0)
     for i in range(x.shape[0]):
         for t in range(x.shape[1]):
-            out, grad, tap = dx[i, t], g[i, t], weight[0]
-            for m in range(out.size):
-                out[m] = grad[m] * tap[m]
-            for k in range(1, min(weight.shape[0], x.shape[1] - t)):
-                later, tap = g[i, t + k], weight[k]
-                for m in range(out.size):
-                    out[m] += later[m] * tap[m]
-            for k in range(min(weight.shape[0], t + 1)):
-                row, total = x[i, t - k], dw[k]
-                for m in range(out.size):
+            row = row_of(x, i, t)
+            for k in range(min(len(weight), x.shape[1] - t)):
+                grad, total = row_of(g, i, t + k), row_of(dw, k)
+                for m in range(row.size):
                     total[m] += grad[m] * row[m]

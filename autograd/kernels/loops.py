@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 # Sums may be taken in any order, a·b + c rounded once.  NaN and infinity keep their meaning.
 FLAGS = {"reassoc", "contract", "nsz"}
@@ -70,6 +70,20 @@ def _compiled(function, signatures, cache, afresh=False):
         made.compile(signature)
     made.disable_compile()
     return made
+
+
+@intrinsic
+def start_of(_, a):
+    """Where the first element of an array is in memory."""
+    def code(context, builder, signature, arguments):
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    return types.CPointer(a.dtype)(a), code
+
+
+@numba.njit
+def row_of(a, *index):
+    """Row a[index] of an array of layout "A" whose rows lie in one piece each, which the vectorizer has to know."""
+    return numba.carray(start_of(a[index]), (a.shape[-1],))
 
 
 # ---------------------------------------------------------------------- exp, the normal distribution, the maximum
@@ -352,20 +366,3 @@ def embedding_backward(g, ids, d):
         row, grad = d[ids[i]], g[i]
         for j in range(row.size):
             row[j] += grad[j]
-
-
-# ---------------------------------------------------------------------- optimizers
-
-
-@loop(write(1), read(1), write(1), write(1), number, number, number, number, number, number)
-def adamw(w, g, m, v, shrink, step, eps, beta1, beta2, scale):
-    """m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  w ← w · shrink − step · m / (√v + eps), of gradients g · scale."""
-    real = w.dtype.type
-    shrink, step, eps, scale = real(shrink), real(step), real(eps), real(scale)
-    rest1, beta2, rest2 = real(1 - beta1), real(beta2), real(1 - beta2)
-    for i in range(w.size):
-        grad = g[i] * scale
-        first = m[i] + (grad - m[i]) * rest1
-        second = v[i] * beta2 + grad * grad * rest2
-        m[i], v[i] = first, second
-        w[i] = w[i] * shrink - step * (first / (np.sqrt(second) + eps))

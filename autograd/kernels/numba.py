@@ -12,11 +12,11 @@ import math
 import numpy as np
 
 from . import loops, numba_layers  # noqa: F401 (its pairs enter themselves)
-from .fitting import PAIRS, as_rows, constant, fit, kernel
+from .fitting import PAIRS, as_rows, constant, fit, flat, gain, kernel
 from .numpy import contiguous
 from .numpy_attention import by_shared_head, heads_go_together, of_each_head, sum_of_heads
 
-__all__ = ["PAIRS", "adamw_step"]
+__all__ = ["PAIRS"]
 
 QUERIES = 64        # rows of attention's scores that are computed at a time, so that those no query sees are left out
 SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay in the processor's cache
@@ -48,22 +48,14 @@ class Gelu:
         if approximate != "none" or not fit(x) or x.dtype != np.float32:
             return None
         y = executor.empty(x, x.shape)
-        executor.run(_gelu_forward, x, y)
+        executor.run(loops.gelu_forward, flat(x), flat(y))
         return y, None
 
     @staticmethod
     def backward(executor, needed, g, y, saved, x, approximate="none"):
         d = executor.empty(x, x.shape)
-        executor.run(_gelu_backward, contiguous(executor, g), x, d)
+        executor.run(loops.gelu_backward, flat(contiguous(executor, g)), flat(x), flat(d))
         return [d]
-
-
-def _gelu_forward(x, y):
-    loops.gelu_forward(x.reshape(-1), y.reshape(-1))
-
-
-def _gelu_backward(g, x, d):
-    loops.gelu_backward(g.reshape(-1), x.reshape(-1), d.reshape(-1))
 
 
 # ---------------------------------------------------------------------- layer norm
@@ -79,26 +71,17 @@ class LayerNorm:
         if not x.ndim or not fit(x, *given) or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, stats = executor.empty(x, x.shape), executor.empty(x, (x.size // x.shape[-1], 2))
-        executor.run(_layer_norm_forward, x, weight, bias, eps, y, stats)
+        bias = constant(executor, 0, x.shape[-1], x.dtype) if bias is None else bias
+        executor.run(loops.layer_norm_forward, as_rows(x), gain(executor, x, weight), bias, float(eps), as_rows(y),
+                     stats)
         return y, stats
 
     @staticmethod
     def backward(executor, needed, g, y, stats, x, weight, bias, eps=1e-5):
         dx, dw, db = (executor.empty(x, shape) for shape in (x.shape, x.shape[-1:], x.shape[-1:]))
-        executor.run(_layer_norm_backward, contiguous(executor, g), x, weight, stats, dx, dw, db)
+        executor.run(loops.layer_norm_backward, as_rows(contiguous(executor, g)), as_rows(x), gain(executor, x, weight),
+                     stats, as_rows(dx), dw, db)
         return [(dx, dw, db)[i] for i in needed]
-
-
-def _layer_norm_forward(x, weight, bias, eps, y, stats):
-    n = x.shape[-1]
-    weight = constant(1, n, x.dtype) if weight is None else weight
-    bias = constant(0, n, x.dtype) if bias is None else bias
-    loops.layer_norm_forward(as_rows(x), weight, bias, float(eps), as_rows(y), stats)
-
-
-def _layer_norm_backward(g, x, weight, stats, dx, dw, db):
-    weight = constant(1, x.shape[-1], x.dtype) if weight is None else weight
-    loops.layer_norm_backward(as_rows(g), as_rows(x), weight, stats, as_rows(dx), dw, db)
 
 
 # ---------------------------------------------------------------------- attention
@@ -281,16 +264,3 @@ def _embedding_forward(ids, table, y):
 
 def _embedding_backward(g, ids, d):
     loops.embedding_backward(as_rows(g), ids.reshape(-1), d)
-
-
-# ---------------------------------------------------------------------- optimizers
-
-
-def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
-    """One step of AdamW, in place, on flat parameters w and their moments m and v, from the gradients g · scale.
-
-    The arrays are contiguous and of one dtype, single or double precision.  `correction1` is 1 − β₁ᵗ and `correction2`
-    1 − β₂ᵗ at step t.  m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  w ← w − lr·weight_decay·w − lr·m̂ / (√v̂ + eps)
-    """
-    root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
-    loops.adamw(w, g, m, v, 1 - lr * weight_decay, lr * root / correction1, eps * root, beta1, beta2, scale)

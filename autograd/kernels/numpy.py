@@ -308,34 +308,3 @@ def _scatter_rows(rows, ids, y):
     starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
     y.fill(0)
     y[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
-
-
-# ---------------------------------------------------------------------- optimizers
-
-
-def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
-    """One step of AdamW, in place, on flat parameters w and their moments m and v, from the gradients g, which become
-    g · scale.  `correction1` is 1 − β₁ᵗ and `correction2` 1 − β₂ᵗ at step t.
-
-    m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  w ← w − lr·weight_decay·w − lr·m̂ / (√v̂ + eps)
-    """
-    root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root saves a pass over the array
-    scratch = np.empty_like(w[:2 * BLOCK])
-    for start in range(0, w.size, 2 * BLOCK):  # all passes over a block stay in the cache: a third faster than at once
-        w_part, g_part, m_part, v_part = (a[start:start + 2 * BLOCK] for a in (w, g, m, v))
-        s = scratch[:w_part.size]
-        w_part *= 1 - lr * weight_decay
-        if scale != 1:
-            g_part *= scale
-        np.subtract(g_part, m_part, out=s)
-        s *= 1 - beta1
-        m_part += s
-        np.multiply(g_part, g_part, out=s)
-        s *= 1 - beta2
-        v_part *= beta2
-        v_part += s
-        np.sqrt(v_part, out=s)
-        s += eps * root
-        np.divide(m_part, s, out=s)
-        s *= lr * root / correction1
-        w_part -= s

@@ -18,7 +18,7 @@ from tests.replaying import poisoned
 
 nb = pytest.importorskip("numba")
 
-from autograd.kernels import loops  # noqa: E402
+from autograd.kernels import loops, numba_optimizers, numpy_optimizers  # noqa: E402
 from autograd.kernels import numba as compiled  # noqa: E402
 
 SINGLE, DOUBLE = np.float32, np.float64
@@ -464,7 +464,7 @@ def test_adamw(n, dtype):
     exact = [a.astype(DOUBLE) for a in (w, m, v)]
     for t in range(1, 6):
         g = normal(n, dtype=dtype, seed=t)
-        compiled.adamw_step(w, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, 1 - 0.9 ** t, 1 - 0.99 ** t, 0.5)
+        numba_optimizers.adamw_step(w, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, 1 - 0.9 ** t, 1 - 0.99 ** t, 0.5)
         h = g.astype(DOUBLE) / 2
         exact[1] = 0.9 * exact[1] + 0.1 * h
         exact[2] = 0.99 * exact[2] + 0.01 * h ** 2
@@ -473,6 +473,84 @@ def test_adamw(n, dtype):
     tolerance = 2e-6 if dtype == SINGLE else 1e-14
     for ours, theirs in zip((w, m, v), exact):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance / 10)
+
+
+POLYNOMIALS = ((8.3, -23.6, 17.3), (4.1, -2.9, 0.54), (3.9, -2.9, 0.55))
+
+
+def muon_steps(step, w, by_rows=False, scale=1.0, size=1.0):
+    """A matrix and its momentum after three steps, `size` being that of the gradients; blocks have 64 features."""
+    w, m = w.copy(), np.zeros_like(w)
+
+    def blocks(a):
+        return a.reshape(-1, 64, a.shape[1]) if by_rows else a.reshape(len(a), -1, 64).swapaxes(0, 1)
+
+    room = np.full(kernels.room_of(*blocks(w).shape), np.nan, w.dtype)
+    for t in range(3):
+        g = normal(*w.shape, dtype=w.dtype, seed=t) * w.dtype.type(size)
+        step(blocks(w), blocks(g), blocks(m), room, 0.1, 0.9, 0.3, scale, POLYNOMIALS, 1.01)
+    return w, m
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
+@pytest.mark.parametrize(("n", "d", "by_rows"), [
+    (64, 64, False), (128, 64, False), (128, 384, False), (512, 128, False), (32, 128, False), (192, 128, True),
+    (64, 64, True), (128, 32, True), (12, 64, False), (100, 64, False), (33, 128, False), (64, 100, True)])
+def test_muon(n, d, by_rows, dtype):
+    """Also where tiles do not fit, which is NumPy's then."""
+    w = normal(n, d, dtype=dtype)
+    for scale, size in [(1.0, 1.0), (0.25, 1e-4)]:
+        ours = muon_steps(numba_optimizers.muon_step, w, by_rows, scale, size)
+        theirs = muon_steps(numpy_optimizers.muon_step, w.astype(DOUBLE), by_rows, scale, size)
+        for a, b in zip(ours, theirs):
+            assert a.dtype == dtype
+            np.testing.assert_allclose(a, b, rtol=0, atol={4: 2e-5, 8: 1e-13}[a.itemsize] * np.abs(b).max())
+
+
+def test_muon_by_tiles_is_not_numpys(monkeypatch):
+    """The comparison above compares something."""
+    monkeypatch.setattr(numpy_optimizers, "muon_step", None)
+    muon_steps(numba_optimizers.muon_step, normal(128, 128))
+    with pytest.raises(TypeError):
+        muon_steps(numba_optimizers.muon_step, normal(33, 128))
+
+
+@pytest.mark.parametrize("step", [numba_optimizers.muon_step, numpy_optimizers.muon_step])
+def test_muon_of_zeros_and_of_what_is_not_finite(step):
+    w = normal(64, 128)
+    np.testing.assert_array_equal(muon_steps(step, w, size=0)[1], 0)
+    np.testing.assert_allclose(muon_steps(step, w, size=0)[0], w * 0.97 ** 3, rtol=1e-6)
+    for size in (np.nan, np.inf):
+        with np.errstate(all="ignore"):
+            assert not np.isfinite(muon_steps(step, w, size=size)[0]).any()
+
+
+# Products for the tiles of the processor, and for those of one with shorter vectors, which most have.
+PRODUCTS = """
+import sys
+import llvmlite.binding
+if sys.argv[1] == "narrow":
+    llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap
+import numpy as np
+from autograd.kernels.optimizer_loops import BYTES, product, symmetric_product
+assert sys.argv[1] != "narrow" or BYTES == 64
+for dtype, tolerance in (np.float32, 1e-4), (np.float64, 1e-12):
+    for n, k, d in [(4, 1, 32), (64, 64, 64), (64, 128, 64), (8, 3, 96)]:
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((k, n)).astype(dtype).T, rng.standard_normal((k, d)).astype(dtype)
+        c = np.full((n, d), np.nan, dtype)
+        product(a, b, c)
+        np.testing.assert_allclose(c, a @ b, atol=tolerance)
+    c = np.full((d, d), np.nan, dtype)
+    symmetric_product(b.T, b, c)
+    np.testing.assert_allclose(c, b.T @ b, atol=tolerance)
+"""
+
+
+@pytest.mark.parametrize("vectors", ["as they are", "narrow"])
+def test_products_of_small_matrices(vectors, tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", PRODUCTS, vectors], env=environment, check=True)
 
 
 # ---------------------------------------------------------------------- choosing, and where Numba does not work

@@ -293,7 +293,7 @@ def arrays_and_indices(draw):
     return shape, index
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrays_and_indices())
 def test_indexing_is_numpys(case):
     shape, index = case

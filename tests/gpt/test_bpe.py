@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gpt
@@ -38,7 +38,6 @@ def test_a_tokenizer_of_a_text(trained):
     assert trained.special == {} and trained.encode("").shape == (0,) and trained.decode([]) == ""
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.text("ab \n\t\r\x1c\u3000'ś日.1"))
 def test_any_text_comes_back(trained, text):
     tokens = trained.encode(text)
@@ -53,7 +52,6 @@ def test_parts_end_where_words_of_the_library_do():
     assert tokenizer.encode(text).tolist() == tokenizer._tokens(text)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab \n\t\x1c\u3000'日.1", max_size=12), max_size=8))
 def test_pieces_have_the_tokens_of_the_whole(trained, pieces):
     tokens = [t for piece in trained.encode_pieces(pieces) for t in piece.tolist()]

@@ -63,7 +63,7 @@ def architectures(draw):
         convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12), st.booleans(),
        st.sampled_from([np.float64, np.float32]), st.sampled_from([1, 3, 512]), st.integers(0, 2**16))
 def test_every_architecture_has_the_models_logits(config, lengths, when, folds, dtype, piece, seed):

@@ -187,7 +187,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@settings(max_examples=300, deadline=None)  # it writes files
+@settings(max_examples=300)  # it writes files
 @given(st.data())
 def test_damaged_token_files_are_refused(tmp_path_factory, picker):
     path = tmp_path_factory.mktemp("fuzz") / "t.npy"

@@ -5,8 +5,9 @@ import pytest
 
 import autograd as ag
 import gpt
+from autograd.kernels.numpy_optimizers import orthogonalize
 from gpt import AdamW, Parameters
-from gpt.muon import MARGIN, POLYNOMIALS, Muon, kind, orthogonalize
+from gpt.muon import MARGIN, POLYNOMIALS, Muon, kind
 from gpt.team import ALONE, Team
 
 
@@ -32,7 +33,8 @@ def band(least):
 def orthogonal(x, factor=1.0):
     """`orthogonalize` of a stack (k, n, d)."""
     out = np.full_like(x, np.nan)
-    orthogonalize(x, np.full((4, len(x), x.shape[2], x.shape[2]), np.nan, x.dtype), factor, out)
+    squares = np.full((4, len(x), x.shape[2], x.shape[2]), np.nan, x.dtype)
+    orthogonalize(x, squares, factor, POLYNOMIALS, MARGIN, out)
     return out
 
 

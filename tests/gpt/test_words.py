@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt import words
@@ -13,7 +13,6 @@ from gpt.tokenizer import WordTokenizer
 PIECES = st.lists(st.text(st.sampled_from("ab é日🙂\n\t.,_7"), max_size=30).map(lambda text: text + " "), max_size=12)
 
 
-@settings(deadline=None)
 @given(PIECES, st.text("ab", max_size=4), st.integers(1, 9), st.integers(1, 9))
 def test_tokens_are_those_of_the_tokenizer_of_the_whole(pieces, end, parts, block):
     pieces = ["a a", *pieces, end]

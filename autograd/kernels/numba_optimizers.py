@@ -1,0 +1,32 @@
+"""Steps of the optimizers by compiled loops; what they compute is told in numpy_optimizers.py."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from . import numpy_optimizers
+from . import optimizer_loops as loops
+
+
+def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
+    """One step of AdamW; g is left as it is."""
+    root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
+    loops.adamw(w, g, m, v, 1 - lr * weight_decay, lr * root / correction1, eps * root, beta1, beta2, scale)
+
+
+def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin):
+    """One step of Muon, by loops for blocks that tiles fit in, and by NumPy for others."""
+    n, d = w.shape[1:]
+    if not all(map(_by_tiles, (w, g, m))):
+        return numpy_optimizers.muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin)
+    u, step = room[:2 * n * d].reshape(2, n, d)
+    squares = room[2 * n * d:2 * n * d + 4 * min(n, d) ** 2].reshape(4, min(n, d), min(n, d))
+    loops.muon(w, g, m, u, step, squares, lr, momentum, weight_decay, scale, np.array(polynomials, w.dtype), margin)
+
+
+def _by_tiles(a):
+    lanes = loops.BYTES // a.itemsize
+    return a.dtype in (np.float32, np.float64) and a.strides[2] == a.itemsize and a.flags.aligned and not (
+        a.shape[1] % loops.ROWS or a.shape[2] % lanes or min(a.shape[1:]) % lanes)
