@@ -37,8 +37,8 @@ from .model import (  # noqa: E402
 from .module import Module  # noqa: E402
 from .muon import Muon  # noqa: E402
 from .optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
-from .pretrained import read_pretrained  # noqa: E402
-from .tokenizer import CharTokenizer  # noqa: E402
+from .pretrained.convert import read_pretrained  # noqa: E402
+from .text.tokenizer import CharTokenizer  # noqa: E402
 from .train import TrainConfig, train  # noqa: E402
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",

@@ -18,9 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from . import tokenizer as tokenizers
 from .model import GPT, GPTConfig
 from .module import Array, raw
+from .text import tokenizer as tokenizers
 
 FILE = "model.safetensors"  # the newest checkpoint in the folder of a run
 BEST = "best.safetensors"  # that of the lowest validation loss
@@ -148,7 +148,7 @@ def load(path: str | os.PathLike) -> Run:
     Raises FileNotFoundError if there is none, ValueError for a file that is foreign, damaged or does not hold
     the arrays of its configuration.
     """
-    from . import lora  # only here: it imports this file
+    from .tuning import lora  # only here: it imports this file
     if lora.beside(_file(path)):
         return lora.load(_file(path).parent)
     return load_with_state(path)[0]

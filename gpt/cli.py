@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
 
-from .bench import BenchConfig, bench
+from .bench.command import BenchConfig, bench
+from .chat.terminal import ChatConfig, chat
 from .generate import SampleConfig, sample
-from .info import InfoConfig, info
-from .plot import PlotConfig, plot
-from .pretrained import ExportConfig, ImportConfig, export_model, import_model
+from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
 from .settings import base_type
-from .show import ShowConfig, show
 from .signals import ignore_signals, stop_at_once
-from .terminal import ChatConfig, chat
 from .train import TrainConfig, train
-from .tune import TuneConfig, tune
+from .tuning.tune import TuneConfig, tune
+from .view.info import InfoConfig, info
+from .view.plot import PlotConfig, plot
+from .view.show import ShowConfig, show
 
 
 @dataclass

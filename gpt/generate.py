@@ -13,7 +13,7 @@ from .checkpoint import Run, load
 from .model import GPT
 from .module import Array
 from .settings import Settings, setting
-from .tokenizer import decode_on
+from .text.tokenizer import decode_on
 
 BATCH = 16  # texts that `gpt sample` writes at a time
 

@@ -93,11 +93,11 @@ class Module:
         return sum(a.size for a in self.named_arrays().values() if getattr(a, "requires_grad", True))
 
     def __repr__(self) -> str:
-        from .tree import module_text
+        from .view.tree import module_text
         return module_text(self)
 
     def _repr_html_(self) -> str:
-        from .tree import module_html
+        from .view.tree import module_html
         return module_html(self)
 
 

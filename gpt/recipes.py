@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .tasks import ADDITION
+from .text.tasks import ADDITION
 
 RECIPES: dict[str, dict[str, Any]] = {
     # nanoGPT's training of a character model on a CPU, to the letter (its README and config/train_shakespeare_char.py).

@@ -10,10 +10,10 @@ import numpy as np
 
 import autograd as ag
 
-from .data import IGNORED
 from .module import Array
 from .optim import Parameters
 from .team import Team
+from .text.data import IGNORED
 
 Slice = tuple[Array, Array, float]  # ids, targets, and the share of the batch's places that count
 

@@ -1,12 +1,9 @@
 """Training: the settings and recipes of a run, and its loop."""
 
 import math
-import shlex
-import sys
 import tempfile
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -20,24 +17,21 @@ import autograd as ag
 
 from . import checkpoint
 from .checkpoint import Run
-from .data import load_data
 from .environment import differences, environment
-from .generate import continue_text
 from .malloc import keep_freed_memory
 from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
-from .muon import kind
 from .optim import SCHEDULES
 from .recipes import DEFAULT, OF_TASK, RECIPES
+from .report import announce, clock, command, report, say_plan, show_sample
 from .settings import setting
 from .signals import Stopped, stop_on_signal
-from .tasks import TASKS, load_task
 from .team import Team, cores
-from .tokenizer import VOCAB_SIZE
+from .text.data import load_data
+from .text.tasks import TASKS, load_task
+from .text.tokenizer import VOCAB_SIZE
 from .trainer import WHOLE, Interrupted, Trainer
 
-KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
-           "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size", "accumulate",
          "optimizer", "seed", *[f.name for f in fields(Architecture)])
@@ -174,12 +168,6 @@ class TrainConfig(Architecture):
         return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Architecture)})
 
 
-def announce(line: str) -> None:
-    """Print a line above the bar of progress, and into a file or pipe at once, too."""
-    tqdm.write(line)
-    sys.stdout.flush()
-
-
 def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     """Train a GPT as `config` says, or go on, and leave its checkpoints in `config.out`: the command `gpt train`.
 
@@ -294,41 +282,6 @@ def save(out: Path, run: Run, trainer: Trainer, best: bool) -> None:
     checkpoint.keep(out, trainer.iter, trainer.config.keep, best)
 
 
-def command(what: str, out: Any) -> str:
-    return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
-
-
-def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
-    """The first lines of a run: data, model, what a step is, and how it learns."""
-    c, tokens = config, config.batch_size * config.accumulate * config.block_size
-    say(f"text    {trainer.data.description}")
-    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
-        f"{run.model.n_parameters:,} parameters")
-    n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
-    passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
-    say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
-        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
-        f"{c.batches} batches, seed {c.seed}")
-    say(f"learn   {learning(c, trainer)}")
-    kernels = ag.kernels.in_use()
-    say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
-
-
-def learning(c: TrainConfig, trainer: Trainer) -> str:
-    """The optimizers, what each is for, and how the learning rate goes."""
-    what = {"adamw": f"AdamW at {c.learning_rate:g}", "sgd": f"SGD at {c.learning_rate:g}"}.get(c.optimizer)
-    if what is None:
-        n: Counter[str] = Counter()
-        for name, t in trainer.parameters.tensors.items():
-            n[kind(name, t)] += t.size
-        what = (f"Muon at {c.learning_rate:g} for matrices ({n['matrix']:,} parameters), Adam at {c.embedding_lr:g} "
-                f"for embeddings ({n['embedding']:,})")
-        what += f", at {c.taps_lr:g} for taps ({n['taps']:,})" if n["taps"] else ""
-    shape = {"trapezoidal": f", then constant, and to {c.min_lr:g} over the last {c.falling_share:.0%}",
-             "constant": ", then constant"}.get(c.schedule, f", then {c.schedule} to {c.min_lr:g}")
-    return f"{what}; {c.warmup_iters:,} steps of warm-up{shape}"
-
-
 def loop(trainer: Trainer, asked: list[int],
          say: Callable[[str], None]) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     """Yield a row of metrics a step, whether its validation loss is the lowest so far, and whether it is the last one:
@@ -365,16 +318,6 @@ def loop(trainer: Trainer, asked: list[int],
                 return
 
 
-def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
-    """The line of an evaluation."""
-    val_loss, i = row["val_loss"], row["iter"]
-    bits = val_loss / math.log(2) / trainer.data.characters_per_token
-    left = trainer.seconds / i * (trainer.config.max_iters - i)
-    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {math.exp(val_loss):.2f}, "
-            f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
-            f"{clock(trainer.seconds)} passed, {clock(left)} left")
-
-
 def writable_folder(path: str) -> Path:
     """The folder `path`, made if it is missing.  Raises OSError, before a run's work is done, if it takes no files."""
     if not path:
@@ -388,14 +331,3 @@ def writable_folder(path: str) -> Path:
         raise type(error)(f"nothing can be written to {folder} ({error.strerror}): "
                           "choose another folder with --out") from None
     return folder
-
-
-def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 400) -> None:
-    """Say what the model writes at the moment."""
-    text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
-    say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
-
-
-def clock(seconds: float) -> str:
-    """`1:05` for 65 seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .anomaly import blame
-from .data import IGNORED, Batch
 from .model import GPT
 from .module import Array
 from .muon import Muon, kind
 from .optim import SGD, AdamW, Parameters, clip_scale, global_norm, learning_rate_at
 from .replicas import Replicas
 from .team import ALONE, Team
+from .text.data import IGNORED, Batch
 
 if TYPE_CHECKING:
     from .train import TrainConfig

@@ -13,7 +13,7 @@ from typing import Any
 from .docstrings import as_rest
 
 PACKAGES = ("autograd", "gpt")
-LEFT_OUT = ("autograd.ops", "autograd.kernels.", "gpt.peers")  # ops have pages of their own; these need extras
+LEFT_OUT = ("autograd.ops", "autograd.kernels.", "gpt.bench.peers")  # ops have pages of their own; these need extras
 
 
 def write(work: Path) -> None:

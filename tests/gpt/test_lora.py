@@ -8,12 +8,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import autograd as ag
-from gpt import GPT, CharTokenizer, GPTConfig, checkpoint, lora
-from gpt.grow import grown
-from gpt.lora import GrownEmbedding, LoRALinear, adapted, merged
+from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
+from gpt.chat.turns import TurnTokenizer
 from gpt.module import raw
 from gpt.optim import Parameters
-from gpt.turns import TurnTokenizer
+from gpt.tuning import lora
+from gpt.tuning.grow import grown
+from gpt.tuning.lora import GrownEmbedding, LoRALinear, adapted, merged
 
 ALPHABET = "abcdefg"
 SHAPES = [dict(), dict(tied=False, positions="rotary", norm="rms_norm", norm_gain=False, qk_norm=True, convolution=2,

@@ -7,9 +7,10 @@ import pytest
 
 import autograd as ag
 import gpt
-from gpt import TrainConfig, data
+from gpt import TrainConfig
 from gpt.recipes import RECIPES
 from gpt.team import Team
+from gpt.text import data
 from gpt.trainer import Trainer
 
 WORDS = ("the a one no his her old small green cat dog king child river house saw took gave found lost and but then "

@@ -86,7 +86,7 @@ def settings(whole, tmp_path):
     return whole[0] | {"out": str(tmp_path / "out")}
 
 
-START = [("gpt.train:writable_folder", 1), ("gpt.train:load", 1), ("gpt.data:find", 1), ("gpt.train:GPT", 1),
+START = [("gpt.train:writable_folder", 1), ("gpt.train:load", 1), ("gpt.text.data:find", 1), ("gpt.train:GPT", 1),
          ("gpt.train:show_sample", 1), ("gpt.generate:choose", 50)]
 
 
@@ -216,8 +216,8 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
     assert (early.returncode, early.stdout, early.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
 
-@pytest.mark.parametrize("argv, place", [(["plot"], "gpt.plot:read"), (["plot"], "gpt.plot:terminal"),
-                                         (["info"], "gpt.info:describe"), (["info"], "gpt.info:lines")])
+@pytest.mark.parametrize("argv, place", [(["plot"], "gpt.view.plot:read"), (["plot"], "gpt.view.plot:terminal"),
+                                         (["info"], "gpt.view.info:describe"), (["info"], "gpt.view.info:lines")])
 @pytest.mark.parametrize("number", [INT, TERM])
 def test_plot_and_info_stop(whole, argv, place, number):
     done = gpt_with([(place, 1, "before", [number])], *argv, whole[1])

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import AdamW, TrainConfig, data, train
+from gpt import AdamW, TrainConfig, train
 from gpt import trainer as trainer_module
 from gpt.optim import clip_scale, global_norm
 from gpt.recipes import RECIPES
-from gpt.tasks import ADDITION
 from gpt.team import ALONE
+from gpt.text import data
+from gpt.text.tasks import ADDITION
 from gpt.train import writable_folder
 from gpt.trainer import WHOLE, Trainer, evaluate
 

@@ -9,8 +9,8 @@ import pytest
 import gpt
 from gpt import TrainConfig
 from gpt.replicas import Replicas
-from gpt.tasks import load_task
 from gpt.team import Team
+from gpt.text.tasks import load_task
 from gpt.trainer import Trainer
 
 rng = np.random.default_rng(0)

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import GPT, CharTokenizer, GPTConfig, TrainConfig, checkpoint, lora, train
-from gpt.chat import answer
+from gpt import GPT, CharTokenizer, GPTConfig, TrainConfig, checkpoint, train
+from gpt.chat.chat import answer
+from gpt.chat.conversation import Conversation, Message, read
+from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
-from gpt.conversation import Conversation, Message, read
-from gpt.data import IGNORED
 from gpt.module import raw
-from gpt.packing import ConversationData, encoded, parted, without_first_turn
+from gpt.text.data import IGNORED
 from gpt.trainer import Trainer
-from gpt.tune import TuneConfig, tune
-from gpt.turns import Turns, TurnTokenizer
+from gpt.tuning import lora
+from gpt.tuning.packing import ConversationData, encoded, parted, without_first_turn
+from gpt.tuning.tune import TuneConfig, tune
 
 COLORS = {"snow": "white", "grass": "green", "the sky": "blue", "coal": "black"}
 FORMS = ("what color is {}?", "{} has which color?", "tell me the color of {}", "say the color of {}",

@@ -1,0 +1,90 @@
+"""Speed and memory, side by side: each figure of ours and its peers' are measured in turns in one run: `gpt bench`."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..settings import Settings, setting
+from .measure import Side, load, machine
+from .memory import memory_rows
+from .profile import check_picture, profile
+from .race import config_of, fast, large
+from .scaling import scaling_rows
+from .small import import_rows, op_rows, sample_rows
+from .step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
+
+ROWS: dict[str, Callable[..., Iterator[Any]]] = {
+    "import": import_rows, "first-step": first_rows, "op": op_rows, "step": step_rows, "step-numpy": numpy_rows,
+    "step-large": large_rows, "recipe": recipe_rows, "memory": memory_rows, "sample": sample_rows,
+    "scaling": scaling_rows,
+}
+PEERS = ("torch", "compile", "jax", "hips")
+PROFILED = {"all": (config_of, "fastest"), "step": (config_of, "fastest"), "step-numpy": (config_of, "numpy"),
+            "step-large": (large, "fastest"), "recipe": (fast, "fastest")}
+
+
+@dataclass
+class BenchConfig(Settings):
+    """The settings of `gpt bench`.  Raises ValueError for values that make no sense."""
+
+    row: str = setting("all", f"what to measure: all, or one of {', '.join(ROWS)}", positional=True,
+                       choices=("all", *ROWS), metavar="ROW")
+    rounds: int = setting(30, "how often each side is timed; the medians are compared", at_least=3)
+    peers: tuple[str, ...] = setting(PEERS, "beside whom, where they are installed: torch, compile (torch.compile), "
+                                     "jax, hips (HIPS autograd); none: ours alone", metavar="PEER")
+    json: bool = setting(False, "print one JSON object a row")
+    profile: bool = setting(False, "show where the time of a step goes, and measure no row")
+    out: str | None = setting(None, "picture of the profile to write, .svg, .png or .pdf by its ending (needs "
+                              "matplotlib); only with --profile", metavar="FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := [peer for peer in self.asked if peer not in PEERS]:
+            raise ValueError(f"peers are {', '.join(PEERS)} or none, and not {unknown[0]!r}")
+        if self.out is not None:
+            check_picture(self.out)
+            if not self.profile:
+                raise ValueError("--out is for the picture of a profile: add --profile")
+        if self.profile and self.row not in PROFILED:
+            raise ValueError(f"there is a profile of {', '.join(name for name in PROFILED if name != 'all')}, and not "
+                             f"of {self.row}")
+
+    @property
+    def asked(self) -> list[str]:
+        """The peers by name."""
+        return [peer for peer in self.peers if peer != "none"]
+
+
+def bench(config: BenchConfig) -> None:
+    """Print the medians of ours and the peers', and their ratios: the command `gpt bench`.
+
+    Raises ArithmeticError, at the end, if a peer that was to compute the same has not, or we could not compute.
+    """
+    say(config, machine())
+    if config.profile:
+        make, kernel = PROFILED[config.row]
+        shown = profile(config.rounds, make(), kernel)
+        say(config, shown)
+        if config.out is not None:
+            shown.draw(config.out)
+        return
+    wrong: list[Side] = []
+    for name in ROWS if config.row == "all" else [config.row]:
+        for row in ROWS[name](config.rounds, config.asked):
+            say(config, row)
+            sides = getattr(row, "sides", [])
+            wrong += [side for side in sides if side.wrong or side is sides[0] and not side.values]
+    if busy := load():
+        say(config, busy)
+    if wrong:
+        raise ArithmeticError(f"{wrong[0].name}: {wrong[0].missing}")
+
+
+def say(config: BenchConfig, what: Any) -> None:
+    """Print a row, or some facts by name."""
+    if isinstance(what, dict):
+        text = json.dumps(what) if config.json else ", ".join(f"{name} {value}" for name, value in what.items())
+    else:
+        text = json.dumps(what.summary()) if config.json else "\n" + "\n".join(what.lines())
+    print(text, flush=True)

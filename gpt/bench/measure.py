@@ -1,0 +1,240 @@
+"""How figures are taken: sides in turns, medians and spread, other processes, and on which machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..environment import blas
+from ..team import cores
+
+QUIET = 0.15  # seconds after which another side's threads, which wait busily for a while, have gone to sleep
+PACKAGES = ("numpy", "numba", "torch", "jax")
+
+
+@dataclass
+class Side:
+    """One side of a comparison: what gives a figure, or why there is none."""
+    name: str
+    measure: Callable[[], float] | None = None
+    missing: str = ""
+    wrong: bool = False  # whether it is missing because its results are others than ours
+    values: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """The median and the spread: the first and the last decile."""
+        if not self.values:
+            return {"name": self.name, "missing": self.missing}
+        low, *_, high = statistics.quantiles(self.values * 2 if len(self.values) == 1 else self.values, n=10,
+                                             method="inclusive")
+        return {"name": self.name, "median": statistics.median(self.values), "low": low, "high": high}
+
+
+@dataclass
+class Row:
+    """A comparison in `unit`: of ours, the first side, and the others."""
+    name: str
+    what: str
+    unit: str
+    sides: list[Side]
+    notes: list[str] = field(default_factory=list)
+    more_is_better: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints; a ratio is ours to the other side's."""
+        ours, *others = [side.summary() for side in self.sides]
+        for other in others:
+            if "median" in other and "median" in ours and other["median"]:
+                other["ratio"] = ours["median"] / other["median"]
+        return {"row": self.name, "what": self.what, "unit": self.unit, "more_is_better": self.more_is_better,
+                "ours": ours, "others": others, "notes": self.notes}
+
+    def lines(self) -> list[str]:
+        s = self.summary()
+        better = "more" if self.more_is_better else "less"
+        width = max(len(side["name"]) for side in [s["ours"], *s["others"]])
+        return [f"{self.name}: {self.what} ({self.unit}, {better} is better)",
+                *[f"  {side['name']:{width}}  {_figure(side)}" for side in [s["ours"], *s["others"]]],
+                *[f"  {note}" for note in self.notes]]
+
+
+def _figure(side: dict[str, Any]) -> str:
+    if "missing" in side:
+        return f"-  {side['missing']}"
+    spread = f"({_number(side['low'])} to {_number(side['high'])})" if side["high"] > side["low"] else ""
+    ratio = f"ours is {side['ratio']:.2f} of it" if "ratio" in side else ""
+    return f"{_number(side['median']):>9}  {spread:20}  {ratio}".rstrip()
+
+
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" if x >= 100 else f"{x:.2f}"
+
+
+# ---------------------------------------------------------------------- sides
+
+
+def attempt(name: str, make: Callable[[], Callable[[], float]]) -> Side:
+    """A side, or why it cannot run: whatever goes wrong in a peer's own machinery is one line of the table."""
+    try:
+        return Side(name, make())
+    except Disagreement as error:
+        return Side(name, missing=str(error), wrong=True)
+    except Exception as error:
+        return Side(name, missing=in_short(error))
+
+
+def known(name: str, find: Callable[[], float]) -> Side:
+    """A side with one figure that does not scatter, such as a number of bytes; or why it has none."""
+    try:
+        return Side(name, values=[find()])
+    except Exception as error:
+        return Side(name, missing=in_short(error))
+
+
+class Disagreement(ArithmeticError):
+    """Two sides that were to compute the same have not, so their times say nothing."""
+
+
+def in_short(error: BaseException) -> str:
+    """The first line that says something; an ImportError's own words are meant for the reader."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return said if isinstance(error, ImportError) and said else f"{type(error).__name__}: {said}"[:200]
+
+
+def need(package: str, install: str = "") -> None:
+    """Raise ImportError, saying what to do, where a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f"not installed: python -m pip install {install or package}")
+
+
+def in_turns(rounds: int, sides: Sequence[Side]) -> list[Side]:
+    """The sides, each with a figure a round, taken in turns; a first round only warms up.  One that fails has none."""
+    for i in range(rounds + 1):
+        for side in sides:
+            if side.measure:
+                try:
+                    side.values.append(side.measure())
+                except Exception as error:
+                    side.measure, side.values, side.missing = None, [], in_short(error)
+        if not i:
+            for side in sides:
+                side.values.clear()
+    return list(sides)
+
+
+def settled(step: Callable[[], float]) -> float:
+    """The median of what `step` returns, once the other sides' threads have gone to sleep: what it returns in the first
+    QUIET seconds, and at least once, is left out; what it returns in as many seconds more counts, and at least once."""
+    for _ in (1, 2):
+        figures, began = [step()], time.perf_counter()
+        while time.perf_counter() - began < QUIET:
+            figures.append(step())
+    return statistics.median(figures)
+
+
+def fastest_threads(measure: Callable[[], float], use: Callable[[int], None]) -> int:
+    """With how many threads `measure` gives the least: 1, 2, 4 … up to the number of cores, which `use` sets.  That
+    number is left set."""
+    numbers = sorted({min(1 << i, cores()) for i in range(cores().bit_length() + 1)})
+    figures = []
+    for _ in range(3):
+        for n in numbers:
+            use(n)
+            figures.append((measure(), n))
+    fastest = min(figures)[1]
+    use(fastest)
+    return fastest
+
+
+# ---------------------------------------------------------------------- other processes
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The variables of a process that finds these packages, and keeps their bytecode, as it is for a user."""
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": path, **changes}
+
+
+def fresh(code: str, **changes: str) -> float:
+    """The number that `code` prints last in a fresh Python.  Raises RuntimeError, with the last line it wrote on
+    standard error, if it fails."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**changes))
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["a fresh Python failed"])[-1])
+    return float(done.stdout.split()[-1])
+
+
+class Worker:
+    """Another Python process that runs `code` and then gives a figure whenever it is asked: for a peer that cannot be
+    imported beside us.  `code` defines `run()`, which returns the figure."""
+
+    LOOP = "\nimport sys\nfor _ in sys.stdin: print(float(run()), flush=True)\n"
+
+    def __init__(self, code: str, **changes: str):
+        self.process = subprocess.Popen([sys.executable, "-P", "-c", code + self.LOOP], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        env=os.environ | changes)
+
+    def __call__(self) -> float:
+        try:
+            print(file=self.process.stdin, flush=True)
+            return float(self.process.stdout.readline())  # type: ignore[union-attr]
+        except (OSError, ValueError):
+            _, said = self.process.communicate()
+            raise RuntimeError((said.strip().splitlines() or ["the other process ended"])[-1]) from None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.process.poll() is None:
+            self.process.communicate()  # the end of its input is the end of its work
+
+
+# ---------------------------------------------------------------------- the machine
+
+
+def machine() -> dict[str, Any]:
+    """What figures depend on besides the code: versions, processor, cores, BLAS, and how busy it is."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES},
+            "blas": blas(), "processor": processor(), "cores": cores(), **load()}
+
+
+def load() -> dict[str, float]:
+    """How many processes wanted to run in the last minute, where the system says."""
+    return {"load_average": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {}
+
+
+def version(package: str) -> str:
+    """Which version there is, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def processor() -> str:
+    """The processor's name, where the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The exponent p of values ≈ c · sizesᵖ: the slope of the line through their logarithms by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

@@ -1,0 +1,220 @@
+"""Where a training step's time goes: by operation and phase, in milliseconds and beside the matrix products alone."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from autograd.view.text import count
+
+from ..train import TrainConfig
+from ..trainer import Trainer
+from .measure import settled
+from .products import Floor
+from .race import config_of, kernels, programs, training
+from .step import what
+
+FORWARD, BACKWARD, OPTIMIZER, REST = PHASES = ("forward", "backward", "optimizer", "the rest")
+BETWEEN = "between the program's steps"
+WITHOUT = ", by its formula"  # of operations that have no kernel
+TURNS = 3  # of the steps and the products alone
+PICTURES = (".svg", ".png", ".pdf")
+
+Part = tuple[str, str]  # what was done, and in which phase
+
+
+@dataclass
+class Profile:
+    """Milliseconds of the parts of a step, which add up to `total`; `floor` are those of its matrix products alone."""
+    what: str
+    parts: dict[Part, float]
+    total: float
+    floor: float
+
+    @property
+    def names(self) -> list[str]:
+        """What was done, the longest first."""
+        of = {name: sum(ms for (n, _), ms in self.parts.items() if n == name) for name, _ in self.parts}
+        return sorted(of, key=lambda name: -of[name])
+
+    @property
+    def outside_kernels(self) -> float:
+        """The share of the step that forward and backward spend in no kernel: between the steps of the programs, and in
+        formulas."""
+        return sum(ms for (name, phase), ms in self.parts.items() if phase in (FORWARD, BACKWARD)
+                   and (name == BETWEEN or name.endswith(WITHOUT))) / self.total
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"row": "profile", "what": self.what, "ms": self.total, "products_ms": self.floor,
+                "outside_kernels": self.outside_kernels,
+                "parts": [{"what": name, "phase": phase, "ms": ms} for (name, phase), ms in self.parts.items()]}
+
+    def lines(self) -> list[str]:
+        columns = [f"{phase:>9}" for phase in PHASES]
+        table = [f"  {'ms':32}{' '.join(columns)}       all  of step  of products"]
+        for name in [*self.names, None]:
+            by_phase = [sum(ms for (n, p), ms in self.parts.items() if name in (n, None) and p == phase)
+                        for phase in PHASES]
+            cells = " ".join(f"{ms:9.3f}" if ms else " " * 9 for ms in by_phase)
+            table.append(f"  {name or 'the step':32}{cells} {sum(by_phase):9.3f}  {sum(by_phase) / self.total:7.1%}"
+                         f"  {sum(by_phase) / self.floor:11.1%}")
+        return [f"profile: {self.what}", *table,
+                f"  its matrix products alone, done in sequence by np.matmul: {self.floor:.3f} ms",
+                f"  in no kernel: {self.outside_kernels:.1%} of the step is between the steps of the programs or in "
+                "formulas"]
+
+    def draw(self, out: str) -> None:
+        """Write a picture: a bar for what was done, by phase, and a line where the products alone would end.
+
+        Raises ImportError where matplotlib is missing, and OSError for a file that cannot be written.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(f"pictures need matplotlib ({error}): python -m pip install matplotlib, or leave out "
+                              "--out to see the table alone") from None
+        names = self.names
+        picture = Figure(figsize=(9.6, 1.6 + 0.3 * len(names)), layout="constrained")
+        axes = picture.add_subplot()
+        left = np.zeros(len(names))
+        for phase, color in zip(PHASES, ("#3b6fb6", "#d0793a", "#4f9a6b", "#999999")):
+            ms = np.array([self.parts.get((name, phase), 0.0) for name in names])
+            axes.barh(names, ms, left=left, color=color, label=phase)
+            left += ms
+        for y, end in enumerate(left):
+            axes.text(end, y, f" {end:.2f} ms, {end / self.floor:.0%}", va="center", fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.25 * left.max())  # room for the figures
+        axes.set_xlabel(f"ms of {self.total:.2f}, and percent of the {self.floor:.2f} of its matrix products alone")
+        picture.suptitle(self.what, fontsize=10, fontweight="bold")
+        axes.legend(loc="lower right", frameon=False)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # a letter that the font lacks
+                picture.savefig(out, dpi=150)
+        except OSError as error:
+            raise type(error)(f"{out} cannot be written ({error.strerror}): choose another place with --out") from None
+
+
+def check_picture(out: str) -> None:
+    """Raise ValueError for a name that says no kind of picture."""
+    if Path(out).suffix.lower() not in PICTURES:
+        raise ValueError(f"--out is {out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "fastest") -> Profile:
+    """Time the parts of `rounds` training steps or a few more, in the steps themselves; of the middle half of them, by
+    their time, the parts' means count, so that they add up."""
+    config = config or config_of()
+    with kernels(kernel) as used, training(config) as trainer:
+        floor, steps, products_ms = Floor.of(trainer), [], []
+        floor.choose_threads()
+        for _ in range(TURNS):
+            settled(lambda: trainer.step()["ms"])
+            with timed(trainer) as clock:
+                steps += [clock.step(trainer) for _ in range(-(-rounds // TURNS))]
+            products_ms.append(floor.ms())
+    n = len(steps)
+    steps = sorted(steps, key=lambda step: sum(step.values()))[n // 4:][:-(-n // 2)]
+    parts = {part: fmean(step.get(part, 0.0) for step in steps) for part in dict.fromkeys(p for s in steps for p in s)}
+    return Profile(f"{what(config)}, {used} kernels, {count(config.n_replicas, 'replica')}", parts,
+                   sum(parts.values()), median(products_ms))
+
+
+class Clock:
+    """What the parts of a step took, in milliseconds: of each replica those of its program, and of the step the others.
+    """
+
+    def __init__(self, n_replicas: int):
+        self.of_replica: list[dict[Part, float]] = [{} for _ in range(n_replicas)]
+        self.of_step: dict[Part, float] = {}
+
+    def step(self, trainer: Trainer) -> dict[Part, float]:
+        """Take a step; the milliseconds of its parts, which add up to all of it: the means of the replicas, who work at
+        the same time, what is left of the time they all take, and the rest."""
+        for parts in [*self.of_replica, self.of_step]:
+            parts.clear()
+        began = perf_counter()
+        trainer.step()
+        total = (perf_counter() - began) * 1e3
+        n = len(self.of_replica)
+        parts = {part: sum(of.get(part, 0.0) for of in self.of_replica) / n
+                 for part in dict.fromkeys(p for of in self.of_replica for p in of)}
+        gradient = self.of_step.pop(("gradient", REST))
+        parts["replicas: starting, waiting, adding up", REST] = gradient - sum(parts.values())
+        parts |= self.of_step
+        parts["norm, clipping, the rest", REST] = total - gradient - sum(self.of_step.values())
+        return parts
+
+
+@contextlib.contextmanager
+def timed(trainer: Trainer) -> Iterator[Clock]:
+    """Within it, a clock has an eye on every procedure of the replicas' programs and on the calls of the trainer."""
+    clock = Clock(len(programs(trainer)))
+    with contextlib.ExitStack() as stack:
+        for program, parts in zip(programs(trainer), clock.of_replica):
+            for recording in program._recordings.values():
+                n, steps = recording.n_forward, recording.plan.steps
+                for phase, method in ((FORWARD, "forward"), (BACKWARD, "backward")):
+                    for i in range(n) if phase == FORWARD else range(n, len(steps)):
+                        steps[i] = (_watched(steps[i][0], parts, (named(steps[i][0], phase), phase)), steps[i][1])
+                    _replace(stack, recording, method, functools.partial(_rest_of, parts, phase,
+                                                                         getattr(recording, method)))
+                stack.callback(_unwatch, steps)
+        for whose, method, part in ((trainer, "batch", ("fetching the batch", REST)),
+                                    (trainer.replicas, "gradient", ("gradient", REST)),
+                                    (trainer.optimizer, "step", ("optimizer", OPTIMIZER))):
+            _replace(stack, whose, method, _watched(getattr(whose, method), clock.of_step, part))
+        yield clock
+
+
+def named(procedure: Any, phase: str) -> str:
+    """The operation that a procedure of a program serves."""
+    if isinstance(procedure, functools.partial):  # the recorder's, for operations without a kernel
+        return (getattr(procedure.args[0], "name", "") or procedure.args[0].__name__) + WITHOUT
+    if procedure is np.add and phase == BACKWARD:
+        return "sums of gradients"
+    name = getattr(procedure, "__name__", type(procedure).__name__).strip("_")
+    return {"join": "split", "scatter_rows": "scatter_add", "copyto": "copies"}.get(
+        name, name.removesuffix("_forward").removesuffix("_backward"))
+
+
+def _watched(function: Callable[..., Any], parts: dict[Part, float], part: Part) -> Callable[..., Any]:
+    @functools.wraps(function, updated=())  # which leaves the function at run.__wrapped__
+    def run(*arguments: Any) -> Any:
+        began = perf_counter()
+        result = function(*arguments)
+        parts[part] = parts.get(part, 0.0) + (perf_counter() - began) * 1e3
+        return result
+    return run
+
+
+def _rest_of(parts: dict[Part, float], phase: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a program one way; what is left of its time, beside its procedures, is between them."""
+    before, began = sum(parts.values()), perf_counter()
+    result = method(*arguments)
+    took = (perf_counter() - began) * 1e3
+    parts[BETWEEN, phase] = parts.get((BETWEEN, phase), 0.0) + took - (sum(parts.values()) - before)
+    return result
+
+
+def _replace(stack: contextlib.ExitStack, whose: Any, method: str, by: Callable[..., Any]) -> None:
+    """Let `whose.method` be another function until the stack ends."""
+    setattr(whose, method, by)
+    stack.callback(delattr, whose, method)
+
+
+def _unwatch(steps: list[tuple[Any, tuple]]) -> None:
+    steps[:] = [(procedure.__wrapped__, arguments) for procedure, arguments in steps]

@@ -1,0 +1,196 @@
+"""Training for a race: ours and each peer's, on the same batches, from equal weights and to equal results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import autograd as ag
+from autograd.view.text import count
+
+from ..malloc import keep_freed_memory
+from ..model import GPT
+from ..module import Array
+from ..optim import learning_rate_at
+from ..team import Team
+from ..text.data import TextData
+from ..train import TrainConfig
+from ..trainer import Trainer
+from . import peers
+from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
+
+VOCAB = 65  # characters of the text that nanoGPT's recipe is for
+STEPS = 3   # after which two sides have to agree
+
+# Relative differences up to which they do: of the losses, and of the way that each parameter has gone.
+SAME_LOSS, SAME_WAY = 1e-5, 1e-3
+
+
+def config_of(**changes: Any) -> TrainConfig:
+    """A training of the recipe nanogpt whose first steps are full ones, with `changes`."""
+    return TrainConfig.from_recipe("nanogpt", warmup_iters=0, **changes)
+
+
+def large() -> TrainConfig:
+    """nanoGPT's model for a GPU, in smaller batches."""
+    return config_of(n_layer=6, n_head=6, n_embd=384, block_size=256, batch_size=8)
+
+
+def fast() -> TrainConfig:
+    """The recipe fast, in batches as large as nanogpt's."""
+    return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=config_of().batch_size)
+
+
+def random_tokens(config: TrainConfig) -> TextData:
+    """Data without meaning, for speed."""
+    tokens = np.random.default_rng(0).integers(VOCAB, size=100_000).astype(np.uint16)
+    return TextData(tokens, tokens[:10_000], config.block_size)
+
+
+@contextlib.contextmanager
+def kernels(name: str) -> Iterator[str]:
+    """Within it, ops run on these kernels, or on the "fastest" ones; gives the name of those."""
+    before = ag.kernels.in_use()
+    try:
+        if name == "fastest":
+            ag.kernels.use_fastest()
+        else:
+            ag.kernels.use(name)
+        yield ag.kernels.in_use()
+    finally:
+        ag.kernels.use(before)
+
+
+def start(config: TrainConfig) -> GPT:
+    """The model that all sides begin with."""
+    return GPT(config.model_config(VOCAB), seed=0)
+
+
+@contextlib.contextmanager
+def training(config: TrainConfig) -> Iterator[Trainer]:
+    """Our side: what `gpt train` does a step."""
+    keep_freed_memory()
+    with Team(config.n_replicas) as team:
+        yield Trainer(config, start(config), random_tokens(config), team)
+
+
+class PeerTraining:
+    """What `Trainer` does, around a peer's update: the same batches and the same learning rates."""
+
+    def __init__(self, config: TrainConfig, peer: Any):
+        self.config, self.peer, self.data = config, peer, random_tokens(config)
+        self.batches, self.iter = np.random.default_rng([config.seed, 1]), 0
+
+    def step(self) -> dict[str, float]:
+        c, began = self.config, time.perf_counter()
+        ids, targets = self.data.train_batch(self.batches, c.batch_size)
+        lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
+                              c.lr_decay_iters or c.max_iters)
+        loss = self.peer.update(ids, targets, lr)
+        self.iter += 1
+        return {"loss": loss, "ms": (time.perf_counter() - began) * 1e3}
+
+    def ms(self) -> float:
+        """The milliseconds of a step, settled."""
+        return settled(lambda: self.step()["ms"])
+
+
+# ---------------------------------------------------------------------- equal results
+
+
+@dataclass
+class Outcome:
+    """What STEPS steps led to: their losses, and by parameter how far each number has gone."""
+    losses: list[float]
+    ways: dict[str, Array]
+
+    @classmethod
+    def of(cls, config: TrainConfig, step: Callable[[], dict[str, float]],
+           numbers: Callable[[], dict[str, Array]]) -> Outcome:
+        begin = {name: t.data for name, t in start(config).named_arrays().items()}
+        losses = [step()["loss"] for _ in range(STEPS)]
+        return cls(losses, {name: a - begin[name] for name, a in numbers().items()})
+
+    def check(self, other: Outcome) -> None:
+        """Raise Disagreement unless the other side came to the same."""
+        for i, (a, b) in enumerate(zip(self.losses, other.losses)):
+            if not abs(a - b) <= SAME_LOSS * abs(a):
+                raise Disagreement(f"no race: the loss of step {i + 1} is {a:.7g} here and {b:.7g} there")
+        for name, way in self.ways.items():
+            apart = np.linalg.norm(way - other.ways[name]) / np.linalg.norm(way)
+            if not apart <= SAME_WAY:
+                raise Disagreement(f"no race: after {STEPS} steps {name} has gone another way, by {apart:.1%} of it")
+
+
+def our_numbers(trainer: Trainer) -> dict[str, Array]:
+    """The parameters now, by their names."""
+    return {name: t.data.copy() for name, t in trainer.model.named_arrays().items()}
+
+
+def programs(trainer: Trainer) -> list[Any]:
+    """The recorded programs of the replicas' losses."""
+    return [program for program in trainer.replicas._trained if program is not None]
+
+
+# ---------------------------------------------------------------------- peers
+
+
+def torch_side(config: TrainConfig, ours: Outcome, compiled: bool = False) -> Side:
+    """PyTorch, as it is, on the number of threads that is fastest; or compiled, on as many."""
+    name = "torch.compile" if compiled else "PyTorch eager"
+
+    def make() -> Callable[[], float]:
+        nonlocal name
+        need("torch")
+        if compiled:
+            need_compiler()
+        peer = agreeing(config, ours, peers.TorchTraining(config, start(config), compiled))
+        name += ", as many threads" if compiled else f", {torch_threads(peer.ms)}"
+        return peer.ms
+
+    side = attempt(name, make)
+    side.name = name
+    return side
+
+
+def jax_side(config: TrainConfig, ours: Outcome) -> Side:
+    """JAX, with the whole step compiled."""
+    def make() -> Callable[[], float]:
+        need("jax")
+        from .peers_jax import JaxTraining
+        return agreeing(config, ours, JaxTraining(config, start(config))).ms
+
+    return attempt("JAX jit", make)
+
+
+def agreeing(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
+    """A peer's training, after it has come to the same results.  Raises Disagreement if it has not."""
+    training = PeerTraining(config, peer)
+    ours.check(Outcome.of(config, training.step, peer.numbers))
+    return training
+
+
+def torch_threads(measure: Callable[[], float]) -> str:
+    """Let PyTorch use as many threads as are fastest; how many those are, in words."""
+    import torch
+    return count(fastest_threads(measure, torch.set_num_threads), "thread")
+
+
+def need_compiler() -> None:
+    """Raise ImportError where torch.compile would find no compiler."""
+    if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"]))):
+        raise ImportError("no C++ compiler: install g++ or clang++, or name one in the variable CXX")
+
+
+SIDES: dict[str, Callable[[TrainConfig, Outcome], Side]] = {
+    "torch": torch_side,
+    "compile": lambda config, ours: torch_side(config, ours, compiled=True),
+    "jax": jax_side,
+}

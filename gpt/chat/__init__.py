@@ -1,0 +1,1 @@
+"""Conversations: as files, as tokens, and held with a model: `gpt chat`."""

@@ -1,0 +1,202 @@
+"""`gpt chat`: a conversation in the terminal, or with a script that writes a question a line."""
+
+import json
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..checkpoint import load
+from ..generate import Sampling
+from ..settings import setting
+from .chat import Chat
+
+HELP = """\
+/reset           begin a new conversation
+/temperature X   draw more predictable answers (below 1) or more varied ones; 0: always the likeliest token
+/why             the last answer's tokens, their probabilities and the runners-up
+/save FILE       write the conversation as a line of JSON, which gpt tune --data reads
+/exit            end the chat, as Ctrl-D does; Ctrl-C stops an answer
+A question that begins with / is written with a space before it."""
+
+
+@dataclass
+class ChatConfig(Sampling):
+    """The settings of `gpt chat`."""
+
+    path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True)
+    system: str = setting("", "what the model is told before the first question", group="text", metavar="TEXT")
+    max_new_tokens: int = setting(400, "most tokens of an answer", at_least=1, group="text")
+    temperature: float = setting(0.5, "below 1: more predictable; above: more varied; 0: always the likeliest token",
+                                 at_least=0, group="drawing a token")
+    seed: int = setting(1337, "the same seed gives the same answers", at_least=0, group="drawing a token")
+
+
+def chat(config: ChatConfig) -> None:
+    """Talk to the model at `config.path`: the command `gpt chat`."""
+    run = load(config.path)
+    sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
+    talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
+    if talk.template is None:
+        note("this model was not tuned to conversations: it goes on with what you write, until gpt tune teaches "
+             "it to answer")
+    if sys.stdin.isatty():
+        from_terminal(talk)
+        return
+    for question in piped():
+        if not turn(talk, question):
+            break
+
+
+def from_terminal(talk: Chat) -> None:
+    """Ask for a question, answer it, and so on, until Ctrl-D or /exit."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  # lines can be edited, and earlier ones taken again
+    print("Ask something.  /help lists what else you can do.")
+    with interrupts() as answering:
+        going = True
+        while going:
+            try:
+                question = input("\n> ")
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:
+                print("\nCtrl-D or /exit ends the chat")
+                continue
+            with answering() as asked:
+                going = turn(talk, question, asked)
+
+
+def piped() -> Iterator[str]:
+    """The lines of standard input.  Raises ValueError for one that is no UTF-8 text."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ValueError(f"line {number:,} of standard input is not UTF-8 text") from None
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], Any]]:
+    """Within it Ctrl-C raises KeyboardInterrupt; and within `with answering() as asked:` it goes into that list."""
+    current: list[list[int]] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if not current:
+            raise KeyboardInterrupt
+        current[-1].append(number)
+
+    @contextmanager
+    def answering() -> Iterator[list[int]]:
+        current.append([])
+        try:
+            yield current[-1]
+        finally:
+            current.pop()
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield answering
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield answering
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+# ---------------------------------------------------------------------- a line of input
+
+
+def turn(talk: Chat, line: str, asked: list[int] | tuple[()] = ()) -> bool:
+    """Answer a question, or do what a command says; whether the chat goes on."""
+    try:
+        if line.startswith("/"):
+            return command(talk, line)
+        if line.strip():
+            for piece in talk.ask(line.strip(), asked):
+                print(visible(piece), end="", flush=True)
+            print(flush=True)
+    except ValueError as error:
+        note(str(error))
+    finally:
+        while talk.notes:
+            note(talk.notes.pop(0))
+    return True
+
+
+def command(talk: Chat, line: str) -> bool:
+    """Do what a line with / says; whether the chat goes on.  Raises ValueError for what is no command."""
+    name, _, rest = line[1:].strip().partition(" ")
+    match name, rest.strip():
+        case ("exit" | "quit"), "":
+            return False
+        case "help", "":
+            print(HELP)
+        case "reset", "":
+            talk.reset()
+            note("a new conversation")
+        case "why", "":
+            print("\n".join(why(talk)))
+        case "temperature", value:
+            talk.sampling = replace(talk.sampling, temperature=number(value), greedy=False)
+            note(f"temperature {talk.sampling.temperature:g}")
+        case "save", file if file:
+            save(talk, file)
+            note(f"the conversation is in {visible(file)}")
+        case _:
+            raise ValueError(f"there is no /{visible(line[1:41])}: /help lists what there is")
+    return True
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"/temperature needs a number, such as 0.7, and not {visible(text[:40])!r}") from None
+
+
+def save(talk: Chat, file: str) -> None:
+    """Write the conversation into a new file, as `gpt tune` reads it.  Raises ValueError if that cannot be."""
+    said = talk.transcript
+    pairs = [pair for pair in zip(said[::2], said[1::2]) if pair[0].text.strip() and pair[1].text.strip()]
+    if not pairs:
+        raise ValueError("there is no answer yet that could be saved")
+    messages = [{"role": "system", "content": talk.system}] if talk.system else []
+    messages += [{"role": m.role, "content": m.text} for pair in pairs for m in pair]
+    try:
+        with open(shlex.split(file)[0], "x", encoding="utf-8") as opened:
+            opened.write(json.dumps({"messages": messages}) + "\n")
+    except FileExistsError:
+        raise ValueError(f"{file} is there already, and nothing is written over: choose another name") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written ({error.strerror}): choose another name") from None
+
+
+def why(talk: Chat) -> list[str]:
+    """A line for each token of the last answer: its probability, and those of the likeliest others."""
+    if not talk.choices:
+        raise ValueError("there is no answer yet to look into: ask something first")
+    decode = talk.run.tokenizer.decode
+
+    def shown(token: int) -> str:
+        return repr(decode([token]))
+
+    wide = min(24, max(len(shown(c.token)) for c in talk.choices))
+    return [f"{shown(c.token):{wide}} {c.probability:7.2%}   " +
+            "   ".join(f"{shown(token)} {p:.2%}" for token, p in c.others) for c in talk.choices]
+
+
+def visible(text: str) -> str:
+    """Text whose control characters, which could disturb a terminal, are written as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def note(line: str) -> None:
+    """Say something that is no part of an answer."""
+    sys.stdout.flush()
+    print(f"({visible(line)})", file=sys.stderr, flush=True)

@@ -1,0 +1,129 @@
+"""How a conversation becomes tokens: a token for the start of each turn and one for its end, which no text contains."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from ..checkpoint import Run
+from ..module import Array
+from ..text import tokenizer as tokenizers
+from ..text.tokenizer import Tokenizer
+from .conversation import Message
+
+NAMES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")  # how they show, and their order after the other tokens
+
+
+Marked = tuple[list[int], list[bool]]  # tokens, and which of them are of answers, or end one
+
+
+class Template(Protocol):
+    """What every form of conversations does."""
+
+    ends: frozenset[int]  # tokens that end an answer
+
+    def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
+        """The tokens of messages, the last one a user's, up to the start of the answer to it.  `answers`: the tokens of
+        some of the messages by their places, as the model wrote them."""
+
+    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
+        """Of each conversation the tokens, and which of them are of answers, or end one; or why there are none."""
+
+
+class TurnTokenizer:
+    """A tokenizer and after its tokens four more, for the starts and the end of turns, which no text has in it."""
+
+    def __init__(self, base: Tokenizer):
+        self.base = base
+        first = base.vocab_size
+        self.system, self.user, self.assistant, self.end = range(first, first + len(NAMES))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.base.vocab_size + len(NAMES)
+
+    @property
+    def lengths(self) -> Array:
+        return np.concatenate([self.base.lengths, [len(name) for name in NAMES]])
+
+    def encode(self, text: str) -> Array:
+        """The tokens of `text`, int64 (n,), none of them the start or the end of a turn.  Raises ValueError that names
+        what it does not know."""
+        return self.base.encode(text)
+
+    def decode(self, tokens: Any) -> str:
+        """The text of integers (n,), or of one; starts and ends of turns by their names."""
+        return self._text(tokens, self.base.decode)
+
+    def decode_on(self, tokens: Any) -> str:
+        """As `decode`, for tokens that go on from others."""
+        return self._text(tokens, tokenizers.decode_on(self.base))
+
+    def _text(self, tokens: Any, decode: Callable[[Any], str]) -> str:
+        tokens = np.atleast_1d(np.asarray(tokens, np.int64))
+        first, text, start = self.base.vocab_size, "", 0
+        for place in np.flatnonzero((tokens >= first) & (tokens < self.vocab_size)).tolist():
+            if place > start:
+                text += decode(tokens[start:place])
+            text, start = text + NAMES[tokens[place] - first], place + 1
+        return text + (decode(tokens[start:]) if start < len(tokens) else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` makes the same tokenizer of."""
+        return {"kind": "turns", "base": self.base.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        match data:
+            case {"kind": "turns", "base": {"kind": str(kind)} as base} if kind != "turns":
+                return cls(tokenizers.from_json(base))
+        raise ValueError(f"no description of a tokenizer with turns: {data!r:.60}")
+
+    def __repr__(self) -> str:
+        return f"TurnTokenizer({self.base!r})"
+
+
+class Turns:
+    """The form for models that bring none: each turn begins with the token of its role, and an answer ends with a token
+    of its own."""
+
+    def __init__(self, tokenizer: TurnTokenizer):
+        self.tokenizer = t = tokenizer
+        self.ends = frozenset((t.end, t.user, t.system, t.assistant))  # a new turn ends one, too
+
+    def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
+        parts = [self._turn(m, (answers or {}).get(i)) for i, m in enumerate(messages)]
+        return [token for part in parts for token in part] + [self.tokenizer.assistant]
+
+    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
+        found: list[Marked | ValueError] = []
+        for messages in conversations:
+            try:
+                found.append(self._marked(messages))
+            except ValueError as error:  # of the tokenizer, for text that it does not know
+                found.append(error)
+        return found
+
+    def _marked(self, messages: Sequence[Message]) -> Marked:
+        tokens: list[int] = []
+        counted: list[bool] = []
+        for message in messages:
+            turn = self._turn(message)
+            tokens += turn
+            counted += [False] + [message.role == "assistant"] * (len(turn) - 1)
+        return tokens, counted
+
+    def _turn(self, message: Message, written: list[int] | None = None) -> list[int]:
+        t = self.tokenizer
+        text = t.encode(message.text).tolist() if written is None else written
+        return [getattr(t, message.role), *text, *[t.end] * (message.role == "assistant")]
+
+
+def template_of(run: Run) -> Template | None:
+    """The form of conversations that a model was tuned to, or brings; none for a model of plain text."""
+    if isinstance(run.tokenizer, TurnTokenizer):
+        return Turns(run.tokenizer)
+    if source := run.about.get("chat_template"):
+        from .jinja import JinjaTemplate  # needs the extra `chat`
+        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {})
+    return None

@@ -1,0 +1,255 @@
+"""What a config.json of GPT-2's or Llama's family asks for, as a GPTConfig, and the other way round."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..architecture import Architecture, GPTConfig
+from ..initial import frequencies
+from ..module import Array
+
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "gelu_python": "gelu",
+               "relu": "relu", "relu2": "squared_relu", "silu": "silu", "swish": "silu"}
+THEIR_ACTIVATION = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}  # the first of each
+CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# Keys that do not change what a model computes, or only in training.
+HARMLESS = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache", "n_ctx",
+            "initializer_range", "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_type",
+            "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
+            "task_specific_params", "_name_or_path", "pretraining_tp", "id2label", "label2id", "output_past",
+            "reorder_and_upcast_attn", "max_window_layers", "sliding_window", "layer_types", "gradient_checkpointing",
+            "output_attentions", "output_hidden_states", "return_dict", "_from_model_config", *TOKEN_IDS}
+_REQUIRED = object()
+
+
+@dataclass
+class Keys:
+    """The keys of a config.json: which ones were read, and what is asked for that this GPT does not have."""
+    values: dict[str, Any]
+    read: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+        """A value of its type; the default where it is missing or null.  Raises ValueError."""
+        self.read.add(name)
+        value = self.values.get(name)
+        if value is None:
+            if default is _REQUIRED:
+                raise ValueError(f"{name} is missing")
+            return default
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
+            raise ValueError(f"{name} is {value!r:.60}, and needs to be of type {kind.__name__}")
+        if isinstance(value, (int, float)) and not abs(value) < 1e18:  # which is so of NaN, too
+            raise ValueError(f"{name} is {value!r:.60}, and needs to be a number of usual size")
+        return value
+
+    def only(self, name: str, value: Any, what: str) -> None:
+        """Refuse any value but this one, and null."""
+        self.read.add(name)
+        if (found := self.values.get(name)) is not None and found != value:
+            self.problems.append(f"{what} ({name} is {found!r:.60})")
+
+    def activation(self, name: str, default: str) -> str:
+        """Our name of an activation."""
+        theirs = self.take(name, str, default)
+        if theirs not in ACTIVATIONS:
+            self.problems.append(f"the activation {theirs!r:.40}, and it knows {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS.get(theirs, "gelu")
+
+    def unread(self) -> list[str]:
+        """Keys that have not been looked at, and may mean something."""
+        return sorted(self.values.keys() - self.read - HARMLESS)
+
+
+def parsed_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], list[str]]:
+    """The configuration, what an export needs besides it, and the keys that are not used.
+
+    Raises ValueError for another family, for values that make no sense, and for what this GPT does not have.
+    """
+    keys = Keys(values)
+    kind = keys.take("model_type", str, "")
+    if kind not in CLASSES:
+        raise ValueError(f"its model_type is {kind!r:.40}, and the known ones are {', '.join(CLASSES)}")
+    keys.only("is_encoder_decoder", False, "an encoder")
+    keys.only("add_cross_attention", False, "cross-attention")
+    keys.only("pruned_heads", {}, "pruned heads")
+    keys.only("quantization_config", None, "quantised weights")
+    keys.only("auto_map", None, "code of its own, which is not run")
+    rope: dict[str, Any] = {}
+    if kind == "gpt2":
+        choices = gpt2_choices(keys)
+    else:
+        choices, rope = llama_choices(keys, kind)
+    if keys.problems:
+        raise ValueError(f"it asks for what this GPT does not have: {'; '.join(keys.problems)}")
+    about = {"model_type": kind, "rope": rope, **{name: values.get(name) for name in TOKEN_IDS}}
+    try:
+        return GPTConfig(**choices), {k: v for k, v in about.items() if v not in (None, {})}, keys.unread()
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+# ---------------------------------------------------------------------- GPT-2
+
+
+def gpt2_choices(keys: Keys) -> dict[str, Any]:
+    """The fields of a GPTConfig (Radford et al. 2019)."""
+    keys.only("scale_attn_weights", True, "attention whose scores are not scaled")
+    keys.only("scale_attn_by_inverse_layer_idx", False, "scores scaled by the layer's number")
+    return dict(vocab_size=keys.take("vocab_size", int), block_size=keys.take("n_positions", int),
+                n_embd=keys.take("n_embd", int), n_layer=keys.take("n_layer", int), n_head=keys.take("n_head", int),
+                n_hidden=keys.take("n_inner", int, None), bias=True,
+                activation=keys.activation("activation_function", "gelu_new"),
+                norm_eps=float(keys.take("layer_norm_epsilon", float, 1e-5)),
+                tied=keys.take("tie_word_embeddings", bool, True))
+
+
+def gpt2_keys(c: GPTConfig) -> dict[str, Any]:
+    """The config.json of a model that `gpt2_lacks` nothing."""
+    return {"n_positions": c.block_size, "n_embd": c.n_embd, "n_layer": c.n_layer, "n_head": c.n_head,
+            "n_inner": c.n_hidden, "activation_function": THEIR_ACTIVATION[c.activation],
+            "layer_norm_epsilon": c.norm_eps, "resid_pdrop": c.dropout, "embd_pdrop": c.dropout, "attn_pdrop": 0.0}
+
+
+def gpt2_lacks(c: GPTConfig) -> list[str]:
+    """The choices of a model for which GPT-2 has no counterpart."""
+    return different(c, norm=("layer_norm",), positions=("learned", "sinusoidal"), gated=(False,),
+                     n_kv_head=(None, c.n_head))
+
+
+# ---------------------------------------------------------------------- Llama
+
+
+def llama_choices(keys: Keys, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a GPTConfig (Touvron et al. 2023; Qwen2: Yang et al. 2024), and the positions' scaling."""
+    size, heads = keys.take("hidden_size", int), keys.take("num_attention_heads", int)
+    layers = keys.take("num_hidden_layers", int)
+    if (head_dim := keys.take("head_dim", int, None)) is not None and head_dim * heads != size:
+        keys.problems.append(f"{heads} heads of {head_dim} dimensions, which are not the {size} of a token")
+    keys.only("attention_bias", False, "a bias in all of attention")
+    keys.only("mlp_bias", False, "a bias in the MLP")
+    keys.only("partial_rotary_factor", 1, "rotary positions in a part of a head")
+    if kind == "qwen2":
+        check_windows(keys, layers)
+    rope = llama_rope(keys)
+    return dict(vocab_size=keys.take("vocab_size", int), block_size=keys.take("max_position_embeddings", int),
+                n_embd=size, n_layer=layers, n_head=heads, n_hidden=keys.take("intermediate_size", int),
+                n_kv_head=keys.take("num_key_value_heads", int, heads if kind == "llama" else _REQUIRED),
+                norm="rms_norm", norm_eps=float(keys.take("rms_norm_eps", float, 1e-6)), qkv_bias=kind == "qwen2",
+                positions="rotary", rope_base=float(rope["rope_theta"]), gated=True,
+                activation=keys.activation("hidden_act", "silu"),
+                tied=keys.take("tie_word_embeddings", bool, False)), rope
+
+
+def check_windows(keys: Keys, layers: int) -> None:
+    """Note it where a layer sees a sliding window only."""
+    first = keys.take("max_window_layers", int, 28) if keys.take("use_sliding_window", bool, False) else layers
+    used = keys.values.get("sliding_window") is not None and first < layers
+    kinds = keys.values.get("layer_types")
+    if isinstance(kinds, list):
+        used = any(kind != "full_attention" for kind in kinds)
+    if used:
+        keys.problems.append("attention to a sliding window (use_sliding_window, layer_types)")
+
+
+def llama_rope(keys: Keys) -> dict[str, Any]:
+    """How rotary positions are scaled, from rope_parameters, or the rope_theta and rope_scaling of earlier versions:
+    rope_type, rope_theta and what the type takes."""
+    of_model, scaling = keys.take("rope_theta", float, 10000.0), keys.take("rope_scaling", dict, {})
+    inner = Keys({**scaling, **keys.take("rope_parameters", dict, {})})
+    kind = inner.take("rope_type", str, inner.take("type", str, "default"))
+    inner.only("partial_rotary_factor", 1, "rotary positions in a part of a head")
+    keys.problems += inner.problems
+    rope = {"rope_type": kind, "rope_theta": inner.take("rope_theta", float, of_model)}
+    if kind in ("linear", "llama3"):
+        rope["factor"] = inner.take("factor", float)
+    if kind == "llama3":
+        rope |= {name: inner.take(name, float) for name in ("low_freq_factor", "high_freq_factor")}
+        rope["original_max_position_embeddings"] = inner.take("original_max_position_embeddings", int)
+        if not 0 < rope["low_freq_factor"] < rope["high_freq_factor"] or rope["original_max_position_embeddings"] < 1:
+            raise ValueError("rope_scaling has a low_freq_factor that is not below its high_freq_factor, or is not "
+                             "above 0, or an original_max_position_embeddings below 1")
+    if kind not in ("default", "linear", "llama3"):
+        keys.problems.append(f"rotary positions scaled by {kind!r:.40}, and it knows linear and llama3")
+    elif rope.get("factor", 1) <= 0:
+        raise ValueError(f"rope_scaling has a factor of {rope['factor']}, and needs one above 0")
+    elif unread := inner.unread():
+        keys.problems.append(f"{', '.join(unread)} in the scaling of rotary positions"[:200])
+    return rope
+
+
+def rope_frequencies(head_size: int, rope: dict[str, Any]) -> Array:
+    """How far each pair turns, in radians a token, (d/2,).
+
+    linear: all positions divided by `factor` (Chen et al. 2023).  llama3: pairs with a wavelength above
+    L / low_freq_factor divided, those below L / high_freq_factor not, and a straight line in the frequency between
+    (Grattafiori et al. 2024), where L is original_max_position_embeddings.
+    """
+    f = frequencies(head_size, rope["rope_theta"])
+    if rope["rope_type"] == "linear":
+        return f / rope["factor"]
+    if rope["rope_type"] == "llama3":
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        turns = rope["original_max_position_embeddings"] * f / (2 * math.pi)  # of a pair over the first context
+        kept = np.clip((turns - low) / (high - low), 0, 1)                # 1: as it is; 0: divided
+        return f * (kept + (1 - kept) / rope["factor"])
+    return f
+
+
+def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a model that `llama_lacks` nothing, in keys that all versions of transformers read."""
+    scaling = {k: v for k, v in rope.items() if k != "rope_theta"} if rope["rope_type"] != "default" else None
+    return {"max_position_embeddings": c.block_size, "hidden_size": c.n_embd, "num_hidden_layers": c.n_layer,
+            "num_attention_heads": c.n_head, "num_key_value_heads": c.n_kv_head or c.n_head,
+            "intermediate_size": c.n_hidden or 4 * c.n_embd, "hidden_act": THEIR_ACTIVATION[c.activation],
+            "rms_norm_eps": c.norm_eps, "rope_theta": rope["rope_theta"], "rope_scaling": scaling,
+            "attention_dropout": 0.0}
+
+
+def llama_lacks(c: GPTConfig) -> list[str]:
+    """The choices of a model for which neither Llama nor Qwen2 has a counterpart."""
+    return different(c, norm=("rms_norm",), positions=("rotary",), gated=(True,), bias=(False,))
+
+
+def different(c: GPTConfig, **allowed: tuple[Any, ...]) -> list[str]:
+    """The choices that are not among the allowed ones, and those that neither family has."""
+    allowed |= {name: (getattr(Architecture(), name),) for name in
+                ("norm_embedding", "qk_norm", "convolution", "smear")}
+    return [f"{name.replace('_', '-')} {value}" for name, value in asdict(c).items()
+            if name in allowed and value not in allowed[name]]
+
+
+# ---------------------------------------------------------------------- both
+
+
+def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """The config.json of a model, for transformers.
+
+    about: what `parsed_config` gave, if it was imported.  Raises ValueError that lists choices without a counterpart.
+    """
+    lacks = {"gpt2": gpt2_lacks(c), "llama": llama_lacks(c)}
+    family = min(lacks, key=lambda name: len(lacks[name]))
+    if lacks[family]:
+        raise ValueError(f"transformers has no model like this one: of GPT-2's and Llama's kinds the nearest is "
+                         f"{family}, which has no counterpart for {', '.join(lacks[family])}")
+    kind = "qwen2" if family == "llama" and c.qkv_bias else family
+    keys = gpt2_keys(c) if kind == "gpt2" else llama_keys(c, rope_of(c, about))
+    return {"architectures": [CLASSES[kind]], "model_type": kind, "vocab_size": c.vocab_size, **keys,
+            "tie_word_embeddings": c.tied, "torch_dtype": dtype, "use_cache": True,
+            **{name: token_ids(about.get(name)) for name in TOKEN_IDS}}
+
+
+def token_ids(value: Any) -> Any:
+    """An integer, or a list of some; None for anything else."""
+    each = value if isinstance(value, list) else [value]
+    return value if all(isinstance(i, int) and not isinstance(i, bool) for i in each) else None
+
+
+def rope_of(c: GPTConfig, about: dict[str, Any]) -> dict[str, Any]:
+    """The scaling that an imported model came with, or none."""
+    rope = about.get("rope") or {"rope_type": "default", "rope_theta": c.rope_base}
+    return llama_rope(Keys({"rope_parameters": rope}))

@@ -1,0 +1,134 @@
+"""Models in Hugging Face's form: `gpt import` reads a folder of one, `gpt export` writes one."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checkpoint
+from ..checkpoint import Run
+from ..model import GPT
+from ..module import raw
+from ..report import announce, command
+from ..settings import Settings, setting
+from ..train import writable_folder
+from .config import CLASSES, parsed_config, rope_frequencies, rope_of, written_config
+from .files import (
+    WEIGHTS,
+    free_folder,
+    given_folder,
+    inside,
+    new_folder,
+    read_json,
+    shortened,
+    stored_tensors,
+    write_json,
+    write_tensors,
+)
+from .layout import model_of, their_arrays
+from .tokenizer import read_tokenizer, read_words, write_tokenizer
+
+
+@dataclass
+class ImportConfig(Settings):
+    """The settings of `gpt import`."""
+
+    path: str = setting("", "folder of a model in Hugging Face's form: config.json, model.safetensors (or its index "
+                        "and files), tokenizer.json", positional=True)
+    out: str = setting("out", "folder for the checkpoint", group="output")
+    dtype: str = setting("float32", "type of the numbers; those of float16 and bfloat16 are widened",
+                         choices=("float32", "float64"), group="output")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path:
+            raise ValueError(f"give the folder of a model: gpt import FOLDER (kinds: {', '.join(CLASSES)})")
+
+
+@dataclass
+class ExportConfig(Settings):
+    """The settings of `gpt export`."""
+
+    checkpoint: str = setting("out", "folder that gpt train, import or tune left, or a .safetensors file in it",
+                              positional=True)
+    out: str = setting("exported", "folder to make, which transformers loads", group="output")
+
+
+def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
+    """The model in a folder, what else its files say of it (kept in a checkpoint's `about`), and the keys of its
+    config.json that are not used.
+
+    Kinds: GPT-2, Llama and Qwen2.  The weights are mapped and read a tensor at a time.  Raises OSError or ValueError,
+    naming the file, for what is missing, damaged, unknown or asks for what this GPT does not have.
+    """
+    folder = given_folder(os.fspath(path))
+    file = inside(folder, "config.json")
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} has no config.json: give the folder of a model in Hugging Face's form")
+    values = read_json(file)
+    try:
+        config, about, unread = parsed_config(values)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    stored = stored_tensors(folder)
+    try:
+        model = model_of(about["model_type"], config, about.get("rope", {}), stored, np.dtype(dtype))
+    except ValueError as error:
+        raise ValueError(f"{folder} does not hold the model of its config.json: {error}") from None
+    return model, {"pretrained": about, **read_words(folder)}, unread
+
+
+def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Run:
+    """The model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
+    ImportError where the extra is missing."""
+    model, about, _ = read_model(path, dtype)
+    return Run(model, read_tokenizer(Path(path), model.config.vocab_size), about)
+
+
+def import_model(config: ImportConfig) -> None:
+    """Make a checkpoint of a model in Hugging Face's form: the command `gpt import`."""
+    folder = given_folder(config.path)
+    out = Path(config.out)
+    if out.resolve() == folder.resolve() or (out / checkpoint.FILE).exists() or checkpoint.numbered(out):
+        raise ValueError(f"{out} holds weights already, and nothing is written over: choose another folder with --out")
+    model, about, unread = read_model(folder, config.dtype)
+    tokenizer = read_tokenizer(folder, model.config.vocab_size)
+    c, kind = model.config, about["pretrained"]["model_type"]
+    announce(f"model   {kind}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size:,}, "
+             f"{c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
+    if unread:
+        announce(f"note    keys of config.json that are not used: {shortened(unread)}")
+    file = checkpoint.save(writable_folder(config.out), model, tokenizer, about)
+    announce(f"weights in {file}; text from them:\n\n    {command('sample', out)}\n")
+
+
+def export_model(config: ExportConfig) -> None:
+    """Write a folder that transformers loads: the command `gpt export`."""
+    out = free_folder(config.out)
+    run = checkpoint.load(config.checkpoint)
+    with new_folder(out) as folder:
+        said = write_pretrained(folder, run)
+    announce(f"{said}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
+             f"({config.out!r})\n")
+
+
+def write_pretrained(folder: Path, run: Run) -> str:
+    """Fill a folder with config.json, model.safetensors and what there is of a tokenizer; says what was written.
+
+    Raises ValueError that lists the model's choices for which neither GPT-2, Llama nor Qwen2 has a counterpart.
+    """
+    about = run.about.get("pretrained")
+    about = about if isinstance(about, dict) else {}
+    c, model = run.config, run.model
+    values = written_config(c, about, raw(model.wte.weight).dtype.name)
+    if model.frequencies is not None and not np.allclose(
+            raw(model.frequencies), rope_frequencies(c.head_size, rope_of(c, about)), rtol=1e-5, atol=0):
+        raise ValueError("the model's rotary positions turn by other angles than its settings say, and config.json has "
+                         "no place for them: it cannot be exported")
+    arrays = their_arrays(values["model_type"], model)
+    write_json(folder / "config.json", values)
+    write_tensors(folder / WEIGHTS, arrays)
+    words = write_tokenizer(folder, run.tokenizer, run.about)
+    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {words}, "

@@ -1,0 +1,89 @@
+"""What training says: its first lines, a line an evaluation, samples of text, and the commands that go on."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+import autograd as ag
+
+from .checkpoint import Run
+from .generate import continue_text
+from .muon import kind
+from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from .train import TrainConfig
+
+KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
+           "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
+
+
+def announce(line: str) -> None:
+    """Print a line above the bar of progress, and into a file or pipe at once, too."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def command(what: str, out: Any) -> str:
+    """The command line that does something with a folder: `python -m gpt sample out`."""
+    return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
+
+
+def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
+    """The first lines of a run: data, model, what a step is, and how it learns."""
+    c, tokens = config, config.batch_size * config.accumulate * config.block_size
+    say(f"text    {trainer.data.description}")
+    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
+        f"{run.model.n_parameters:,} parameters")
+    n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
+    passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
+    say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
+        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
+        f"{c.batches} batches, seed {c.seed}")
+    say(f"learn   {learning(c, trainer)}")
+    kernels = ag.kernels.in_use()
+    say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
+
+
+def learning(c: TrainConfig, trainer: Trainer) -> str:
+    """The optimizers, what each is for, and how the learning rate goes."""
+    what = {"adamw": f"AdamW at {c.learning_rate:g}", "sgd": f"SGD at {c.learning_rate:g}"}.get(c.optimizer)
+    if what is None:
+        n: Counter[str] = Counter()
+        for name, t in trainer.parameters.tensors.items():
+            n[kind(name, t)] += t.size
+        what = (f"Muon at {c.learning_rate:g} for matrices ({n['matrix']:,} parameters), Adam at {c.embedding_lr:g} "
+                f"for embeddings ({n['embedding']:,})")
+        what += f", at {c.taps_lr:g} for taps ({n['taps']:,})" if n["taps"] else ""
+    shape = {"trapezoidal": f", then constant, and to {c.min_lr:g} over the last {c.falling_share:.0%}",
+             "constant": ", then constant"}.get(c.schedule, f", then {c.schedule} to {c.min_lr:g}")
+    return f"{what}; {c.warmup_iters:,} steps of warm-up{shape}"
+
+
+def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
+    """The line of an evaluation."""
+    val_loss, i = row["val_loss"], row["iter"]
+    bits = val_loss / math.log(2) / trainer.data.characters_per_token
+    left = trainer.seconds / i * (trainer.config.max_iters - i)
+    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {math.exp(val_loss):.2f}, "
+            f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
+            f"{clock(trainer.seconds)} passed, {clock(left)} left")
+
+
+def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 400) -> None:
+    """Say what the model writes at the moment."""
+    text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
+    say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
+
+
+def clock(seconds: float) -> str:
+    """`1:05` for 65 seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,1 @@
+"""Instruction tuning: `gpt tune`, what it trains on, and what it adds to a model."""

@@ -1,0 +1,235 @@
+"""LoRA: a small product of two matrices learned beside each frozen one (Hu et al. 2021), in a file of its own."""
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+import autograd as ag
+
+from .. import checkpoint
+from ..checkpoint import Run
+from ..model import GPT, Embedding, GPTConfig, Linear
+from ..module import Array, Module, raw
+from ..text import tokenizer as tokenizers
+
+FILE = "lora.safetensors"  # in the folder of a run, in place of model.safetensors
+_FORMAT = "tapegrad lora 1"
+
+
+@dataclass
+class LoRALinear(Module):
+    """y = x W + b + (x A) B · scale, with W and b as they are, A and B learned; B starts at 0 (Hu et al. 2021, 4.1).
+
+    The paper writes W + B A for vectors that stand on the right; here they stand on the left, so A comes first.
+    """
+    base: Linear                                               # (n_in, n_out)
+    A: Array                                                   # (n_in, r)
+    B: Array                                                   # (r, n_out)
+    scale: float                                               # α / r
+
+    def __call__(self, x: Array) -> Array:                     # (…, n_in) -> (…, n_out)
+        return self.base(x) + ag.linear(ag.linear(x, self.A, None), self.B, None) * self.scale
+
+    def merged(self) -> Linear:
+        """One layer with W + A B · scale."""
+        weight, A, B = (raw(a) for a in (self.base.weight, self.A, self.B))
+        return Linear(weight + A @ B * np.asarray(self.scale, weight.dtype), self.base.bias)
+
+
+@dataclass
+class GrownEmbedding(Module):
+    """A table with some rows after it that are learned, while the rest stays as it is."""
+    base: Array                                                # (V, C)
+    new: Array                                                 # (n, C)
+
+    @property
+    def weight(self) -> Array:
+        return ag.concatenate([self.base, self.new])
+
+    def __call__(self, ids: Array) -> Array:                   # (…) -> (…, C)
+        return ag.embedding(ids, self.weight)
+
+    def merged(self) -> Embedding:
+        return Embedding(np.concatenate([raw(self.base), raw(self.new)]))
+
+
+@dataclass
+class GrownHead(Module):
+    """A head with some columns after it that are learned, while the rest stays as it is."""
+    base: Array                                                # (C, V)
+    new: Array                                                 # (C, n)
+
+    def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, V + n)
+        return ag.concatenate([ag.linear(x, self.base, None), ag.linear(x, self.new, None)], axis=-1)
+
+    def merged(self) -> Linear:
+        return Linear(np.concatenate([raw(self.base), raw(self.new)], axis=1), None)
+
+
+def adapted(model: GPT, rank: int, alpha: float, n_new: int = 0, seed: int = 0) -> GPT:
+    """The model with LoRA beside each linear layer of its blocks, and all else frozen but the last `n_new` tokens' rows
+    of the embedding and columns of the head.  It shares the frozen arrays with `model`, which are frozen there, too.
+
+    Raises ValueError for a rank that is no smaller than the matrices.
+    """
+    rng, dtype = np.random.default_rng(seed), model.wte.weight.dtype
+
+    def beside(layer: Linear) -> LoRALinear:
+        n_in, n_out = layer.weight.shape
+        if not 0 < rank < min(n_in, n_out):
+            raise ValueError(f"lora_rank is {rank}, and needs to be at least 1 and below {min(n_in, n_out)}, the "
+                             "smaller side of a matrix: lower --lora-rank")
+        A = rng.normal(0, n_in ** -0.5, (n_in, rank))  # x A is about as large as x
+        return LoRALinear(layer, ag.tensor(A, dtype, requires_grad=True),
+                          ag.tensor(np.zeros((rank, n_out)), dtype, requires_grad=True), alpha / rank)
+
+    for t in model.named_arrays().values():
+        t.requires_grad = False
+    new = copy.copy(model)
+    new.h = [swapped(block, Linear, beside) for block in new.h]
+    if n_new:
+        table = raw(model.wte.weight)
+        new.wte = GrownEmbedding(ag.tensor(table[:-n_new]), ag.tensor(table[-n_new:], requires_grad=True))  # type: ignore
+        if model.lm_head is not None:
+            head = raw(model.lm_head.weight)
+            new.lm_head = GrownHead(ag.tensor(head[:, :-n_new]),  # type: ignore[assignment]
+                                    ag.tensor(head[:, -n_new:], requires_grad=True))
+    return named(new)
+
+
+def merged(model: GPT) -> GPT:
+    """The model as plain layers on arrays of its own, with what LoRA has learned added to the weights; all of them can
+    be trained."""
+    plain = swapped(model.map(raw), (LoRALinear, GrownEmbedding, GrownHead), lambda part: part.merged())
+    new = named(plain.map(lambda a: ag.tensor(a)))
+    constants = ("frequencies", "wpe.weight") if model.config.positions == "sinusoidal" else ("frequencies",)
+    for name, t in new.named_arrays().items():
+        t.requires_grad = name not in constants
+    return new
+
+
+def swapped(module: Any, kind: type | tuple[type, ...], fn: Callable[[Any], Any]) -> Any:
+    """The module with `fn(part)` in place of each part of a kind; arrays are shared."""
+    if isinstance(module, kind):
+        return fn(module)
+    if isinstance(module, list):
+        return [swapped(part, kind, fn) for part in module]
+    if not isinstance(module, Module):
+        return module
+    new = copy.copy(module)
+    for f in fields(module):  # type: ignore[arg-type]
+        setattr(new, f.name, swapped(getattr(module, f.name), kind, fn))
+    return new
+
+
+def named(model: GPT) -> GPT:
+    """The model, whose arrays have their names."""
+    for name, t in model.named_arrays().items():
+        t.name = name
+    return model
+
+
+# ---------------------------------------------------------------------- on disk
+
+
+def save(folder: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any], base: str | os.PathLike) -> Path:
+    """Write what an adapted model has learned, and a reference to the checkpoint `base`, into a folder; where it lies.
+
+    Raises OSError, and leaves what was there, if the disk is full or refuses.
+    """
+    file, base = Path(folder) / FILE, checkpoint._file(base).resolve()
+    arrays = {name: np.asarray(raw(t), order="C") for name, t in model.named_arrays().items() if t.requires_grad}
+    layer = next(part for part in _layers(model))
+    metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)),
+                "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(about),
+                "lora": json.dumps({"rank": layer.A.shape[1], "alpha": layer.scale * layer.A.shape[1],
+                                    "base": os.path.relpath(base, file.parent.resolve()), "base_checksum": _sum(base)})}
+    metadata[checkpoint._CHECKSUM] = checkpoint._checksum(metadata, arrays)
+    with checkpoint._explained(file), checkpoint._replacing(file) as temporary:
+        save_file(arrays, temporary, metadata)
+    return file
+
+
+def load(path: str | os.PathLike, merge: bool = True) -> Run:
+    """The run that LoRA made of its base: as plain layers, or with the learned matrices beside the base's.
+
+    Raises OSError or ValueError if one of the two files is missing, damaged or another than it was.
+    """
+    file = Path(path) / FILE if Path(path).suffix != ".safetensors" else Path(path)
+    metadata, arrays = _read(file)
+    try:
+        about, lora = (checkpoint._parsed(metadata[key]) for key in ("about", "lora"))
+        config = GPTConfig(**checkpoint._parsed(metadata["config"]))
+        tokenizer = tokenizers.from_json(checkpoint._parsed(metadata["tokenizer"]))
+        rank, alpha, base = int(lora["rank"]), float(lora["alpha"]), str(lora["base"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{file} has settings that this version cannot read: {error!s:.300}") from None
+    model = _on_base(file, file.parent / base, str(lora.get("base_checksum")), config, rank, alpha)
+    learned = {name: t for name, t in model.named_arrays().items() if t.requires_grad}
+    wrong = [name for name in learned.keys() | arrays.keys()
+             if name not in learned or name not in arrays or learned[name].shape != arrays[name].shape]
+    if wrong:
+        raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
+    for name, t in learned.items():
+        t.data = arrays[name].astype(t.dtype)
+    return Run(merged(model) if merge else model, tokenizer, about)
+
+
+def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int, alpha: float) -> GPT:
+    """The base at `base`, grown and adapted as the settings in `file` say."""
+    from .grow import grown
+    if not base.is_file():
+        raise FileNotFoundError(f"{file} belongs to the weights in {base}, which are not there: put them back, or tune "
+                                "again with --merge, which needs none")
+    if _sum(base) != checksum:
+        raise ValueError(f"{file} belongs to other weights than those that are now in {base}: put the old ones back, "
+                         "or tune again")
+    model = checkpoint.load(base).model
+    n_new = config.vocab_size - model.config.vocab_size
+    if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd:
+        raise ValueError(f"{file} does not fit its base, {base}")
+    return adapted(grown(model, n_new, config.block_size), rank, alpha, n_new)
+
+
+def beside(file: Path) -> bool:
+    """Whether LoRA's file lies where a run's weights were looked for."""
+    return not file.is_file() and (file.parent / FILE).is_file()
+
+
+def _layers(model: GPT) -> list[LoRALinear]:
+    found: list[LoRALinear] = []
+
+    def note(layer: LoRALinear) -> LoRALinear:
+        found.append(layer)
+        return layer
+
+    swapped(model, LoRALinear, note)
+    return found
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, Array]]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no LoRA here: make one with gpt tune --lora-rank 8")
+    with checkpoint._opened(file) as opened:
+        metadata = opened.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"{file} is a safetensors file, but not one that gpt tune --lora-rank wrote")
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}
+    found = metadata.pop(checkpoint._CHECKSUM, None)
+    if found != checkpoint._checksum(metadata, arrays):
+        raise ValueError(f"{file} is damaged: what it holds has another checksum than when it was written: copy it "
+                         "again, or tune again")
+    return metadata, arrays
+
+
+def _sum(file: Path) -> str:
+    """The checksum that a checkpoint says it has."""
+    with checkpoint._opened(file) as opened:
+        return str((opened.metadata() or {}).get(checkpoint._CHECKSUM))

@@ -1,0 +1,216 @@
+"""Instruction tuning: a trained model learns to answer, from conversations, by all its weights or by LoRA."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint
+from ..chat.chat import answer
+from ..chat.conversation import Conversation, Message, read
+from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
+from ..checkpoint import Run
+from ..malloc import keep_freed_memory
+from ..metrics import Metrics
+from ..model import Architecture
+from ..report import announce, command
+from ..settings import Settings, setting
+from ..signals import Stopped, stop_on_signal
+from ..team import Team, cores
+from ..train import TrainConfig, fastest_kernels, loop, writable_folder
+from ..trainer import Trainer
+from . import lora
+from .grow import grown
+from .packing import ConversationData, Example, encoded, parted
+
+CONTEXT = 256  # tokens that a tuned model with rotary positions sees at least: question and answer have to fit
+NOISE = 0.1  # with it 67 of 76 held-out questions of the package are answered right, and without 63
+SHOWN = 3  # held-out questions that are answered before and after
+REHEARSED = 120  # tokens of such an answer
+RANDOM_VAL = 20  # batches in an evaluation of many held-out conversations; of fewer, all are taken
+
+
+@dataclass
+class TuneConfig(Settings):
+    """The settings of `gpt tune`.  Raises ValueError for values that make no sense."""
+
+    checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
+                              positional=True)
+    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, or of messages with "
+                                    "roles; none: a few hundred that come with the package", group="data")
+    val_fraction: float = setting(0.1, "share of the different questions that are only validated on", above=0, below=1,
+                                  group="data")
+    block_size: int | None = setting(None, "tokens the tuned model sees at once; none: as before, but with rotary "
+                                     f"positions {CONTEXT} at least", at_least=8, group="model")
+    lora_rank: int | None = setting(None, "learn two thin matrices of this rank beside each linear layer, instead of "
+                                    "all weights", at_least=1, group="LoRA")
+    lora_alpha: float | None = setting(None, "they count alpha / rank; none: twice the rank", above=0, group="LoRA")
+    merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
+    batch_size: int = setting(8, "windows of conversations computed at once", at_least=1, group="training")
+    max_iters: int = setting(400, "steps to train", at_least=1, group="training")
+    time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
+                                       group="training")
+    learning_rate: float | None = setting(None, "size of a step at its largest; none: 0.256 / n_embd, and five times "
+                                          "that for LoRA", above=0, group="training")
+    weight_decay: float = setting(0.1, "pull of the matrices towards zero: more against overfitting", at_least=0,
+                                  group="training")
+    noise: float | None = setting(None, "share of the questions' tokens that are replaced by random ones in training; "
+                                  f"none: {NOISE}, but 0 for a model with a chat template of its own", at_least=0,
+                                  below=1, group="training")
+    eval_interval: int = setting(50, "steps between evaluations; the weights with the lowest held-out loss are kept",
+                                 at_least=1, group="evaluation")
+    seed: int = setting(1337, "the same seed gives the same run", at_least=0, group="training")
+    replicas: int = setting(0, "threads that each compute a part of every batch; 0: one a core", at_least=0,
+                            group="training")
+    out: str = setting("tuned", "folder for the tuned model and metrics.jsonl", group="output")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank is None and (self.merge or self.lora_alpha is not None):
+            raise ValueError("--merge and --lora-alpha belong to LoRA: give --lora-rank, too")
+
+
+def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
+    """Tune the model at `config.checkpoint` to conversations, and leave it in `config.out`: the command `gpt tune`.
+
+    Ctrl-C or SIGTERM finishes the step and raises Stopped, a KeyboardInterrupt; the best weights so far stay.  Raises
+    OSError or ValueError for files that cannot be used, and FloatingPointError for a loss that is not finite.
+    """
+    keep_freed_memory()
+    conversations = read(config.data)
+    out = output(config)
+    run, data, held_out = prepared(config, conversations, say)
+    c = train_config(config, run, data)
+    with fastest_kernels(), Team(c.n_replicas) as team:
+        trainer = Trainer(c, run.model, data, team)
+        say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
+            f"{run.model.n_parameters:,} parameters are learned"
+            + (f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""))
+        say(f"run     {c.max_iters:,} steps of {c.batch_size} windows, AdamW at {c.learning_rate:g}"
+            + f", noise {data.noise:g}" * bool(data.noise))
+        before, _ = trainer.validate(last=True)
+        say(f"loss    {before:.4f} on held-out answers before tuning")
+        plain = lora.merged(run.model) if config.lora_rank else run.model
+        first = rehearse(Run(plain, run.tokenizer, run.about), held_out)
+        learn(config, run, trainer, out, say)
+    tuned = checkpoint.load(saved_file(config, out)) if not config.lora_rank or config.merge else lora.load(out)
+    after = tuned.about["val_loss"]
+    for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
+        say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
+    say(f"\nloss    {after:.4f} on held-out answers after tuning, {after / before:.0%} of the {before:.4f} before")
+    say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command('chat', out)}\n")
+    return tuned
+
+
+def prepared(config: TuneConfig, conversations: Sequence[Conversation],
+             say: Callable[[str], None]) -> tuple[Run, ConversationData, list[Conversation]]:
+    """The model, ready to learn; the data; and some of the conversations that are held out."""
+    source = Path(config.checkpoint)
+    if config.lora_rank and lora.beside(checkpoint._file(source)):
+        raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
+                         "with --merge")
+    run = checkpoint.load(source)
+    n_new = 0 if template_of(run) else len(NAMES)
+    if n_new:
+        run.tokenizer = TurnTokenizer(run.tokenizer)
+    context = config.block_size or (max(CONTEXT, run.config.block_size) if run.config.positions == "rotary"
+                                    else run.config.block_size)
+    run.model = grown(run.model, n_new, context)
+    if config.lora_rank:
+        run.model = lora.adapted(run.model, config.lora_rank, config.lora_alpha or 2.0 * config.lora_rank, n_new,
+                                 config.seed)
+    template = template_of(run)
+    assert template is not None
+    data, val = dataset(config, conversations, template, context, say)
+    run.about = {name: run.about[name] for name in ("chat_template", "special_tokens", "pretrained")
+                 if name in run.about} | {"tune": asdict(config)}
+    return run, data, val[:SHOWN]
+
+
+def dataset(config: TuneConfig, conversations: Sequence[Conversation], template: Template, context: int,
+            say: Callable[[str], None]) -> tuple[ConversationData, list[Conversation]]:
+    """Conversations as data, some held out, and those that are."""
+    examples, left_out = encoded(conversations, template, context + 1)
+    for line in left_out:
+        say(f"note    {line}")
+    kept = [(c, e) for c, e in zip(conversations, examples) if e is not None]
+    if not kept:
+        raise ValueError(f"no conversation can be used: {left_out[0]}")
+    held_out = parted([c for c, _ in kept], config.val_fraction, config.seed)
+    parts: tuple[list[Example], list[Example]] = [], []
+    for (_, example), held in zip(kept, held_out):
+        parts[int(held)].append(example)
+    val = [c for (c, _), held in zip(kept, held_out) if held]
+    source = ", ".join(config.data) or "the questions and answers that come with the package"
+    data = ConversationData(*parts, context, f"{source}: {len(parts[0]):,} conversations to train on, {len(val):,} "
+                            "with other questions held out")
+    if isinstance(template, Turns):
+        data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
+    elif config.noise:
+        raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
+    say(f"data    {data.description}; the loss is of the answers, {data.share:.1%} of the tokens; windows are filled "
+        "with whole conversations")
+    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val))]
+
+
+def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainConfig:
+    """The settings of a trainer that tunes."""
+    rate = config.learning_rate or (5 if config.lora_rank else 1) * 0.256 / run.config.n_embd
+    architecture = {f.name: getattr(run.config, f.name) for f in fields(Architecture)}
+    return TrainConfig(**architecture, batch_size=config.batch_size, max_iters=config.max_iters,
+                       time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10, schedule="cosine",
+                       warmup_iters=min(20, config.max_iters // 10), optimizer="adamw", beta1=0.9, beta2=0.99,
+                       weight_decay=config.weight_decay, grad_clip=1.0, eval_interval=config.eval_interval,
+                       eval_iters=RANDOM_VAL if len(data.val) > RANDOM_VAL * config.batch_size else 0,
+                       seed=config.seed, replicas=min(config.replicas or cores(), config.batch_size), out=config.out)
+
+
+def learn(config: TuneConfig, run: Run, trainer: Trainer, out: Path, say: Callable[[str], None]) -> None:
+    """Train, and keep the weights with the lowest held-out loss in `out`."""
+    saved = False
+    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", 0) as metrics:
+        for row, best, over in loop(trainer, asked, say):
+            metrics.write(row)
+            if best or over and not saved:
+                run.about |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
+                              **{name: row[name] for name in ("val_loss",) if name in row}}
+                save(config, run, out)
+                saved = True
+    if not trainer.finished:
+        raise Stopped(f"stopped after {trainer.iter:,} steps; the best weights so far are in {saved_file(config, out)}",
+                      asked[0])
+
+
+def save(config: TuneConfig, run: Run, out: Path) -> None:
+    """Write the tuned model, or its LoRA, in place of what an earlier run has left in the folder."""
+    file = saved_file(config, out)
+    if file.name == lora.FILE:
+        lora.save(out, run.model, run.tokenizer, run.about, config.checkpoint)
+    else:
+        checkpoint.save(out, lora.merged(run.model) if config.lora_rank else run.model, run.tokenizer, run.about)
+    for other in {out / checkpoint.FILE, out / lora.FILE} - {file}:
+        other.unlink(missing_ok=True)
+
+
+def saved_file(config: TuneConfig, out: Path) -> Path:
+    return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
+
+
+def output(config: TuneConfig) -> Path:
+    """The folder for the tuned model.  Raises ValueError for the one that the model itself is in, or another run."""
+    out, source = Path(config.out), Path(config.checkpoint)
+    if out.resolve() in (source.resolve(), source.resolve().parent):
+        raise ValueError(f"--out is {out}, where the model lies that is to be tuned: choose another folder")
+    if checkpoint.numbered(out):
+        raise ValueError(f"{out} holds a run of gpt train, which would be lost: choose another folder with --out")
+    return writable_folder(config.out)
+
+
+def rehearse(run: Run, conversations: Sequence[Conversation]) -> list[str]:
+    """The model's likeliest answers to the last questions of conversations, as lines."""
+    found = []
+    for c in conversations:
+        messages: list[Message] = list(c.messages[:-1])
+        found.append(" ".join(answer(run, messages, REHEARSED).split()))
+    return found

@@ -1,0 +1,1 @@
+"""What shows a model or a run to a person: `gpt show`, `gpt info`, `gpt plot`, and a model's tree."""

@@ -1,0 +1,210 @@
+"""What is in a checkpoint, read from the head of its file: no array is loaded."""
+
+import json
+import math
+import os
+import textwrap
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from autograd.view.text import size
+
+from .. import checkpoint
+from ..architecture import Architecture
+from ..settings import Settings, setting
+from ..tuning import lora
+
+WIDTH = 100
+PARTS = {"wte": "token embedding", "wpe": "position embedding", "smear": "share of the token before",
+         "norm": "norm of the embedding", "attn": "attention", "mlp": "MLP", "ln_1": "norms before attention",
+         "ln_2": "norms before the MLP", "ln_f": "last norm", "lm_head": "head"}
+SIZES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+CONSTANTS = {"wpe": "position table, not learned", "frequencies": "rotary positions, not learned"}
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and NumPy's
+
+
+@dataclass
+class InfoConfig(Settings):
+    """The settings of `gpt info`."""
+
+    checkpoint: str = setting("out", "folder that gpt train left, or a .safetensors file in it", positional=True)
+    json: bool = setting(False, "print one JSON object instead of text", group="output")
+
+
+def info(config: InfoConfig) -> None:
+    """Print what is in a checkpoint: the command `gpt info`.
+
+    Raises OSError for a file that cannot be read, ValueError for one that is foreign or damaged.
+    """
+    known = describe(config.checkpoint)
+    print(json.dumps(known) if config.json else "\n".join(lines(known)))
+
+
+def describe(path: str | os.PathLike) -> dict[str, Any]:
+    """What a checkpoint says of itself, as plain data: file, bytes, saved, config, parts, training_state, tokenizer,
+    about (what is said of its training)."""
+    file = checkpoint._file(path)
+    if Path(path).is_file() and file != Path(path):
+        raise ValueError(f"{path} is no checkpoint: give the folder of a run, or a .safetensors file in it")
+    if lora.beside(file):
+        file = file.with_name(lora.FILE)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
+                                f"gpt train --out {file.parent}")
+    try:
+        stat = file.stat()
+        with safe_open(file, "np") as opened:  # reads the head, and checks that the arrays fill the rest
+            metadata = opened.metadata() or {}
+            arrays = {name: (opened.get_slice(name).get_shape(), opened.get_slice(name).get_dtype())
+                      for name in opened.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no safetensors file, or damaged ({error}): copy or train it again") from None
+    except OSError as error:
+        raise type(error)(f"{file} cannot be read ({error.strerror or error}): check its permissions") from None
+    check_format(file, metadata.get("format"))
+    try:
+        config, tokenizer, about = (checkpoint._parsed(metadata[key]) for key in ("config", "tokenizer", "about"))
+        about |= {"lora": checkpoint._parsed(metadata["lora"])} if "lora" in metadata else {}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
+                         f"{error}") from None
+    state = {name: a for name, a in arrays.items() if name.startswith(checkpoint._STATE)}
+    return {"file": str(file), "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
+            "parts": parts({name: a for name, a in arrays.items() if name not in state},
+                           fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
+            "training_state": {"numbers": sum(math.prod(shape) for shape, _ in state.values())},
+            "tokenizer": tokenizer, "about": about}
+
+
+def check_format(file: Path, found: str | None) -> None:
+    """Raises ValueError for a file that `gpt train` did not write, or a later version of it did."""
+    if found in (checkpoint._FORMAT, lora._FORMAT):
+        return
+    ours = checkpoint._FORMAT.rpartition(" ")[0]
+    if found and found.startswith(f"{ours} "):
+        raise ValueError(f"{file} has the format {found!r}, and this version reads {checkpoint._FORMAT!r}: "
+                         "update tapegrad")
+    raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote")
+
+
+def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Parameters by part of the model: its name (`h.*.attn`: the attention of all blocks), shapes by the names of its
+    arrays, dtypes, how many numbers, and whether they are learned."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (shape, dtype) in sorted(arrays.items(), key=lambda item: natural(item[0])):
+        pieces = ["*" if piece.isdigit() else piece for piece in name.split(".")]
+        depth = 3 if pieces[1:2] == ["*"] else 1
+        part = found.setdefault(".".join(pieces[:depth]), {"name": ".".join(pieces[:depth]), "shapes": {}, "dtypes": [],
+                                                           "numbers": 0, "learned": pieces[0] not in fixed})
+        part["shapes"][".".join(pieces[depth:])] = list(shape)
+        part["dtypes"] = sorted({*part["dtypes"], DTYPES.get(dtype, dtype)})
+        part["numbers"] += math.prod(shape)
+    return list(found.values())
+
+
+def natural(name: str) -> list[tuple[Any, ...]]:
+    """A key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
+    first = ("wte", "wpe", "frequencies", "smear", "norm", "h", "ln_f", "lm_head")
+    pieces = name.split(".")
+    order = first.index(pieces[0]) if pieces[0] in first else len(first)
+    inner = ("ln_1", "attn", "ln_2", "mlp")
+    return [(order,), *((0, int(p), "") if p.isdigit() else (1, inner.index(p) if p in inner else 9, p)
+                        for p in pieces)]
+
+
+# ---------------------------------------------------------------------- in words
+
+
+def lines(known: dict[str, Any]) -> list[str]:
+    """The text of `gpt info`."""
+    about, config = dict(known["about"]), known["config"]
+    train, state = about.pop("train", {}), about.pop("state", {})
+    about.pop("saved", None)
+    for key in ("best", "seconds"):
+        if isinstance(state, dict) and state.get(key):
+            about[{"best": "best_val_loss"}.get(key, key)] = state[key]
+    learned = sum(p["numbers"] for p in known["parts"] if p["learned"])
+    dtypes = ", ".join(sorted({d for p in known["parts"] for d in p["dtypes"]}))
+    saved = datetime.fromtimestamp(known["saved"]).isoformat(" ", "minutes")
+    numbers = known["training_state"]["numbers"]
+    return [
+        *entry("file", f"{known['file']}: {size(known['bytes'])}, saved {saved}"),
+        *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
+                                     " only: training cannot go on from it where it stopped")),
+        *entry("model", settings_text(chosen(config))),
+        *entry("tokenizer", tokenizer_text(known["tokenizer"], config.get("vocab_size"))),
+        *entry("parameters", f"{learned:,} in {dtypes}"),
+        *table(known["parts"], learned, config.get("tied", True)),
+        *(entry("training", settings_text({k: v for k, v in train.items()
+                                           if k not in config and v not in (None, "", [])}))
+          if isinstance(train, dict) and train else []),
+        *(line for key, value in about.items() for line in entry(key.replace("_", " "), about_text(key, value))),
+    ]
+
+
+def entry(title: str, text: str) -> list[str]:
+    """A title and its text beside it."""
+    wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"{shown(title):13} ", subsequent_indent=" " * 14,
+                            break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in wrapped] or [title]
+
+
+def table(parts: list[dict[str, Any]], learned: int, tied: bool = True) -> list[str]:
+    """A line for each part: its name, numbers, share, what it is and the shapes of its arrays."""
+    rows = []
+    for p in parts:
+        named = PARTS if p["learned"] else CONSTANTS
+        what = next((text for key, text in named.items() if key in p["name"].split(".")), "")
+        what += ", and the head" * (p["name"] == "wte" and bool(tied))
+        shapes = ", ".join(f"{name.removesuffix('.weight')} " * (name != "weight") + " x ".join(map(str, shape))
+                           for name, shape in p["shapes"].items())
+        share = f"{p['numbers'] / learned:6.1%}" if p["learned"] and learned else " " * 6
+        rows.append((shown(p["name"]), f"{p['numbers']:,}", share, what, shown(shapes)))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else []
+    return [f"{'':14}{a:{widths[0]}}  {n:>{widths[1]}}  {share}  {what:{widths[3]}}  {shapes}".rstrip()
+            for a, n, share, what, shapes in rows]
+
+
+def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
+    """Its kind, its size and, where it has them, its first tokens."""
+    kind = {"characters": "char"}.get(str(tokenizer.get("kind")), str(tokenizer.get("kind", "unknown")))
+    text = f"{shown(kind)}, {vocab_size} tokens"
+    some: Any = next((v for k, v in tokenizer.items() if k != "kind" and isinstance(v, (str, list)) and v), "")
+    listed = "".join(some[:40]) if isinstance(some, str) else " ".join(map(str, some[:12]))
+    return text + (f": {listed!r}{' …' if len(some) > (40 if isinstance(some, str) else 12) else ''}" if some else "")
+
+
+def chosen(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's sizes, and what else was not left as it is by default."""
+    default = {f.name: f.default for f in fields(Architecture)}
+    return {name: value for name, value in config.items() if name in SIZES or value != default.get(name)}
+
+
+def about_text(key: str, value: Any) -> str:
+    """A fact about the training: `val_loss` with its perplexity."""
+    if isinstance(value, dict):
+        return settings_text(value)
+    if key.endswith("loss") and isinstance(value, (int, float)) and -700 < value < 700:
+        return f"{value:.4f} nats per token (perplexity {math.exp(value):.4g})"
+    return shown(value)
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    pairs = (f"{shown(key)} {shown(value)}" for key, value in settings.items())
+    return ", ".join(pair.replace(" ", "\xa0") if len(pair) < 40 else pair for pair in pairs)  # wrapped between pairs
+
+
+def shown(value: Any) -> str:
+    """A value in a line of text; what could disturb a terminal is escaped, since the file may come from anywhere."""
+    if isinstance(value, (list, tuple)):
+        return " ".join(shown(v) for v in value) or "none"
+    if isinstance(value, dict):
+        return json.dumps(value)
+    text = {None: "none", True: "yes", False: "no"}.get(value) if value is None or isinstance(value, bool) else \
+        f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)) or "none"

@@ -1,0 +1,351 @@
+"""How runs went: metrics.jsonl as curves in a picture (with matplotlib) or in the terminal (with nothing installed)."""
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..module import Array
+from ..settings import Settings, setting
+
+FILE = "metrics.jsonl"  # its name in the folder of a run
+QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
+    "loss": ("loss", "Loss (nats per token)", True),
+    "val_loss": ("val loss", "Loss (nats per token)", False),
+    "lr": ("lr", "Learning rate", False),
+    "grad_norm": ("grad norm", "Gradient norm (before clipping)", True),
+    "tokens_per_s": ("tokens/s", "Speed (tokens/s)", True),
+}
+PICTURES = (".svg", ".png", ".pdf")
+MOST_POINTS = 2000  # of a curve in a picture: more than its pixels show
+# Colours that colour-blind eyes tell apart (Okabe & Ito 2008), and two more.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c4033")
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "gpt", "text.parse_math": False, "font.size": 9.5, "axes.titlesize": 10.5,
+    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
+    "axes.edgecolor": "#888888", "axes.labelcolor": "#333333", "xtick.color": "#555555", "ytick.color": "#555555",
+    "text.color": "#222222", "legend.labelcolor": "#222222",
+}
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+
+
+@dataclass
+class PlotConfig(Settings):
+    """The settings of `gpt plot`."""
+
+    run: tuple[str, ...] = setting(("out",), "folders that gpt train left, or their metrics.jsonl; several are drawn "
+                                             "together", positional=True)
+    out: str | None = setting(None, "picture to write, .svg, .png or .pdf by its ending (needs matplotlib); none: "
+                                    "sparklines in the terminal", group="output")
+    smoothing: int | None = setting(None, "in a picture, loss, gradient norm and speed are means over this many steps "
+                                          "around each (fewer near the ends), above each step drawn faintly; 1: each "
+                                          "step alone; none: a fiftieth of the run", at_least=1, group="output")
+
+
+@dataclass
+class Curve:
+    """A quantity over a run: iterations and values, both (n,), n at least 1."""
+    iters: Array
+    values: Array
+
+
+@dataclass
+class History:
+    """What metrics.jsonl says of a run: its name, curves by their keys there, and what was wrong with the file."""
+    name: str
+    curves: dict[str, Curve]
+    note: str = ""
+
+
+def plot(config: PlotConfig) -> None:
+    """Draw runs into a picture or on the terminal: the command `gpt plot`.
+
+    Raises OSError or ValueError for files that cannot be read or written, ImportError where matplotlib is missing.
+    """
+    if config.out is not None and Path(config.out).suffix.lower() not in PICTURES:
+        raise ValueError(f"--out is {config.out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, "
+                         "which says what kind of picture it is")
+    histories = [read(path) for path in config.run]
+    for h, name in zip(histories, distinct_names(config.run)):
+        h.name = name
+        if h.note:
+            print(f"gpt: note: {h.note}", file=sys.stderr)
+    if config.out is None:
+        print(terminal(histories, shutil.get_terminal_size().columns, can_show(sys.stdout, BLOCKS + "…→")))
+    else:
+        draw(histories, config.smoothing, config.out)
+        print(f"drawn in {config.out}")
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read(path: str) -> History:
+    """The history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is no such metrics;
+    a last line that is only half there, since the run is writing it, is left out in silence.
+
+    Raises OSError if it cannot be read, and ValueError if there is not one line in it.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() or not Path(path).suffix else Path(path)
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: there are no metrics here: give the folder that gpt train wrote, "
+                                f"or its {FILE}") from None
+    except OSError as error:
+        raise type(error)(f"{file} cannot be read: {error.strerror}") from None
+    lines, note = raw.split(b"\n"), ""
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        row = parse(line)
+        if row is not None:
+            while rows and rows[-1]["iter"] >= row["iter"]:  # a run that went on from an earlier checkpoint
+                rows.pop()
+            rows.append(row)
+        elif line.strip() and number < len(lines):
+            note = f"{file}: line {number:,} is not metrics of gpt train, so this shows only what is above it"
+            break
+    if not rows and note:
+        raise ValueError(f"{file} is not what gpt train writes (line 1: {lines[0][:40]!r}): give the folder of a run, "
+                         f"or its {FILE}")
+    curves = {key: curve for key in QUANTITIES if (curve := curve_of(rows, key))}
+    if not curves:
+        raise ValueError(f"{file} has no complete line yet: try again once the run has taken some steps")
+    return History(path, curves, note)
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics: an object with a number `iter`; none if it is something else."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and is_number(row.get("iter")) else None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # not NaN either
+
+
+def curve_of(rows: list[dict[str, Any]], key: str) -> Curve | None:
+    """Where rows have a finite number under `key`."""
+    having = [(row["iter"], row[key]) for row in rows if is_number(row.get(key))]
+    return Curve(*np.array(having, dtype=float).T) if having else None
+
+
+def distinct_names(paths: Sequence[str]) -> list[str]:
+    """A run's name is that of its folder, with as many folders above it as tell all runs apart."""
+    folders = [Path(os.path.abspath(p)).parent if Path(p).name == FILE else Path(os.path.abspath(p)) for p in paths]
+    for n in range(1, max(len(f.parts) for f in folders) + 1):
+        names = ["/".join(f.parts[-n:]) for f in folders]
+        if len(set(names)) == len(set(folders)):
+            break
+    return names
+
+
+# ---------------------------------------------------------------------- in the terminal
+
+
+def terminal(histories: list[History], columns: int, blocks: bool) -> str:
+    """A sparkline of each quantity of each run, with its first, last and least value, in lines of at most `columns`
+    characters; of blocks, or of ASCII alone."""
+    columns = max(columns - 1, 24)  # a character in the last column wraps on some terminals
+    text = "\n\n".join("\n".join(run_lines(h, columns, blocks)) for h in histories)
+    return text if blocks else text.encode("ascii", "replace").decode()
+
+
+def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
+    """The lines of one run: a line a quantity where `columns` has room for it, otherwise its sparkline below it."""
+    ends = min(c.iters[0] for c in h.curves.values()), max(c.iters[-1] for c in h.curves.values())
+    rows = [(QUANTITIES[key][0], *figures(c, "→" if blocks else "->"), c) for key, c in h.curves.items()]
+    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
+    room = min(columns - sum(widths) - 8, 60)
+    lines = textwrap.wrap(f"{clipped(h.name, columns, '…' if blocks else '..')}  {int(ends[1]):,} iterations", columns)
+    for label, span, least, curve in rows:
+        if room >= 12:
+            lines += [f"  {label:{widths[0]}}  {sparkline(curve, *ends, room, blocks):{room}}  {span:{widths[1]}}  "
+                      f"{least}"]
+        else:
+            together = [part.replace(" ", "\xa0") for part in (label, span, least)]  # wrap between them only
+            lines += [line.replace("\xa0", " ") for line in textwrap.wrap("  ".join(together), columns)]
+            lines += [sparkline(curve, *ends, columns, blocks)]
+    return lines
+
+
+def figures(curve: Curve, arrow: str) -> tuple[str, str]:
+    """First and last value, and the least."""
+    least = int(np.argmin(curve.values))
+    return (f"{figure(curve.values[0])} {arrow} {figure(curve.values[-1])}",
+            f"min {figure(curve.values[least])} at {int(curve.iters[least]):,}")
+
+
+def sparkline(curve: Curve, first: float, last: float, width: int, blocks: bool = True) -> str:
+    """A curve as characters that divide the iterations from `first` to `last` evenly, from the lowest character for
+    the least value to the highest for the greatest: each the mean of its values; where it has none, the one before."""
+    width = int(min(width, last - first + 1))
+    places = np.minimum((curve.iters - first) / (last - first + 1) * width, width - 1).astype(int)
+    n = np.bincount(places, minlength=width)
+    means = np.bincount(places, curve.values, width)[n > 0] / n[n > 0]
+    low, high = means.min(), means.max()
+    levels = BLOCKS if blocks else ASCII
+    heights = ((means - low) / ((high - low) or 1) * (len(levels) - 1) + 0.5).astype(int)
+    latest = np.cumsum(n > 0) - 1
+    return "".join(levels[heights[i]] if i >= 0 else " " for i in latest)
+
+
+def figure(value: float) -> str:
+    """A number in few characters: 1.234, 12,345 or 1.0e-04."""
+    if value == int(value) and abs(value) < 1e7 or 1000 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e7 else f"{value:.1e}"
+
+
+def clipped(name: str, columns: int, dots: str) -> str:
+    """A name without its beginning, which says the least, where it is too long."""
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    return name if len(name) <= columns else dots + name[len(dots) - columns:]
+
+
+def can_show(stream: Any, characters: str) -> bool:
+    """Whether a stream's encoding has these characters."""
+    try:
+        characters.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+# ---------------------------------------------------------------------- as a picture
+
+
+def smoothed(values: Array, smoothing: int | None) -> Array:
+    """Means of values (n,) over `smoothing` steps around each: as many before as after it, since a mean of the past
+    alone is late, which puts it above a loss that falls; at the start as far as there are values on both sides."""
+    n = len(values)
+    i = np.arange(n)
+    side = np.minimum((n // 50 if smoothing is None else smoothing) // 2, i)
+    start, end = i - side, np.minimum(i + side + 1, n)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return (total[end] - total[start]) / (end - start)
+
+
+def draw(histories: list[History], smoothing: int | None, out: str) -> None:
+    """Write a picture of the runs to `out`: losses on top, below them what explains them."""
+    try:
+        from matplotlib import style
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise ImportError(f"pictures need matplotlib ({error}): python -m pip install matplotlib, or leave out --out "
+                          "to see the curves in the terminal") from None
+    with style.context(["default", STYLE]):
+        picture = Figure(figsize=(9.6, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
+        panels(picture, histories, smoothing)
+        kind = Path(out).suffix.lower()
+        undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(kind)  # the same runs, the same bytes
+        try:
+            with warnings.catch_warnings(action="ignore"):  # a name in letters that the font lacks
+                picture.savefig(out, dpi=150, metadata=undated)
+        except OSError as error:
+            raise type(error)(f"{out} cannot be written ({error.strerror}): choose another place with --out") from None
+
+
+def panels(picture: Any, histories: list[History], smoothing: int | None) -> None:
+    """The losses across the whole picture, and below them a panel for each other quantity that a run has."""
+    small = [key for key in ("lr", "grad_norm", "tokens_per_s") if any(key in h.curves for h in histories)]
+    grid = picture.add_gridspec(2 if small else 1, max(len(small), 1), height_ratios=(2, 1) if small else None)
+    colors = [COLORS[i % len(COLORS)] for i in range(len(histories))]
+    top = picture.add_subplot(grid[0, :])
+    for h, color in zip(histories, colors):
+        draw_curve(top, h, "loss", smoothing, color)
+        draw_curve(top, h, "val_loss", smoothing, color if len(histories) > 1 else COLORS[1])
+    dress(top, histories, ("loss", "val_loss"))
+    for i, key in enumerate(small):
+        axes = picture.add_subplot(grid[1, i])
+        for h, color in zip(histories, colors):
+            draw_curve(axes, h, key, smoothing, color)
+        dress(axes, histories, (key,))
+    legend(picture, top, histories, colors, smoothing)
+
+
+def draw_curve(axes: Any, h: History, key: str, smoothing: int | None, color: str) -> None:
+    """A curve, if the run has it: validation as points on a broken line, what is noisy faintly under its mean."""
+    if not (curve := h.curves.get(key)):
+        return
+    noisy = QUANTITIES[key][2] and smoothing != 1
+    marker = "o" if key == "val_loss" or len(curve.iters) == 1 else ""
+    if noisy:
+        axes.plot(*thinned(curve.iters, curve.values), color=color, alpha=0.22, linewidth=0.7)
+    axes.plot(*thinned(curve.iters, smoothed(curve.values, smoothing) if noisy else curve.values), color=color,
+              linewidth=1.6, linestyle="--" if key == "val_loss" else "-", marker=marker, markersize=4.5,
+              markerfacecolor="white", markeredgewidth=1.4)
+
+
+def thinned(iters: Array, values: Array) -> tuple[Array, Array]:
+    """At most MOST_POINTS of the points (n,): of each stretch the least and the greatest, so that no peak is lost."""
+    if len(values) <= MOST_POINTS:
+        return iters, values
+    places = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
+    kept = np.unique([f(values[p]) + p[0] for p in places for f in (np.argmin, np.argmax)])
+    return iters[kept], values[kept]
+
+
+def dress(axes: Any, histories: list[History], keys: Sequence[str]) -> None:
+    """Title, grid, ticks, and a logarithmic scale where the values span more than a factor of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    values = np.concatenate([h.curves[key].values for h in histories for key in keys if key in h.curves] or [[1.0]])
+    axes.set_title(QUANTITIES[keys[0]][1], fontweight="bold")
+    axes.set_xlabel("Iteration")
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.015)
+    axes.xaxis.set_major_locator(MaxNLocator(8 if keys[0] == "loss" else 4, steps=(1, 2, 2.5, 5, 10), integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    if keys[0] in ("lr", "tokens_per_s"):
+        axes.set_ylim(0, 1.08 * values.max() or 1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 100 else f"{v:g}"))
+    elif values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_yscale("log")
+        axes.set_title(f"{QUANTITIES[keys[0]][1]}, logarithmic", fontweight="bold")
+        decades = np.log10(values.max() / values.min())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(picture: Any, top: Any, histories: list[History], colors: list[str], smoothing: int | None) -> None:
+    """Above the picture the names of the runs and their best validation losses; in the panel of the losses what its
+    kinds of line are."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    names = [clipped(h.name, 70, "…") + best(h) for h in histories]
+    columns = max(1, min(4, len(names), 110 // (max(map(len, names)) + 6)))
+    above = picture.legend([Patch(color=c) for c in colors], ["run"] * len(names), loc="outside upper left",
+                           ncols=columns, frameon=False, fontsize=10, handlelength=1.0, handleheight=0.9)
+    for text, name in zip(above.get_texts(), names):
+        text.set_text(name)  # only now: a label that begins with an underscore would be left out
+    one = len(histories) == 1
+    kinds = [(Line2D([], [], color=colors[0] if one else "#555555", linewidth=1.6),
+              "training" + " (faint: each step)" * (smoothing != 1))]
+    if any("val_loss" in h.curves for h in histories):
+        kinds.append((Line2D([], [], color=COLORS[1] if one else "#555555", linestyle="--", marker="o",
+                             markersize=4.5, markerfacecolor="white"), "validation"))
+    top.legend(*zip(*kinds), loc="upper right", frameon=False)
+
+
+def best(h: History) -> str:
+    """The least validation loss, in words."""
+    if not (curve := h.curves.get("val_loss")):
+        return ""
+    i = int(np.argmin(curve.values))
+    return f" (best validation loss {curve.values[i]:.4g} at {int(curve.iters[i]):,})"

@@ -1,0 +1,208 @@
+"""A model on a prompt: a page on what it predicts and looks at, its tape to play, a graph and a few lines of text."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import autograd as ag
+from autograd.view.text import count, numbered, size, totals
+
+from ..checkpoint import Run, load
+from ..generate import generate, read_prompt, start
+from ..model import GPT
+from ..module import Array, raw
+from ..settings import Settings, setting
+from ..text.data import IGNORED, load_data
+from ..text.tokenizer import decode_on
+from ..train import TrainConfig, Trainer, writable_folder
+
+PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
+STEPS = 2  # that a model is trained where no checkpoint is given
+WRITTEN = 32  # tokens that the model writes where no prompt is given
+LARGEST = 5  # parameters whose gradients are listed
+SHOWN = 60  # characters of the prompt in a line
+
+
+@dataclass
+class ShowConfig(Settings):
+    """The settings of `gpt show`."""
+
+    checkpoint: str | None = setting(None, "folder or file that gpt train left; none: a new model, trained "
+                                           f"{STEPS} steps on the default text, which is not saved", positional=True)
+    prompt: str = setting("", "text whose tokens the model predicts, each from those before it; of one longer than the "
+                              "context its end; -: read it from standard input; none: what the model itself writes",
+                          group="text", metavar="TEXT")
+    answer: str = setting("", "a token that may follow the prompt: what speaks for it, and what against; none: the "
+                              "likeliest", group="text", metavar="TEXT")
+    out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output")
+
+
+def show(config: ShowConfig) -> None:
+    """Run a model forward and backward on a prompt, and leave what there is to see in a folder: the command `gpt show`.
+
+    A page with the likeliest tokens at each place, each head's attention, what the head would read after each layer and
+    which tokens speak for an answer; and the tape, as a page that plays it and as a graph.
+
+    Raises OSError or ValueError for a checkpoint that cannot be read, a prompt that the tokenizer does not know, and a
+    folder that cannot be written.
+    """
+    run = briefly_trained() if config.checkpoint is None else load(config.checkpoint)
+    ids, note = prompt_ids(run, read_prompt(config.prompt))
+    answer = answer_token(run, config.answer)
+    out = writable_folder(config.out)
+    model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
+            f"{count(run.model.n_parameters, 'parameter')}"
+    say("model", model)
+    text = run.tokenizer.decode(ids)
+    say("prompt", f"{text[:SHOWN]!r}{' …' * (len(text) > SHOWN)}, {count(len(ids), 'token')}{note}")
+    targets, what = next_tokens(run, ids)
+    loss = run.model.loss(ids[None], targets[None])
+    backward(run.model, loss)
+    tape = ag.tape(loss)
+    for label, line in report(run.model, tape, loss.item(), what):
+        say(label, line)
+    written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
+    for line in [*written, f"open in a browser: {(out / PAGE).resolve().as_uri()}"]:
+        say("", line)
+
+
+def say(label: str, line: str) -> None:
+    print(f"{label:9} {line}", flush=True)
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def briefly_trained() -> Run:
+    """A new model after its first steps on the default text."""
+    config = TrainConfig.from_recipe(max_iters=STEPS, warmup_iters=0)
+    data, tokenizer = load_data(config.data, config.tokenizer, config.block_size)
+    trainer = Trainer(config, GPT(config.model_config(tokenizer.vocab_size), seed=config.seed), data)
+    for _ in range(STEPS):
+        trainer.step()
+    return Run(trainer.model, tokenizer)
+
+
+def prompt_ids(run: Run, prompt: str) -> tuple[Array, str]:
+    """The tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a prompt what
+    the model writes."""
+    room = run.config.block_size
+    if not prompt:
+        first, rng = start(run.tokenizer, ""), np.random.default_rng(0)
+        written = list(generate(run.model.map(raw), first, min(WRITTEN, room) - len(first), rng, temperature=0.8))
+        return np.array([*first, *written]), ", written by the model"
+    ids = run.tokenizer.encode(prompt)
+    note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
+    return ids[-room:], note
+
+
+def answer_token(run: Run, answer: str) -> int | None:
+    """The token that `answer` is.  Raises ValueError if it is none, or more than one."""
+    if not answer:
+        return None
+    tokens = run.tokenizer.encode(answer)
+    if len(tokens) != 1:
+        raise ValueError(f"--answer {answer!r} is {len(tokens)} tokens, {labels(run.tokenizer, tokens[:8])}: give one")
+    return int(tokens[0])
+
+
+def next_tokens(run: Run, ids: Array) -> tuple[Array, str]:
+    """The targets (T,) of the tokens (T,), and what the loss is: each token is to be predicted from those before it.
+    Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
+    targets = np.append(ids[1:], IGNORED)
+    if len(ids) > 1:
+        return targets, f"the mean over {count(len(ids) - 1, 'token')}, each predicted from those before it"
+    targets[-1] = run.model.map(raw)(ids[None])[0, -1].argmax()
+    follower = labels(run.tokenizer, targets)[0]
+    return targets, f"that of {follower!r}, the likeliest token to follow the only one of the prompt"
+
+
+def labels(tokenizer: Any, ids: Array) -> list[str]:
+    """The text of each token (T,); a byte that is no character of its own by its number."""
+    texts = (decode_on(tokenizer)([int(i)]) for i in ids)
+    return [f"byte {i}" if "\ufffd" in text else text for i, text in zip(ids, texts)]
+
+
+def backward(model: GPT, loss: Any) -> None:
+    """Walk back from the loss; then the parameters have its gradients, and none that were there before."""
+    for t in model.named_arrays().values():
+        t.grad = None
+    loss.backward(keep=True)  # the views need the values again
+
+
+# ---------------------------------------------------------------------- in words
+
+
+def report(model: GPT, tape: ag.Tape, loss: float, what: str) -> list[tuple[str, str]]:
+    """Lines, each with its label: the tape, the loss, the memory and the largest gradients."""
+    from autograd.view.memory import memory  # only here and below, so that other commands start as quickly as they can
+
+    perplexity = f" (perplexity {math.exp(loss):.4g})" if abs(loss) < 700 else ""
+    m = memory(tape)
+    record, way = m.steps[m.peak_step], "forward" if m.peak_step < m.n_forward else "backward"
+    lines = [("tape", totals(tape)),
+             ("loss", f"{loss:.4f} nats a token{perplexity}: {what}"),
+             ("memory", f"{size(m.peak)} at the peak, step {m.peak_step}, {way} of %{numbered(tape)[record]} "
+                        f"{record.op.name}; parameters {size(m.parameters)}")]
+    norms = gradient_norms(model)
+    total = math.sqrt(sum(norm**2 for norm, _, _ in norms))
+    lines.append(("gradients", f"norm {total:.4g} in all; the largest:"))
+    width = max(len(name) for _, name, _ in norms[:LARGEST])
+    return lines + [("", f"  {norm:<10.4g} {name:{width}}  {shape}") for norm, name, shape in norms[:LARGEST]]
+
+
+def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
+    """The norm of each parameter's gradient, its name and its shape, the largest norms (and NaN) first."""
+    found = [(float(np.linalg.norm(t.grad)), name, " x ".join(map(str, t.shape)))
+             for name, t in model.named_arrays().items() if t.grad is not None]
+    return sorted(found, key=lambda entry: -entry[0] if entry[0] >= 0 else -math.inf)
+
+
+# ---------------------------------------------------------------------- on disk
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn what goes wrong at a write into an OSError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{error.filename or out} cannot be written ({error.strerror or error}): choose another "
+                          "folder with --out") from None
+
+
+def write_inside(run: Run, ids: Array, answer: int | None, about: str, out: Path) -> str:
+    """Write the page on what goes on in the model; a line on it."""
+    from .inside import inside_page, look
+
+    page = out / PAGE
+    with writing(out):
+        page.unlink(missing_ok=True)  # it would be that of another run if this one gets none
+        try:
+            inside = look(run.model, ids, answer)
+        except FloatingPointError as error:
+            return f"{page} was not written: {error}"
+        page.write_text(inside_page(inside, lambda ids: labels(run.tokenizer, ids), about), encoding="utf-8")
+    return f"{page}: what the model expects at each place, from which layer on, what its heads look at, and why"
+
+
+def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
+    """Write the player and the graph; a line on each, with what to do with it."""
+    from autograd.view.graph import draw
+    from autograd.view.player import Player
+
+    player, graph = out / TAPE, out / GRAPH
+    with writing(out):
+        Player(tape, tokens).save(player)
+        graph.unlink(missing_ok=True)
+        try:
+            draw(tape).save(graph)
+            drawn = f"{graph}: the tape as a graph; point at a box for its line of the tape and its formula"
+        except RuntimeError as error:
+            drawn = str(error)
+    return [f"{player}: plays the tape forward and back, with every value and gradient", drawn]
