@@ -70,8 +70,8 @@ def recipe_rows(rounds: int, asked: Sequence[str], configs: tuple[TrainConfig, T
 # ---------------------------------------------------------------------- the first step
 
 
-FIRST = "import time, gpt.bench_step as b; t = time.perf_counter(); b.first_step({!r}); print(time.perf_counter() - t)"
-FIRST_OF_TORCH = ("import time, torch, gpt.bench_step as b; t = time.perf_counter(); b.first_step_of_torch(); "
+FIRST = f"import time, {__name__} as b; t = time.perf_counter(); b.first_step({{!r}}); print(time.perf_counter() - t)"
+FIRST_OF_TORCH = (f"import time, torch, {__name__} as b; t = time.perf_counter(); b.first_step_of_torch(); "
                   "print(time.perf_counter() - t)")
 
 

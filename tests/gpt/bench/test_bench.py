@@ -17,7 +17,7 @@ from gpt.bench.memory import faults_a_step, in_passing, memory_rows
 from gpt.bench.race import config_of, start
 from gpt.bench.scaling import scaling_rows
 from gpt.bench.small import HIPS, op_rows, sample_rows
-from gpt.bench.step import first_step, recipe_rows, step_rows
+from gpt.bench.step import FIRST, first_step, recipe_rows, step_rows
 from gpt.cli import main
 from gpt.train import TrainConfig
 
@@ -73,6 +73,10 @@ def test_step_row():
 @pytest.mark.parametrize("kernel", ["numpy", "fastest"])
 def test_first_step(kernel):
     assert first_step(kernel, config_of(**TINY)) == pytest.approx(np.log(65), rel=0.05)
+
+
+def test_the_first_step_of_a_fresh_process():
+    assert measure.fresh(FIRST.format("numpy")) > 0
 
 
 def test_op_rows_say_how_to_get_a_peer(monkeypatch):
