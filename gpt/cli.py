@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
 
+from .ablation import AblationConfig, ablate
 from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
 from .generate import SampleConfig, sample
@@ -40,6 +41,8 @@ COMMANDS = {
     "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
     "import": Command("Make a checkpoint of a GPT-2, Llama or Qwen2 from Hugging Face.", ImportConfig, import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
+    "ablate": Command("Train the recipe without each of its ingredients, and say what that costs.", AblationConfig,
+                      ablate),
     "bench": Command("Measure speed and memory, beside PyTorch, JAX and others in the same run.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..methods import REGISTRY
-from . import numpy, numpy_attention, numpy_layers, numpy_optimizers  # noqa: F401 (kernels enter themselves)
-from .numpy_optimizers import room_of
+from . import numpy  # its kernels enter themselves
+from .numpy.optimizers import room_of
 
 __all__ = ["adamw_step", "in_use", "muon_step", "numpy", "room_of", "use", "use_fastest"]
 
@@ -47,17 +47,17 @@ def use(name: str) -> None:
 
 
 def adamw_step(*arguments: Any) -> None:
-    """One step of AdamW on flat arrays, by the kernels in use: see `autograd.kernels.numpy_optimizers.adamw_step`."""
+    """One step of AdamW on flat arrays, by the kernels in use: see `autograd.kernels.numpy.optimizers.adamw_step`."""
     _optimizers().adamw_step(*arguments)
 
 
 def muon_step(*arguments: Any) -> None:
-    """One step of Muon on blocks, by the kernels in use: see `autograd.kernels.numpy_optimizers.muon_step`."""
+    """One step of Muon on blocks, by the kernels in use: see `autograd.kernels.numpy.optimizers.muon_step`."""
     _optimizers().muon_step(*arguments)
 
 
 def _optimizers() -> Any:
-    return numpy_optimizers if _in_use == "numpy" else importlib.import_module(".numba_optimizers", __package__)
+    return importlib.import_module(f".{_in_use}.optimizers", __package__)
 
 
 def use_fastest() -> str:
@@ -99,7 +99,7 @@ def _compiled() -> dict[str, Any]:
 
 
 def _warn_of_cache() -> None:
-    from .loops import WITHOUT_CACHE
+    from .numba.loops import WITHOUT_CACHE
     if WITHOUT_CACHE:
         warnings.warn("Numba could not keep what it compiled, and each start will take some seconds more: "
                       f"{WITHOUT_CACHE[0]}; set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=3)

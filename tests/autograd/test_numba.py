@@ -18,8 +18,8 @@ from tests.replaying import poisoned
 
 nb = pytest.importorskip("numba")
 
-from autograd.kernels import loops, numba_optimizers, numpy_optimizers  # noqa: E402
 from autograd.kernels import numba as compiled  # noqa: E402
+from autograd.kernels.numba import loops  # noqa: E402
 
 SINGLE, DOUBLE = np.float32, np.float64
 ROOT = pathlib.Path(__file__).parents[2]
@@ -202,7 +202,7 @@ def test_causal_conv(t, n_channels, n_taps, lead, dtype, monkeypatch):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("at_once", [1, 70 * 70, 2 * 70 * 70, 5 * 70 * 70, 1 << 30])
 def test_attention_of_heads_that_share_keys(at_once, causal, dtype, monkeypatch):
-    monkeypatch.setattr(compiled, "SCORES", at_once)
+    monkeypatch.setattr(compiled.attention, "SCORES", at_once)
     q, (k, v, _) = heads(2, 6, 70, 5, dtype)[0], heads(2, 3, 70, 5, dtype)
     compare(monkeypatch, "attention", q, k, v, causal=causal)
     compare(monkeypatch, "attention", q[0], k[0, :1], v[0, :1], causal=causal)
@@ -227,7 +227,7 @@ def test_attention_of_no_positive_scale_is_numpys(scale, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 70 * 70, 2 * 70 * 70, 5 * 70 * 70, 1 << 30])
 def test_attention_in_parts(at_once, monkeypatch):
-    monkeypatch.setattr(compiled, "SCORES", at_once)
+    monkeypatch.setattr(compiled.attention, "SCORES", at_once)
     compare(monkeypatch, "attention", *heads(3, 4, 70, 5), causal=True)
 
 
@@ -243,7 +243,7 @@ def test_attention_of_scores_below_every_number(monkeypatch):
     q, k = np.full((3, 2), 1e30, SINGLE), np.full((3, 2), -1e30, SINGLE)
     with np.errstate(over="ignore"):
         value, _, pair = differentiated("attention", [q, k, normal(3, 2)], {})
-    assert pair is compiled.Attention
+    assert pair is compiled.attention.Attention
     np.testing.assert_array_equal(value, 0)  # it sees no key
 
 
@@ -464,7 +464,7 @@ def test_adamw(n, dtype):
     exact = [a.astype(DOUBLE) for a in (w, m, v)]
     for t in range(1, 6):
         g = normal(n, dtype=dtype, seed=t)
-        numba_optimizers.adamw_step(w, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, 1 - 0.9 ** t, 1 - 0.99 ** t, 0.5)
+        compiled.optimizers.adamw_step(w, g, m, v, 0.01, 0.9, 0.99, 1e-3, 0.1, 1 - 0.9 ** t, 1 - 0.99 ** t, 0.5)
         h = g.astype(DOUBLE) / 2
         exact[1] = 0.9 * exact[1] + 0.1 * h
         exact[2] = 0.99 * exact[2] + 0.01 * h ** 2
@@ -500,8 +500,8 @@ def test_muon(n, d, by_rows, dtype):
     """Also where tiles do not fit, which is NumPy's then."""
     w = normal(n, d, dtype=dtype)
     for scale, size in [(1.0, 1.0), (0.25, 1e-4)]:
-        ours = muon_steps(numba_optimizers.muon_step, w, by_rows, scale, size)
-        theirs = muon_steps(numpy_optimizers.muon_step, w.astype(DOUBLE), by_rows, scale, size)
+        ours = muon_steps(compiled.optimizers.muon_step, w, by_rows, scale, size)
+        theirs = muon_steps(kernels.numpy.optimizers.muon_step, w.astype(DOUBLE), by_rows, scale, size)
         for a, b in zip(ours, theirs):
             assert a.dtype == dtype
             np.testing.assert_allclose(a, b, rtol=0, atol={4: 2e-5, 8: 1e-13}[a.itemsize] * np.abs(b).max())
@@ -509,13 +509,13 @@ def test_muon(n, d, by_rows, dtype):
 
 def test_muon_by_tiles_is_not_numpys(monkeypatch):
     """The comparison above compares something."""
-    monkeypatch.setattr(numpy_optimizers, "muon_step", None)
-    muon_steps(numba_optimizers.muon_step, normal(128, 128))
+    monkeypatch.setattr(kernels.numpy.optimizers, "muon_step", None)
+    muon_steps(compiled.optimizers.muon_step, normal(128, 128))
     with pytest.raises(TypeError):
-        muon_steps(numba_optimizers.muon_step, normal(33, 128))
+        muon_steps(compiled.optimizers.muon_step, normal(33, 128))
 
 
-@pytest.mark.parametrize("step", [numba_optimizers.muon_step, numpy_optimizers.muon_step])
+@pytest.mark.parametrize("step", [compiled.optimizers.muon_step, kernels.numpy.optimizers.muon_step])
 def test_muon_of_zeros_and_of_what_is_not_finite(step):
     w = normal(64, 128)
     np.testing.assert_array_equal(muon_steps(step, w, size=0)[1], 0)
@@ -532,7 +532,7 @@ import llvmlite.binding
 if sys.argv[1] == "narrow":
     llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap
 import numpy as np
-from autograd.kernels.optimizer_loops import BYTES, product, symmetric_product
+from autograd.kernels.numba.optimizer_loops import BYTES, product, symmetric_product
 assert sys.argv[1] != "narrow" or BYTES == 64
 for dtype, tolerance in (np.float32, 1e-4), (np.float64, 1e-12):
     for n, k, d in [(4, 1, 32), (64, 64, 64), (64, 128, 64), (8, 3, 96)]:
@@ -560,7 +560,7 @@ def test_use():
     assert kernels.in_use() == "numba"
     assert kernels.use_fastest() == "numba"
     kernels.use("numpy")
-    assert kernels.in_use() == "numpy" and ag.REGISTRY["gelu"].kernels[np.ndarray] is kernels.numpy.Gelu
+    assert kernels.in_use() == "numpy" and ag.REGISTRY["gelu"].kernels[np.ndarray] is kernels.numpy.activations.Gelu
     with pytest.raises(ValueError, match="not 'cuda'"):
         kernels.use("cuda")
     assert kernels.in_use() == "numpy"
@@ -611,11 +611,11 @@ def test_a_loop_that_does_not_compile(monkeypatch):
     monkeypatch.setattr(kernels, "_compiled", broken)
     with pytest.warns(UserWarning, match="does not work here.*TypeError: no such thing$"):
         assert kernels.use_fastest() == "numpy"
-    assert ag.REGISTRY["gelu"].kernels[np.ndarray] is kernels.numpy.Gelu
+    assert ag.REGISTRY["gelu"].kernels[np.ndarray] is kernels.numpy.activations.Gelu
 
 
 LOOP = '''
-from autograd.kernels.loops import loop, read
+from autograd.kernels.numba.loops import loop, read
 
 @loop(read(1))
 def total(a):
@@ -678,7 +678,7 @@ def test_where_nothing_can_be_kept(a_loop, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_package_in_a_folder_that_cannot_be_written(tmp_path):
     shutil.copytree(ROOT / "autograd", tmp_path / "autograd", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("autograd/kernels/__pycache__", "cache"):
+    for name in ("autograd/kernels/numba/__pycache__", "cache"):
         (tmp_path / name).write_text("a file, and no folder")
     made = python(TRY, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
     names, warning = made.stdout.splitlines()

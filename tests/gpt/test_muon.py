@@ -5,7 +5,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.kernels.numpy_optimizers import orthogonalize
+from autograd.kernels.numpy.optimizers import orthogonalize
 from gpt import AdamW, Parameters
 from gpt.muon import MARGIN, POLYNOMIALS, Muon, kind
 from gpt.team import ALONE, Team

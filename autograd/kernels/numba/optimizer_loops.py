@@ -118,7 +118,7 @@ def gram(x, room, A):
 
 @numba.njit(nogil=True, fastmath=FLAGS)
 def orthogonalize(x, factor, polynomials, margin, work, out):
-    """`out` ← factor · U Vᵀ, nearly, where x = U S Vᵀ, by the steps of `orthogonalize` in numpy_optimizers.py."""
+    """`out` ← factor · U Vᵀ, nearly, where x = U S Vᵀ, by the steps of `orthogonalize` in numpy/optimizers.py."""
     A, B, P, Q = work[0], work[1], work[2], work[3]
     real = x.dtype.type
     gram(x, out, A)
@@ -152,7 +152,7 @@ def orthogonalize(x, factor, polynomials, margin, work, out):
 @loop(write(3, "A"), read(3, "A"), write(3, "A"), write(2), write(2), write(3), number, number, number, number, read(2),
       number)
 def muon(w, g, m, u, out, work, lr, momentum, decay, scale, polynomials, margin):
-    """A step of each block w[i], by `muon_step` of numpy_optimizers.py; `u`, `out` and `work` are room for one."""
+    """A step of each block w[i], by `muon_step` of numpy/optimizers.py; `u`, `out` and `work` are room for one."""
     real = w.dtype.type
     mu, rest, keep = real(momentum), real((1 - momentum) * scale), real(1 - lr * decay)
     for i in range(len(w)):

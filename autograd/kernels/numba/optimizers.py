@@ -1,4 +1,4 @@
-"""Steps of the optimizers by compiled loops; what they compute is told in numpy_optimizers.py."""
+"""Steps of the optimizers by compiled loops; what they compute is told in numpy/optimizers.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from . import numpy_optimizers
+from ..numpy import optimizers as by_numpy
 from . import optimizer_loops as loops
 
 
@@ -20,7 +20,7 @@ def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, mar
     """One step of Muon, by loops for blocks that tiles fit in, and by NumPy for others."""
     n, d = w.shape[1:]
     if not all(map(_by_tiles, (w, g, m))):
-        return numpy_optimizers.muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin)
+        return by_numpy.muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin)
     u, step = room[:2 * n * d].reshape(2, n, d)
     squares = room[2 * n * d:2 * n * d + 4 * min(n, d) ** 2].reshape(4, min(n, d), min(n, d))
     loops.muon(w, g, m, u, step, squares, lr, momentum, weight_decay, scale, np.array(polynomials, w.dtype), margin)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..numpy.common import contiguous
+
 PAIRS: dict[str, Any] = {}  # name of an op -> its pair
 
 
@@ -40,9 +42,23 @@ def of_four_axes(a):
     return a.reshape((1,) * (4 - a.ndim) + a.shape if a.ndim < 4 else (-1, *a.shape[-3:]))
 
 
-def as_rows(a):
-    """An array as one of two axes."""
-    return a.reshape(-1, a.shape[-1])
+def are_integers(a):
+    """Whether it is an array of integers."""
+    return isinstance(a, np.ndarray) and a.dtype.kind in "iu"
+
+
+def as_int64(executor, a):
+    """`a`, or a copy of it, as the loops take integers."""
+    if a.dtype == np.int64 and a.flags.c_contiguous and a.flags.aligned:
+        return a
+    copy = executor.empty(a, a.shape, np.int64)
+    executor.run(np.copyto, copy, a)
+    return copy
+
+
+def as_four_axes(executor, a):
+    """`a`, or a copy of it, as the loops go through rows."""
+    return of_four_axes(a if in_rows(a) else contiguous(executor, a))
 
 
 def flat(a):

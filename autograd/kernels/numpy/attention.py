@@ -1,4 +1,4 @@
-"""NumPy in place: attention, and how heads that share keys and values are taken together, without copies of these."""
+"""Attention by NumPy, how heads that share keys and values go together without copies, and rotary positions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from .numpy import kernel, row_sum
+from .common import are_floats, kernel, row_sum
+
+# ---------------------------------------------------------------------- attention
 
 
 @kernel("attention")
@@ -97,3 +99,58 @@ def sum_of_heads(each, d):
     """Write into `d`, the gradient of k or v, the sum over the heads that share."""
     if each.ndim > d.ndim:
         np.add.reduce(each, axis=-3, out=d)
+
+
+# ---------------------------------------------------------------------- rotary positions
+
+
+@kernel("rotary")
+class Rotary:
+    """Saves the cosines and sines, each twice side by side, as x is as wide."""
+
+    @staticmethod
+    def forward(executor, x, angles):
+        if x.ndim < 2 or x.shape[-1] % 2 or not are_floats(x) or not are_floats(angles) \
+                or angles.shape != (x.shape[-2], x.shape[-1] // 2):
+            return None
+        y, scratch = executor.empty_like(x), executor.empty_like(x)
+        cos, sin = executor.empty(x, x.shape[-2:]), executor.empty(x, x.shape[-2:])
+        executor.run(_rotary_forward, x, angles, cos, sin, scratch, y)
+        return y, (cos, sin)
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, angles):
+        dx, scratch = executor.empty_like(x), executor.empty_like(x)
+        executor.run(_rotary_backward, g, *saved, scratch, dx)
+        if 1 not in needed:
+            return [dx]
+        d = executor.empty(angles, angles.shape)
+        executor.run(_rotary_angles, x, dx, d)
+        return [(dx, d)[i] for i in needed]
+
+
+def _rotary_forward(x, angles, cos, sin, scratch, y):
+    h = angles.shape[-1]
+    for wave, of_angles in ((np.cos, cos), (np.sin, sin)):
+        wave(angles, out=of_angles[:, :h], casting="same_kind")
+        of_angles[:, h:] = of_angles[:, :h]
+    np.multiply(x, cos, out=y)
+    np.multiply(x, sin, out=scratch)
+    y[..., :h] -= scratch[..., h:]
+    y[..., h:] += scratch[..., :h]
+
+
+def _rotary_backward(g, cos, sin, scratch, dx):
+    h = cos.shape[-1] // 2
+    np.multiply(g, cos, out=dx)
+    np.multiply(g, sin, out=scratch)
+    dx[..., :h] += scratch[..., h:]
+    dx[..., h:] -= scratch[..., :h]
+
+
+def _rotary_angles(x, dx, d):
+    """Σ x₁ ⊙ dx₂ − x₂ ⊙ dx₁, which is what the rule says, in terms of the gradient of x."""
+    h = d.shape[-1]
+    each = x[..., :h] * dx[..., h:]
+    each -= x[..., h:] * dx[..., :h]
+    np.add.reduce(each, axis=tuple(range(x.ndim - 2)), out=d)

@@ -1,0 +1,48 @@
+"""What the kernels of NumPy share."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...methods import REGISTRY
+
+BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
+
+
+def kernel(name):
+    """Register the class below for NumPy's arrays."""
+    return lambda pair: REGISTRY[name].kernels.setdefault(np.ndarray, pair)
+
+
+def blocks(*arrays):
+    """The same part of each array, one part after the other; the arrays are contiguous and of one shape."""
+    flat = [a.reshape(-1) for a in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield [a[start:start + BLOCK] for a in flat]
+
+
+def contiguous(executor, a):
+    """`a`, or a copy of it, in C order."""
+    if a.flags.c_contiguous:
+        return a
+    copy = executor.empty(a, a.shape)
+    executor.run(np.copyto, copy, a)
+    return copy
+
+
+def as_rows(a):
+    """An array as one of two axes."""
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def row_sum(a):
+    """Sums along the last axis, kept; on short rows several times as fast as `a.sum`."""
+    return np.einsum("...i->...", a)[..., None]
+
+
+def are_floats(*arrays):
+    """Whether these are floats of one kind, whose sums of squares do not overflow as those of half precision do."""
+    return all(isinstance(a, np.ndarray) and a.dtype == arrays[0].dtype for a in arrays) \
+        and arrays[0].dtype.kind == "f" and arrays[0].dtype.itemsize >= 4

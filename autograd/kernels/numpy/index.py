@@ -1,0 +1,95 @@
+"""Rows of a table and parts of an array by NumPy, and where their gradients go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...ops.index import check_ids
+from .common import as_rows, kernel
+
+# ---------------------------------------------------------------------- rows of a table, and parts of an array
+
+
+@kernel("embedding")
+class Embedding:
+    """Its gradient adds rows of one place together (np.add.at takes them one by one)."""
+
+    @staticmethod
+    def forward(executor, ids, table):
+        if ids.dtype.kind not in "iu" or table.ndim != 2:
+            return None
+        y = executor.empty(table, (*ids.shape, table.shape[1]))
+        executor.run(_embedding_forward, ids, table, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, ids, table):
+        d = executor.empty(table, table.shape)
+        executor.run(_embedding_backward, g, ids, d)
+        return [d]
+
+
+def _embedding_forward(ids, table, y):
+    check_ids(ids, table)
+    np.take(table, ids, axis=0, out=y, mode="clip")  # any other mode would take a detour through a copy
+
+
+def _embedding_backward(g, ids, d):
+    if ids.size:
+        _scatter_rows(as_rows(g), ids.reshape(-1), d)
+    else:
+        d.fill(0)
+
+
+@kernel("split")
+class Split:
+    """The parts are views; their gradients are written side by side."""
+
+    @staticmethod
+    def forward(executor, x, indices_or_sections, axis=0):
+        return tuple(np.split(x, indices_or_sections, axis=axis)), None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, indices_or_sections, axis=0):
+        d = executor.empty(x, x.shape)
+        executor.run(_join, axis, d, *g)
+        return [d]
+
+
+def _join(axis, d, *parts):
+    np.concatenate(parts, axis=axis, out=d)
+
+
+# ---------------------------------------------------------------------- scatter-add
+
+
+@kernel("scatter_add")
+class ScatterAdd:
+    """Whole rows by one integer array, as an embedding's gradient needs: sorted, so that those of one place are added
+    together (np.add.at takes them one by one)."""
+
+    @staticmethod
+    def forward(executor, x, *index, shape=()):
+        ids = index[0] if len(index) == 1 else None
+        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu" or not ids.size \
+                or x.shape != (*ids.shape, *shape[1:]):
+            return None
+        y = executor.empty(x, shape)
+        executor.run(_scatter_rows, x.reshape(ids.size, *shape[1:]), ids.reshape(-1), y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, *index, shape=()):
+        d = executor.empty(x, x.shape)
+        executor.run(np.take, g, index[0], 0, d)
+        return [d]
+
+
+def _scatter_rows(rows, ids, y):
+    ids = ids.astype(np.intp)  # small integers could not hold the number of rows
+    ids = np.where(ids < 0, ids + len(y), ids)
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    y.fill(0)
+    y[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)

@@ -1,0 +1,42 @@
+"""The linear layer by NumPy: products written where they belong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .common import as_rows, kernel
+
+
+@kernel("linear")
+class Linear:
+    """Matrix products written where they belong; only for arguments of one dtype."""
+
+    @staticmethod
+    def forward(executor, x, w, b):
+        if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or not x.dtype == w.dtype or x.dtype.kind != "f" \
+                or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
+            return None
+        y = executor.empty(x, (*x.shape[:-1], w.shape[1]))
+        executor.run(_linear_forward, x, w, b, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, w, b):
+        dx, dw, db = (executor.empty(a, a.shape) if i in needed else None for i, a in enumerate((x, w, b)))
+        executor.run(_linear_backward, g, x, w, dx, dw, db)
+        return [(dx, dw, db)[i] for i in needed]
+
+
+def _linear_forward(x, w, b, y):
+    np.matmul(as_rows(x), w, out=as_rows(y))
+    if b is not None:
+        y += b
+
+
+def _linear_backward(g, x, w, dx, dw, db):
+    if dx is not None:
+        np.matmul(as_rows(g), w.T, out=as_rows(dx))
+    if dw is not None:
+        np.matmul(as_rows(x).T, as_rows(g), out=dw)
+    if db is not None:
+        np.einsum("ri->i", as_rows(g), out=db)
