@@ -30,9 +30,8 @@ def adamw(w, g, m, v, shrink, step, eps, beta1, beta2, scale):
 
 # BLAS packs its operands first, which takes long for matrices as small as Muon's.  They lie in the cache as they are:
 # so their product goes by tiles at once, whose sums stay in registers (Goto & van de Geijn 2008, "Anatomy of
-# High-Performance Matrix Multiplication", section 6).  Four rows of two wide registers keep the processor busy.
-ROWS = 4
-BYTES = 128 if binding.get_host_cpu_features().get("avx512f") else 64  # of a tile's row
+# High-Performance Matrix Multiplication", section 6).  The rows of a tile, and their bytes, fill most of the registers.
+ROWS, BYTES = (8, 128) if binding.get_host_cpu_features().get("avx512f") else (4, 64)
 
 
 @intrinsic

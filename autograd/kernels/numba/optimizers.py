@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -17,16 +18,23 @@ def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, cor
 
 
 def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin):
-    """One step of Muon, by loops for blocks that tiles fit in, and by NumPy for others."""
+    """One step of Muon, by loops for blocks that tiles fit in, and by NumPy for others; `w`, `g` and `m` lie alike."""
     n, d = w.shape[1:]
-    if not all(map(_by_tiles, (w, g, m))):
+    if not _by_tiles(w):
         return by_numpy.muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin)
     u, step = room[:2 * n * d].reshape(2, n, d)
     squares = room[2 * n * d:2 * n * d + 4 * min(n, d) ** 2].reshape(4, min(n, d), min(n, d))
-    loops.muon(w, g, m, u, step, squares, lr, momentum, weight_decay, scale, np.array(polynomials, w.dtype), margin)
+    loops.muon(w, g, m, u, step, squares, lr, momentum, weight_decay, scale,
+               _as_array(polynomials, w.dtype), margin)
+
+
+@functools.lru_cache
+def _as_array(polynomials, dtype):
+    return np.array(polynomials, dtype)
 
 
 def _by_tiles(a):
+    """Whether these are floats in rows that lie in one piece each, and tiles fit in blocks and in their squares."""
     lanes = loops.BYTES // a.itemsize
     return a.dtype in (np.float32, np.float64) and a.strides[2] == a.itemsize and a.flags.aligned and not (
         a.shape[1] % loops.ROWS or a.shape[2] % lanes or min(a.shape[1:]) % lanes)
