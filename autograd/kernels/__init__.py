@@ -29,7 +29,8 @@ def in_use() -> str:
 
 def use(name: str) -> None:
     """Run the ops on the kernels `name`: "numpy" (the default), or "numba", compiled loops that need the extra `fast`.
-    The first time on a machine they are compiled, which takes some ten seconds.
+    The first time on a machine they are compiled, which takes some ten seconds, and as long again when they first
+    meet double precision.
 
     It counts for all threads and for what is computed from then on: a record goes back by the kernel that made it, and
     a program runs what it has recorded.  Raises ValueError for another name, and ImportError where Numba is missing.

@@ -547,6 +547,7 @@ for dtype, tolerance in (np.float32, 1e-4), (np.float64, 1e-12):
 """
 
 
+@pytest.mark.slow  # it compiles all loops
 @pytest.mark.parametrize("vectors", ["as they are", "narrow"])
 def test_products_of_small_matrices(vectors, tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -637,6 +638,10 @@ def a_loop(tmp_path, monkeypatch):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         assert module.total(np.ones(3, SINGLE)) == 3
+        with pytest.raises(TypeError, match="No matching definition"):
+            module.total(np.ones(3, DOUBLE))
+        loops.compile_double()
+        assert module.total(np.ones(3, DOUBLE)) == 3
         return module.total
     return imported
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..numpy.attention import by_shared_head, heads_go_together, of_each_head, sum_of_heads
 from . import layer_loops, loops
-from .fitting import are_floats, as_four_axes, in_rows, kernel, of_four_axes
+from .fitting import are_floats, as_four_axes, in_rows, is_real, kernel, of_four_axes
 
 QUERIES = 64        # rows of attention's scores that are computed at a time, so that those no query sees are left out
 SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay in the processor's cache
@@ -26,7 +26,7 @@ class Attention:
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
         scale = _attention_scale(q, scale)
-        if mask is not None or not q.dtype == k.dtype == v.dtype or q.dtype not in (np.float32, np.float64) \
+        if mask is not None or not q.dtype == k.dtype == v.dtype or not is_real(q.dtype) \
                 or not heads_go_together(q, k, v) or not (q.size and k.size and v.size) \
                 or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
             return None

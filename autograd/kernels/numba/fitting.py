@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..numpy.common import contiguous
+from .loops import compile_double
 
 PAIRS: dict[str, Any] = {}  # name of an op -> its pair
 
@@ -17,10 +18,17 @@ def kernel(name):
     return lambda pair: PAIRS.setdefault(name, pair)
 
 
+def is_real(dtype):
+    """Whether it is a kind of float that the loops take; in double precision they are compiled when first asked for."""
+    if dtype == np.float64:
+        compile_double()
+    return dtype in (np.float32, np.float64)
+
+
 def are_floats(*arrays):
     """Whether these are floats of one kind, with at least one element."""
     dtype = arrays[0].dtype
-    return dtype in (np.float32, np.float64) and all(a.dtype == dtype and a.flags.aligned and a.size for a in arrays)
+    return is_real(dtype) and all(a.dtype == dtype and a.flags.aligned and a.size for a in arrays)
 
 
 def fit(*arrays):

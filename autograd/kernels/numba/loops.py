@@ -6,18 +6,25 @@ other.  They are written for LLVM's vectorizer: one row at a time, few arrays in
 
 from __future__ import annotations
 
+import threading
+
 import numba
 import numpy as np
 from numba import types
+from numba.core.caching import NullCache
 from numba.extending import intrinsic, overload
 
 # Sums may be taken in any order, a·b + c rounded once.  NaN and infinity keep their meaning.
 FLAGS = {"reassoc", "contract", "nsz"}
 EXACT = {"contract"}  # where the order of the operations is what makes them accurate
 
+OPTIONS = dict(nogil=True, fastmath=FLAGS, error_model="numpy")
+
 SINGLE, BOTH = (types.float32,), (types.float32, types.float64)
 
 WITHOUT_CACHE: list[str] = []  # why functions were compiled without keeping the result
+WAITING: list = []             # loops, and how they are to be compiled in double precision when that is needed
+COMPILING = threading.Lock()
 
 
 def read(ndim, layout="C"):
@@ -46,30 +53,43 @@ def integer(real):
 
 
 def loop(*arguments, reals=BOTH):
-    """Compile the function below for arguments of these kinds, once for each of the floats `reals`, and keep the
-    machine code on disk, beside this file or in a folder of the user's."""
-    signatures = [tuple([kind(real) for kind in arguments]) for real in reals]
+    """Compile the function below for arguments of these kinds, in single precision at once and in double, if that is
+    among the floats `reals`, when it is needed; and keep the machine code on disk, beside this file or in a folder of
+    the user's."""
+    single, *double = [tuple([kind(real) for kind in arguments]) for real in reals]
 
     def compiled(function):
         try:
-            return _compiled(function, signatures, cache=True)
-        except Exception as error:  # the cache has damaged files, or no place; if it is the function, that comes again
-            try:
-                return _compiled(function, signatures, cache=True, afresh=True)
-            except Exception:
-                WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
-                return _compiled(function, signatures, cache=False)
+            made = numba.njit(cache=True, **OPTIONS)(function)
+        except RuntimeError as error:  # there is no place to keep it
+            WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
+            made = numba.njit(**OPTIONS)(function)
+        _compile(made, single)
+        WAITING.extend((made, signature) for signature in double)
+        return made
     return compiled
 
 
-def _compiled(function, signatures, cache, afresh=False):
-    made = numba.njit(nogil=True, fastmath=FLAGS, error_model="numpy", cache=cache)(function)
-    if afresh:
-        made.recompile()  # forgets what there is in the cache
-    for signature in signatures:
+def compile_double():
+    """Compile the loops in double precision, too, if that has not been done."""
+    with COMPILING:
+        while WAITING:
+            _compile(*WAITING.pop())
+
+
+def _compile(made, signature):
+    made.disable_compile(False)
+    try:
         made.compile(signature)
+    except Exception as error:  # the cache has damaged files, or is full; if it is the function, that comes again
+        try:
+            made.recompile()  # forgets what there is in the cache
+            made.compile(signature)
+        except Exception:
+            WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
+            made._cache = NullCache()
+            made.compile(signature)
     made.disable_compile()
-    return made
 
 
 @intrinsic

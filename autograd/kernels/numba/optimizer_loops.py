@@ -109,7 +109,9 @@ def gram(x, room, A):
     """A ← x xᵀ or xᵀx, whichever is smaller."""
     if x.shape[0] < x.shape[1]:
         transposed = room.reshape(x.shape[1], x.shape[0])
-        transposed[:] = x.T
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                transposed[j, i] = x[i, j]
         symmetric_product(x, transposed, A)
     else:
         symmetric_product(x.T, x, A)

@@ -9,10 +9,13 @@ import numpy as np
 
 from ..numpy import optimizers as by_numpy
 from . import optimizer_loops as loops
+from .fitting import is_real
 
 
 def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
     """One step of AdamW; g is left as it is."""
+    if not is_real(w.dtype):
+        raise TypeError(f"parameters are float32 or float64, and not {w.dtype}")
     root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
     loops.adamw(w, g, m, v, 1 - lr * weight_decay, lr * root / correction1, eps * root, beta1, beta2, scale)
 
@@ -36,5 +39,5 @@ def _as_array(polynomials, dtype):
 def _by_tiles(a):
     """Whether these are floats in rows that lie in one piece each, and tiles fit in blocks and in their squares."""
     lanes = loops.BYTES // a.itemsize
-    return a.dtype in (np.float32, np.float64) and a.strides[2] == a.itemsize and a.flags.aligned and not (
+    return is_real(a.dtype) and a.strides[2] == a.itemsize and a.flags.aligned and not (
         a.shape[1] % loops.ROWS or a.shape[2] % lanes or min(a.shape[1:]) % lanes)
