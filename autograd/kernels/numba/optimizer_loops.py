@@ -30,7 +30,7 @@ def adamw(w, g, m, v, shrink, step, eps, beta1, beta2, scale):
 
 # BLAS packs its operands first, which takes long for matrices as small as Muon's.  They lie in the cache as they are:
 # so their product goes by tiles at once, whose sums stay in registers (Goto & van de Geijn 2008, "Anatomy of
-# High-Performance Matrix Multiplication", section 6).  The rows of a tile, and their bytes, fill most of the registers.
+# High-Performance Matrix Multiplication").  The rows of a tile, and their bytes, fill most of the registers.
 ROWS, BYTES = (8, 128) if binding.get_host_cpu_features().get("avx512f") else (4, 64)
 
 
