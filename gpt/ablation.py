@@ -104,7 +104,7 @@ def trials(max_iters: int) -> Iterator[Trial]:
 def ablate(config: AblationConfig) -> None:
     """Print, as a table in Markdown, what the recipe loses without each of its ingredients: the command `gpt ablate`.
 
-    How far it has come goes to standard error.  Whatever ends it early, such as Ctrl-C, leaves the table of what was
+    How far it has come goes to standard error.  What ends it early, Ctrl-C or SIGTERM, leaves the table of what was
     done.  Raises OSError or ValueError for text that cannot be used.
     """
     keep_freed_memory()
@@ -122,9 +122,10 @@ def ablate(config: AblationConfig) -> None:
 def development(paths: Sequence[str]) -> tuple[TextData, int]:
     """What is trained on, and how many different characters there are.  It is the training part of `gpt train` alone,
     whose last tenth takes the place of the validation part: what this table decides is not decided by that."""
-    found, tokenizer = load_data(paths, "char", 1)
+    block_size = RECIPES[RECIPE]["block_size"]
+    found, tokenizer = load_data(paths, "char", block_size)
     assert isinstance(found, TextData)
-    block_size, n = RECIPES[RECIPE]["block_size"], len(found.train)
+    n = len(found.train)
     cut = int(n * (1 - DEVELOPMENT))
     if n - cut <= block_size:
         raise ValueError(f"the text has {n + len(found.val):,} characters, and needs about "
@@ -162,17 +163,25 @@ def table(every: Sequence[Trial]) -> list[str]:
 
 
 def best(every: Sequence[Trial]) -> list[Trial]:
-    """Of the trials of one title that which came to the least loss, among those with the most seeds."""
+    """Of the trials of one title that which came to the least loss."""
     titles: dict[str, list[Trial]] = {}
     for trial in every:
         if trial.losses:
             titles.setdefault(trial.title, []).append(trial)
-    return [min(same, key=lambda trial: (-len(trial.losses), trial.loss)) for same in titles.values()]
+    return [min(same, key=lambda trial: on(trial, set.intersection(*[set(other.losses) for other in same])))
+            for same in titles.values()]
+
+
+def on(trial: Trial, seeds: set[int]) -> float:
+    """Its mean loss over some of its seeds: those that all trials to choose from have had."""
+    return statistics.fmean(trial.losses[seed] for seed in seeds)
 
 
 def cost(trial: Trial, whole: Trial) -> tuple[float, float]:
     """By how much its loss is above the whole recipe's from the same seed: mean, and standard deviation (0 of one)."""
     differences = [loss - whole.losses[seed] for seed, loss in trial.losses.items()]
+    if not all(map(math.isfinite, differences)):
+        return math.inf, 0.0
     return statistics.fmean(differences), deviation(differences)
 
 
@@ -199,10 +208,12 @@ def figure(mean: float, spread: float, sign: str = "-") -> str:
 
 def note(every: Sequence[Trial], data: TextData) -> str:
     """What the figures are."""
-    c, n = every[0].config, len(data.val)
+    c, n, done = every[0].config, len(data.val), [trial for trial in every if trial.losses]
+    rates = sorted({trial.config.learning_rate for trial in done if trial.config.optimizer == "adamw"})
+    spread = "one seed does not show which are due to it" if max(len(trial.losses) for trial in done) == 1 else \
+        f"(≈) is within {NOISE} standard deviations, and may be due to the seeds"
     return (f"Loss: nats a token on the development set, which is the last {n:,} of the {len(data.train) + n:,} "
-            f"characters to train on, after {c.max_iters:,} steps on those before; the mean over the seeds ± their "
-            f"standard deviation.  Difference: from the whole recipe, seed by seed; (≈) is within {NOISE} standard "
-            f"deviations, and may be due to the seeds.  Learning rates of AdamW: the best of "
-            f"{', '.join(map(str, RATES))}.  ms a step: the median, with {ag.kernels.in_use()} kernels and "
-            f"{count(c.n_replicas, 'replica')}.")
+            f"characters to train on, after {count(c.max_iters, 'step')} on those before; the mean over the seeds ± "
+            f"their standard deviation.  Difference: from the whole recipe, seed by seed; {spread}.  Learning rates of "
+            f"AdamW that were tried: {', '.join(map(str, rates)) or 'none'}.  ms a step: the median, with "
+            f"{ag.kernels.in_use()} kernels and {count(c.n_replicas, 'replica')}.")

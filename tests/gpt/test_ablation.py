@@ -161,10 +161,21 @@ def test_a_difference_within_the_spread_of_the_seeds_is_marked():
     assert "| 1.0000 |  | 2.0 | 12 | 1 |" in ablation.line(one := made("whole", [1.0], [1.0, 2.0, 9.0]), one)
 
 
-def test_the_best_learning_rate_counts_and_is_judged_by_the_most_seeds():
-    few, worse, better = made("x", [0.1]), made("x", [3.0, 4.0]), made("x", [2.0, 4.0])
-    assert best([made("y", [1.0]), few, worse, better, made("z", [])])[1:] == [better]
-    assert cost(better, made("y", [1.0, 1.0])) == (2.0, pytest.approx(math.sqrt(2)))
+def test_the_best_learning_rate_counts_and_is_judged_by_the_seeds_that_all_have():
+    ahead, worse, better = made("x", [3.0, 0.1]), made("x", [2.5]), made("x", [2.0])
+    assert best([made("y", [1.0]), ahead, worse, better, made("z", [])])[1:] == [better]
+    assert cost(made("x", [2.0, 4.0]), made("y", [1.0, 1.0])) == (2.0, pytest.approx(math.sqrt(2)))
+
+
+def test_the_note_says_which_learning_rates_were_tried_and_what_one_seed_shows(file):
+    whole, slow, fast = made(WHOLE, [1.0]), made("x", [2.0]), made("x", [])
+    slow.config, fast.config = (TrainConfig(optimizer="adamw", learning_rate=rate) for rate in (0.001, 0.002))
+    whole.config = TrainConfig.from_recipe("fast", max_iters=1)
+    data = development((file,))[0]
+    assert "after 1 step on" in (text := ablation.note([whole, slow, fast], data)) and "tried: 0.001." in text
+    assert "one seed does not show" in text and "(≈)" not in text
+    fast.losses.update({1: 1.5, 2: 1.5})
+    assert "tried: 0.001, 0.002." in (text := ablation.note([whole, slow, fast], data)) and "(≈)" in text
 
 
 def test_a_training_that_diverges_is_told_of(file, monkeypatch):
@@ -177,6 +188,8 @@ def test_a_training_that_diverges_is_told_of(file, monkeypatch):
     assert "| diverges |  |  |" in ablation.line(trial, made("whole", [1.0]))
     lines = table([made(WHOLE, [1.0]), made("b", [1.5]), made("c", [math.inf])])
     assert [text[:3] for text in lines[3:]] == ["| c", "| b"]  # nothing costs more
+    lines = table([made(WHOLE, [math.inf, 1.0]), made("b", [1.5, 1.5]), made("c", [1.5, math.inf])])
+    assert len(lines) == 5 and "diverges" in lines[2]
 
 
 # ---------------------------------------------------------------------- the command

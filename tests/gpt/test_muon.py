@@ -113,7 +113,7 @@ def small(**changes):
 
 
 def blocks_of(name, w):
-    """The blocks of a matrix, as the issue of Muon's description cuts it: plainly, one by one."""
+    """The blocks of a matrix, as Muon's description cuts it: plainly, one by one."""
     by_rows, n = name.endswith("attn.c_proj.weight"), w.shape[0 if name.endswith("attn.c_proj.weight") else 1]
     for start in range(0, n, 64):
         yield (slice(start, start + 64), slice(None)) if by_rows else (slice(None), slice(start, start + 64))

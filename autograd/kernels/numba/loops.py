@@ -11,7 +11,6 @@ import threading
 import numba
 import numpy as np
 from numba import types
-from numba.core.caching import NullCache
 from numba.extending import intrinsic, overload
 
 # Sums may be taken in any order, a·b + c rounded once.  NaN and infinity keep their meaning.
@@ -59,26 +58,28 @@ def loop(*arguments, reals=BOTH):
     single, *double = [tuple([kind(real) for kind in arguments]) for real in reals]
 
     def compiled(function):
-        try:
-            made = numba.njit(cache=True, **OPTIONS)(function)
-        except RuntimeError as error:  # there is no place to keep it
-            WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
-            made = numba.njit(**OPTIONS)(function)
-        _compile(made, single)
+        made = _compiled(function, single)
         WAITING.extend((made, signature) for signature in double)
         return made
     return compiled
 
 
 def compile_double():
-    """Compile the loops in double precision, too, if that has not been done."""
+    """Compile the loops in double precision, too, if that has not been done.  Other threads may be running them."""
     with COMPILING:
         while WAITING:
-            _compile(*WAITING.pop())
+            made, signature = WAITING[-1]
+            for result in _compiled(made.py_func, signature).overloads.values():
+                made.add_overload(result)
+            WAITING.pop()
 
 
-def _compile(made, signature):
-    made.disable_compile(False)
+def _compiled(function, signature):
+    try:
+        made = numba.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError as error:  # there is no place to keep it
+        WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
+        made = numba.njit(**OPTIONS)(function)
     try:
         made.compile(signature)
     except Exception as error:  # the cache has damaged files, or is full; if it is the function, that comes again
@@ -87,9 +88,10 @@ def _compile(made, signature):
             made.compile(signature)
         except Exception:
             WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")
-            made._cache = NullCache()
+            made = numba.njit(**OPTIONS)(function)
             made.compile(signature)
     made.disable_compile()
+    return made
 
 
 @intrinsic
