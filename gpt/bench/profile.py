@@ -187,7 +187,8 @@ def named(procedure: Any, phase: str) -> str:
     if procedure is np.add and phase == BACKWARD:
         return "sums of gradients"
     name = getattr(procedure, "__name__", type(procedure).__name__).strip("_")
-    return {"join": "split", "scatter_rows": "scatter_add", "copyto": "copies"}.get(
+    return {"join": "split", "scatter_rows": "scatter_add", "copyto": "copies", "cos_and_sin": "rotary",
+            "rotary_angles": "rotary"}.get(
         name, name.removesuffix("_forward").removesuffix("_backward"))
 
 
