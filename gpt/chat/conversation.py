@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..text.corpus import read_bytes
+
 ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
          "model": "assistant", "bot": "assistant"}
 QUESTIONS = ("prompt", "question", "instruction", "input")  # names of fields, the first that a record has
@@ -87,14 +89,9 @@ def _of_file(path: Path) -> Iterator[Conversation]:
 def _text(path: Path) -> str:
     """The text of a UTF-8 file, with \\n at the ends of lines."""
     try:
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder: give files after --data")
-        with open(path, "rb") as file:
-            data = file.read(LARGEST + 1)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such file: check the path after --data") from None
-    except OSError as error:
-        raise type(error)(f"{path} cannot be read: {error.strerror}") from None
+        data = read_bytes(path, LARGEST, "check the path after --data")
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder: give files after --data") from None
     if len(data) > LARGEST:
         raise ValueError(f"{path} has more than {LARGEST >> 20:,} MB: give conversations in smaller files")
     if not data.strip():

@@ -205,3 +205,14 @@ def _pieces(part: Part) -> Iterator[str]:
     if text:
         yield text
 
+
+def read_bytes(path: Path, most: int, cure: str) -> bytes:
+    """What is in a file that somebody named, but at most one byte more than `most`.  Raises OSError, which says why it
+    cannot be read and names the `cure`."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(most + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file: {cure}") from None
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}): {cure}") from None

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .corpus import read_bytes
+
 LARGEST = 1 << 26  # bytes of a file; those of large models have 35 million
 LONGEST = 4096  # characters of a token
 _DEEPEST = 16  # levels of lists and objects within each other
@@ -47,13 +49,7 @@ def plain_errors(doing: str) -> Iterator[None]:
 def read(path: str | os.PathLike) -> dict[str, Any]:
     """The JSON object in a file, not checked yet.  Raises OSError, or ValueError for what is none or too large."""
     file = Path(path)
-    try:
-        with open(file, "rb") as opened:
-            raw = opened.read(LARGEST + 1)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: there is no such file: give the path of a tokenizer.json") from None
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read ({error.strerror}): give the path of a tokenizer.json") from None
+    raw = read_bytes(file, LARGEST, "give the path of a tokenizer.json")
     if len(raw) > LARGEST:
         raise ValueError(f"{file} is larger than {LARGEST:,} bytes, and no tokenizer: give a tokenizer.json")
     try:

@@ -1,7 +1,8 @@
 """The loops behind the Numba kernels, compiled for single and double precision; they write into arrays they are handed.
 
-All of them are in this file because Numba's cache on disk notices changes of the file a function is in, and of no
-other.  They are written for LLVM's vectorizer: one row at a time, few arrays in a loop, and no branch in it.
+They are written for LLVM's vectorizer: one row at a time, few arrays in a loop, and no branch in it.  Who changes
+`row_of`, `exp` or another function that loops in other files use clears Numba's cache, __pycache__/*.nb*: it notices
+changes of the file a loop is in, and of no other.
 """
 
 from __future__ import annotations

@@ -20,11 +20,6 @@ def _needs_tokenizers():
 
 
 @pytest.fixture(scope="module")
-def styles():
-    return {name: make_it() for name, make_it in STYLES.items()}
-
-
-@pytest.fixture(scope="module")
 def of_style(styles):
     return {name: BPETokenizer(copy.deepcopy(made)) for name, made in styles.items()}
 

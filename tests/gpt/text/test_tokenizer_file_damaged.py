@@ -22,11 +22,6 @@ def _needs_tokenizers():
     pytest.importorskip("tokenizers")
 
 
-@pytest.fixture(scope="module")
-def styles():
-    return {name: make_it() for name, make_it in STYLES.items()}
-
-
 def refused(make_it, *words):
     """The message of a ValueError of one line, raised in a second without a gigabyte."""
     began = time.perf_counter()
