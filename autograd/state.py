@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import functools
+import inspect
+import types
+from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ class Fresh:
         procedure(*arrays)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Mode:
     """What a thread is doing."""
 
@@ -44,6 +46,10 @@ class Mode:
     executor: Any = Fresh
     watch: Any = None  # looks at every record as it is made (`made`), and as a walk back passes it (`passed`)
     tracing: bool = False  # whether what is computed of constants is recorded too, and values must not be looked at
+    differentiating: bool = False  # True in a function that a transform differentiates: float(t) would lose a gradient
+    outer: Mode | None = None  # the mode around the `within` that made this one
+    entered: Any = None  # that `within`
+    changes: Mapping[str, Any] = field(default_factory=dict)  # and the fields that it set
 
 
 _mode = ContextVar("autograd.mode", default=Mode())  # noqa: B039 (it is frozen)
@@ -56,20 +62,87 @@ def drawn(draw: Callable[[], Any]) -> Any:
     return mode.watch.drawn(draw) if mode.tracing else draw()
 
 
-@contextmanager
-def within(**changes: Any) -> Iterator[None]:
-    """A part of the program in which the fields `changes` of this thread's Mode are others."""
-    before = current_mode()
-    _mode.set(replace(before, **changes))
-    try:
-        yield
-    finally:
-        _mode.set(before)
+class within:
+    """A context in which the fields `changes` of this thread's Mode are others; also a decorator, of functions,
+    coroutine functions and generators: of these it holds while they run, and not for whoever runs them.
+
+    Contexts may end in another order than they began (two generators that take turns do so): each takes back its own
+    changes alone.
+    """
+
+    def __init__(self, **changes: Any):
+        self.changes = changes
+
+    def __enter__(self) -> None:
+        self._enter(self.changes)
+
+    def _enter(self, changes: Mapping[str, Any]) -> None:
+        before = current_mode()
+        _mode.set(replace(before, **changes, outer=before, entered=self, changes=changes))
+
+    def __exit__(self, *error: Any) -> None:
+        mode, younger = current_mode(), []
+        while mode is not None and mode.entered is not self:
+            younger.append(mode)
+            mode = mode.outer
+        if mode is None:  # it was entered in another thread, or task
+            return
+        mode = mode.outer
+        for later in reversed(younger):
+            mode = replace(mode, **later.changes, outer=mode, entered=later.entered, changes=later.changes)
+        _mode.set(mode)
+
+    def _renewed(self) -> within:
+        """A context like this one, for one call of a decorated function."""
+        return within(**self.changes)
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        if inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__name__} is an asynchronous generator, which this cannot decorate: write "
+                            "`with` inside it, around what does not yield")
+        if inspect.iscoroutinefunction(function):
+            @functools.wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                return await types.coroutine(self._resumed)(function(*args, **kwargs))
+            return coroutine
+        if inspect.isgeneratorfunction(function):
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return (yield from self._resumed(function(*args, **kwargs)))
+            return generator
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._renewed():
+                return function(*args, **kwargs)
+        return call
+
+    def _resumed(self, steps: Any) -> Generator[Any, Any, Any]:
+        """Run a generator or coroutine, each of its steps in this context."""
+        resume: Callable[[], Any] = lambda: steps.send(None)  # noqa: E731
+        while True:
+            try:
+                with self._renewed():
+                    item = resume()
+            except StopIteration as stop:
+                return stop.value
+            try:
+                resume = functools.partial(steps.send, (yield item))
+            except GeneratorExit:
+                with self._renewed():
+                    steps.close()
+                raise
+            except BaseException as error:
+                resume = functools.partial(steps.throw, error)
 
 
 def no_grad(off: Any = True) -> Any:
-    """Within it (`with no_grad():`, or `@no_grad` on a function) nothing is recorded; within a
-    `no_grad(False)` inside it, again."""
+    """Within it (`with no_grad():`, or `@no_grad` on a function, generator or coroutine) nothing is recorded; within a
+    `no_grad(False)` inside it, again.
+
+    A generator that yields inside its own `with no_grad():` leaves recording off for whoever runs it, until it goes on;
+    one that is decorated does not.
+    """
     return within(recording=False)(off) if callable(off) else within(recording=not off)
 
 
@@ -83,11 +156,17 @@ class Scope(str):
     outer: str
 
 
-@contextmanager
-def scope(name: str) -> Iterator[None]:
+class scope(within):
     """Records made within it carry `name`; nested names are joined by dots: `h.0.attn`."""
-    outer = current_mode().scope
-    inner = Scope(f"{outer}.{name}" if outer else name)
-    inner.name, inner.outer = name, outer
-    with within(scope=inner):
-        yield
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __enter__(self) -> None:
+        outer = current_mode().scope
+        inner = Scope(f"{outer}.{self.name}" if outer else self.name)
+        inner.name, inner.outer = self.name, outer
+        self._enter({"scope": inner})
+
+    def _renewed(self) -> scope:
+        return scope(self.name)
