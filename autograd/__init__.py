@@ -9,13 +9,12 @@ from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .methods import FUNCTIONS, REGISTRY
 from .replay import record
 from .state import drawn, no_grad, scope
-from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 from .view import detect_anomaly, diff
 
-__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint",
-           "detect_anomaly", "diff", "drawn", "grad", "hessian",
-           "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "record", "reverse", "scope", "tape", "tensor",
-           "value_and_grad", "vjp"]
+__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "detect_anomaly",
+           "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "record",
+           "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,10 @@ from typing import Any
 from .describe import describe, label, record_line
 
 
+class LostGradientError(TypeError):
+    """A Tensor was to become a number of Python's while a function is being differentiated."""
+
+
 def pointing_at(t: Any, error: Any) -> Any:
     """`error` with its text, or a note, ending in the line of record `t`, numbered as in `ag.tape(error.record)`;
     `error.record` is the record."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .describe import label, one_line, source_line
-from .state import no_grad
+from .errors import LostGradientError
+from .state import current_mode, no_grad
 
 if TYPE_CHECKING:
     from .engine import Op, Tensor
@@ -196,8 +197,15 @@ class ArrayMethods:
                              "index it or reduce it first")
         return self._value().item()
 
-    # Python's own numbers know no gradient: float(t), math.sin(t) and array[i] = t take the number alone.
-    def __float__(self) -> float: return float(self.item())
+    # Python's own numbers know no gradient: float(t), math.sin(t) and array[i] = t take the number alone, where no
+    # function is being differentiated.
+    def __float__(self) -> float:
+        mode = current_mode()
+        if self.requires_grad and mode.differentiating and mode.recording:
+            raise LostGradientError(f"a number would lose the gradient of {label(self)} while a function is being "
+                                    "differentiated: compute with the tensor itself (np.sin in place of math.sin, "
+                                    "np.stack in place of array[i] = t), or say t.item() where no gradient is wanted")
+        return float(self.item())
     def __int__(self) -> int: return int(self.item())
     def __bool__(self) -> bool: return bool(self.item())
     def __index__(self) -> int: return operator.index(self.item())

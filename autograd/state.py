@@ -47,7 +47,7 @@ class Mode:
     watch: Any = None  # looks at every record as it is made (`made`), and as a walk back passes it (`passed`)
     tracing: bool = False  # whether what is computed of constants is recorded too, and values must not be looked at
     differentiating: bool = False  # True in a function that a transform differentiates: float(t) would lose a gradient
-    outer: Mode | None = None  # the mode around the `within` that made this one
+    outer: Any = None  # the mode around the `within` that made this one
     entered: Any = None  # that `within`
     changes: Mapping[str, Any] = field(default_factory=dict)  # and the fields that it set
 
@@ -82,11 +82,11 @@ class within:
 
     def __exit__(self, *error: Any) -> None:
         mode, younger = current_mode(), []
-        while mode is not None and mode.entered is not self:
+        while mode.entered is not self:
+            if mode.outer is None:  # this context was entered in another thread, or task
+                return
             younger.append(mode)
             mode = mode.outer
-        if mode is None:  # it was entered in another thread, or task
-            return
         mode = mode.outer
         for later in reversed(younger):
             mode = replace(mode, **later.changes, outer=mode, entered=later.entered, changes=later.changes)

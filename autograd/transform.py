@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -11,8 +12,9 @@ import numpy as np
 
 from .arrays import owned
 from .engine import Tensor, free, reverse, seed_for, tape, tensor
+from .errors import LostGradientError
 from .methods import REGISTRY
-from .state import current_mode, no_grad
+from .state import current_mode, within
 
 # A "tree" below is an array, number or Tensor, or a dict, list, tuple or Module (whatever has `map`) of trees.
 
@@ -22,11 +24,26 @@ def tree_map(fn: Callable[[Any], Any], tree: Any) -> Any:
     if tree is None:
         return None
     if isinstance(tree, dict):
-        return {key: tree_map(fn, branch) for key, branch in tree.items()}
+        branches = {key: tree_map(fn, branch) for key, branch in tree.items()}
+        if type(tree) is dict:
+            return branches
+        like = copy.copy(tree)  # which has what else there is to it, such as the factory of a defaultdict
+        like.update(branches)
+        return like
     if isinstance(tree, (list, tuple)):
-        branches = [tree_map(fn, branch) for branch in tree]
-        return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
-    return tree.map(fn) if hasattr(tree, "map") else fn(tree)
+        made = [tree_map(fn, branch) for branch in tree]
+        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
+    return tree.map(fn) if _is_module(tree) else fn(tree)
+
+
+def _is_module(tree: Any) -> bool:
+    """Whether `tree` maps a function over its own leaves; a pandas.Series has a `map` too, and is an array."""
+    return hasattr(tree, "map") and not hasattr(tree, "__array__")
+
+
+def copy_structure(tree: Any) -> Any:
+    """New containers around the same leaves, so that whoever writes into the old ones changes nothing here."""
+    return tree_map(lambda leaf: leaf, tree)
 
 
 def tree_leaves(tree: Any) -> list[Any]:
@@ -51,7 +68,7 @@ def leaves_like(model: Any, tree: Any) -> list[Any]:
         if not isinstance(tree, (list, tuple)) or len(tree) != len(model):
             raise ValueError(f"a list or tuple of {len(model)} is needed, not {tree!r:.60}")
         return [leaf for a, b in zip(model, tree) for leaf in leaves_like(a, b)]
-    return tree_leaves(tree) if hasattr(model, "map") else [np.asarray(tree) if isinstance(tree, list) else tree]
+    return tree_leaves(tree) if _is_module(model) else [np.asarray(tree) if isinstance(tree, list) else tree]
 
 
 class _Traced:
@@ -61,7 +78,8 @@ class _Traced:
     a function that also holds that Tensor in a closure does not mix the two up.
     """
 
-    def __init__(self, f: Callable[..., Any], argnums: tuple[int, ...], args: tuple, kwargs: dict):
+    def __init__(self, f: Callable[..., Any], argnums: tuple[int, ...], args: tuple, kwargs: dict,
+                 has_aux: bool = False):
         outer = current_mode().recording
         self.given_tensors = any(isinstance(leaf, Tensor) for leaf in tree_leaves([*args, *kwargs.values()]))
 
@@ -70,20 +88,36 @@ class _Traced:
                 return REGISTRY["copy"](leaf)
             return tensor(leaf, requires_grad=True)
 
-        with no_grad(False):
+        with within(recording=True, differentiating=True):
             self.variables = tuple(tree_map(trace, args[i]) for i in argnums)
-            traced = dict(zip(argnums, self.variables))
-            self.y = f(*[traced.get(i, a) for i, a in enumerate(args)], **kwargs)
-        self.leaves = tree_leaves(list(self.variables))
+            self.leaves = tree_leaves(list(self.variables))
+            # f gets containers of its own, since it may put other values into them
+            traced = dict(zip(argnums, copy_structure(self.variables)))
+            y = _called(f, [traced.get(i, a) for i, a in enumerate(args)], kwargs)
+        aux = None
+        if has_aux:
+            if not isinstance(y, (tuple, list)) or len(y) != 2:
+                raise TypeError(f"with has_aux=True {_name(f)} returns (result, aux), and it returned {y!r:.60}")
+            y, aux = y
+        self.y, self.aux = copy_structure(y), copy_structure(aux)
         self.results = tree_leaves(self.y)
+        self._check_results(f)
+        # A leaf made since is one of ours, or of a transform within f, and is known to nobody outside.
+        first = min((t.index for t in self.leaves), default=math.inf)
+        ends = self.results + [leaf for leaf in tree_leaves(self.aux) if isinstance(leaf, Tensor)]
+        foreign = any(t.requires_grad and t.op is None and t.index < first for t in tape(*ends))
+        self.graph = outer and foreign  # somebody outside may differentiate what comes out
+
+    def _check_results(self, f: Callable[..., Any]) -> None:
+        """Raise TypeError for results that no gradient can come back from."""
         for result in self.results:
             if not isinstance(result, Tensor):
                 raise TypeError(f"{_name(f)} returned {result!r:.60} and no Tensor: it left the tape on the way, "
-                                "through t.data, float(t) or np.asarray(t)")
-        # A leaf made since is one of ours, or of a transform within f, and is known to nobody outside.
-        first = min((t.index for t in self.leaves), default=math.inf)
-        foreign = any(t.requires_grad and t.op is None and t.index < first for t in tape(*self.results))
-        self.graph = outer and foreign  # somebody outside may differentiate what comes out
+                                "through t.data, t.item() or math; what is only to be handed on is an aux "
+                                "(has_aux=True)")
+        if self.results and not any(result.dtype.kind == "f" for result in self.results):
+            raise TypeError(f"{_name(f)} returned {self.results[0].dtype} numbers, which are constant almost "
+                            "everywhere and have no gradient: return what they are computed from")
 
     def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
         """The gradients of `variables`, as trees, for `seeds`, the gradients of the results."""
@@ -103,56 +137,70 @@ class _Traced:
             return tree_map(tensor, tree)
         return tree_map(lambda t: owned(t._value() if isinstance(t, Tensor) else t), tree)
 
+    def aux_out(self) -> Any:
+        """What f returned beside its result, as `out` hands it on; what is neither array nor Tensor as it is."""
+        return tree_map(lambda leaf: self.out(leaf, self.graph) if isinstance(leaf, Tensor) else leaf, self.aux)
 
-def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+
+def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
+                   has_aux: bool = False) -> Callable[..., Any]:
     """A function of the same arguments that returns `(f(...), gradient)`.
 
     `f` returns one element.  The gradient has the structure of argument `argnums` (array, number, Tensor, or a
     nested dict, list, tuple or Module of these); for several argnums it is a tuple.  Given Tensors, it returns
     Tensors, which can be differentiated again.
+
+    has_aux: `f` returns `(result, aux)`, aux being anything that is to be handed on and not differentiated (losses to
+    print, predictions), and the function returns `((result, aux), gradient)`.
     """
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         _check_argnums(f, positions, args)
-        traced = _Traced(f, positions, args, kwargs)
+        traced = _Traced(f, positions, args, kwargs, has_aux)
         if not isinstance(traced.y, Tensor):
             raise TypeError(f"{_name(f)} returned a {type(traced.y).__name__}; a gradient is that of one Tensor: "
-                            "use ag.jacobian or ag.vjp for several")
+                            "use ag.jacobian or ag.vjp for several, or has_aux=True for (result, aux)")
         value = traced.out(traced.y, traced.graph)
         gradients = traced.pull([None], keep=False)
-        return value, gradients[0] if isinstance(argnums, int) else gradients
+        return ((value, traced.aux_out()) if has_aux else value,
+                gradients[0] if isinstance(argnums, int) else gradients)
 
     return call
 
 
-def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
-    """A function of the same arguments that returns the gradient of `f`: see `value_and_grad`."""
-    both = value_and_grad(f, argnums)
+def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function of the same arguments that returns the gradient of `f`, or with has_aux=True `(gradient, aux)`: see
+    `value_and_grad`."""
+    both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[1]
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
 
     return call
 
 
-def vjp(f: Callable[..., Any], *xs: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+def vjp(f: Callable[..., Any], *xs: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """`(y, pullback)`: y = f(*xs), and pullback(g) = gᵀ J, a tuple with one item for each x.
 
-    `g` has the structure of y.  The pullback can be called any number of times.
+    `g` has the structure of y.  The pullback can be called any number of times.  With has_aux=True `f` returns
+    `(y, aux)`, and this `(y, pullback, aux)`.
     """
-    traced = _Traced(f, tuple(range(len(xs))), xs, {})
+    traced = _Traced(f, tuple(range(len(xs))), xs, {}, has_aux)
 
     def pullback(g: Any) -> tuple[Any, ...]:
         return traced.pull(leaves_like(traced.y, g), keep=True)
 
-    return traced.out(traced.y, traced.graph), pullback
+    y = traced.out(traced.y, traced.graph)
+    return (y, pullback, traced.aux_out()) if has_aux else (y, pullback)
 
 
-def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple) -> tuple[Any, Any]:
-    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x.
+def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False) -> tuple[Any, ...]:
+    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x; with
+    has_aux=True, where `f` returns `(y, aux)`, `(y, J t, aux)`.
 
     gᵀ J is linear in g, so its own derivative with respect to g, applied to t, is J t: two walks back make one
     walk forward, with no second set of rules (Townsend 2017).
@@ -160,44 +208,58 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple) -> tuple[Any, Any]:
     if len(xs) != len(tangents):
         raise ValueError(f"jvp needs a tangent for each of the {len(xs)} arguments, not {len(tangents)}")
 
-    y, pullback = vjp(f, *xs)
+    y, pullback, *aux = vjp(f, *xs, has_aux=has_aux)
     zeros = tree_map(lambda a: np.zeros_like(a.data if isinstance(a, Tensor) else a), y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]
     if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # arrays in, arrays out
         derivative = tree_map(lambda t: owned(t._value()) if isinstance(t, Tensor) else t, derivative)
-    return y, derivative
+    return (y, derivative, *aux)
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+def jacobian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the Jacobian of `f`, of shape (*y.shape, *x.shape): one walk back for each
-    element of y."""
+    element of y.  With has_aux=True, where `f` returns `(y, aux)`, it returns `(Jacobian, aux)`."""
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         _check_argnums(f, (argnums,), args)
-        traced = _Traced(f, (argnums,), args, kwargs)
+        traced = _Traced(f, (argnums,), args, kwargs, has_aux)
         y, x = traced.y, traced.variables[0]
         if not isinstance(y, Tensor) or not isinstance(x, Tensor):
             raise TypeError(f"a Jacobian is that of one array by one array; {_name(f)} takes or returns several")
         rows = []
         for i in range(y.size):
-            one = np.zeros_like(y._value(), shape=y.shape)
-            one.reshape(-1)[i] = 1
-            rows.append(traced.pull([one], keep=True)[0].reshape((1, *x.shape)))
+            one = np.zeros_like(y._value(), shape=(y.size,))
+            one[i] = 1
+            rows.append(traced.pull([one.reshape(y.shape)], keep=True)[0].reshape((1, *x.shape)))
         empty = np.zeros_like(x._value(), shape=(0, *x.shape))
-        return (np.concatenate(rows) if rows else empty).reshape(y.shape + x.shape)
+        j = (np.concatenate(rows) if rows else empty).reshape(y.shape + x.shape)
+        return (j, traced.aux_out()) if has_aux else j
 
     return call
 
 
-def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the second derivatives of a scalar `f`, of shape (*x.shape, *x.shape)."""
-    return jacobian(grad(f, argnums), argnums)
+def hessian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the second derivatives of a scalar `f`, of shape (*x.shape, *x.shape).  With
+    has_aux=True, where `f` returns `(y, aux)`, it returns `(Hessian, aux)`."""
+    return jacobian(grad(f, argnums, has_aux), argnums, has_aux)
 
 
-def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
+def hvp(f: Callable[..., Any], x: Any, v: Any, has_aux: bool = False) -> Any:
     """The Hessian of the scalar function `f` at `x` times `v` (of x's structure), without the Hessian: it is
-    symmetric, so one walk back through the gradient gives vᵀ H = H v."""
-    return vjp(grad(f), x)[1](v)[0]
+    symmetric, so one walk back through the gradient gives vᵀ H = H v.  With has_aux=True, where `f` returns `(y, aux)`,
+    `(H v, aux)`."""
+    _, pullback, *aux = vjp(grad(f, has_aux=has_aux), x, has_aux=has_aux)
+    return (pullback(v)[0], *aux) if has_aux else pullback(v)[0]
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same numbers as constants, to the gradient and to every transform: an array (as it is) or a Tensor, or a
+    dict, list, tuple or Module of them.
+
+        loss = np.square(prediction - ag.stop_gradient(target)).mean()
+        y = x + ag.stop_gradient(np.round(x) - x)      # rounds, with the gradient of x ("straight-through")
+    """
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, x)
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,6 +276,17 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         return results
 
     return call
+
+
+def _called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
+    """f(*args, **kwargs).  NumPy hides what a Tensor says to `array[i] = t` behind an error of its own: raised is that
+    of the Tensor."""
+    try:
+        return f(*args, **kwargs)
+    except ValueError as error:
+        if isinstance(cause := error.__cause__, LostGradientError):
+            raise cause.with_traceback(error.__traceback__) from None
+        raise
 
 
 def _check_argnums(f: Callable[..., Any], positions: tuple[int, ...], args: tuple) -> None:
