@@ -36,7 +36,7 @@ def describe(value: Any) -> str:
 
 def shape_text(t: Any) -> str:
     """`f32[3,4]`: the dtype and shape of a tensor's value, freed or not; `(f32[3], f32[3])` for a tuple of arrays."""
-    value, remembered = t._data, t.saved
+    value, remembered = t._array, t.saved
     if isinstance(value, tuple):
         remembered = [(v.shape, v.dtype) for v in value]
     elif value is not None:
@@ -78,7 +78,7 @@ def label(t: Any) -> str:
 
 def one_line(t: Any) -> str:
     """The repr of a tensor: small arrays by their numbers, others by shape."""
-    data = t._data
+    data = t._array
     if isinstance(data, tuple) or isinstance(t.saved, list) or data is None and t.saved is None:
         parts = [shape_text(t)]
     elif is_small(data):

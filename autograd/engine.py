@@ -32,7 +32,7 @@ class Tensor(ArrayMethods):
     identity are in `ArrayMethods`.
     """
 
-    __slots__ = ("_data", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
+    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
                  "changed", "name", "scope", "_code", "_offset", "__weakref__")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
@@ -41,7 +41,7 @@ class Tensor(ArrayMethods):
     def _filled(self, data: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
                 inputs: tuple = (), attrs: Any = None, saved: Any = None) -> Tensor:
         """This new tensor as a leaf, or as what `op` made; `frame` asked for it."""
-        self._data, self._grad = data, None  # _data is None once freed, and saved is then (shape, dtype)
+        self._array, self._grad = data, None  # _array is None once freed, and saved is then (shape, dtype)
         self.op, self.inputs, self.attrs = op, inputs, attrs
         self.saved, self._requires_grad = saved, requires_grad
         self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
@@ -63,7 +63,7 @@ class Tensor(ArrayMethods):
         value = value._value() if type(value) is Tensor else value
         if np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
-        self._data[...] = value
+        self._array[...] = value
         self.touch()
 
     def bind(self, buffer: Any, grad: Any = None) -> None:
@@ -73,8 +73,8 @@ class Tensor(ArrayMethods):
         for a in (buffer, grad) if grad is not None else (buffer,):
             if (a.shape, a.dtype) != (self.shape, self.dtype):
                 raise pointing_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
-        buffer[...] = self._data
-        self._data, self._grad = buffer, grad
+        buffer[...] = self._array
+        self._array, self._grad = buffer, grad
 
     def touch(self) -> None:
         """Note that a leaf has changed, so that no backward mixes old and new numbers."""
@@ -130,9 +130,9 @@ class Tensor(ArrayMethods):
     def _value(self) -> Any:
         if current_mode().tracing:
             raise traced_error(self)
-        if self._data is None:
+        if self._array is None:
             _recompute(self)
-        return self._data
+        return self._array
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
@@ -148,9 +148,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
 def free(t: Tensor) -> None:
     """Drop the value of a record, which is computed again if it is needed; leaves keep theirs."""
-    if t.op is not None and (value := t._data) is not None:
+    if t.op is not None and (value := t._array) is not None:
         t.saved = (value.shape, value.dtype) if type(value) is not tuple else [(v.shape, v.dtype) for v in value]
-        t._data = None
+        t._array = None
 
 
 def _recompute(t: Tensor) -> None:
@@ -158,15 +158,15 @@ def _recompute(t: Tensor) -> None:
     freed, stack = {t}, [t]
     while stack:
         for a in stack.pop().inputs:
-            if type(a) is Tensor and a._data is None and a not in freed:
+            if type(a) is Tensor and a._array is None and a not in freed:
                 freed.add(a)
                 stack.append(a)
     for record in sorted(freed, key=attrgetter("index")):
         for a in record.inputs:
             if type(a) is Tensor and a.changed > record.index:
                 raise changed_error(a, record)
-        values = [a._data if type(a) is Tensor else a for a in record.inputs]
-        record._data, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
+        values = [a._array if type(a) is Tensor else a for a in record.inputs]
+        record._array, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
         if (watch := current_mode().watch) is not None:
             watch.made(record)
 
@@ -210,7 +210,7 @@ class Op(Signature):
                 tensors += 1
                 if a._requires_grad:
                     record = True
-                values.append(value if (value := a._data) is not None else a._value())
+                values.append(value if (value := a._array) is not None else a._value())
             else:
                 values.append(a if type(a) is not list else as_given(a))
         try:
@@ -356,14 +356,14 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
 def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
     op, inputs, attrs, values, needed = t.op, t.inputs, t.attrs, [], []  # type: ignore[var-annotated]
-    y = t._data if t._data is not None else t._value()  # first: it brings `saved` back
+    y = t._array if t._array is not None else t._value()  # first: it brings `saved` back
     for a in inputs:
         if type(a) is Tensor:
             if a.changed > t.index:
                 raise changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(len(values))
-            values.append(value if (value := a._data) is not None else a._value())
+            values.append(value if (value := a._array) is not None else a._value())
         else:
             values.append(a)
     try:
@@ -397,4 +397,4 @@ def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     if type(gradient) is Tensor and create_graph:
         return gradient if gradient.dtype == value.dtype else gradient.astype(value.dtype)
     gradient = tensor(gradient, value.dtype)
-    return gradient if create_graph else read_only(gradient._data)
+    return gradient if create_graph else read_only(gradient._array)

@@ -60,7 +60,7 @@ class ArrayMethods:
     _grad: Any
     _requires_grad: bool
     saved: Any
-    _data: Any
+    _array: Any
 
     def _value(self) -> Any: raise AssertionError("Tensor defines it")
 
@@ -125,13 +125,13 @@ class ArrayMethods:
 
     # ------------------------------------------------------------------ shape
     @property
-    def shape(self) -> tuple[int, ...]: return self._data.shape if self._data is not None else self.saved[0]
+    def shape(self) -> tuple[int, ...]: return self._array.shape if self._array is not None else self.saved[0]
     @property
     def ndim(self) -> int: return len(self.shape)
     @property
     def size(self) -> int: return math.prod(self.shape)
     @property
-    def dtype(self) -> Any: return self._data.dtype if self._data is not None else self.saved[1]
+    def dtype(self) -> Any: return self._array.dtype if self._array is not None else self.saved[1]
     @property
     def T(self) -> Tensor: return REGISTRY["transpose"](self)
     @property

@@ -58,12 +58,12 @@ class Recorder:
             if type(a) is Tensor and a.op is not None and a not in self._made:
                 raise pointing_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute it in "
                                                "the function, or detach() it before"))
-            self.constant(a._data if type(a) is Tensor and a.op is None else a)
-        t._data = self._as_arrays(t._data)
+            self.constant(a._array if type(a) is Tensor and a.op is None else a)
+        t._array = self._as_arrays(t._array)
         if t.saved is None:
             self._forget()
-            values = [a._data if type(a) is Tensor else a for a in t.inputs]
-            parts = t._data if type(t._data) is tuple else (t._data,)
+            values = [a._array if type(a) is Tensor else a for a in t.inputs]
+            parts = t._array if type(t._array) is tuple else (t._array,)
             new = [i for i, part in enumerate(parts) if not self._is_view(part, values)]
             outs = [self._buffer(parts[i]) for i in new]
             formula = t.op.formula  # type: ignore[union-attr]
@@ -94,7 +94,7 @@ class Recorder:
         """A leaf with random numbers, which each call of the program draws anew."""
         t = tensor(draw())
         self.redrawn.append(t)
-        self.steps.append(Step(_Draw(draw), (self.constant(t._data),)))
+        self.steps.append(Step(_Draw(draw), (self.constant(t._array),)))
         self._settle(t, FORWARD)
         return t
 
@@ -160,8 +160,8 @@ class Recorder:
                 self.same[id(part) if isinstance(part, np.generic) else id(owner(part))] = total
 
     def _note_rules(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
-        values = [a._data if type(a) is Tensor else a for a in t.inputs]
-        gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._data))
+        values = [a._array if type(a) is Tensor else a for a in t.inputs]
+        gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._array))
         needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
         new, outs = [], []
         for place, (_, d) in enumerate(sent):
@@ -170,7 +170,7 @@ class Recorder:
             new.append(place)
             outs.append(self._array_for(d))
         if outs:
-            counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._data) is tuple else None)
+            counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._array) is tuple else None)
             given = [*gs, *ys, *values]
             self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, self._numbers_in(given),
                                                      new), (*given, *outs)))

@@ -133,7 +133,7 @@ class Recording:
         recorder = Recorder()
         leaves = [leaf for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
         self.inputs = [tensor(leaf) for leaf in leaves]
-        recorder.numbers.update(id(t._data) for t, leaf in zip(self.inputs, leaves) if isinstance(leaf, np.generic))
+        recorder.numbers.update(id(t._array) for t, leaf in zip(self.inputs, leaves) if isinstance(leaf, np.generic))
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
         with within(tracing=True, watch=recorder, executor=recorder):
@@ -143,7 +143,7 @@ class Recording:
             raise TypeError(f"a program is recorded of a function that returns Tensors, not {self.result!r:.60}")
         self.n_forward, self.seed = len(recorder.steps), None
         if len(self.roots) == 1 and self.roots[0].requires_grad:
-            self.seed = recorder.constant(np.ones_like(self.roots[0]._data))
+            self.seed = recorder.constant(np.ones_like(self.roots[0]._array))
             for t in tape(*self.roots):
                 if t.op is not None and t.op.cheap and t is not self.roots[0]:
                     free(t)  # the walk computes it again
@@ -152,8 +152,8 @@ class Recording:
                     pass
         self.tape = tape(*self.roots)
         self.changing = self.inputs + recorder.redrawn
-        self._plan(recorder, [t._data for t in self.roots])
-        self.leaves = {t: (t._data, t.requires_grad) for t in self.tape if t.op is None}
+        self._plan(recorder, [t._array for t in self.roots])
+        self.leaves = {t: (t._array, t.requires_grad) for t in self.tape if t.op is None}
         self.called, self.may_go_back, self.shown = -1, False, False
         for t in {*self.tape, *(t for t, _ in self.plan.turns)}:
             free(t)
@@ -165,7 +165,7 @@ class Recording:
         for t, g in gradients.items():
             lent = type(t._grad) is np.ndarray
             self.lent += [t] * lent
-            self.gradients[t] = grad = t._grad if lent else np.empty_like(t._data)
+            self.gradients[t] = grad = t._grad if lent else np.empty_like(t._array)
             if id(g) in recorder.buffers and id(g) not in fixed and g.flags.c_contiguous and grad.flags.c_contiguous:
                 fixed[id(g)] = grad
             else:  # a part of another array, or what is another parameter's too
@@ -175,7 +175,7 @@ class Recording:
 
     def is_current(self) -> bool:
         """Whether the parameters are still where they were, and those that gradients flow to."""
-        return all(t._data is buffer and t.requires_grad is flows for t, (buffer, flows) in self.leaves.items())
+        return all(t._array is buffer and t.requires_grad is flows for t, (buffer, flows) in self.leaves.items())
 
     def forward(self, arguments: tuple) -> Any:
         """The results for other arguments of these shapes."""
@@ -186,7 +186,7 @@ class Recording:
             self.shown = False
         leaves = [leaf for leaf in tree_leaves(list(arguments)) if _is_input(leaf)]
         for t, leaf in zip(self.inputs, leaves):
-            np.copyto(t._data, leaf)
+            np.copyto(t._array, leaf)
         for t in self.changing:
             t.touch()
         for procedure, given in self.plan.steps[:self.n_forward]:

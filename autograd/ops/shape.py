@@ -282,7 +282,7 @@ def diag(x, k=0):
 def _filled_like(function):
     def filled(x, *fill, dtype=None, shape=None):
         """A constant of the shape and dtype of x, or the given ones."""
-        like = x if not isinstance(x, Tensor) else x._data if x._data is not None else x.data
+        like = x if not isinstance(x, Tensor) else x._array if x._array is not None else x.data
         made = function(like, *fill, dtype=dtype, shape=shape)
         return made if like is x else tensor(made)
     filled.__name__ = function.__name__

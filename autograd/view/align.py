@@ -37,7 +37,7 @@ def kind(t: Tensor) -> str:
 
 def shapes(t: Tensor) -> tuple:
     """The shape of a record's value, or the shapes of those in a tuple, freed or not."""
-    value, remembered = t._data, t.saved
+    value, remembered = t._array, t.saved
     if isinstance(value, tuple):
         return tuple([part.shape for part in value])
     if value is None and isinstance(remembered, list):

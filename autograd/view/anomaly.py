@@ -36,7 +36,7 @@ class _Watch:
     @staticmethod
     def made(t: Tensor) -> None:
         """Look at the value of a new record."""
-        if bad := _news(_arrays(t._data), t.inputs):
+        if bad := _news(_arrays(t._array), t.inputs):
             sick = next((a for a in t.inputs if _count(_arrays(a), np.isnan)), None)
             since = f", and so does its input {_named(sick)}" if sick is not None and "NaN" in bad else ""
             raise pointing_at(t, FloatingPointError(f"the value of {label(t)} holds {bad}{since}"))

@@ -67,9 +67,9 @@ class ProgramMemory(Shown):
         self.alive = bytes_over(self.lifetimes, len(self.steps))
         self.peak = max(self.alive, default=0)
         self.peak_step = self.alive.index(self.peak) if self.alive else 0
-        self.parameters = _total(t._data for t in recording.leaves if t.requires_grad)
+        self.parameters = _total(t._array for t in recording.leaves if t.requires_grad)
         self.gradients = _total(recording.gradients.values())
-        self.inputs = _total(t._data for t in recording.inputs)
+        self.inputs = _total(t._array for t in recording.inputs)
         self.again = self._again()
         self._all = len(program._recordings), program.n_bytes
 

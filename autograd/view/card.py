@@ -59,14 +59,14 @@ class Card:
             try:
                 self._fill(t, loss)
             except Exception as error:  # of a formula or rule in the making too: the card then shows which
-                failed = t._data is None and t.saved is None
+                failed = t._array is None and t.saved is None
                 self.note = f"{'It failed' if failed else 'No numbers'}: {in_one_line(error)}"
 
     def _fill(self, t: Tensor, loss: Tensor | None) -> None:
         """Put the numbers into the rows, as far as there are any."""
         result, inputs = self.rows[0], self.rows[1:]
-        if t._data is not None:
-            result.value = _shown(t._data)
+        if t._array is not None:
+            result.value = _shown(t._array)
         for a in t.inputs:
             if type(a) is Tensor and a.changed > t.index:
                 raise changed_error(a, t)

@@ -22,8 +22,8 @@ def tensor_html(t: Tensor) -> Html:
     made = "parameter" if t.op is None and t.requires_grad else "constant" if t.op is None else f"by {t.op.name}"
     facts = [t.name and repr(t.name), made, "has a gradient" if t._grad is not None else "", t.scope, source_text(t)]
     head = f"<b>Tensor</b> <code>{escape(shape_text(t))}</code> &nbsp; {escape(' · '.join(filter(None, facts)))}"
-    shown = _value_html(t._data) if t._data is not None else escape("freed: it is computed again when asked for")
-    grad = t._grad._data if type(t._grad) is Tensor else t._grad
+    shown = _value_html(t._array) if t._array is not None else escape("freed: it is computed again when asked for")
+    grad = t._grad._array if type(t._grad) is Tensor else t._grad
     gradient = details("gradient", _value_html(grad)) if grad is not None else ""
     return Html(f"<div><p>{head}</p>{shown}{gradient}</div>")
 

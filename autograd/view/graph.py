@@ -134,7 +134,7 @@ class _Drawing:
 
     def _shape(self, t: Tensor) -> str:
         """`f32[3,4]`; the number too if it is one; equal parts of a tuple counted."""
-        if isinstance(t._data, tuple) or isinstance(t.saved, list):
+        if isinstance(t._array, tuple) or isinstance(t.saved, list):
             parts = shape_text(t)[1:-1].split(", ")
             return _counted(len(parts), parts[0]) if len(set(parts)) == 1 else shape_text(t)
         text = shape_text(t)

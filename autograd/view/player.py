@@ -131,7 +131,7 @@ def _add_gradients(tape: Tape, numbers: dict[Tensor, int], records: list[dict[st
     roots = ends(tape)
     parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in numbers)
     parts.update(roots)
-    order, sums, reason = [], {t: np.ones_like(t._data) for t in roots if parts[t] > 1 and t._data is not None}, ""
+    order, sums, reason = [], {t: np.ones_like(t._array) for t in roots if parts[t] > 1 and t._array is not None}, ""
     try:
         for t, g, sent in walk_back(tape):
             record = records[numbers[t]]

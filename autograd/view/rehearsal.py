@@ -96,7 +96,7 @@ class Rehearsal:
             copy = copies[t] = _copy(t, y, inputs, saved)
             self._original[copy] = t
             for constant in made:
-                self._see(constant, "value", constant._data)
+                self._see(constant, "value", constant._array)
             self._see_given(t)
             self._see_value(copy)
             made = []
@@ -115,7 +115,7 @@ class Rehearsal:
         roots = [copies[t] for t in ends(self.tape)]
         seeds = [np.ones_like(t._value()) for t in roots]
         arrived, last, g, sent = [], set(roots), None, None
-        missing = {t for t in copies.values() if t.op is not None and t._data is None}
+        missing = {t for t in copies.values() if t.op is not None and t._array is None}
         for t, g, sent in reverse(roots, seeds):
             if t.op is not None:
                 self._begin(self._original[t])
@@ -124,7 +124,7 @@ class Rehearsal:
                 arrived.append(g)
             self._see_gradients(t, t in last, g, sent)
             if missing and (t in missing or any(type(a) is Tensor and a in missing for a in t.inputs)):
-                for back in [a for a in missing if a._data is not None]:
+                for back in [a for a in missing if a._array is not None]:
                     missing.remove(back)
                     self._see_value(back)
             self._let_go(t, t in last)
@@ -159,7 +159,7 @@ class Rehearsal:
 
     def _see_value(self, copy: Tensor) -> None:
         t = self._original[copy]
-        self._see(t, "value", copy._data)
+        self._see(t, "value", copy._array)
         self._see(t, "saved", copy.saved[1] if copy.saved is not None else ())
 
     def _see_given(self, t: Tensor) -> None:
@@ -277,7 +277,7 @@ def _freed_early(tape: Tape) -> set[Tensor]:
     it was a backward, and no telling what had been freed before."""
     roots = set(tape.roots)
     inner = [t for t in tape if t.op is not None and t not in roots]
-    freed = {t for t in inner if t._data is None}
+    freed = {t for t in inner if t._array is None}
     return freed if len(freed) < len(inner) else set()
 
 
@@ -287,7 +287,7 @@ def _copy(t: Tensor, data: Any, inputs: tuple = (), saved: Any = None) -> Tensor
     for name in Tensor.__slots__:
         if name != "__weakref__":
             setattr(copy, name, getattr(t, name))
-    copy._data, copy._grad, copy.inputs, copy.saved, copy.changed = data, None, inputs, saved, t.index
+    copy._array, copy._grad, copy.inputs, copy.saved, copy.changed = data, None, inputs, saved, t.index
     return copy
 
 

@@ -19,7 +19,7 @@ def restored(tape: Tape) -> Iterator[None]:
     Asking raises RuntimeError, which names the leaf, where a leaf was changed since: the old values are lost then.
     """
     everything = {*tape, *tape_of(*tape.roots)}  # older records too, which a `tape(since=…)` leaves out
-    freed = [t for t in everything if t.op is not None and t._data is None]
+    freed = [t for t in everything if t.op is not None and t._array is None]
     try:
         yield
     finally:

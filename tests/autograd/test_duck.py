@@ -87,7 +87,7 @@ def test_gradients_of_ducks_add_up_and_do_not_alias(x):
 def test_freed_ducks_are_computed_again(x):
     y = np.exp(x)
     (y * y).sum().backward()
-    assert y._data is None
+    assert y._array is None
     np.testing.assert_allclose(y.data.numpy(), np.exp([1, 2, 3]))
 
 

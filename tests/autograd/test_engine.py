@@ -200,30 +200,30 @@ def test_backward_frees_inner_arrays_and_they_come_back():
     h = np.exp(x)
     y = h * h
     loss = y.sum()
-    buffer = weakref.ref(h._data)
+    buffer = weakref.ref(h._array)
     loss.backward()
-    assert buffer() is None and h._data is None and y._data is None
+    assert buffer() is None and h._array is None and y._array is None
     assert h.shape == (3,) and h.dtype == float and h.size == 3 and "freed" in repr(h)
     np.testing.assert_array_equal(h.data, np.exp(np.arange(3.0)))
     np.testing.assert_array_equal(y.data, np.exp(np.arange(3.0)) ** 2)
-    assert loss._data is not None and loss.item() == y.data.sum()  # the result itself stays
+    assert loss._array is not None and loss.item() == y.data.sum()  # the result itself stays
 
 
 def test_keep_keeps():
     x = leaf(np.arange(3.0))
     h = np.exp(x)
-    buffer = h._data
+    buffer = h._array
     (h * h).sum().backward(keep=True)
-    assert h._data is buffer
+    assert h._array is buffer
     np.testing.assert_array_equal(h.grad, 2 * buffer)
 
 
 def test_create_graph_keeps_values():
     x = leaf(np.arange(3.0))
     h = np.exp(x)
-    buffer = h._data
+    buffer = h._array
     (h * h).sum().backward(create_graph=True)
-    assert h._data is buffer
+    assert h._array is buffer
 
 
 def test_a_freed_value_cannot_come_back_after_its_leaf_changed():

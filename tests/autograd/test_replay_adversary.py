@@ -234,7 +234,7 @@ def test_a_program_keeps_neither_its_examples_nor_what_it_computed_of_them():
     gc.collect()
     assert alive() is None
     program(np.ones(1000))
-    assert all(t._data is None for t in program._last.tape if t.op is not None)
+    assert all(t._array is None for t in program._last.tape if t.op is not None)
 
 
 def test_a_record_of_an_earlier_call_has_no_number_of_a_later_one():

@@ -405,10 +405,10 @@ def test_checkpoint_frees_what_is_inside_and_nothing_else():
     outside = x * 1
     y = ag.checkpoint(block)(outside, w)
     inside = [t for t in ag.tape(y) if t.op is not None and t is not y and t is not outside]
-    assert len(inside) == 5 and all(t._data is None for t in inside)
-    assert y._data is not None and outside._data is not None
+    assert len(inside) == 5 and all(t._array is None for t in inside)
+    assert y._array is not None and outside._array is not None
     y.sum().backward()
-    assert x.grad is not None and all(t._data is None for t in inside)
+    assert x.grad is not None and all(t._array is None for t in inside)
 
 
 def test_checkpoint_of_several_results_and_of_arrays():
@@ -423,7 +423,7 @@ def test_checkpoint_of_several_results_and_of_arrays():
 def test_checkpoint_of_the_identity():
     x = leaf([1.0, 2.0])
     y = x * 2
-    assert ag.checkpoint(lambda t: t)(y) is y and y._data is not None
+    assert ag.checkpoint(lambda t: t)(y) is y and y._array is not None
 
 
 def test_a_checkpoint_in_a_checkpoint():

@@ -58,7 +58,7 @@ answer = [y, *[t.grad for t in leaves]]
     "keep": Variant(1, "gradient", """
 y = loss(*leaves)
 y.backward(keep=True)
-assert all(t._data is not None and t.grad.shape == t.shape for t in ag.tape(y) if t.op and type(t._data) is not tuple)
+assert all(t._array is not None and t.grad.shape == t.shape for t in ag.tape(y) if t.op and type(t._array) is not tuple)
 answer = [y, *[t.grad for t in leaves]]
 """),
     "twice": Variant(2, "gradient", """

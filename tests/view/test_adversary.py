@@ -55,9 +55,9 @@ def test_views_of_a_part_of_a_tape_leave_what_is_before_it_freed(view):
     looks = {"stepper": lambda: tape.stepper().run(), "player": tape.player, "memory": tape.memory, "draw": tape.draw,
              "ledger": lambda: tape.ledger(tape[0]), "diff": lambda: ag.diff(tape, tape),
              "grad": lambda: tape.draw(color="grad")}
-    assert a._data is None
+    assert a._array is None
     repr(looks[view]())
-    assert a._data is None and tape[0]._data is None
+    assert a._array is None and tape[0]._array is None
 
 
 def test_the_player_and_memory_of_a_part_of_a_tape_name_only_its_records():

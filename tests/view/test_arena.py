@@ -125,7 +125,7 @@ def test_values_that_nothing_needed_are_not_kept_for_it():
     program = ag.record(f, np.ones(10))
     m = program.memory()
     assert {t.op.name for t, _ in m.steps} == {"multiply", "exp", "sin", "sum"}
-    assert all(t._data is None for t, _ in m.steps) and "exp f64[50,10]" in repr(m)
+    assert all(t._array is None for t, _ in m.steps) and "exp f64[50,10]" in repr(m)
 
 
 # ---------------------------------------------------------------------- what is computed again

@@ -124,12 +124,12 @@ def test_freed_values_come_back_and_go_again():
     loss = y.sum()
     loss.backward()
     grad = x.grad.copy()
-    assert y._data is None and hidden._data is None
+    assert y._array is None and hidden._array is None
     for card in (Card(y), Card(y, loss), Card(hidden, loss)):
         assert not card.note and card.rows[0].value
         both(card)
-    assert y._data is None and hidden._data is None and np.array_equal(x.grad, grad)
-    assert y._grad is None and loss._data is not None
+    assert y._array is None and hidden._array is None and np.array_equal(x.grad, grad)
+    assert y._grad is None and loss._array is not None
     assert np.allclose(Card(hidden, loss).rows[0].gradient[0], 2 * hidden.data)
 
 
@@ -347,7 +347,7 @@ def test_a_deep_tape_after_backward():
         y = y + 1e-3
     loss = y.sum()
     loss.backward()
-    assert "%5000 f64[2] = add(%4999, 0.001)" in both(Card(y, loss)) and y._data is None
+    assert "%5000 f64[2] = add(%4999, 0.001)" in both(Card(y, loss)) and y._array is None
 
 
 def test_explain_is_a_tensors_method():
@@ -364,7 +364,7 @@ def test_a_tensor_in_a_notebook():
     y = np.tanh(small)
     y.sum().backward()
     assert "has a gradient" in tensor_html(small) and "gradient</summary>" in tensor_html(small)
-    assert "by tanh" in tensor_html(y) and "freed" in tensor_html(y) and y._data is None
+    assert "by tanh" in tensor_html(y) and "freed" in tensor_html(y) and y._array is None
     for t in (ag.split(small, 2)[0].inputs[0], ag.tensor(3), ag.tensor(np.zeros((0, 2))), ag.tensor([True])):
         Reader(tensor_html(t))
     (small * small).sum().backward(create_graph=True)

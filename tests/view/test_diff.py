@@ -53,9 +53,9 @@ def test_it_leaves_tapes_and_gradients_as_they_are():
     loss = np.sum(np.exp(x) * x)
     loss.backward()
     tape, gradient = ag.tape(loss), x.grad.copy()
-    freed = [t._data is None for t in tape]
+    freed = [t._array is None for t in tape]
     assert diff(tape, tape).same
-    assert [t._data is None for t in tape] == freed and any(freed)
+    assert [t._array is None for t in tape] == freed and any(freed)
     assert (x.grad == gradient).all()
 
 

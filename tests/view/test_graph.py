@@ -308,10 +308,10 @@ def test_the_tape_stays_as_it_is():
     loss = mlp()
     loss.backward()
     tape = ag.tape(loss)
-    before, grads = [t._data for t in tape], [t._grad for t in tape]
+    before, grads = [t._array for t in tape], [t._grad for t in tape]
     for color in ("op", "grad", "time", "memory"):
         tape.draw(color=color)
-    assert all(t._data is data and t._grad is grad for t, data, grad in zip(tape, before, grads))
+    assert all(t._array is data and t._grad is grad for t, data, grad in zip(tape, before, grads))
     assert any(data is None for data in before)
 
 

@@ -195,11 +195,11 @@ def test_the_tape_stays_as_it_is():
     loss, _, w = mlp()
     records = ag.tape(loss)
     player.Player(records)
-    assert w.grad is None and all(t._data is not None for t in records)
+    assert w.grad is None and all(t._array is not None for t in records)
     loss.backward()
     before = w.grad.copy()
     page = player.Player(records)
-    assert [t._data is None for t in records] == [False, True, True, True, False]
+    assert [t._array is None for t in records] == [False, True, True, True, False]
     assert page.data["records"][2]["value"] and page.data["notes"] == []
     np.testing.assert_array_equal(w.grad, before)
 

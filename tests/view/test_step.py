@@ -129,19 +129,19 @@ def test_values_that_were_freed_are_free_again_afterwards():
     loss, *_ = two_layers()
     loss.backward()
     tape = ag.tape(loss)
-    freed = [t._data is None for t in tape]
+    freed = [t._array is None for t in tape]
     assert sum(freed) > 5
     walk = tape.stepper()
     walk.until(op="tanh")
-    assert [t._data is None for t in tape] != freed
+    assert [t._array is None for t in tape] != freed
     walk.reset()
-    assert [t._data is None for t in tape] == freed
+    assert [t._array is None for t in tape] == freed
     walk.run()
-    assert [t._data is None for t in tape] == freed
+    assert [t._array is None for t in tape] == freed
     walk = tape.stepper()
     walk.step()
     del walk
-    assert [t._data is None for t in tape] == freed
+    assert [t._array is None for t in tape] == freed
 
 
 def test_a_changed_leaf_is_named():

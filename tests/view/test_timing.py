@@ -46,9 +46,9 @@ def test_tape_stays_as_it_is():
     x = ag.tensor(np.ones(3), requires_grad=True)
     loss = (np.exp(x) * np.split(x * 2, 3)[0]).sum()
     loss.backward()
-    before, grad = [t._data for t in ag.tape(loss)], x.grad.copy()
+    before, grad = [t._array for t in ag.tape(loss)], x.grad.copy()
     assert len(times(ag.tape(loss))) == sum(t.op is not None for t in ag.tape(loss))
-    assert all(t._data is data for t, data in zip(ag.tape(loss), before))
+    assert all(t._array is data for t, data in zip(ag.tape(loss), before))
     assert any(data is None for data in before) and np.array_equal(x.grad, grad)
 
 
