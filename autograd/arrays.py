@@ -69,7 +69,8 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
 def constant(a: Any, name: str) -> Any:
     """A setting as it is now, whatever its owner does with it later.  Raises TypeError for a Tensor."""
     if hasattr(a, "backward"):
-        raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor")
+        raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor: pass numbers (t.item(), "
+                        "t.tolist()); an argument of a recorded program is a setting if it is a number of Python's")
     if isinstance(a, dict):
         return {key: constant(item, name) for key, item in a.items()}
     return tuple([constant(item, name) for item in a]) if isinstance(a, (list, tuple)) else owned(a)

@@ -59,7 +59,10 @@ class Recorder:
                 raise pointing_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute it in "
                                                "the function, or detach() it before"))
             self.constant(a._array if type(a) is Tensor and a.op is None else a)
-        t._array = self._as_arrays(t._array)
+        value = self._as_arrays(t._array)
+        t._array = self._settled_views(t, value)
+        if t._array is not value:  # a kernel that makes views cannot do this again
+            t.saved = None
         if t.saved is None:
             self._forget()
             values = [a._array if type(a) is Tensor else a for a in t.inputs]
@@ -145,6 +148,18 @@ class Recorder:
         return (id(base) in self.buffers or id(base) in self.constants
                 or any(v is part or isinstance(v, np.ndarray) and owner(v) is base for v in values))
 
+    def _settled_views(self, t: Tensor, value: Any) -> Any:
+        """`value`, which record `t` made or sent, with copies in place of views whose place is up to the numbers of an
+        integer input, as in `np.split(x, n)`: those are computed anew in each call."""
+        if type(value) is tuple:
+            parts = tuple([self._settled_views(t, part) for part in value])
+            return parts if any(a is not b for a, b in zip(parts, value)) else value
+        places = [owner(a._array) for a in t.inputs
+                  if type(a) is Tensor and type(a._array) is np.ndarray and a._array.dtype.kind in "iub"]
+        if not places or not isinstance(value, np.ndarray) or any(owner(value) is place for place in places):
+            return value
+        return value.copy() if owner(value) is not value else value
+
     def _stand_for(self, t: Tensor, g: Any) -> None:
         """The walk has added up the gradient `g` of `t` in an array of its own, which is this recorder's sum."""
         for i, part in enumerate(g) if type(g) is tuple else [(None, g)]:
@@ -164,7 +179,9 @@ class Recorder:
         gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._array))
         needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
         new, outs = [], []
-        for place, (_, d) in enumerate(sent):
+        for place, (a, d) in enumerate(sent):
+            if type(d) is np.ndarray:
+                sent[place] = a, (d := self._settled_views(t, d))
             if not isinstance(d, (np.ndarray, np.generic)) or self._is_view(d, [*values, *gs, *ys]):
                 continue
             new.append(place)
@@ -236,7 +253,8 @@ def _write(out: Any, value: Any, source: Any) -> None:
     """Copy what was computed again to where it belongs."""
     if np.shape(value) != out.shape:
         raise ValueError(f"{source.__name__} gave shape {out.shape} when the program was recorded, and now "
-                         f"{np.shape(value)}: its shapes cannot depend on numbers (np.where in place of a mask)")
+                         f"{np.shape(value)}: its shapes cannot depend on numbers: use np.where in place of a mask, "
+                         "and pass sizes and places to cut as numbers and lists of Python's, which record anew")
     np.copyto(out, value)
 
 
