@@ -1,0 +1,245 @@
+"""How an array lies in memory changes no number: every sample of every op, in six layouts, under every transform."""
+
+import warnings
+from functools import cache
+
+import numpy as np
+import pytest
+
+import autograd as ag
+from autograd.transform import tree_leaves
+from tests.samples import SAMPLES
+
+
+def unaligned(a):
+    """An array whose elements begin one byte off."""
+    memory = np.zeros(a.nbytes + 1, np.uint8)
+    b = memory[1:].view(a.dtype).reshape(a.shape)
+    b[...] = a
+    return b
+
+
+def turned(a):
+    """An array whose last axis lies outermost in memory."""
+    return np.moveaxis(np.moveaxis(a, -1, 0).copy(order="C"), 0, -1) if a.ndim else a.copy()
+
+
+def strided(a):
+    """Every other element along each axis of a larger array."""
+    wide = np.full([2 * n for n in a.shape], 77, a.dtype)
+    inner = wide[(..., *(slice(None, None, 2),) * a.ndim)]
+    inner[...] = a
+    return inner
+
+
+def backwards(a):
+    """Negative strides along each axis."""
+    every = (slice(None, None, -1),) * a.ndim
+    return np.array(a[every], order="C")[every] if a.ndim else a.copy()
+
+
+def repeated(a):
+    """Stride 0 along the first axis, all of whose elements are the first."""
+    return np.broadcast_to(a[:1], a.shape) if a.ndim and a.size else a
+
+
+LAYOUTS = {"F": lambda a: np.array(a, order="F"), "turned": turned, "strided": strided, "backwards": backwards,
+           "unaligned": unaligned, "repeated": repeated}
+
+
+def in_layout(tree, layout, dtype):
+    """The arrays of a sample in a layout, those of floats in a dtype; numbers and settings as they are."""
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([in_layout(branch, layout, dtype) for branch in tree])
+    if not isinstance(tree, np.ndarray):
+        return tree
+    a = LAYOUTS[layout](tree.astype(dtype) if tree.dtype.kind == "f" else tree)
+    assert a.dtype == dtype or tree.dtype.kind != "f"
+    return a
+
+
+def in_order(tree):
+    """The same numbers in C order."""
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([in_order(branch) for branch in tree])
+    return np.array(tree, order="C") if isinstance(tree, np.ndarray) else tree
+
+
+def function_of(name, sample):
+    """The op as a function of its floating-point arrays, and these."""
+    args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
+    floats = []
+
+    def take_out(a):
+        if isinstance(a, (list, tuple)):
+            parts = [take_out(b) for b in a]
+            return lambda xs: type(a)([part(xs) for part in parts])
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+            i = len(floats)
+            floats.append(a)
+            return lambda xs: xs[i]
+        return lambda xs: a
+
+    put_in = take_out(tuple(args))
+    made = getattr(ag, name)
+
+    def f(*xs):
+        y = made(*put_in(xs), **attrs)
+        floating = [part for part in tree_leaves(y) if isinstance(part, ag.Tensor) and part.dtype.kind == "f"]
+        return floating[0] if len(floating) == 1 else tuple(floating)
+    return f, floats
+
+
+def weights(a):
+    """Numbers without a pattern, in the shape of `a`; they lie in memory as its last axis outermost would."""
+    return turned(np.cos(1 + 2.0 * np.arange(a.size)).reshape(np.shape(a)).astype(a.dtype))
+
+
+def weighted(f, n):
+    """The sum of f's results with weights."""
+    def loss(*xs):
+        y = f(*xs)
+        return sum([(part * weights(part)).sum() for part in (y if isinstance(y, tuple) else (y,))])
+    return loss
+
+
+def tensors(f):
+    """f, given Tensors of arrays."""
+    return lambda *xs: f(*[ag.tensor(x) for x in xs])
+
+
+def backward(f, *xs):
+    """Gradients in leaves that lie in memory just as `xs` do."""
+    leaves = [ag.tensor(x, requires_grad=True) for x in xs]
+    for t, x in zip(leaves, xs):
+        if x.flags.writeable:
+            t.bind(x.view())
+    y = weighted(f, len(xs))(*leaves)
+    if y.requires_grad:
+        y.backward()
+    return [t.grad for t in leaves]
+
+
+def first_of(transform):
+    """A transform of functions of one array, applied for each of several with the others fixed."""
+    return lambda f, *xs: [transform(f, i)(*xs) for i in range(len(xs))]
+
+
+def cotangents(f, *xs):
+    y, pullback = ag.vjp(f, *xs)
+    return pullback(tuple(map(weights, y)) if isinstance(y, tuple) else weights(y))
+
+
+def joined(f):
+    """The results as one vector, as a Jacobian is that of one array."""
+    def g(*xs):
+        y = f(*xs)
+        return np.concatenate([np.ravel(part) for part in y]) if isinstance(y, tuple) else y
+    return g
+
+
+TRANSFORMS = {
+    "value": lambda f, *xs: f(*[ag.tensor(x) for x in xs]),
+    "vjp": cotangents,
+    "jvp": lambda f, *xs: ag.jvp(f, xs, tuple(map(weights, xs))),
+    "backward": backward,
+    "jacobian": lambda f, *xs: first_of(ag.jacobian)(joined(f), *xs),
+    "hessian": lambda f, *xs: first_of(ag.hessian)(weighted(f, len(xs)), *xs),
+    "hvp": lambda f, *xs: ag.hvp(lambda ys: weighted(f, len(xs))(*ys), list(xs), list(map(weights, xs))),
+}
+
+
+def numbers(tree):
+    """The numbers in a result."""
+    return [None if leaf is None else np.asarray(leaf._value() if isinstance(leaf, ag.Tensor) else leaf)
+            for leaf in (tree if isinstance(tree, (list, tuple)) else [tree]) for leaf in
+            (tree_leaves(leaf) or [None])]
+
+
+def outcome(transform, name, sample):
+    """The numbers that come out, or the kind of error."""
+    f, floats = function_of(name, sample)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return numbers(TRANSFORMS[transform](f, *floats))
+        except (ArithmeticError, ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
+            return type(error)
+
+
+@cache
+def expected(name, i, dtype, transform, layout):
+    """The outcome in C order, of the numbers that the layout has."""
+    sample = in_order(in_layout(SAMPLES[name][i], "repeated" if layout == "repeated" else "F", dtype))
+    return outcome(transform, name, sample)
+
+
+def compare(name, i, dtype, transform, layout):
+    wanted = expected(name, i, dtype, transform, layout == "repeated" and layout)
+    got = outcome(transform, name, in_layout(SAMPLES[name][i], layout, dtype))
+    where = f"{name}, sample {i}, {layout}, {np.dtype(dtype)}, {transform}"
+    if isinstance(wanted, type) or isinstance(got, type):
+        assert got == wanted, where
+        return False
+    bound = 300 * np.finfo(dtype).eps  # of the largest number, or of 1: terms of that size may cancel
+    for a, b in zip(got, wanted, strict=True):
+        assert (a is None) == (b is None), where
+        if a is not None:
+            assert a.shape == b.shape and a.dtype == b.dtype, where
+            largest = np.abs(b[np.isfinite(b)]).max(initial=0) if b.dtype.kind == "f" else 0
+            np.testing.assert_allclose(a, b, rtol=bound, atol=bound * max(largest, 1), err_msg=where)
+    return True
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def library(request):
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    expected.cache_clear()
+    ag.kernels.use(request.param)
+    yield request.param
+    ag.kernels.use("numpy")
+    expected.cache_clear()
+
+
+NAMES = [name for name in SAMPLES
+         if getattr(ag.REGISTRY.get(name), "differentiable", True) and name != "empty_like"]
+
+
+def every(name, dtype, transforms, layouts):
+    """How many samples could be compared."""
+    return sum(compare(name, i, dtype, transform, layout) for i in range(len(SAMPLES[name]))
+               for transform in transforms for layout in layouts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layouts_change_no_number(name):
+    """Each sample in one layout after the other, and one transform after the other."""
+    layouts, transforms, compared = list(LAYOUTS), list(TRANSFORMS), 0
+    for i in range(len(SAMPLES[name])):
+        for j, transform in enumerate(transforms):
+            compared += compare(name, i, np.float64, transform, layouts[(i + j) % len(layouts)])
+    assert compared
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", NAMES)
+def test_all_layouts_under_all_transforms(name, dtype, library):
+    assert every(name, dtype, TRANSFORMS, LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_what_it_says(layout):
+    a = np.arange(24.0).reshape(2, 3, 4)
+    b = LAYOUTS[layout](a)
+    np.testing.assert_array_equal(b, a if layout != "repeated" else np.broadcast_to(a[:1], a.shape))
+    assert not (b.flags.c_contiguous and b.flags.aligned)
+
+
+def test_a_jacobian_of_a_result_in_another_order():
+    x = np.array([[2.0, 1.0], [0.5, 3.0]])
+    assert ag.jacobian(lambda x: x.T)(x).sum() == 4
+    np.testing.assert_array_equal(ag.jacobian(np.sin)(np.asfortranarray(x)), ag.jacobian(np.sin)(x))
+    np.testing.assert_array_equal(ag.hessian(lambda x: np.sum(np.sin(x)))(x[::-1, ::-1]),
+                                  ag.hessian(lambda x: np.sum(np.sin(x)))(x[::-1, ::-1].copy()))
