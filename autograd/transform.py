@@ -211,7 +211,9 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
     y, pullback, *aux = vjp(f, *xs, has_aux=has_aux)
     zeros = tree_map(lambda a: np.zeros_like(a.data if isinstance(a, Tensor) else a), y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]
-    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # arrays in, arrays out
+    if any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # Tensors in, Tensors out; arrays in, arrays out
+        derivative = tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), derivative)
+    else:
         derivative = tree_map(lambda t: owned(t._value()) if isinstance(t, Tensor) else t, derivative)
     return (y, derivative, *aux)
 

@@ -8,43 +8,8 @@ import pytest
 
 import autograd as ag
 from autograd.transform import tree_leaves
+from tests.layouts import LAYOUTS, leaf, turned
 from tests.samples import SAMPLES
-
-
-def unaligned(a):
-    """An array whose elements begin one byte off."""
-    memory = np.zeros(a.nbytes + 1, np.uint8)
-    b = memory[1:].view(a.dtype).reshape(a.shape)
-    b[...] = a
-    return b
-
-
-def turned(a):
-    """An array whose last axis lies outermost in memory."""
-    return np.moveaxis(np.moveaxis(a, -1, 0).copy(order="C"), 0, -1) if a.ndim else a.copy()
-
-
-def strided(a):
-    """Every other element along each axis of a larger array."""
-    wide = np.full([2 * n for n in a.shape], 77, a.dtype)
-    inner = wide[(..., *(slice(None, None, 2),) * a.ndim)]
-    inner[...] = a
-    return inner
-
-
-def backwards(a):
-    """Negative strides along each axis."""
-    every = (slice(None, None, -1),) * a.ndim
-    return np.array(a[every], order="C")[every] if a.ndim else a.copy()
-
-
-def repeated(a):
-    """Stride 0 along the first axis, all of whose elements are the first."""
-    return np.broadcast_to(a[:1], a.shape) if a.ndim and a.size else a
-
-
-LAYOUTS = {"F": lambda a: np.array(a, order="F"), "turned": turned, "strided": strided, "backwards": backwards,
-           "unaligned": unaligned, "repeated": repeated}
 
 
 def in_layout(tree, layout, dtype):
@@ -110,10 +75,7 @@ def tensors(f):
 
 def backward(f, *xs):
     """Gradients in leaves that lie in memory just as `xs` do."""
-    leaves = [ag.tensor(x, requires_grad=True) for x in xs]
-    for t, x in zip(leaves, xs):
-        if x.flags.writeable:
-            t.bind(x.view())
+    leaves = [leaf(x) for x in xs]
     y = weighted(f, len(xs))(*leaves)
     if y.requires_grad:
         y.backward()
@@ -170,7 +132,7 @@ def outcome(transform, name, sample):
 @cache
 def expected(name, i, dtype, transform, layout):
     """The outcome in C order, of the numbers that the layout has."""
-    sample = in_order(in_layout(SAMPLES[name][i], "repeated" if layout == "repeated" else "F", dtype))
+    sample = in_order(in_layout(SAMPLES[name][i], "repeated" if layout == "repeated" else "columns_first", dtype))
     return outcome(transform, name, sample)
 
 

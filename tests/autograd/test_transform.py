@@ -524,6 +524,23 @@ def test_aux_is_handed_on(name):
     assert type(aux["twice"]) is np.ndarray and aux["twice"].tolist() == [2, 2] and aux["list"] == [2]
 
 
+@pytest.mark.parametrize("f", [lambda x: x.sum(), lambda x: 2 * x, lambda x: ag.tensor(1.0), lambda x: x.detach()])
+@pytest.mark.parametrize("transform", [
+    lambda f, x: ag.jvp(f, (x,), (np.ones(2),)), lambda f, x: ag.vjp(f, x)[1](np.ones(f(x).shape)),
+    lambda f, x: ag.jacobian(f)(x), lambda f, x: ag.hvp(lambda x: f(x).sum(), x, np.ones(2)),
+    lambda f, x: ag.hessian(lambda x: f(x).sum())(x)])
+def test_transforms_of_linear_and_constant_functions_give_tensors_where_they_get_them(transform, f):
+    seen = []
+
+    def outer(x):
+        made = transform(f, x)
+        seen.extend(made if isinstance(made, tuple) else [made])
+        return sum([t.sum() for t in seen], x.sum())
+
+    np.testing.assert_array_equal(ag.grad(outer)(np.array([1.0, 2.0])).shape, (2,))
+    assert all(type(t) is ag.Tensor for t in seen)
+
+
 def test_aux_of_tensors_is_a_tensor_and_is_differentiated_from_outside():
     t = ag.tensor([1.0, 2.0], requires_grad=True)
     d, aux = ag.grad(lambda x: (np.sum(x * x), 3 * x), has_aux=True)(t)

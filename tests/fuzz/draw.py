@@ -7,6 +7,9 @@ import numpy as np
 from tests.fuzz.builder import Builder
 from tests.fuzz.program import VARIANTS, Program
 from tests.fuzz.table import TABLE
+from tests.layouts import LAYOUTS
+
+SAME_NUMBERS = sorted(LAYOUTS.keys() - {"repeated"})
 
 
 def draw_program(seed):
@@ -22,7 +25,8 @@ def draw_program(seed):
             if not p.add(p.choose([e for e in TABLE if e.name == name])):
                 break
     variant = p.choose(list(VARIANTS), [v.odds for v in VARIANTS.values()])
-    return Program(seed, p.leaves, p.constants, tuple(p.statements), some_results(p), variant, some_part(p))
+    return Program(seed, p.leaves, p.constants, tuple(p.statements), some_results(p), variant, some_part(p),
+                   some_layouts(seed, [*p.leaves, *p.constants]))
 
 
 def some_results(p):
@@ -31,6 +35,14 @@ def some_results(p):
     results = [last, *p.rng.permutation(others).tolist()[:p.integer(0, 4)]]
     taped = [name for name in (*others, last) if p.values[name].requires_grad]
     return tuple(dict.fromkeys(results + taped[-1:]))
+
+
+def some_layouts(seed, names):
+    """Layouts of about half of the arrays, in two programs of three."""
+    rng = np.random.default_rng((seed, 1))
+    if rng.random() < 1 / 3:
+        return {}
+    return {name: str(rng.choice(SAME_NUMBERS)) for name in names if rng.random() < 0.5}
 
 
 def some_part(p):

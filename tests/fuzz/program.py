@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from tests.layouts import LAYOUTS
 from tests.strategies import source
 
 NAME = re.compile(r"\b[cvx]\d+\b")  # c0: a constant, v0: a value, x0: a leaf
@@ -96,7 +97,7 @@ for t, a in zip(leaves, arrays):
 answer = [program()]
 program.backward() if program.can_go_back else None
 answer += [t.grad for t in leaves]
-leaves = [ag.tensor(a, requires_grad=True) for a in arrays]
+leaves = [leaf(a) for a in arrays]
 y = loss(*leaves)
 y.backward() if y.requires_grad else None
 for a, b in zip(answer, [y, *[t.grad for t in leaves]], strict=True):
@@ -146,6 +147,51 @@ answer = [y, *firsts, *ag.grad(slope)(arrays)]
 y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
 answer = [y, *firsts, *ag.hvp(lambda xs: loss(*xs), arrays, [weights(a.shape, 2) for a in arrays])]
 """),
+    "a dict that is written into": Variant(1, "gradient", """
+given = dict(zip("abcdef", arrays))
+def writing(p):
+    for name in list(p):
+        p[name] = 1.0 * p[name]
+    p["loss"] = loss(*p.values())
+    return p["loss"]
+y, grads = ag.value_and_grad(writing)(given)
+assert list(grads) == list(given) and all(a is b for a, b in zip(given.values(), arrays, strict=True))
+answer = [y, *grads.values()]
+"""),
+    "nested containers": Variant(1, "gradient", """
+half = len(arrays) // 2
+def inner(tree):
+    results = list(f(*tree["x"][0], *tree["x"][1]["rest"]))
+    tree.clear()
+    return {"r": results, "none": None}
+results, pull = ag.vjp(inner, {"x": (arrays[:half], {"rest": tuple(arrays[half:])})})
+first, rest = pull({"r": [weights(r.shape) for r in results["r"]], "none": None})[0]["x"]
+answer = [sum((r * weights(r.shape)).sum() for r in results["r"]), *first, *rest["rest"]]
+"""),
+    "ag.jvp of ag.grad": Variant(1, "hvp", """
+y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+directions = [weights(a.shape, 2) for a in arrays]
+answer = [y, *firsts, *ag.jvp(ag.grad(lambda xs: loss(*xs)), (arrays,), (directions,))[1]]
+"""),
+    "ag.grad of ag.jvp": Variant(1, "hvp", """
+y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+directions = tuple(weights(a.shape, 2) for a in arrays)
+answer = [y, *firsts, *ag.grad(lambda xs: ag.jvp(loss, tuple(xs), directions)[1])(arrays)]
+"""),
+    "ag.vjp of ag.vjp": Variant(1, "hvp", """
+firsts, pull = ag.vjp(lambda *xs: ag.vjp(loss, *xs)[1](1.0), *arrays)
+answer = [loss(*leaves), *firsts, *pull(tuple(weights(a.shape, 2) for a in arrays))]
+"""),
+    "ag.hessian": Variant(1, "hvp", """
+ends = np.cumsum([a.size for a in arrays])[:-1]
+def of_vector(v):
+    return loss(*[part.reshape(a.shape) for part, a in zip(np.split(v, ends), arrays)])
+y, firsts = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
+vector = np.concatenate([a.reshape(-1) for a in arrays])
+directions = np.concatenate([weights(a.shape, 2).reshape(-1) for a in arrays])
+seconds = np.split(ag.hessian(of_vector)(vector) @ directions, ends)
+answer = [y, *firsts, *[s.reshape(a.shape) for s, a in zip(seconds, arrays)]]
+"""),
     "ag.jvp": Variant(2, "jvp", """
 y, slope = ag.jvp(loss, tuple(arrays), tuple(weights(a.shape, 2) for a in arrays))
 answer = [y, slope]
@@ -172,6 +218,11 @@ class Program:
     results: tuple[str, ...]
     variant: str = "backward"
     part: tuple[int, int] | None = None  # the statements from .. to that are checkpointed
+    layouts: dict[str, str] = field(default_factory=dict)  # leaves and constants that lie in memory in some other way
+
+    def laid_out(self, name, a):
+        """The array of that name as it lies in memory."""
+        return LAYOUTS[self.layouts[name]](a) if name in self.layouts else a
 
     @property
     def kind(self):
@@ -214,14 +265,18 @@ class Program:
     def source(self):
         """A script of its own."""
         dtype = ".astype(np.float32)" if self.variant == "float32" else ""
-        arrays = [f"{name} = {source(a)}{dtype if a.dtype.kind == 'f' else ''}"
-                  for name, a in (self.leaves | self.constants).items()]
+        texts = {name: f"{source(a)}{dtype if a.dtype.kind == 'f' else ''}"
+                 for name, a in (self.leaves | self.constants).items()}
+        arrays = [f"{name} = " + (f"{self.layouts[name]}({text})" if name in self.layouts else text)
+                  for name, text in texts.items()]
         return "\n".join([
             f"# seed {self.seed}: {self.variant}" + (", a part of it checkpointed" if self.part else ""),
-            "import numpy as np", "import autograd as ag", "from tests.replaying import poisoned", "",
+            "import numpy as np", "import autograd as ag",
+            "from tests.layouts import backwards, columns_first, leaf, strided, turned, unaligned",
+            "from tests.replaying import poisoned", "",
             "def weights(shape, phase=1.0):",
             "    w = np.cos(phase + 2.0 * np.arange(np.prod(shape, dtype=int))) * 0.8 + 0.1",
             f"    return w.reshape(shape){dtype}", "",
             *arrays, "", self.functions(), f"arrays = [{', '.join(self.leaves)}]",
-            "leaves = [ag.tensor(a, requires_grad=True) for a in arrays]",
+            "leaves = [leaf(a) for a in arrays]",
             VARIANTS[self.variant].code.strip(), "print(*answer, sep='\\n')", ""])

@@ -12,6 +12,7 @@ import numpy as np
 import autograd as ag
 from tests import peers
 from tests.fuzz.program import VARIANTS, weights
+from tests.layouts import leaf
 from tests.replaying import poisoned
 
 try:
@@ -53,11 +54,11 @@ def run_ours(program, dtype=np.float64):
     def cast(a):
         return a.astype(dtype) if a.dtype.kind == "f" else a
 
-    arrays = [cast(a) for a in program.leaves.values()]
-    env = functions(program, code=VARIANTS[program.variant].code, arrays=arrays,
-                    leaves=[ag.tensor(a, requires_grad=True) for a in arrays],
+    arrays = [program.laid_out(name, cast(a)) for name, a in program.leaves.items()]
+    env = functions(program, code=VARIANTS[program.variant].code, arrays=arrays, leaf=leaf,
+                    leaves=[leaf(a) for a in arrays],
                     weights=lambda shape, phase=1.0: weights(shape, phase).astype(dtype), poisoned=poisoned,
-                    **{name: cast(a) for name, a in program.constants.items()})
+                    **{name: program.laid_out(name, cast(a)) for name, a in program.constants.items()})
     return [a.data if isinstance(a, ag.Tensor) else a for a in env["answer"]]
 
 

@@ -32,7 +32,8 @@ def shrink(program, checker=check, tries=300):
 
 
 def size(program):
-    return len(program.statements), len(program.results), program.part is not None, program.variant != "backward"
+    return len(program.statements), len(program.results), program.part is not None, \
+        program.variant != "backward", len(program.layouts)
 
 
 def smaller(program) -> Iterator[Program]:
@@ -46,6 +47,7 @@ def smaller(program) -> Iterator[Program]:
             yield cut.used()
     for s in program.statements:
         yield replace(program, results=s.names[:1]).used()
+    yield replace(program, layouts={})
     if program.kind != "float32":
         yield replace(program, variant="backward")
 
