@@ -101,6 +101,7 @@ class Tensor(ArrayMethods):
         `.grad` of every leaf that requires one.  Inner values are freed as the walk passes them, and computed again if
         asked for; `keep=True` keeps them, and each one's gradient.  With `create_graph` gradients are Tensors, to be
         differentiated again."""
+        if current_mode().tracing: raise traced_error(self, "given to backward", ", or use ag.grad in it")
         seed, leaves = seed_for(self, gradient, create_graph), []
         for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
             if t.op is None:
@@ -128,11 +129,8 @@ class Tensor(ArrayMethods):
                                               "makes one of it"))
 
     def _value(self) -> Any:
-        if current_mode().tracing:
-            raise traced_error(self)
-        if self._array is None:
-            _recompute(self)
-        return self._array
+        if current_mode().tracing: raise traced_error(self)
+        return value_of(self)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
@@ -153,8 +151,9 @@ def free(t: Tensor) -> None:
         t._array = None
 
 
-def _recompute(t: Tensor) -> None:
-    """Compute the freed value of `t` again, and those it needs, oldest first."""
+def value_of(t: Tensor) -> Any:
+    """The value of `t`, for the engine itself; one that was freed is computed again, after those it needs."""
+    if t._array is not None: return t._array
     freed, stack = {t}, [t]
     while stack:
         for a in stack.pop().inputs:
@@ -169,6 +168,7 @@ def _recompute(t: Tensor) -> None:
         record._array, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
         if (watch := current_mode().watch) is not None:
             watch.made(record)
+    return t._array
 
 
 # ---------------------------------------------------------------------- the operation
@@ -210,7 +210,7 @@ class Op(Signature):
                 tensors += 1
                 if a._requires_grad:
                     record = True
-                values.append(value if (value := a._array) is not None else a._value())
+                values.append(value if (value := a._array) is not None else value_of(a))
             else:
                 values.append(a if type(a) is not list else as_given(a))
         try:
@@ -344,7 +344,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         t = heappop(pending)[1]
         g = grads.pop(t)
         if type(g) is _Parts:  # outputs that nothing used have gradient 0
-            g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(t._value())])
+            g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(value_of(t))])
         sent = _pull(t, g, wanted, create_graph) if t.op is not None else []
         if watch is not None:
             watch.passed(t, g, sent)
@@ -356,14 +356,14 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
 def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
     op, inputs, attrs, values, needed = t.op, t.inputs, t.attrs, [], []  # type: ignore[var-annotated]
-    y = t._array if t._array is not None else t._value()  # first: it brings `saved` back
+    y = t._array if t._array is not None else value_of(t)  # first: it brings `saved` back
     for a in inputs:
         if type(a) is Tensor:
             if a.changed > t.index:
                 raise changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(len(values))
-            values.append(value if (value := a._array) is not None else a._value())
+            values.append(value if (value := a._array) is not None else value_of(a))
         else:
             values.append(a)
     try:
@@ -386,7 +386,7 @@ def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     if not t.requires_grad:
         raise pointing_at(t, RuntimeError(f"{label(t)} has no tape behind it: nothing it was made from requires a "
                                           "gradient (tensor(..., requires_grad=True)), or it was made under no_grad"))
-    value = t._value()
+    value = value_of(t)
     if gradient is None and value.size != 1:
         raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
                                         "it with .sum() or .mean(), or pass gradient= of its shape"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .describe import describe, label, record_line
+from .state import current_mode
 
 
 class LostGradientError(TypeError):
@@ -43,11 +44,18 @@ def changed_error(leaf: Any, t: Any) -> Exception:
         "stepping an optimizer, or compute the loss again"))
 
 
-def traced_error(t: Any, verb: str = "") -> Exception:
-    """Somebody looked at a value, or changed a leaf, while a program is recorded."""
+def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
+    """Somebody looked at a value, or changed a leaf, while a function is traced."""
+    tracing = current_mode().tracing
     if verb:
-        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while a program is being recorded, which would "
-                                        "do so this once only: do it outside the function"))
+        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
+                                        f"only: do it outside the function{advice}"))
     return pointing_at(t, TypeError(
-        f"the numbers of {label(t)} were asked for while a program is being recorded, which would keep those of this "
-        "one call for ever: compute with the tensor itself (np.where in place of if), or look outside the function"))
+        f"the numbers of {label(t)} were asked for while {tracing}, and all others would be treated like these: "
+        "compute with the tensor itself (np.where in place of if), or look outside the function"))
+
+
+def not_floating_error(t: Any) -> Exception:
+    """A gradient was asked for with respect to what is not made of floating-point numbers."""
+    return TypeError(f"a gradient needs floating-point numbers, and {label(t)} has none: write 1.0 for 1, or pass "
+                     "dtype=float")

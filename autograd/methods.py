@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .describe import label, one_line, source_line
-from .errors import LostGradientError
+from .errors import LostGradientError, not_floating_error
 from .state import current_mode, no_grad
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class ArrayMethods:
             raise TypeError(f"{label(self)} is a result, and only a leaf can be told whether it requires a gradient: "
                             "t.detach() makes one of it")
         if value and self.dtype.kind != "f":
-            raise TypeError(f"a gradient needs floating-point numbers, and {label(self)} has none: "
-                            "write 1.0 for 1, or pass dtype=float")
+            raise not_floating_error(self)
         self.touch()  # what was computed before does not know of it
         self._requires_grad = bool(value)  # type: ignore[misc]
 

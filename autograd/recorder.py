@@ -14,6 +14,7 @@ from .describe import label
 from .engine import Tensor, tensor
 from .errors import pointing_at
 from .plan import AGAIN, BACKWARD, FORWARD, SUM, Step
+from .state import current_mode
 
 
 class Recorder:
@@ -79,6 +80,8 @@ class Recorder:
 
     def passed(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
+        if current_mode().tracing:  # a transform in the function: its gradients are records
+            return
         by_rules = t.op is not None and t.saved is None
         if by_rules:
             self._forget()

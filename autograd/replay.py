@@ -30,13 +30,14 @@ def record(function: Callable[..., Any], *examples: Any) -> Program:
 
     What the function computes from its inputs and its parameters is computed again in each call; arrays and settings it
     has from elsewhere (a closure, a field of a module) are as they were.  To look at a number of a tensor inside it
-    (`.data`, `if`, `float`) raises TypeError, as the program would keep the answer for ever.  What is drawn at random
-    has to be drawn with `ag.drawn`, as `ag.dropout` does, which draws anew in each call.  The function computes in the
-    thread that calls it.  One thread at a time may run a program, and a setting that changes in every call (a learning
-    rate) is better given as an array.
+    (`.data`, `if`, `float`) raises TypeError, as the program would keep the answer for ever.  `ag.grad` and the other
+    transforms may be called in it: their gradients are operations of the program like any other, by the rules of the
+    ops and not by their kernels, whose last bits may differ.  What is drawn at random has to be drawn with `ag.drawn`,
+    as `ag.dropout` does, which draws anew in each call.  The function computes in the thread that calls it.  One thread
+    at a time may run a program, and a setting that changes in every call (a learning rate) is better given as an array.
     """
-    if current_mode().tracing:
-        raise TypeError("a program cannot be recorded while another one is: call the function")
+    if tracing := current_mode().tracing:
+        raise TypeError(f"a program cannot be recorded while {tracing}: call the function")
     return Program(function, examples)
 
 
@@ -50,9 +51,9 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's result for these arguments: arrays, which are the caller's own."""
-        if current_mode().tracing:
-            raise TypeError("a program cannot be called while another one is being recorded, which would keep its "
-                            "answer for ever: call its function")
+        if tracing := current_mode().tracing:
+            raise TypeError(f"a program cannot be called while {tracing}, which would keep its answer for ever: call "
+                            "its function")
         self._last = None
         self._last = recording = self._recording(arguments)
         return recording.forward(arguments)
@@ -136,7 +137,7 @@ class Recording:
         recorder.numbers.update(id(t._array) for t, leaf in zip(self.inputs, leaves) if isinstance(leaf, np.generic))
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
-        with within(tracing=True, watch=recorder, executor=recorder):
+        with within(tracing="a program is being recorded", watch=recorder, executor=recorder):
             self.result = copy_structure(function(*traced))
         self.roots = tree_leaves(self.result)
         if not self.roots or not all(type(t) is Tensor for t in self.roots):

@@ -45,7 +45,8 @@ class Mode:
     scope: str = ""
     executor: Any = Fresh
     watch: Any = None  # looks at every record as it is made (`made`), and as a walk back passes it (`passed`)
-    tracing: bool = False  # whether what is computed of constants is recorded too, and values must not be looked at
+    tracing: str = ""  # who runs a function to see what it computes, in words: then what is computed of constants is
+    # recorded too, and values must not be looked at
     differentiating: bool = False  # True in a function that a transform differentiates: float(t) would lose a gradient
     outer: Any = None  # the mode around the `within` that made this one
     entered: Any = None  # that `within`

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from .arrays import owned
-from .engine import Tensor, free, reverse, seed_for, tape, tensor
-from .errors import LostGradientError
+from .engine import Tensor, free, reverse, seed_for, tape, tensor, value_of
+from .errors import LostGradientError, not_floating_error
 from .methods import REGISTRY
 from .state import current_mode, within
 
@@ -80,13 +80,13 @@ class _Traced:
 
     def __init__(self, f: Callable[..., Any], argnums: tuple[int, ...], args: tuple, kwargs: dict,
                  has_aux: bool = False):
-        outer = current_mode().recording
+        outer, tracing = current_mode().recording, current_mode().tracing
         self.given_tensors = any(isinstance(leaf, Tensor) for leaf in tree_leaves([*args, *kwargs.values()]))
 
         def trace(leaf: Any) -> Tensor:
             if outer and isinstance(leaf, Tensor) and leaf.requires_grad:
                 return REGISTRY["copy"](leaf)
-            return tensor(leaf, requires_grad=True)
+            return _variable(leaf) if tracing else tensor(leaf, requires_grad=True)
 
         with within(recording=True, differentiating=True):
             self.variables = tuple(tree_map(trace, args[i]) for i in argnums)
@@ -102,10 +102,10 @@ class _Traced:
         self.y, self.aux = copy_structure(y), copy_structure(aux)
         self.results = tree_leaves(self.y)
         self._check_results(f)
-        # A leaf made since is one of ours, or of a transform within f, and is known to nobody outside.
+        # What requires a gradient and was made since is known to nobody outside.
         first = min((t.index for t in self.leaves), default=math.inf)
         ends = self.results + [leaf for leaf in tree_leaves(self.aux) if isinstance(leaf, Tensor)]
-        foreign = any(t.requires_grad and t.op is None and t.index < first for t in tape(*ends))
+        foreign = any(t.requires_grad and t.index < first for t in tape(*ends))
         self.graph = outer and foreign  # somebody outside may differentiate what comes out
 
     def _check_results(self, f: Callable[..., Any]) -> None:
@@ -121,18 +121,23 @@ class _Traced:
 
     def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
         """The gradients of `variables`, as trees, for `seeds`, the gradients of the results."""
-        graph = self.graph or current_mode().recording and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
-        live = [(t, seed_for(t, s, graph)) for t, s in zip(self.results, seeds) if t.requires_grad]
-        walk = reverse([t for t, _ in live], [s for _, s in live], self.leaves, create_graph=graph, keep=keep)
-        mine = set(self.leaves)
-        found = {t: g for t, g, _ in walk if t in mine}
-        return self.out(tuple(tree_map(lambda t: found[t] if t in found else np.zeros_like(t._value()), variable)
+        mode = current_mode()
+        graph = self.graph or mode.recording and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
+        as_records, mine = graph or bool(mode.tracing), set(self.leaves)
+        with within(recording=mode.recording and graph):
+            live = [(t, seed_for(t, s, as_records)) for t, s in zip(self.results, seeds) if t.requires_grad]
+            walk = reverse([t for t, _ in live], [s for _, s in live], self.leaves, create_graph=as_records, keep=keep)
+            found = {t: g for t, g, _ in walk if t in mine}
+        return self.out(tuple(tree_map(lambda t: found[t] if t in found else np.zeros_like(value_of(t)), variable)
                               for variable in self.variables), graph)
 
     def out(self, tree: Any, graph: bool) -> Any:
-        """Arrays in, arrays out; Tensors in, Tensors out; and Tensors wherever there is more to differentiate."""
+        """Arrays in, arrays out; Tensors in, Tensors out; and Tensors wherever there is more to differentiate, or
+        somebody is tracing."""
         if graph:
             return tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), tree)
+        if current_mode().tracing:
+            return tree_map(lambda t: t.detach() if isinstance(t, Tensor) else tensor(t), tree)
         if self.given_tensors:
             return tree_map(tensor, tree)
         return tree_map(lambda t: owned(t._value() if isinstance(t, Tensor) else t), tree)
@@ -140,6 +145,17 @@ class _Traced:
     def aux_out(self) -> Any:
         """What f returned beside its result, as `out` hands it on; what is neither array nor Tensor as it is."""
         return tree_map(lambda leaf: self.out(leaf, self.graph) if isinstance(leaf, Tensor) else leaf, self.aux)
+
+
+def _variable(leaf: Any) -> Tensor:
+    """A copy of `leaf` to differentiate by, while a function is traced: a record, so that it is known where it came
+    from, at which gradients end."""
+    leaf = leaf if isinstance(leaf, Tensor) else tensor(leaf)
+    if leaf.dtype.kind != "f":
+        raise not_floating_error(leaf)
+    t = REGISTRY["copy"](leaf)
+    t._requires_grad = True
+    return t
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
@@ -209,7 +225,7 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
         raise ValueError(f"jvp needs a tangent for each of the {len(xs)} arguments, not {len(tangents)}")
 
     y, pullback, *aux = vjp(f, *xs, has_aux=has_aux)
-    zeros = tree_map(lambda a: np.zeros_like(a.data if isinstance(a, Tensor) else a), y)
+    zeros = tree_map(lambda a: np.zeros_like(value_of(a) if isinstance(a, Tensor) else a), y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]
     if any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # Tensors in, Tensors out; arrays in, arrays out
         derivative = tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), derivative)
@@ -230,10 +246,10 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> 
             raise TypeError(f"a Jacobian is that of one array by one array; {_name(f)} takes or returns several")
         rows = []
         for i in range(y.size):
-            one = np.zeros_like(y._value(), shape=(y.size,))
+            one = np.zeros_like(value_of(y), shape=(y.size,))
             one[i] = 1
             rows.append(traced.pull([one.reshape(y.shape)], keep=True)[0].reshape((1, *x.shape)))
-        empty = np.zeros_like(x._value(), shape=(0, *x.shape))
+        empty = np.zeros_like(value_of(x), shape=(0, *x.shape))
         j = (np.concatenate(rows) if rows else empty).reshape(y.shape + x.shape)
         return (j, traced.aux_out()) if has_aux else j
 

@@ -178,7 +178,7 @@ def choose(a, choices, mode="raise"):
     if a.dtype.kind not in "iub":
         raise TypeError(f"choices are numbered by integers, not {a.dtype}")
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
-    if np.any((a < 0) | (a >= n)):
+    if mode not in ("wrap", "clip") and np.any((a < 0) | (a >= n)):
         raise ValueError(f"a choice below 0 or above {n - 1}")
     return select([a == i for i in range(n)], choices)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..define import composed, op
-from ..state import drawn
+from ..state import current_mode, drawn
 from .elementwise import sigmoid
 from .index import one_hot
 
@@ -199,11 +199,15 @@ def checked_targets(logits, targets, ignore_index, reduction):
                          f"{logits.shape[:-1]}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
-    keep = targets != ignore_index
-    targets = np.where(keep, targets, 0)
+    keep, targets = _kept_targets(targets, ignore_index)
     if targets.size and targets.min() < 0:
         raise IndexError(f"target {targets.min()} is no class: classes count from 0, ignore_index is {ignore_index}")
     return keep, targets
+
+
+def _kept_targets(targets, ignore_index):
+    keep = targets != ignore_index
+    return keep, np.where(keep, targets, 0)
 
 
 def _divisor(keep, like, reduction):
@@ -213,7 +217,7 @@ def _divisor(keep, like, reduction):
 @cross_entropy.gradient("logits")
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
-    keep, targets = checked_targets(logits, targets, ignore_index, reduction)
+    keep, targets = _kept_targets(targets, ignore_index)
     n = logits.shape[-1]
     q = one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing else one_hot(targets, n)
     g = np.where(keep, g / _divisor(keep, g, reduction), 0)
@@ -398,7 +402,7 @@ def _attention_weights(q, k, mask, causal, scale):
     if causal:
         scores += np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype)
     blind = (scores == -np.inf).all(axis=-1, keepdims=True)
-    if blind.any():
+    if current_mode().tracing or blind.any():
         return np.where(blind, 0, softmax(np.where(blind, 0, scores)))
     return softmax(scores)
 

@@ -290,9 +290,9 @@ def test_shapes_that_depend_on_numbers_are_refused(function):
 def test_programs_do_not_nest():
     w = leaf(2.0)
     inner = ag.record(lambda x: x * w, np.array(1.0))
-    with pytest.raises(TypeError, match="cannot be called while another"):
+    with pytest.raises(TypeError, match="cannot be called while a program is being recorded"):
         ag.record(lambda x: inner(x) + w, np.array(1.0))
-    with pytest.raises(TypeError, match="cannot be recorded while another"):
+    with pytest.raises(TypeError, match="cannot be recorded while a program is being recorded"):
         ag.record(lambda x: ag.record(lambda y: y, np.array(1.0))(x), np.array(1.0))
     assert inner(np.array(5.0)) == 10  # and recording is over
 
@@ -337,8 +337,7 @@ def test_a_program_is_not_copied(copied):
 
 
 @pytest.mark.parametrize("look", [lambda t: t.data, lambda t: t.item(), float, bool, int, lambda t: t.tolist(),
-                                  np.asarray, lambda t: f"{t:.2f}", lambda t: ag.tensor(t), lambda t: t.backward(),
-                                  lambda t: ag.grad(lambda v: v * v)(t)])
+                                  np.asarray, lambda t: f"{t:.2f}", lambda t: ag.tensor(t), lambda t: t.backward()])
 @pytest.mark.parametrize("of", [lambda x, w: w, lambda x, w: x, lambda x, w: w * x, lambda x, w: x > 0])
 def test_a_look_at_a_number_raises(look, of):
     w = leaf(2.0)

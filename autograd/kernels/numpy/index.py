@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...ops.index import check_ids
-from .common import as_rows, kernel
+from .common import kernel
 
 # ---------------------------------------------------------------------- rows of a table, and parts of an array
 
@@ -36,7 +36,7 @@ def _embedding_forward(ids, table, y):
 
 def _embedding_backward(g, ids, d):
     if ids.size:
-        _scatter_rows(as_rows(g), ids.reshape(-1), d)
+        _scatter_rows(g, ids, d)
     else:
         d.fill(0)
 
@@ -75,7 +75,7 @@ class ScatterAdd:
                 or x.shape != (*ids.shape, *shape[1:]):
             return None
         y = executor.empty(x, shape)
-        executor.run(_scatter_rows, x.reshape(ids.size, *shape[1:]), ids.reshape(-1), y)
+        executor.run(_scatter_rows, x, ids, y)
         return y, None
 
     @staticmethod
@@ -85,8 +85,9 @@ class ScatterAdd:
         return [d]
 
 
-def _scatter_rows(rows, ids, y):
-    ids = ids.astype(np.intp)  # small integers could not hold the number of rows
+def _scatter_rows(x, ids, y):
+    rows = x.reshape(ids.size, *y.shape[1:])
+    ids = ids.reshape(-1).astype(np.intp)  # small integers could not hold the number of rows
     ids = np.where(ids < 0, ids + len(y), ids)
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
