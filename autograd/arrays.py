@@ -28,9 +28,12 @@ def owner(array: Any) -> Any:
     return array
 
 
-def as_given(a: Any) -> Any:
-    """A list as an array (an empty one of integers, as `x[[]]` needs them); anything else as it is."""
-    return np.asarray(a, None if a else int) if type(a) is list else a
+def as_given(a: Any, is_array: bool = False) -> Any:
+    """A list as an array (an empty one of integers, as `x[[]]` needs them), and so a tuple that stands for an array,
+    and no shape or index; anything else as it is."""
+    if type(a) is list or is_array and type(a) is tuple:
+        return np.asarray(a, None if a else int)
+    return a
 
 
 def new_array(data: Any, dtype: Any) -> Any:

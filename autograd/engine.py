@@ -204,7 +204,7 @@ class Op(Signature):
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
         mode, values, tensors, record = current_mode(), [], 0, False
         if mode.tracing:  # what a program is given is its own before it computes with it
-            args = tuple([a if type(a) is Tensor else owned(as_given(a)) for a in args])
+            args = tuple([a if type(a) is Tensor else owned(as_given(a, i in self.rules)) for i, a in enumerate(args)])
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
@@ -212,7 +212,8 @@ class Op(Signature):
                     record = True
                 values.append(value if (value := a._array) is not None else value_of(a))
             else:
-                values.append(a if type(a) is not list else as_given(a))
+                values.append(a if type(a) is not list and type(a) is not tuple else
+                              as_given(a, len(values) in self.rules))
         try:
             y, saved = self.compute(values, attrs)
         except (TypeError, ValueError, IndexError, AttributeError) as error:

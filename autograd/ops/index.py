@@ -38,7 +38,12 @@ def scatter_add(x, *index, shape=()):
 @scatter_add.gradient("x")
 def _(g, y, x, *index, shape=()):
     """∂L/∂x = g[index]"""
-    return g[index]
+    return _as_assigned(g[index], x)
+
+
+def _as_assigned(d, v):
+    """The gradient `d` of what went into an array, with the axes of length 1 in front that v may have had beside it."""
+    return d.reshape((1,) * (v.ndim - d.ndim) + d.shape) if v.ndim > d.ndim else d
 
 
 @op
@@ -57,7 +62,7 @@ def _(g, y, x, v, *index):
 @put.gradient("v")
 def _(g, y, x, v, *index):
     """∂L/∂v = g[index], and 0 for elements of v that later ones have overwritten"""
-    return np.where(last_written(x, index), g[index], 0)
+    return _as_assigned(np.where(last_written(x, index), g[index], 0), v)
 
 
 @op(differentiable=False)

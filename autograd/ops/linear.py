@@ -105,6 +105,7 @@ def _explicit(subscripts, xs):
 @einsum.gradient("*xs")
 def _(g, y, subscripts, *xs, optimize=False):
     """∂L/∂xᵢ = the sum of products of g and the other xs, by the same letters"""
+    xs = [as_array(x) for x in xs]
     _, parts, out = _explicit(subscripts, xs)
     return [_einsum_gradient(g, xs, parts, out, i, optimize) for i in range(len(xs))]
 
@@ -133,7 +134,7 @@ ANSWERS[np.einsum] = lambda subscripts, *xs, **settings: einsum(subscripts, xs, 
 def tensordot(a, b, axes=2):
     """Sum of products over pairs of axes: the last `axes` of a with the first of b, or (those of a, those of b)."""
     a, b = as_array(a), as_array(b)
-    of_a, of_b = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, int) else axes
+    of_a, of_b = (range(a.ndim - axes, a.ndim), range(axes)) if np.ndim(axes) == 0 else axes
     of_a, of_b = normalize_axis_tuple(of_a, a.ndim), normalize_axis_tuple(of_b, b.ndim)
     if [a.shape[i] for i in of_a] != [b.shape[i] for i in of_b]:
         raise ValueError(f"the axes {of_a} of shape {a.shape} and {of_b} of shape {b.shape} do not match")

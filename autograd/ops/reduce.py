@@ -8,12 +8,13 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
-from .elementwise import root
+from .elementwise import as_array, root
 
 
 def _axes(x, axis) -> tuple[int, ...]:
-    """The reduced axes of `x`, counted from 0."""
-    return tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    """The axes that a reduction of `x` has reduced, counted from 0; a number has none, though NumPy takes axis 0 of it.
+    """
+    return tuple(range(x.ndim)) if axis is None or x.ndim == 0 else normalize_axis_tuple(axis, x.ndim)
 
 
 def _kept(a, x, axis):
@@ -120,6 +121,7 @@ def average(x, axis=None, weights=None, *, keepdims=False):
     """Weighted mean.  y = Σᵢ wᵢ xᵢ / Σᵢ wᵢ, for weights of the shape of x, or 1-D along one axis."""
     if weights is None:
         return np.mean(x, axis=axis, keepdims=keepdims)
+    x = as_array(x)
     if np.shape(weights) != x.shape:
         axes = _axes(x, axis)
         if len(axes) != 1 or np.shape(weights) != (x.shape[axes[0]],):
@@ -198,7 +200,7 @@ def cumprod(x, axis=None):
 @cumprod.gradient("x")
 def _(g, y, x, axis=None):
     """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁    the recurrence is unrolled by doubling, without a division"""
-    if axis is None:
+    if axis is None or x.ndim == 0:
         x, shape = x.reshape(-1), x.shape
     else:
         x, g, shape = x.swapaxes(axis, -1), g.swapaxes(axis, -1), None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
 from ..engine import Tensor, tensor
@@ -35,7 +37,7 @@ def _(g, y, x, axes=None):
     """∂L/∂x = g with the axes in their old order"""
     if axes is None:
         return g.transpose()
-    axes = [a % x.ndim for a in axes]
+    axes = normalize_axis_tuple(axes, x.ndim)
     return g.transpose(tuple(axes.index(i) for i in range(x.ndim)))
 
 
@@ -69,9 +71,9 @@ def concatenate(*xs, axis=0):
 @concatenate.gradient("*xs")
 def _(g, y, *xs, axis=0):
     """∂L/∂xᵢ = the part of g that came from xᵢ"""
-    sizes = [x.size if axis is None else x.shape[axis] for x in xs]
-    ends = [sum(sizes[:i + 1]) for i in range(len(sizes) - 1)]
-    parts = split(g, ends, axis=0 if axis is None else axis)
+    xs = [as_array(x) for x in xs]
+    ends = list(itertools.accumulate(x.size if axis is None else x.shape[axis] for x in xs))
+    parts = split(g, ends[:-1], axis=0 if axis is None else axis)
     return [part.reshape(x.shape) for part, x in zip(parts, xs)]
 
 
@@ -243,7 +245,7 @@ def hstack(xs):
 @composed
 def array_split(x, indices_or_sections, axis=0):
     """`split` into parts that may differ in length by one."""
-    if not isinstance(indices_or_sections, int):
+    if np.ndim(indices_or_sections):
         return split(x, list(indices_or_sections), axis=axis)
     size, larger = divmod(x.shape[axis], indices_or_sections)
     return split(x, [i * size + min(i, larger) for i in range(1, indices_or_sections)], axis=axis)
