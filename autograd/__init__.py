@@ -11,10 +11,11 @@ from .replay import record
 from .state import drawn, no_grad, scope
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 from .view import detect_anomaly, diff
+from .vmap import vmap
 
 __all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "detect_anomaly",
            "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "record",
-           "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp"]
+           "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp", "vmap"]
 
 
 def __getattr__(name: str) -> Any:

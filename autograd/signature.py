@@ -23,6 +23,7 @@ class Signature:
     others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple, or one by one."""
 
     unpacked: Any = (list, tuple)  # what is taken apart where `*xs` stands
+    batching: Any = None  # how `vmap` computes it of many examples: the name of a family, or a function
     cheap = False  # whether a recorded program computes its value again on the way back, rather than keep it
 
     def __init__(self, formula: Callable[..., Any]):

@@ -33,10 +33,10 @@ def tree_map(fn: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         made = [tree_map(fn, branch) for branch in tree]
         return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
-    return tree.map(fn) if _is_module(tree) else fn(tree)
+    return tree.map(fn) if is_module(tree) else fn(tree)
 
 
-def _is_module(tree: Any) -> bool:
+def is_module(tree: Any) -> bool:
     """Whether `tree` maps a function over its own leaves; a pandas.Series has a `map` too, and is an array."""
     return hasattr(tree, "map") and not hasattr(tree, "__array__")
 
@@ -68,7 +68,7 @@ def leaves_like(model: Any, tree: Any) -> list[Any]:
         if not isinstance(tree, (list, tuple)) or len(tree) != len(model):
             raise ValueError(f"a list or tuple of {len(model)} is needed, not {tree!r:.60}")
         return [leaf for a, b in zip(model, tree) for leaf in leaves_like(a, b)]
-    return tree_leaves(tree) if _is_module(model) else [np.asarray(tree) if isinstance(tree, list) else tree]
+    return tree_leaves(tree) if is_module(model) else [np.asarray(tree) if isinstance(tree, list) else tree]
 
 
 class _Traced:
@@ -93,11 +93,11 @@ class _Traced:
             self.leaves = tree_leaves(list(self.variables))
             # f gets containers of its own, since it may put other values into them
             traced = dict(zip(argnums, copy_structure(self.variables)))
-            y = _called(f, [traced.get(i, a) for i, a in enumerate(args)], kwargs)
+            y = called(f, [traced.get(i, a) for i, a in enumerate(args)], kwargs)
         aux = None
         if has_aux:
             if not isinstance(y, (tuple, list)) or len(y) != 2:
-                raise TypeError(f"with has_aux=True {_name(f)} returns (result, aux), and it returned {y!r:.60}")
+                raise TypeError(f"with has_aux=True {name_of(f)} returns (result, aux), and it returned {y!r:.60}")
             y, aux = y
         self.y, self.aux = copy_structure(y), copy_structure(aux)
         self.results = tree_leaves(self.y)
@@ -112,11 +112,11 @@ class _Traced:
         """Raise TypeError for results that no gradient can come back from."""
         for result in self.results:
             if not isinstance(result, Tensor):
-                raise TypeError(f"{_name(f)} returned {result!r:.60} and no Tensor: it left the tape on the way, "
+                raise TypeError(f"{name_of(f)} returned {result!r:.60} and no Tensor: it left the tape on the way, "
                                 "through t.data, t.item() or math; what is only to be handed on is an aux "
                                 "(has_aux=True)")
         if self.results and not any(result.dtype.kind == "f" for result in self.results):
-            raise TypeError(f"{_name(f)} returned {self.results[0].dtype} numbers, which are constant almost "
+            raise TypeError(f"{name_of(f)} returned {self.results[0].dtype} numbers, which are constant almost "
                             "everywhere and have no gradient: return what they are computed from")
 
     def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
@@ -176,7 +176,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
         _check_argnums(f, positions, args)
         traced = _Traced(f, positions, args, kwargs, has_aux)
         if not isinstance(traced.y, Tensor):
-            raise TypeError(f"{_name(f)} returned a {type(traced.y).__name__}; a gradient is that of one Tensor: "
+            raise TypeError(f"{name_of(f)} returned a {type(traced.y).__name__}; a gradient is that of one Tensor: "
                             "use ag.jacobian or ag.vjp for several, or has_aux=True for (result, aux)")
         value = traced.out(traced.y, traced.graph)
         gradients = traced.pull([None], keep=False)
@@ -243,7 +243,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> 
         traced = _Traced(f, (argnums,), args, kwargs, has_aux)
         y, x = traced.y, traced.variables[0]
         if not isinstance(y, Tensor) or not isinstance(x, Tensor):
-            raise TypeError(f"a Jacobian is that of one array by one array; {_name(f)} takes or returns several")
+            raise TypeError(f"a Jacobian is that of one array by one array; {name_of(f)} takes or returns several")
         rows = []
         for i in range(y.size):
             one = np.zeros_like(value_of(y), shape=(y.size,))
@@ -296,7 +296,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
+def called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
     """f(*args, **kwargs).  NumPy hides what a Tensor says to `array[i] = t` behind an error of its own: raised is that
     of the Tensor."""
     try:
@@ -309,8 +309,9 @@ def _called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
 
 def _check_argnums(f: Callable[..., Any], positions: tuple[int, ...], args: tuple) -> None:
     if len(set(positions)) < len(positions) or not all(isinstance(i, int) and 0 <= i < len(args) for i in positions):
-        raise ValueError(f"argnums {positions} for {_name(f)}, which was called with {len(args)} positional arguments")
+        raise ValueError(f"argnums {positions} for {name_of(f)}, which was called with {len(args)} positional "
+                         "arguments")
 
 
-def _name(f: Callable[..., Any]) -> str:
+def name_of(f: Callable[..., Any]) -> str:
     return getattr(f, "__name__", repr(f))

@@ -113,7 +113,7 @@ def take(x, indices, axis=None):
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, x.ndim))
     indices = indices if hasattr(indices, "shape") else np.asarray(indices, int)
     indices = indices.astype(int) if indices.dtype == bool else indices  # places 0 and 1, as NumPy has it: no mask
-    return x[(slice(None),) * axis + (indices,)]
+    return getitem(x, (slice(None),) * axis + (indices,))
 
 
 def _along_axis(x, indices, axis):
@@ -129,7 +129,7 @@ def _along_axis(x, indices, axis):
 def take_along_axis(x, indices, axis=-1):
     """For each row along `axis` the elements at its own integer places (axis None: of all elements in order)."""
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
-    return x[_along_axis(x, indices, axis)]
+    return getitem(x, _along_axis(x, indices, axis))
 
 
 @composed(answers=())

@@ -1,0 +1,350 @@
+"""Batching rules: an op that was recorded for one example, computed of many, whose arrays have a batch axis in front.
+
+A rule is a function `(t, args, mapped)` of the record of one example, its inputs, and which of them are mapped: these
+have the batch axis in front, the others are the same for all examples.  It returns the result with the batch axis in
+front.  Rules compute by ops, so that arrays and Tensors go through them alike.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .engine import value_of
+from .methods import REGISTRY
+from .ops.linear import _explicit
+
+Mapped = Sequence[bool]
+_noted: set[str] = set()  # ops that a warning has been given for
+
+
+def apply_batched(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """The op of record `t` of all examples, by its batching rule, or of one after the other."""
+    rule = t.op.batching
+    if rule is None and isinstance(t.op.formula, np.ufunc) and t.op.formula.signature is None:
+        rule = "elementwise"
+    if isinstance(rule, str):
+        if rule not in FAMILIES:
+            raise ValueError(f"{t.op.name}.batching is {rule!r}: it can be {', '.join(FAMILIES)}, or a function")
+        rule = FAMILIES[rule]
+    return (rule or by_example)(t, args, mapped)
+
+
+def size_of(args: Sequence[Any], mapped: Mapped) -> int:
+    """The number of examples."""
+    return next(a.shape[0] for a, m in zip(args, mapped) if m)
+
+
+# ---------------------------------------------------------------------- one after the other
+
+
+def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """Any op.  Raises ValueError where the results of the examples differ in shape."""
+    if t.op.name not in _noted:
+        _noted.add(t.op.name)
+        warnings.warn(f"vmap applies {t.op.name} to one example after the other: it has no batching rule for such "
+                      "arguments (help(ag.vmap) says how to give one)", stacklevel=5)
+    rows = [list(a) if m else a for a, m in zip(args, mapped)]
+    results = [t.op.apply(tuple([a[i] if m else a for a, m in zip(rows, mapped)]), t.attrs)
+               for i in range(size_of(args, mapped))]
+    value = value_of(t)
+    if type(value) is tuple:
+        return tuple([_stacked(t, part, [y[i] for y in results]) for i, part in enumerate(value)])
+    return _stacked(t, value, results)
+
+
+def _stacked(t: Any, like: Any, results: list[Any]) -> Any:
+    if shapes := {y.shape for y in results} - {like.shape}:
+        raise ValueError(f"{t.op.name} gives shape {like.shape} for the first example and {shapes.pop()} for another: "
+                         "shapes cannot depend on numbers (np.where in place of a mask)")
+    return np.stack(results) if results else np.zeros_like(like, shape=(0, *like.shape))
+
+
+# ---------------------------------------------------------------------- families
+
+
+def _with_rank(a: Any, rank: int) -> Any:
+    """A mapped array with axes of length 1 after the batch axis, so that an example has `rank` axes."""
+    return a if a.ndim > rank else a.reshape((a.shape[0], *[1] * (rank + 1 - a.ndim), *a.shape[1:]))
+
+
+def _rank(a: Any, is_mapped: bool) -> int:
+    """The number of axes of an example; 0 of what is no array."""
+    return a.ndim - is_mapped if isinstance(getattr(a, "ndim", None), int) else 0
+
+
+def _setting(t: Any, name: str) -> Any:
+    """A setting of a record's op, given or not."""
+    return t.attrs.get(name, t.op.signature.parameters[name].default)
+
+
+def _repeated(a: Any, is_mapped: bool, n: int) -> Any:
+    """An array with a batch axis, in any case."""
+    return a if is_mapped else np.broadcast_to(a, (n, *np.shape(a)))
+
+
+def elementwise(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """Inputs that broadcast, at least over their first axes."""
+    rank = max(map(_rank, args, mapped))
+    return t.op.apply(tuple([_with_rank(a, rank) if m else a for a, m in zip(args, mapped)]), t.attrs)
+
+
+def _only(place: int) -> Callable[..., Any]:
+    """The rule of an op whose input `place` may have further axes in front."""
+    def rule(t: Any, args: tuple, mapped: Mapped) -> Any:
+        if sum(mapped) > 1 or not mapped[place]:
+            return by_example(t, args, mapped)
+        return t.op.apply(args, t.attrs)
+    return rule
+
+
+def along_axis(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """An array, or `*xs`, along the axis or axes `axis` (None: of all elements)."""
+    op, n = t.op, size_of(args, mapped)
+    n_arrays = len(args) if op.star == 0 else 1
+    if any(mapped[n_arrays:]) or any(isinstance(a, np.ndarray) for a in t.attrs.values()):
+        return by_example(t, args, mapped)
+    xs = [_repeated(a, m, n) for a, m in zip(args[:n_arrays], mapped)]
+    rank, axis = xs[0].ndim - 1, _setting(t, "axis")
+    if axis is None or rank == 0:  # elements in order: the result's axes come back by its shape
+        xs = [x.reshape((n, math.prod(x.shape[1:]))) for x in xs]
+        return op.apply((*xs, *args[n_arrays:]), {**t.attrs, "axis": 1}).reshape((n, *t.shape))
+    axis = tuple([a % rank + 1 for a in axis]) if isinstance(axis, tuple) else axis % rank + 1
+    return op.apply((*xs, *args[n_arrays:]), {**t.attrs, "axis": axis})
+
+
+FAMILIES: dict[str, Callable[..., Any]] = {"elementwise": elementwise, "leading": _only(0), "axis": along_axis}
+
+
+# ---------------------------------------------------------------------- shapes
+
+
+def _reshape(t: Any, args: tuple, mapped: Mapped) -> Any:
+    return t.op.apply((args[0], (args[0].shape[0], *t.shape)), {})
+
+
+def _transpose(t: Any, args: tuple, mapped: Mapped) -> Any:
+    rank, axes = args[0].ndim - 1, t.attrs.get("axes")
+    axes = range(rank)[::-1] if axes is None else axes
+    return t.op.apply(args, {"axes": (0, *[a % rank + 1 for a in axes])})
+
+
+def _swapaxes(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x, *axes = args
+    return t.op.apply((x, *[a % (x.ndim - 1) + 1 for a in axes]), {})
+
+
+def _broadcast_to(t: Any, args: tuple, mapped: Mapped) -> Any:
+    return t.op.apply((_with_rank(args[0], len(t.shape)), (args[0].shape[0], *t.shape)), {})
+
+
+def _triangle(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x = _with_rank(args[0], 2)  # a vector is the row of a matrix
+    return t.op.apply((np.broadcast_to(x, (x.shape[0], *t.shape)), *args[1:]), t.attrs)
+
+
+def _of_shapes(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """A result that depends on the inputs' last axes alone."""
+    return np.broadcast_to(t.op.apply(args, t.attrs), (size_of(args, mapped), *t.shape))
+
+
+# ---------------------------------------------------------------------- indexing
+
+
+def _mask_axes(a: Any) -> int | None:
+    """The number of axes of a boolean index; None for any other."""
+    if isinstance(a, (bool, np.bool)):
+        return 0
+    return a.ndim if getattr(getattr(a, "dtype", None), "kind", "") == "b" else None
+
+
+class _Index:
+    """An index into an array of `rank` axes, as it was recorded for one example, and which of its items are mapped."""
+
+    def __init__(self, items: Sequence[Any], mapped: Mapped, rank: int):
+        self.mapped = mapped
+        places = [i for i, a in enumerate(items) if not (a is None or a is Ellipsis or isinstance(a, slice))]
+        masks = [_mask_axes(items[i]) for i in places]
+        self.by_mask = any(mapped[i] and m is not None for i, m in zip(places, masks))
+        self.n_axes = max([getattr(items[i], "ndim", 0) if m is None else 1 for i, m in zip(places, masks)], default=0)
+        n_slices, rest = sum(isinstance(a, slice) for a in items), rank - sum(1 if m is None else m for m in masks)
+        self.rank = self.n_axes + rest + sum(a is None for a in items)  # of what it picks
+        # Integers and arrays that stand together make axes where they stand, others make the first ones.
+        self.together = not places or places[-1] - places[0] < len(places)
+        before = items[:places[0]] if places and self.together else []
+        self.first = sum(rest - n_slices if a is Ellipsis else 1 for a in before)
+        self.numbered = any(mapped) or not self.together  # whether examples are picked by their numbers
+
+    def aligned(self, items: Sequence[Any]) -> list[Any]:
+        """The items of all examples, to be broadcast together."""
+        return [_with_rank(a, self.n_axes) if m else a for a, m in zip(items, self.mapped)]
+
+    def batched(self, items: Sequence[Any], n: int) -> list[Any]:
+        """The index into an array that has the batch axis in front."""
+        numbers = np.arange(n).reshape((n, *[1] * self.n_axes)) if self.numbered else slice(None)
+        return [numbers, *self.aligned(items)]
+
+    def picked(self, y: Any) -> Any:
+        """What `batched` picks, with its axes where they are in an example."""
+        return self._moved(y, 1, self.first + 1)
+
+    def laid_out(self, v: Any, is_mapped: bool) -> Any:
+        """What is to be put where `batched` picks."""
+        if not hasattr(v, "ndim"):
+            return v
+        v = v if is_mapped else v[None]
+        own = (*[1] * self.rank, *v.shape[1:])[v.ndim - 1:]  # NumPy drops first axes of length 1
+        return self._moved(v.reshape((v.shape[0], *own)), self.first + 1, 1)
+
+    def _moved(self, a: Any, start: int, end: int) -> Any:
+        if not self.numbered or start == end:
+            return a
+        return np.moveaxis(a, range(start, start + self.n_axes), range(end, end + self.n_axes))
+
+
+def _getitem(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x, *items = args
+    index = _Index(t.inputs[1:], mapped[1:], _rank(x, mapped[0]))
+    if index.by_mask:
+        return by_example(t, args, mapped)
+    if mapped[0]:
+        return index.picked(t.op.apply((x, *index.batched(items, x.shape[0])), {}))
+    y = t.op.apply((x, *index.aligned(items)), {})
+    return np.moveaxis(y, index.first, 0) if index.first else y
+
+
+def _last_written(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x, *items = args
+    index, n = _Index(t.inputs[1:], mapped[1:], _rank(x, mapped[0])), size_of(args, mapped)
+    if index.by_mask:
+        return by_example(t, args, mapped)
+    return index.picked(t.op.apply((_repeated(x, mapped[0], n), *index.batched(items, n)), {}))
+
+
+def _scatter_add(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x, *items = args
+    shape = t.attrs.get("shape", ())
+    index, n = _Index(t.inputs[1:], mapped[1:], len(shape)), size_of(args, mapped)
+    if index.by_mask:
+        return by_example(t, args, mapped)
+    return t.op.apply((index.laid_out(x, mapped[0]), *index.batched(items, n)), {"shape": (n, *shape)})
+
+
+def _put(t: Any, args: tuple, mapped: Mapped) -> Any:
+    x, v, *items = args
+    index, n = _Index(t.inputs[2:], mapped[2:], _rank(x, mapped[0])), size_of(args, mapped)
+    if index.by_mask:
+        return by_example(t, args, mapped)
+    return t.op.apply((_repeated(x, mapped[0], n), index.laid_out(v, mapped[1]), *index.batched(items, n)), {})
+
+
+def _embedding(t: Any, args: tuple, mapped: Mapped) -> Any:
+    ids, table = args
+    if not mapped[1]:
+        return t.op.apply(args, {})
+    if mapped[0]:
+        return by_example(t, args, mapped)
+    return REGISTRY["getitem"].apply((table, slice(None), ids), {})
+
+
+# ---------------------------------------------------------------------- products
+
+
+def _as_matrices(x: Any, is_mapped: bool, rank: int, column: bool) -> Any:
+    """Matrices, with a batch axis and `rank` axes if they are mapped; a vector is a row, or a column."""
+    shape = x.shape
+    if x.ndim - is_mapped == 1:
+        shape = (*shape, 1) if column else (*shape[:-1], 1, shape[-1])
+    if is_mapped:
+        shape = (shape[0], *[1] * (rank + 1 - len(shape)), *shape[1:])
+    return x if shape == x.shape else x.reshape(shape)
+
+
+def _matmul(t: Any, args: tuple, mapped: Mapped) -> Any:
+    (x, y), n = args, size_of(args, mapped)
+    ranks = [_rank(a, m) for a, m in zip(args, mapped)]
+    if not mapped[1] and ranks[1] <= 2:  # all rows of all examples at once
+        rows = x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+        return t.op.apply((rows, y), {}).reshape((n, *t.shape))
+    if not mapped[0] and ranks == [2, 1]:
+        return t.op.apply((y, x.mT), {})
+    rank = max(2, *ranks)
+    x, y = _as_matrices(x, mapped[0], rank, False), _as_matrices(y, mapped[1], rank, True)
+    return t.op.apply((x, y), {}).reshape((n, *t.shape))
+
+
+def _linear(t: Any, args: tuple, mapped: Mapped) -> Any:
+    (x, w, b), n = args, size_of(args, mapped)
+    if not any(mapped[1:]):
+        return t.op.apply(args, {})
+    if mapped[1]:
+        rows = x.reshape((*[n] * mapped[0], math.prod(t.shape[:-1]), x.shape[-1]))
+        y = REGISTRY["matmul"].apply((rows, w), {}).reshape((n, *t.shape))
+    else:
+        y = _repeated(t.op.apply((x, w, None), {}), mapped[0], n)
+    return y if b is None else y + (_with_rank(b, len(t.shape)) if mapped[2] else b)
+
+
+def _einsum(t: Any, args: tuple, mapped: Mapped) -> Any:
+    subscripts, parts, out = _explicit(t.inputs[0], t.inputs[1:])
+    batch = next(c for c in string.ascii_letters if c not in subscripts)
+    left = ",".join(batch + part if m else part for part, m in zip(parts, mapped[1:]))
+    return t.op.apply((f"{left}->{batch}{out}", *args[1:]), t.attrs)
+
+
+def _solve(t: Any, args: tuple, mapped: Mapped) -> Any:
+    (a, b), n = args, size_of(args, mapped)
+    rank = max(2, *[_rank(x, m) for x, m in zip(args, mapped)])
+    a, b = _as_matrices(a, mapped[0], rank, False), _as_matrices(b, mapped[1], rank, True)
+    return t.op.apply((a, b), {}).reshape((n, *t.shape))
+
+
+# ---------------------------------------------------------------------- networks
+
+
+def _norm(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """layer_norm and rms_norm, whose weights come after what they share."""
+    if not any(mapped[1:]):
+        return t.op.apply(args, t.attrs)
+    y = t.op.apply((args[0], *[None] * (len(args) - 1)), t.attrs)
+    for name, a, m in zip(("multiply", "add"), args[1:], mapped[1:]):
+        if a is not None:
+            y = REGISTRY[name].apply((y, _with_rank(a, len(t.shape)) if m else a), {})
+    return y
+
+
+def _cross_entropy(t: Any, args: tuple, mapped: Mapped) -> Any:
+    n, reduction = size_of(args, mapped), _setting(t, "reduction")
+    logits, targets = (_repeated(a, m, n) for a, m in zip(args, mapped))
+    losses = t.op.apply((logits, targets), {**t.attrs, "reduction": "none"})
+    if reduction == "none":
+        return losses
+    rows = (n, math.prod(losses.shape[1:]))
+    total = losses.reshape(rows).sum(axis=1)
+    if reduction == "sum":
+        return total
+    return total / (targets != _setting(t, "ignore_index")).reshape(rows).sum(axis=1).astype(losses.dtype)
+
+
+_RULES: dict[Any, tuple[str, ...]] = {
+    "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "erf", "gelu",
+                    "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention"),
+    "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
+             "argpartition", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate", "split"),
+    "leading": ("inv", "det", "slogdet", "cholesky", "rotary", "causal_conv", "one_hot", "digitize", "isin"),
+    _only(1): ("searchsorted",),
+    _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),
+    _triangle: ("tril", "triu"), _of_shapes: ("causal_mask",),
+    _getitem: ("getitem",), _last_written: ("last_written",), _scatter_add: ("scatter_add",), _put: ("put",),
+    _embedding: ("embedding",),
+    _matmul: ("matmul",), _linear: ("linear",), _einsum: ("einsum",), _solve: ("solve",),
+    _norm: ("layer_norm", "rms_norm"), _cross_entropy: ("cross_entropy",),
+}
+for _rule, _names in _RULES.items():
+    for _name in _names:
+        REGISTRY[_name].batching = _rule

@@ -1,0 +1,216 @@
+"""vmap: a function of one example as a function of a batch, by computing the tape of one example for all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import owned
+from .batching import apply_batched
+from .engine import Tensor, tape, tensor, value_of
+from .state import Fresh, Mode, current_mode, drawn, within
+from .transform import called, copy_structure, is_module, name_of, tree_leaves, tree_map
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """Return a function that maps `f`, a function of one example, over a batch axis of its arguments.
+
+        def loss(w, x, y):
+            return np.square(x @ w - y)
+
+        ag.vmap(ag.grad(loss), in_axes=(None, 0, 0))(w, xs, ys)     # a gradient for each example: (n, *w.shape)
+
+    in_axes: the axis to map over, or None for what all examples share: one for all arguments, or a tuple with one for
+    each, in which a dict, list, tuple or Module may have a container of axes like it.  Keyword arguments are mapped
+    along axis 0.  out_axes: where the results have their batch axis, in the same form; None for what is the same for
+    all examples.  A result that depends on no example is repeated.  Arrays in, arrays out; Tensors in, Tensors out.
+    What comes out can be differentiated, and vmap, grad and the other transforms nest in any order.
+
+    `f` runs once, on the first example, and each operation of its tape is then computed for all examples at once.  So
+    `f` cannot look at numbers (`if`, `float`, a boolean mask), and draws random ones with `ag.drawn`, as `ag.dropout`
+    does: then each example gets its own.  An op without a batching rule is applied to one example after the other, and
+    a warning says so once.  A word tells vmap how an op of yours goes:
+
+        swish.batching = "elementwise"  # its inputs broadcast
+        swish.batching = "leading"      # its first input may have any number of axes before those it works on
+        swish.batching = "axis"         # it works on one array, along the axis or axes in its setting `axis`
+
+    So does a function `rule(t, args, mapped)` of the record of one example (t.op, t.attrs, t.shape), its inputs, and
+    which of them are mapped: these have the batch axis in front, and so has what the rule returns.
+
+    Raises ValueError for an argument without the axis to map over, for batches of different sizes and for axes that do
+    not have the structure of the arguments or results; TypeError where `f` looks at a number.
+    """
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        axes, leaves, mode = _axes_of_arguments(f, in_axes, args, kwargs), tree_leaves([args, kwargs]), current_mode()
+        n = _batch_size(f, axes, leaves)
+        batches = [a if axis is None else _moved(a, axis, 0) for a, (_, axis) in zip(leaves, axes)]
+        examples = [_example(a, axis is not None, mode) for a, (_, axis) in zip(batches, axes)]
+        given, watch = iter(examples), _Draws()
+        shown, named = tree_map(lambda leaf: next(given), [list(args), kwargs])
+        start = tensor(0).index
+        with within(tracing="ag.vmap runs a function once for all examples", watch=watch, executor=Fresh):
+            result = copy_structure(called(f, shown, named))
+
+        results = tree_leaves(result)
+        values = {t: (a, axis is not None) for t, a, (_, axis) in zip(examples, batches, axes) if t is not a}
+        _evaluate([t for t in results if type(t) is Tensor], start, values, watch.draws, n, mode)
+        tensors = mode.tracing or any(type(leaf) is Tensor for leaf in leaves)
+        outs = iter([_out(f, *_found(t, values), axis, n, bool(tensors))
+                     for t, (_, axis) in zip(results, _spread(out_axes, result, "the result"))])
+        return tree_map(lambda leaf: next(outs), result)
+
+    return call
+
+
+# ---------------------------------------------------------------------- axes
+
+
+def _spread(axes: Any, tree: Any, where: str) -> list[tuple[str, Any]]:
+    """Where each leaf of `tree` is, in words, and its axis."""
+    if axes is None or isinstance(axes, (int, np.integer)):
+        return [(where, axes)] * len(tree_leaves(tree))
+    if isinstance(tree, dict) and isinstance(axes, dict) and axes.keys() == tree.keys():
+        return [pair for key in tree for pair in _spread(axes[key], tree[key], f"{where}[{key!r}]")]
+    if isinstance(tree, (list, tuple)) and isinstance(axes, (list, tuple)) and len(axes) == len(tree):
+        return [pair for i, branch in enumerate(tree) for pair in _spread(axes[i], branch, f"{where}[{i}]")]
+    if is_module(tree) and type(axes) is type(tree) and len(tree_leaves(axes)) == len(tree_leaves(tree)):
+        return [(where, axis) for axis in tree_leaves(axes)]
+    raise ValueError(f"{where} has no structure like that of its axes {axes!r:.60}: give an axis, None, or a container "
+                     "like it with one for each array")
+
+
+def _axes_of_arguments(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) -> list[tuple[str, Any]]:
+    if not isinstance(in_axes, (list, tuple)):
+        in_axes = [in_axes] * len(args)
+    if len(in_axes) != len(args):
+        raise ValueError(f"in_axes has {len(in_axes)} entries, and {name_of(f)} was called with {len(args)} positional "
+                         "arguments")
+    return [pair for i, (axes, a) in enumerate(zip(in_axes, args)) for pair in _spread(axes, a, f"argument {i}")] + \
+        [pair for key, a in kwargs.items() for pair in _spread(0, a, f"argument {key!r}")]
+
+
+def _batch_size(f: Callable[..., Any], axes: list[tuple[str, Any]], leaves: list[Any]) -> int:
+    """The number of examples."""
+    sizes: dict[int, str] = {}
+    for leaf, (where, axis) in zip(leaves, axes):
+        if axis is not None:
+            shape = np.shape(leaf)
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(f"vmap of {name_of(f)}: {where} has shape {shape}, and so no axis {axis} to map over: "
+                                 "in_axes has None for what all examples share")
+            sizes.setdefault(shape[axis], where)
+    if not sizes:
+        raise ValueError(f"vmap of {name_of(f)}: in_axes names no axis to map over")
+    if len(sizes) > 1:
+        raise ValueError(f"vmap of {name_of(f)}: batches of different sizes: " + ", ".join(
+            f"{n} examples in {where}" for n, where in sizes.items()))
+    return next(iter(sizes))
+
+
+def _moved(a: Any, source: int, destination: int) -> Any:
+    """`a` with one axis elsewhere; nothing is recorded where it is there already."""
+    return a if source % a.ndim == destination % a.ndim else np.moveaxis(a, source, destination)
+
+
+# ---------------------------------------------------------------------- one example
+
+
+def _example(a: Any, is_mapped: bool, mode: Mode) -> Any:
+    """What f is given: the first example of a batch (of an empty one some numbers of its shape), or what all share."""
+    if not is_mapped:
+        return tensor(a) if isinstance(a, (np.ndarray, np.generic)) else a
+    array = value_of(a) if type(a) is Tensor else a
+    if not len(array):
+        array = np.random.default_rng(0).random((1, *array.shape[1:])).astype(array.dtype)
+    t = tensor(array[0])
+    t._requires_grad = mode.recording and type(a) is Tensor and a.requires_grad
+    return t
+
+
+class _Draws:
+    """The watch while one example is computed: it notes what is drawn at random."""
+
+    def __init__(self) -> None:
+        self.draws: dict[Tensor, Callable[[], Any]] = {}
+
+    def made(self, t: Tensor) -> None:
+        """See each record."""
+
+    def passed(self, t: Tensor, g: Any, sent: list) -> None:
+        """See each record that has a gradient."""
+
+    def drawn(self, draw: Callable[[], Any]) -> Tensor:
+        """A leaf with random numbers."""
+        t = tensor(draw())
+        self.draws[t] = draw
+        return t
+
+
+# ---------------------------------------------------------------------- all examples
+
+
+def _found(a: Any, values: dict) -> tuple[Any, bool]:
+    """What stands for `a`, an input or a result of one example, and whether it has a batch axis in front."""
+    return values.get(a, (a, False)) if type(a) is Tensor else (a, False)
+
+
+def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any, bool]],
+              draws: dict[Tensor, Callable[[], Any]], n: int, mode: Mode) -> None:
+    """Enter the values of `results` for all examples, and drop what was needed on the way."""
+    records = [t for t in tape(*results, since=start) if t.index > start]
+    last = {a: i for i, t in enumerate(records) for a in t.inputs if type(a) is Tensor}
+    for t in results:
+        last.pop(t, None)
+    for i, t in enumerate(records):
+        if t in draws:
+            values[t] = drawn(_drawing(value_of(t), draws[t], n)), True
+        elif t.op is None:
+            values.setdefault(t, (t if t.requires_grad else t._array, False))
+        else:
+            inputs = [_found(a, values) for a in t.inputs]
+            values[t] = y, is_mapped = _computed(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
+            if is_mapped and type(y) is not tuple and y.shape != (n, *t.shape):
+                raise ValueError(f"the batching rule of {t.op.name} gave shape {y.shape}, and ({n}, …) with {t.shape} "
+                                 "of each example is needed")
+        for a in t.inputs:
+            if type(a) is Tensor and last.get(a) == i:
+                values.pop(a, None)
+
+
+def _computed(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[Any, bool]:
+    """The value of record `t` for all examples, or for each the same."""
+    if t.op.name == "_item":  # type: ignore[union-attr]
+        return args[0][t.attrs["i"]], mapped[0]
+    compute = apply_batched if any(mapped) else lambda t, args, mapped: t.op.apply(args, t.attrs)
+    if not mode.tracing and not any(type(a) is Tensor for a in args):
+        return compute(t, args, mapped), any(mapped)
+    with within(recording=mode.recording and t.requires_grad, scope=t.scope):
+        return compute(t, args, mapped), any(mapped)
+
+
+def _drawing(first: Any, draw: Callable[[], Any], n: int) -> Callable[[], Any]:
+    """A draw for each of `n` examples, of which the first one has been made."""
+    made = [first]
+    return lambda: np.stack([made.pop() if made else draw() for _ in range(max(n, 1))])[:n]
+
+
+def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, as_tensor: bool) -> Any:
+    """A result with its batch axis at `axis`."""
+    value = value if hasattr(value, "shape") else np.asarray(value)
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{name_of(f)} returned {value!r:.60}: vmap makes batches of arrays and numbers")
+    if axis is None and is_mapped:
+        raise ValueError(f"vmap of {name_of(f)}: out_axes=None is for results that are the same for all examples")
+    if axis is not None:
+        value = value if is_mapped else np.broadcast_to(value, (n, *value.shape))
+        if not -value.ndim <= axis < value.ndim:
+            raise ValueError(f"vmap of {name_of(f)}: out_axes {axis} for a result of shape {value.shape}")
+        value = _moved(value, 0, axis)
+    if as_tensor or type(value) is Tensor and value.requires_grad:
+        return value if type(value) is Tensor else tensor(value)
+    return owned(value_of(value) if type(value) is Tensor else value)
