@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def concatenate(*xs, axis=0):
 def _(g, y, *xs, axis=0):
     """∂L/∂xᵢ = the part of g that came from xᵢ"""
     sizes = [x.size if axis is None else x.shape[axis] for x in xs]
-    ends = [sum(sizes[:i + 1]) for i in range(len(sizes) - 1)]
+    ends = list(itertools.accumulate(sizes[:-1]))
     parts = split(g, ends, axis=0 if axis is None else axis)
     return [part.reshape(x.shape) for part, x in zip(parts, xs)]
 
