@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})
 """The packages whose lines no user wrote."""
+MANY = 16
+"""Inputs, arrays of a tuple and the like up to which a line names them all."""
 _QUICK = 10_000_000  # elements that a repr may look at, as a debugger asks for it at every step
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 
@@ -42,8 +45,17 @@ def shape_text(t: Any) -> str:
     elif value is not None:
         remembered = value.shape, value.dtype
     if isinstance(remembered, list):
-        return f"({', '.join(dtype_shape(*part) for part in remembered)})"
+        runs = [(len(list(run)), dtype_shape(*part)) for part, run in groupby(remembered)]
+        alike = [f"{n:,} × {text}" if n > 2 else ", ".join([text] * n) for n, text in runs]
+        return f"({', '.join(shortened(alike))})"
     return dtype_shape(*remembered) if remembered else "not computed"
+
+
+def shortened(items: Sequence[Any], more: str = "more") -> list[Any]:
+    """The items, and of more than MANY the first and last, with a text between that says how many are left out."""
+    half = MANY // 2
+    left = len(items) - 2 * half
+    return [*items] if left <= 1 else [*items[:half], f"… {left:,} {more} …", *items[-half:]]
 
 
 def is_small(value: Any) -> bool:
@@ -128,10 +140,11 @@ def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
         return "parameter" if t.requires_grad else "constant"
     inputs = [f"%{number_of[a]}" if hasattr(a, "backward") and a in number_of else
               label(a) if hasattr(a, "backward") else describe(a) for a in t.inputs]
-    return f"{t.op.name}({', '.join(inputs + [f'{key}={describe(value)}' for key, value in t.attrs.items()])})"
+    return f"{t.op.name}({', '.join(shortened(inputs) + [f'{key}={describe(value)}' for key, value in t.attrs.items()])})"
 
 
 def record_line(t: Any, number_of: Mapping[Any, int]) -> str:
-    """A record as its line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`."""
-    result = " ".join(filter(None, [f"%{number_of[t]}", t.name and repr(t.name), shape_text(t)]))
+    """A record as its line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`, with the numbers
+    that are known."""
+    result = " ".join(filter(None, [f"%{number_of[t]}" if t in number_of else "", t.name and repr(t.name), shape_text(t)]))
     return "  ".join(filter(None, [f"{result} = {call_text(t, number_of)}", t.scope, source_text(t)]))

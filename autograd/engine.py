@@ -268,8 +268,13 @@ class Op(Signature):
 
 class _Parts(dict):
     """The gradient of a tuple of arrays: number of the array -> its gradient."""
+    is_sum = False  # if so it is its walk's own, which adds in place: a copy for each of n arrays would cost n²
+
     def __add__(self, other: dict) -> _Parts:
-        return _Parts({**self, **{i: self[i] + d if i in self else d for i, d in other.items()}})
+        total = self if self.is_sum else _Parts(self)
+        total.is_sum = True
+        total.update({i: total[i] + d if i in total else d for i, d in other.items()})
+        return total
 
 
 @Op

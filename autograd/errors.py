@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
-from .describe import describe, label, record_line
+from .describe import describe, label, record_line, shortened
 from .state import current_mode
+
+NUMBERED = 10_000
+"""Records behind one up to which an error numbers them in its line."""
 
 
 class LostGradientError(TypeError):
@@ -13,12 +17,11 @@ class LostGradientError(TypeError):
 
 
 def pointing_at(t: Any, error: Any) -> Any:
-    """`error` with its text, or a note, ending in the line of record `t`, numbered as in `ag.tape(error.record)`;
-    `error.record` is the record."""
+    """`error` with its text, or a note, ending in the line of record `t`, numbered as in `ag.tape(error.record)`
+    unless that is very long; `error.record` is the record."""
     if hasattr(error, "record"):  # the innermost record is the one to look at
         return error
-    from .engine import tape
-    error.record, line = t, "  " + record_line(t, {a: i for i, a in enumerate(tape(t))})
+    error.record, line = t, "  " + record_line(t, _numbered(t))
     if getattr(error, "__notes__", None) or len(error.args) != 1 or not isinstance(error.args[0], str):
         error.add_note(line)
     else:
@@ -26,9 +29,20 @@ def pointing_at(t: Any, error: Any) -> Any:
     return error
 
 
+def _numbered(t: Any) -> dict[Any, int]:
+    """The number of each record in `ag.tape(t)`; none of a tape so long that an error in a loop would cost too much."""
+    seen, stack = {t}, [t]
+    while stack and len(seen) <= NUMBERED:
+        for a in stack.pop().inputs:
+            if hasattr(a, "backward") and a not in seen:
+                seen.add(a)
+                stack.append(a)
+    return {} if stack else {a: i for i, a in enumerate(sorted(seen, key=attrgetter("index")))}
+
+
 def call_error(t: Any, values: Any, error: Exception) -> Exception:
     """The same kind of error, with the op of the record `t` that could not be made, and what it was given."""
-    given = [describe(v) for v in values] + [f"{key}={v!r}" for key, v in t.attrs.items()]
+    given = shortened([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
     text = f"{t.op.name}({', '.join(given)}): {error}"
     try:
         return pointing_at(t, type(error)(text))

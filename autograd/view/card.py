@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import describe, label, record_line, shape_text, statistics
+from ..describe import describe, label, record_line, shape_text, shortened, statistics
 from ..engine import Tensor, reverse, tape
 from ..errors import changed_error
 from ..state import within
@@ -29,7 +29,8 @@ class Row:
 
     name: str
     what: str  # `%2 f64[3]`
-    value: list[Any] = field(default_factory=list)  # the arrays, of which most values have one
+    place: int = -1  # the number of the input, if it is one
+    value: list[Any] = field(default_factory=list)  # the arrays, of which most values have one; of many a text between
     formula: str = ""  # of its gradient
     gradient: list[Any] = field(default_factory=list)
     origin: str = ""  # of the gradient
@@ -64,14 +65,16 @@ class Card:
 
     def _fill(self, t: Tensor, loss: Tensor | None) -> None:
         """Put the numbers into the rows, as far as there are any."""
-        result, inputs = self.rows[0], self.rows[1:]
+        result, *inputs = self.rows
         if t._array is not None:
             result.value = _shown(t._array)
         for a in t.inputs:
             if type(a) is Tensor and a.changed > t.index:
                 raise changed_error(a, t)
-        for row, a in zip(inputs, t.inputs):
-            row.value = _shown(a._value() if type(a) is Tensor else a)
+        for row in inputs:
+            if row.place >= 0:
+                a = t.inputs[row.place]
+                row.value = _shown(a._value() if type(a) is Tensor else a)
         result.value = _shown(t._value())
         g, result.origin = _incoming(t, loss)
         result.gradient = _shown(g)
@@ -80,20 +83,19 @@ class Card:
 
     def _differentiate(self, t: Tensor, g: Any) -> None:
         """Put what the record sends to its inputs into their rows."""
-        inputs = self.rows[1:]
-        for i, d in pulled(t, g).items():
-            inputs[i].gradient = _shown(d)
-        n = flat(self.rows[0].value).size
-        matrices = jacobian(t) if n <= _LARGE else {}
-        for i in differentiated(t):
-            row, m = inputs[i], flat(inputs[i].value).size
+        needed = set(differentiated(t))
+        rows = {row.place: row for row in self.rows if row.place in needed}
+        n, sent = _size(t._value()), pulled(t, g)
+        matrices = jacobian(t, rows) if n <= _LARGE else {}
+        for i, row in rows.items():
+            row.gradient, m = _shown(sent[i]), _size(t.inputs[i]._value())
             if i in matrices and m <= _LARGE and m:
                 row.jacobian = matrices[i]
-                row.remarks += [_product(flat(g), row.jacobian, flat(row.gradient))]
+                row.remarks += [_product(flat(g), row.jacobian, flat(sent[i]))]
             elif n * m:
                 row.remarks += [f"Jacobian: {n:,} × {m:,} numbers, too many to show"]
-        for i, residual in residuals(t).items():
-            inputs[i].residual = residual
+        for i, residual in residuals(t, list(rows)).items():
+            rows[i].residual = residual
 
     def __repr__(self) -> str:
         with np.errstate(all="ignore"):
@@ -114,12 +116,15 @@ def _operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str, list[Ro
     """Words, formula and rows of a record that an op has made."""
     text, formulas = formula(t.op), gradients(t.op)
     rows = [Row(text[0] if text[:1] in ("y", "z", "L") else "y", shape_text(t))]
-    for i, a in enumerate(t.inputs):
-        name = t.op.input_name(i)  # type: ignore[union-attr]
-        if type(a) is not Tensor:
-            rows.append(Row(name, describe(a), remarks=["an array: no gradient flows to it"] * is_array(a)))
+    for place in shortened(range(len(t.inputs)), "more inputs"):
+        if isinstance(place, str):
+            rows.append(Row("", place))
             continue
-        row = Row(name, " ".join(filter(None, [f"%{numbers[a]}", a.name and repr(a.name), shape_text(a)])))
+        a, name = t.inputs[place], t.op.input_name(place)  # type: ignore[union-attr]
+        if type(a) is not Tensor:
+            rows.append(Row(name, describe(a), place, remarks=["an array: no gradient flows to it"] * is_array(a)))
+            continue
+        row = Row(name, " ".join(filter(None, [f"%{numbers[a]}", a.name and repr(a.name), shape_text(a)])), place)
         if a.requires_grad:
             row.formula = formulas.get(name.partition("[")[0]) or f"∂L/∂{name}"
         else:
@@ -129,13 +134,18 @@ def _operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str, list[Ro
 
 
 def _shown(value: Any) -> list[Any]:
-    """Copies of the arrays of a value, if it has some, for a leaf may change while the card is looked at.  Raises
-    TypeError for arrays of another library."""
-    arrays = [part for part in parts(value) if is_array(part)]
+    """Copies of the arrays of a value, if it has some, for a leaf may change while the card is looked at; of many those
+    at the ends.  Raises TypeError for arrays of another library."""
+    arrays = shortened([part for part in parts(value) if is_array(part)], "more arrays")
     for array in arrays:
-        if not isinstance(array, (np.ndarray, np.generic)):
+        if not isinstance(array, (np.ndarray, np.generic, str)):
             raise TypeError(f"not a NumPy array but a {type(array).__name__}")
-    return [np.array(array) for array in arrays]
+    return [array if isinstance(array, str) else np.array(array) for array in arrays]
+
+
+def _size(value: Any) -> int:
+    """The number of elements in an array or a tuple of them."""
+    return sum(part.size for part in parts(value))
 
 
 def _incoming(t: Tensor, loss: Tensor | None) -> tuple[Any, str]:
@@ -191,7 +201,9 @@ def _labelled(label: str, texts: Any) -> list[str]:
 
 
 def _numbers(a: Any) -> str:
-    """A small array by its numbers, a larger one by statistics."""
+    """A small array by its numbers, a larger one by statistics; a text as it is."""
+    if isinstance(a, str):
+        return a
     a = np.asarray(a)
     if not a.size:
         return "no elements"
@@ -241,6 +253,8 @@ def _stacked(items: Iterable[Html]) -> Html:
 
 
 def _array_html(a: Any) -> Html:
+    if isinstance(a, str):
+        return escape(a)
     a = np.asarray(a)
     if _is_small(a) and a.ndim <= 2 and a.size:
         return grid(a)

@@ -11,7 +11,7 @@ from ..describe import call_text, shape_text, source_text, statistics
 from ..engine import Tape, Tensor
 from .html import Html, details, escape, grid, heatmap, table
 from .outline import Group, outline
-from .text import SHOWN, count, numbered, totals
+from .text import SHOWN, count, numbered, some_parts, totals
 
 _SMALL = 8  # rows and columns up to which numbers are shown
 _HEAD = ("", "shape", "made by", "name", "source")
@@ -31,7 +31,8 @@ def tensor_html(t: Tensor) -> Html:
 def _value_html(value: Any) -> Html:
     """An array, or a tuple of arrays."""
     if isinstance(value, tuple):
-        return Html("".join(details(f"[{i}]", _value_html(part)) for i, part in enumerate(value)))
+        return Html("".join(details(f"[{i}]", _value_html(part)) if part is not None else f"<div>{i}</div>"
+                            for i, part in some_parts(value)))
     if not isinstance(value, (np.ndarray, np.generic)):
         return escape(f"no numbers: not a NumPy array but a {type(value).__name__}")
     if not value.size:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import call_text, describe, label, shape_text, source_text
+from ..describe import call_text, describe, label, shape_text, shortened, source_text
 from ..engine import Tensor
 from .forms import _value_html
 from .html import Html, details, diverging, escape, number, png, table
 from .ledger import Contribution, Ledger
 from .step import Stop, who
-from .text import SHOWN, count, norm, numbered
+from .text import SHOWN, count, norm, numbered, some_parts
 
 _BAR = 80  # pixels of a share of 100 %
 
@@ -34,16 +34,22 @@ def _forward_html(stop: Stop) -> Html:
     t, names = stop.record, stop.names
     rows = [[t.op.input_name(i), _who(a, names), _shown(value)]  # type: ignore[union-attr]
             for i, (a, value) in enumerate(zip(t.inputs, stop.inputs))]
-    return table([*rows, ["=", _who(t, names), _shown(stop.output)]], ("", "record", "value"))
+    return table([*_some(rows), ["=", _who(t, names), _shown(stop.output)]], ("", "record", "value"))
 
 
 def _backward_html(stop: Stop) -> Html:
     names = stop.names
-    rows = [["came in", _who(stop.record, names), _shown(stop.gradient), ""]]
+    rows = []
     for (a, d), (_, before, after) in zip(stop.sent, stop.sums[len(stop.sums) - len(stop.sent):]):
         its_sum = _shown(after) if before is not None else "the first to arrive"
         rows.append(["sends to", _who(a, names), _shown(d), its_sum])
-    return table(rows, ("", "record", "gradient", "sum at that record"))
+    came_in = ["came in", _who(stop.record, names), _shown(stop.gradient), ""]
+    return table([came_in, *_some(rows)], ("", "record", "gradient", "sum at that record"))
+
+
+def _some(rows: list[list[Any]]) -> list[list[Any]]:
+    """Of many rows the first and the last, and one between that says how many are left out."""
+    return [[row] if isinstance(row, str) else row for row in shortened(rows)]
 
 
 def ledger_html(ledger: Ledger) -> Html:
@@ -82,8 +88,8 @@ def _share(share: float) -> Html:
 def _shown(value: Any) -> Html:
     """An array, several in a tuple or a dict, or what an op was given beside arrays."""
     if isinstance(value, (tuple, dict)):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        return Html("".join(f"<div>[{i}] {_shown(part)}</div>" for i, part in sorted(parts)))
+        return Html("".join(f"<div>[{i}] {_shown(part)}</div>" if part is not None else f"<div>{i}</div>"
+                            for i, part in some_parts(value)))
     if isinstance(value, (np.ndarray, np.generic)):
         return escape(number(value)) if np.ndim(value) == 0 else _value_html(value)
     return escape(describe(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from .walk import values_of
 EVERY = 64  # elements of an input up to which each is compared with differences
 _SAMPLED = 8  # of a larger one so many
 _MOST = 1_000_000  # elements of inputs and result up to which there is a comparison at all
+_EACH = 500  # elements that an array counts as besides, for what it takes to call with it
 _RELATIVE = 1e-6  # the difference that `check_op` lets pass too, besides what the measurement is uncertain of
 
 
@@ -49,19 +51,20 @@ def _whole(d: Any, a: Tensor) -> Any:
     return tuple(d[i] if i in d else np.zeros_like(v) for i, v in enumerate(a._value()))
 
 
-def jacobian(t: Tensor) -> dict[int, np.ndarray]:
-    """Number of the input -> ∂y/∂x: a row for each element of the result, a column for each of the input, both in
-    order.  Each row is what the rule sends for a `g` that is 1 at that element and 0 elsewhere."""
-    rows: dict[int, list[np.ndarray]] = {}
+def jacobian(t: Tensor, places: Iterable[int]) -> dict[int, np.ndarray]:
+    """Number of the input, of those in `places` -> ∂y/∂x: a row for each element of the result, a column for each of
+    the input, both in order.  Each row is what the rule sends for a `g` that is 1 at that element and 0 elsewhere."""
+    rows: dict[int, list[np.ndarray]] = {i: [] for i in places}
     for k in range(sum(v.size for v in parts(t._value()))):
-        for i, d in pulled(t, _unit(t._value(), k)).items():
-            rows.setdefault(i, []).append(flat(d))
-    return {i: np.stack(lines) for i, lines in rows.items()}
+        sent = pulled(t, _unit(t._value(), k))
+        for i, lines in rows.items():
+            lines.append(flat(sent[i]))
+    return {i: np.stack(lines) for i, lines in rows.items() if lines}
 
 
 def flat(value: Any) -> np.ndarray:
     """All numbers of an array, or of a tuple of arrays, in order."""
-    return np.concatenate([np.ravel(part) for part in parts(value)])
+    return np.concatenate(parts(value), axis=None)
 
 
 def _unit(value: Any, k: int) -> Any:
@@ -84,15 +87,17 @@ class Residual(NamedTuple):
     text: str
 
 
-def residuals(t: Tensor) -> dict[int, Residual]:
-    """Number of the input -> how the gradient that backward sends there compares with differences of the formula, both
-    in float64 at this record's inputs and with random weights on its results."""
-    values, places = values_of(t.inputs), differentiated(t)
-    n = sum(part.size for value in [*values, t._value()] for part in parts(value) if is_array(part))
+def residuals(t: Tensor, places: list[int]) -> dict[int, Residual]:
+    """Number of the input, of those in `places` -> how the gradient that backward sends there compares with differences
+    of the formula, both in float64 at this record's inputs and with random weights on its results."""
+    values = values_of(t.inputs)
+    sizes = [part.size for value in [*values, t._value()] for part in parts(value) if is_array(part)]
+    n = sum(sizes)
     if any(isinstance(values[i], tuple) for i in places):
         return {}
-    if n > _MOST:
-        return dict.fromkeys(places, Residual(None, f"not compared: {n:,} numbers are too many to try"))
+    if n + _EACH * len(sizes) > _MOST:
+        many = f"{n:,} numbers" if n > _MOST else f"{len(sizes):,} arrays"
+        return dict.fromkeys(places, Residual(None, f"not compared: {many} are too many to try"))
     with np.errstate(all="ignore"):
         try:
             return _compared(t, values, places)
@@ -107,15 +112,16 @@ def _compared(t: Tensor, values: list[Any], places: list[int]) -> dict[int, Resi
     names = [op.input_name(i) for i in places]
 
     def given(xs: Any) -> tuple[Any, ...]:
-        return tuple([dict(zip(places, xs)).get(i, v) for i, v in enumerate(values)])
+        arrays = dict(zip(places, xs))
+        return tuple([arrays.get(i, v) for i, v in enumerate(values)])
 
     def weighted(*xs: Any) -> np.ndarray:
-        y = op.formula(*given(xs), **t.attrs)
-        return np.concatenate([(), *[np.ravel(w * part) for w, part in zip(weights, parts(y))]])
+        return flat(op.formula(*given(xs), **t.attrs)) * weights
 
     y, pullback = vjp(lambda *xs: tuple(tree_leaves(op.apply(given(xs), t.attrs))), *xs)
-    weights = [rng.normal(size=part.shape) for part in y]
-    analytic = [np.asarray(d) for d in pullback(tuple(weights))]
+    gs = [rng.normal(size=part.shape) for part in y]
+    weights = flat(gs)
+    analytic = [np.asarray(d) for d in pullback(tuple(gs))]
     found: dict[int, Any] = {}
     for k, name in enumerate(names):
         try:
@@ -125,7 +131,7 @@ def _compared(t: Tensor, values: list[Any], places: list[int]) -> dict[int, Resi
     numeric = [np.full(x.shape, np.nan) if isinstance(f, str) else f[0] for x, f in zip(xs, found.values())]
     made = {}
     for k, i in enumerate(places):
-        case = Case(weighted, xs, names, list(y), weights, analytic, numeric, k, lambda *_: ())
+        case = Case(weighted, xs, names, list(y), gs, analytic, numeric, k, lambda *_: ())
         made[i] = Residual(None, f"not compared: {found[k]}") if isinstance(found[k], str) else \
             _judged(case, found[k][1])
     return made

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import label, record_line
+from ..describe import label, record_line, shortened
 from ..engine import Tape, Tensor
 from .text import numbered, summary
 from .walk import ends, restored, values_of, walk_back
@@ -25,7 +25,8 @@ class Stop:
     output: Any                                    # its value: an array, or a tuple of them
     gradient: Any = None                           # backward: the gradient that has come in
     sent: list[tuple[Tensor, Any]] = field(default_factory=list)          # the gradient it sends to which input
-    sums: list[tuple[Tensor, Any, Any]] = field(default_factory=list)     # who received: its sum before and after
+    sums: list[tuple[Tensor, Any, Any]] = field(default_factory=list)     # who received: its sum before and after, of
+                                                   # a tuple those of the arrays that received
     names: dict[Tensor, int] = field(default_factory=dict, repr=False)    # the records' numbers in the tape
 
     @property
@@ -40,19 +41,16 @@ class Stop:
 
     def __repr__(self) -> str:
         t, names = self.record, self.names
-        rows = [f"{self.phase} step {self.number}   {record_line(t, names)}"]
+        head = f"{self.phase} step {self.number}   {record_line(t, names)}"
         given = t.op.parameters if t.op is not None and t.op.star is None else []
         if self.phase == "forward":
-            for i, (a, value) in enumerate(zip(t.inputs, self.inputs)):
-                rows.append(f"  {who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: "
-                            f"{summary(value)}")
-            rows.append(f"  = {summary(self.output)}")
-            return "\n".join(rows)
-        rows.append(f"  gradient that came in: {summary(self.gradient)}")
-        for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):]):
-            rows.append(f"  sends to {who(a, names)}: {summary(d)}"
-                        + (f"; its sum is now {summary(after)}" if before is not None else ""))
-        return "\n".join(rows)
+            rows = [f"{who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: {summary(value)}"
+                    for i, (a, value) in enumerate(zip(t.inputs, self.inputs))]
+            return "\n  ".join([head, *shortened(rows, "more inputs"), f"= {summary(self.output)}"])
+        rows = [f"sends to {who(a, names)}: {summary(d)}"
+                + (f"; its sum is now {summary(after)}" if before is not None else "")
+                for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):])]
+        return "\n  ".join([head, f"gradient that came in: {summary(self.gradient)}", *shortened(rows)])
 
 
 class Stepper:
@@ -74,6 +72,7 @@ class Stepper:
 
     def __init__(self, tape: Tape):
         self.tape, self._names = tape, numbered(tape)
+        self._ops = {t.op.name for t in tape if t.op is not None}
         self.reset()
 
     def reset(self) -> None:
@@ -92,7 +91,7 @@ class Stepper:
         stop = self._seen[self.position]
         self.position += 1
         for a, _, after in stop.sums:
-            self._sums[a] = after
+            _put(self._sums, a, after)
         return stop
 
     def back(self) -> Stop | None:
@@ -100,11 +99,14 @@ class Stepper:
         if self.position == 0:
             return None
         self.position -= 1
-        for a, before, _ in reversed(self._seen[self.position].sums):
-            if before is None:
+        for a, before, after in reversed(self._seen[self.position].sums):
+            if isinstance(after, dict):
+                for i in after.keys() - (before or {}).keys():
+                    del self._sums[a][i]
+            elif before is None:
                 del self._sums[a]
-            else:
-                self._sums[a] = before
+            if before is not None:
+                _put(self._sums, a, before)
         return self.here
 
     def until(self, op: str | None = None, scope: str | None = None, name: str | None = None,
@@ -112,9 +114,8 @@ class Stepper:
         """Step on until all that is given is so: the operation is `op`, it was recorded within `scope`, a tensor called
         `name` is the record, or an input it reads or sends a gradient to, and `where` says yes to the gradient that has
         come in (an array, or each one of a tuple; forward steps have none, and are passed)."""
-        made_by = {t.op.name for t in self.tape if t.op is not None}
-        if op is not None and op not in made_by:
-            raise ValueError(f"no record of this tape is made by {op!r}: there are {', '.join(sorted(made_by))}")
+        if op is not None and op not in self._ops:
+            raise ValueError(f"no record of this tape is made by {op!r}: there are {', '.join(sorted(self._ops))}")
         for stop in self:
             t = stop.record
             tensors = [t, *(a for a in t.inputs if type(a) is Tensor)]
@@ -133,7 +134,8 @@ class Stepper:
 
     def gradient(self, t: Tensor) -> Any:
         """The sum of what has arrived at a record so far (an array to be read); None before anything has."""
-        return self._sums.get(t)
+        g = self._sums.get(t)
+        return (dict(g) or None) if isinstance(g, dict) else g
 
     @property
     def here(self) -> Stop | None:
@@ -170,13 +172,28 @@ def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
 
 
 def _added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
-    """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after."""
+    """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after; of a
+    tuple of arrays those of the arrays that get some."""
     changes = []
     for a, d in sent:
-        before = sums.get(a)
-        sums[a] = d if before is None else before + d
-        changes.append((a, before, sums[a]))
+        if isinstance(d, dict):
+            its = sums.setdefault(a, {})
+            before = {i: its[i] for i in d if i in its} or None
+            after = {i: its[i] + part if i in its else part for i, part in d.items()}
+        else:
+            before = sums.get(a)
+            after = d if before is None else before + d
+        _put(sums, a, after)
+        changes.append((a, before, after))
     return changes
+
+
+def _put(sums: dict[Tensor, Any], a: Tensor, value: Any) -> None:
+    """Make `value` the sum of `a`, or part of it, where it is that of some arrays of a tuple."""
+    if isinstance(value, dict):
+        sums.setdefault(a, {}).update(value)
+    else:
+        sums[a] = value
 
 
 def who(t: Tensor, names: dict[Tensor, int]) -> str:

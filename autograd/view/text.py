@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import owner
-from ..describe import describe, is_small, numbers, record_line, statistics
+from ..describe import describe, is_small, numbers, record_line, shortened, statistics
 from ..engine import Tape, Tensor
 
 SHOWN = 40
@@ -86,15 +86,20 @@ def size(n_bytes: float) -> str:
 
 def summary(value: Any) -> str:
     """What is in a value or gradient: the numbers of a small array, the norm and range of a larger one."""
-    if isinstance(value, dict):  # gradients of some of the arrays of a tuple
-        return "; ".join(f"part {i}: {summary(part)}" for i, part in sorted(value.items()))
-    if isinstance(value, tuple):
-        return "; ".join(f"part {i}: {summary(part)}" for i, part in enumerate(value))
+    if isinstance(value, (tuple, dict)):
+        return "; ".join(f"part {i}: {summary(part)}" if part is not None else i for i, part in some_parts(value))
     if is_small(value):
         return numbers(value)
     if not isinstance(value, np.ndarray):  # another library's array, or what an op was given beside arrays
         return describe(value)
     return f"norm {norm(value):.4g}, {statistics(value)}" if value.dtype.kind == "f" else statistics(value)
+
+
+def some_parts(value: Any) -> list[tuple[Any, Any]]:
+    """Number and array for each of a tuple, or of a dict that has some of them; of many those at the ends, and between
+    them a text, for how many are left out, and None."""
+    places = shortened(sorted(value) if isinstance(value, dict) else range(len(value)))
+    return [(i, None if isinstance(i, str) else value[i]) for i in places]
 
 
 def norm(value: Any) -> float:
