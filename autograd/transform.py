@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import owned
+from .arrays import has_floats, owned
 from .engine import Tensor, free, reverse, seed_for, tape, tensor
 from .methods import REGISTRY
 from .state import current_mode, no_grad
@@ -152,7 +152,8 @@ def vjp(f: Callable[..., Any], *xs: Any) -> tuple[Any, Callable[[Any], tuple[Any
 
 
 def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple) -> tuple[Any, Any]:
-    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x.
+    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x; results that
+    are integers have derivative 0.
 
     gᵀ J is linear in g, so its own derivative with respect to g, applied to t, is J t: two walks back make one
     walk forward, with no second set of rules (Townsend 2017).
@@ -160,8 +161,12 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple) -> tuple[Any, Any]:
     if len(xs) != len(tangents):
         raise ValueError(f"jvp needs a tangent for each of the {len(xs)} arguments, not {len(tangents)}")
 
+    def zeros_like(a: Any) -> Any:  # floats for a result of integers too, whose derivative is 0
+        a = a.data if isinstance(a, Tensor) else a
+        return np.zeros_like(a, dtype=a.dtype if has_floats(a) else float)
+
     y, pullback = vjp(f, *xs)
-    zeros = tree_map(lambda a: np.zeros_like(a.data if isinstance(a, Tensor) else a), y)
+    zeros = tree_map(zeros_like, y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]
     if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # arrays in, arrays out
         derivative = tree_map(lambda t: owned(t._value()) if isinstance(t, Tensor) else t, derivative)

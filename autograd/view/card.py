@@ -13,7 +13,7 @@ from ..engine import Tensor, reverse, tape
 from ..errors import changed_error
 from ..state import within
 from .html import Html, code, details, escape, grid, heatmap, number, table
-from .jacobian import Residual, differentiated, flat, in_one_line, is_array, jacobian, parts, pulled, residuals
+from .jacobian import Residual, differentiated, flat, floats, in_one_line, is_array, jacobian, parts, pulled, residuals
 from .mathematics import formula, gradients, typeset, words
 from .text import numbered
 from .walk import restored
@@ -74,7 +74,7 @@ class Card:
             row.value = _shown(a._value() if type(a) is Tensor else a)
         result.value = _shown(t._value())
         g, result.origin = _incoming(t, loss)
-        result.gradient = _shown(g)
+        result.gradient = _shown(floats(g))
         if t.op is not None and g is not None:
             self._differentiate(t, g)
 
@@ -82,7 +82,7 @@ class Card:
         """Put what the record sends to its inputs into their rows."""
         inputs = self.rows[1:]
         for i, d in pulled(t, g).items():
-            inputs[i].gradient = _shown(d)
+            inputs[i].gradient = _shown(floats(d))
         n = flat(self.rows[0].value).size
         matrices = jacobian(t) if n <= _LARGE else {}
         for i in differentiated(t):
@@ -120,7 +120,9 @@ def _operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str, list[Ro
             rows.append(Row(name, describe(a), remarks=["an array: no gradient flows to it"] * is_array(a)))
             continue
         row = Row(name, " ".join(filter(None, [f"%{numbers[a]}", a.name and repr(a.name), shape_text(a)])))
-        if a.requires_grad:
+        if not t.requires_grad:
+            row.remarks.append("no gradient flows through")
+        elif a.requires_grad:
             row.formula = formulas.get(name.partition("[")[0]) or f"∂L/∂{name}"
         else:
             row.remarks.append("constant: no gradient flows to it")
@@ -146,6 +148,8 @@ def _incoming(t: Tensor, loss: Tensor | None) -> tuple[Any, str]:
                 return g, f"where L is {label(loss)}"
         return None, "nothing comes here from this loss"
     g = t._grad._value() if type(t._grad) is Tensor else t._grad
+    if t.op is not None and not t.requires_grad:
+        return None, "a constant: no gradient flows to it"
     if t.op is None:
         return g, "gathered by backward" if g is not None else ""
     if g is not None:
