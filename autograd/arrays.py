@@ -48,7 +48,7 @@ def checked(y: Any) -> Any:
     """The result of a formula, if it is one: an array, or a tuple of arrays."""
     if hasattr(y, "backward"):
         raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
-    if isinstance(y, tuple):
+    if isinstance(y, tuple) and not any(isinstance(part, tuple) for part in y):
         return tuple([checked(part) for part in y])
     if isinstance(y, (int, float)):  # of numbers, a formula of operators makes a number
         return np.asarray(y)[()]
@@ -57,15 +57,25 @@ def checked(y: Any) -> Any:
     return y
 
 
+def _parts(value: Any) -> tuple:
+    return value if type(value) is tuple else (value,)
+
+
+def has_floats(y: Any) -> bool:
+    """Whether a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
+    return any(part.dtype.kind == "f" for part in _parts(y))
+
+
 def unshared(y: Any, values: Sequence[Any]) -> Any:
     """A result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
     if type(y) is tuple:
         return tuple([unshared(part, values) for part in y])
-    if y.dtype.kind == "c":
-        raise TypeError("complex numbers are not supported: use the real and the imaginary part as two tensors")
+    if y.dtype.kind not in "fiub":
+        instead = ": use the real and the imaginary part as two tensors" if y.dtype.kind == "c" else ""
+        raise TypeError(f"a tensor holds real numbers or booleans, not {y.dtype}{instead}")
     if isinstance(y, np.generic):
         return np.asarray(y)
-    shared = getattr(y, "base", None) is not None or any(y is v for v in values)
+    shared = getattr(y, "base", None) is not None or any(y is part for v in values for part in _parts(v))
     return y.copy(order="K") if shared else y
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_input
+from .arrays import as_input, constant, has_floats
 from .diagnosis import Case, broadcasts
 from .differences import differences
 from .engine import Op, Tensor, tensor
+from .purity import check_pure, moved
 from .state import no_grad
-from .transform import tree_leaves, vjp
+from .transform import tree_leaves, tree_map, vjp
 
 _RELATIVE = 1e-6  # difference that passes, relative to the derivative, besides what its measurement is uncertain of
 
@@ -67,41 +68,86 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
 def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random.Generator) -> bool:
     """Whether there was something to check."""
     inputs = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs])
+    attrs = {name: constant(a, name) for name, a in attrs.items()}
+    names = [op.input_name(i) for i in range(len(inputs))]
     floats = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    before = [inputs[i].copy() for i in floats]
-    made = op.apply(inputs, attrs)
-    for i, a in zip(floats, before):
-        if not np.array_equal(a, inputs[i], equal_nan=True):
-            raise AssertionError(f"{op.name} changes its input {op.input_name(i)}: work on a copy")
+    y = check_pure(lambda *given, **attrs: op.apply(given, attrs), op.name,
+                   {f"its input {name}": a for name, a in zip(names, inputs)}, attrs, lambda: moved(inputs))
     if not op.differentiable:
         return True
-    if floats and all(a.dtype == np.float32 for a in before):
-        for leaf in tree_leaves(made):
-            if leaf.dtype != np.float32:
-                raise AssertionError(f"{op.name} makes {leaf.dtype} of float32")
+    _check_dtypes(op, [inputs[i].dtype for i in floats], y)
     for i in floats:
         if i not in op.rules:
-            raise AssertionError(f"{op.name} has no gradient rule for its input {op.input_name(i)}")
+            raise AssertionError(f"{op.name} has no gradient rule for its input {names[i]}")
+    _check_rules(op, inputs, attrs, floats, y, rng)
+    for surrogate, places in op.rules.by_surrogate(floats).items():
+        if surrogate is not True:
+            _check_gradients(op, inputs, attrs, places, surrogate, order, rng)
+    return bool(floats)
 
-    def of_floats(*xs: Any) -> Any:
-        given = dict(zip(floats, xs))
-        return op.apply(tuple([given.get(i, a) for i, a in enumerate(inputs)]), attrs)
 
-    names = [op.input_name(i) for i in floats]
+def _check_dtypes(op: Op, given: list[Any], y: Any) -> None:
+    """Raise AssertionError unless some results are floats, and these no larger than the given ones."""
+    made = [leaf.dtype for leaf in tree_leaves(y)]
+    if given and not has_floats(y):
+        raise AssertionError(f"{op.name} makes {made[0]} of {given[0]}, and no gradient flows through that: return "
+                             "floating-point numbers (np.round(x), say), or make it with differentiable=False")
+    for dtype in made:
+        if dtype.kind == "f" and dtype != np.float32 and given and all(d == np.float32 for d in given):
+            raise AssertionError(f"{op.name} makes {dtype} of float32")
+
+
+def _check_rules(op: Op, inputs: tuple, attrs: dict, places: list[int], y: Any, rng: np.random.Generator) -> None:
+    """Raise AssertionError for a rule that is not pure."""
+    def weights(y: Any) -> Any:
+        return tree_map(lambda a: rng.normal(size=a.shape).astype(a.dtype) if has_floats(a) else np.zeros_like(a), y)
+
+    def others() -> list[Any]:
+        inputs_there = moved(inputs)
+        y_there = op.apply(tuple(inputs_there), attrs)
+        return [weights(y_there), y_there, *inputs_there]
+
+    for rule, _ in {op.rules[i] for i in places}:
+        served = ", ".join(op.input_name(i) for i in places if op.rules[i][0] is rule)
+        given = {"g": weights(y), "the output": y, **{op.input_name(i): a for i, a in enumerate(inputs)}}
+        check_pure(rule, f"the gradient rule of {op.name} for {served}", given, attrs, others)
+
+
+def _check_gradients(op: Op, inputs: tuple, attrs: dict, places: list[int], surrogate: Any, order: int,
+                     rng: np.random.Generator) -> None:
+    """Compare the gradients of the inputs at `places` with differences of the formula, or of its surrogate."""
+    xs = [inputs[i].astype(np.float64) for i in places]
+
+    def given(xs: Any) -> tuple:
+        there = dict(zip(places, xs))
+        return tuple([there.get(i, a) for i, a in enumerate(inputs)])
+
+    y = op.apply(given(xs), attrs)
+    if surrogate is not None:
+        op = surrogate_op(op, surrogate, y)
 
     def substitutes(k: int, g: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """What the rule of input floats[k] returns if it is given one of its arguments in place of another."""
+        """What the rule of input places[k] returns if it is given one of its arguments in place of another."""
         arguments, called = [g, y, *inputs], ["g", "the output", *map(op.input_name, range(len(inputs)))]
-        rule, place = op.rules[floats[k]]
-        if isinstance(made, tuple):
+        rule, place = op.rules[places[k]]
+        if isinstance(y, tuple):
             return
-        for p, q in permutations([0, 1, *[2 + j for j in floats]], 2):
+        for p, q in permutations([0, 1, *[2 + j for j in places]], 2):
             if arguments[p].shape == arguments[q].shape:
                 d = rule(*arguments[:p], arguments[q], *arguments[p + 1:], **attrs)
-                yield f"{called[p]} where {called[q]} belongs", as_input(d if place is None else d[place], before[k])
+                yield f"{called[p]} where {called[q]} belongs", as_input(d if place is None else d[place], xs[k])
 
-    _check(of_floats, [a.astype(np.float64) for a in before], names, order, rng, op.name, substitutes)
-    return bool(floats)
+    _check(lambda *xs: op.apply(given(xs), attrs), xs, [op.input_name(i) for i in places], order, rng, op.name,
+           substitutes)
+
+
+def surrogate_op(op: Op, surrogate: Callable[..., Any], y: Any) -> Op:
+    """`op` with `surrogate` for its formula, whose rules still get the result `y` of the formula."""
+    made = copy.copy(op)
+    made.formula, made.kernels = surrogate, {}
+    made.pull = lambda needed, inputs, values, arguments, attrs: op.pull(  # type: ignore[method-assign]
+        needed, inputs, values, (arguments[0], y, *arguments[2:]), attrs)
+    return made
 
 
 def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order: int, rng: np.random.Generator,
@@ -112,11 +158,11 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
         return
 
     def flat(*xs: Any) -> tuple[Any, ...]:
-        return tuple(tree_leaves(f(*xs)))
+        return tuple([leaf for leaf in tree_leaves(f(*xs)) if has_floats(leaf)])
 
     y, pullback = vjp(flat, *xs)
     if not y:
-        raise ValueError(f"nothing to check: {what or 'f'} returned no array")
+        raise ValueError(f"nothing to check: {what or 'f'} returned no array of floating-point numbers")
     weights = [rng.normal(size=leaf.shape) for leaf in y]
 
     def weighted(*xs: Any) -> np.ndarray:

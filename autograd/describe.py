@@ -140,11 +140,13 @@ def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
         return "parameter" if t.requires_grad else "constant"
     inputs = [f"%{number_of[a]}" if hasattr(a, "backward") and a in number_of else
               label(a) if hasattr(a, "backward") else describe(a) for a in t.inputs]
-    return f"{t.op.name}({', '.join(shortened(inputs) + [f'{key}={describe(value)}' for key, value in t.attrs.items()])})"
+    settings = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
+    return f"{t.op.name}({', '.join(shortened(inputs) + settings)})"
 
 
 def record_line(t: Any, number_of: Mapping[Any, int]) -> str:
     """A record as its line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`, with the numbers
     that are known."""
-    result = " ".join(filter(None, [f"%{number_of[t]}" if t in number_of else "", t.name and repr(t.name), shape_text(t)]))
+    number = f"%{number_of[t]}" if t in number_of else ""
+    result = " ".join(filter(None, [number, t.name and repr(t.name), shape_text(t)]))
     return "  ".join(filter(None, [f"{result} = {call_text(t, number_of)}", t.scope, source_text(t)]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
 from .describe import OURS, describe, label, users_frame
-from .errors import call_error, changed_error, pointing_at, traced_error
+from .errors import call_error, changed_error, no_tape_error, pointing_at, traced_error
 from .methods import ArrayMethods
 from .signature import Rules, Signature
 from .state import current_mode
@@ -184,14 +184,15 @@ class Op(Signature):
         self.formula, self.differentiable, self.rules = formula, differentiable, Rules(self)
         self.kernels: dict[type, Any] = {}
 
-    def gradient(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def gradient(self, *names: str, surrogate: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Register the rule of one input, of several that share their work (it returns a tuple), or of `"*xs"`
         (one gradient per item).  A rule is a pure function `(g, y, *inputs, **attrs)` of the incoming gradient, the
         output and the op's own arguments.  Written with operators, methods and `np.` functions it can be
-        differentiated again.  It neither sums over broadcast axes nor casts: the engine does."""
+        differentiated again.  It neither sums over broadcast axes nor casts: the engine does.  A rule that is meant not
+        to be the derivative has a `surrogate`: the function whose derivative it is, or True if it is none's."""
         if not self.differentiable:
             raise TypeError(f"{self.name} was made with differentiable=False: leave that out to give it a gradient")
-        return functools.partial(self.rules.register, self.positions(names), names)
+        return functools.partial(self.rules.register, self.positions(names), names, surrogate)
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
@@ -221,7 +222,9 @@ class Op(Signature):
             raise call_error(failed, values, error) from error
         if not tensors:
             return y
-        record = record and self.differentiable and mode.recording
+        if record:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
+            record = self.differentiable and mode.recording and (
+                y.dtype.kind == "f" if type(y) is not tuple else any(part.dtype.kind == "f" for part in y))
         if record or mode.tracing:
             if record and not self.rules.complete:
                 self.rules.check(args)
@@ -390,8 +393,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
 def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     """The gradient that a walk from `t` starts with: `gradient`, in t's dtype, or 1 for a single element."""
     if not t.requires_grad:
-        raise pointing_at(t, RuntimeError(f"{label(t)} has no tape behind it: nothing it was made from requires a "
-                                          "gradient (tensor(..., requires_grad=True)), or it was made under no_grad"))
+        raise no_tape_error(t)
     value = value_of(t)
     if gradient is None and value.size != 1:
         raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "

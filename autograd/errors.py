@@ -51,6 +51,14 @@ def call_error(t: Any, values: Any, error: Exception) -> Exception:
         return pointing_at(t, next(kind for kind in kinds if isinstance(error, kind))(text))
 
 
+def no_tape_error(t: Any) -> Exception:
+    """No gradient can flow from `t`."""
+    return pointing_at(t, RuntimeError(
+        f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
+        "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
+        "through integers"))
+
+
 def changed_error(leaf: Any, t: Any) -> Exception:
     """A leaf was written to after record `t` was computed from it."""
     return pointing_at(t, RuntimeError(

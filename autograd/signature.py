@@ -50,13 +50,13 @@ class Signature:
             raise TypeError(f"{self.name} has the inputs {', '.join(known)}, not {', '.join(names) or 'none'}")
         return [known.index(name) for name in names]
 
-    def check_rule(self, rule: Callable[..., Any]) -> None:
-        """A rule takes (g, y) and then what the formula takes, with the same defaults."""
-        given = list(inspect.signature(rule).parameters.values())[2:]
+    def check_rule(self, rule: Callable[..., Any], what: str = "gradient rule", before: tuple = ("g", "y")) -> None:
+        """Raise TypeError unless a rule takes (g, y), or what else comes `before`, and then what the formula takes."""
+        given = list(_signature(rule).parameters.values())[len(before):]
         wanted = self.signature.parameters.values()
         if [(p.name, p.kind, repr(p.default)) for p in given] != [(p.name, p.kind, repr(p.default)) for p in wanted]:
-            raise TypeError(f"a gradient rule of {self.name} takes (g, y, {str(self.signature)[1:-1]}), "
-                            f"and this one takes {inspect.signature(rule)}")
+            raise TypeError(f"a {what} of {self.name} takes ({', '.join([*before, str(self.signature)[1:-1]])}), "
+                            f"and this one takes {_signature(rule)}")
 
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """(inputs, attrs) of a call, in whatever way its arguments were given."""
@@ -90,15 +90,20 @@ class Rules(dict):
     def __init__(self, op: Signature):
         self.op = op
         self.shared: dict[Any, tuple[str, ...]] = {}  # a rule of several inputs -> their names
+        self.surrogates: dict[int, Any] = {}  # number of an input -> what its rule is the gradient of, or None
 
-    def register(self, positions: list[int], names: tuple[str, ...], rule: Callable[..., Any]) -> Callable[..., Any]:
+    def register(self, positions: list[int], names: tuple[str, ...], surrogate: Any,
+                 rule: Callable[..., Any]) -> Callable[..., Any]:
         """Enter the rule of the named inputs, which stand at `positions`."""
         op = self.op
         op.check_rule(rule)
+        if surrogate is not None and surrogate is not True:
+            op.check_rule(surrogate, "surrogate", ())
         if len(names) > 1 or positions[0] == op.star:
             self.shared[rule] = names
         for place, i in enumerate(positions):
             self[i] = (rule, place if len(names) > 1 or i == op.star else None)
+            self.surrogates[i] = surrogate
         op.take_inputs(max(op.n_inputs, *[i + 1 for i in positions]))
         self.complete = all(i in self for i in range(op.n_inputs))
         return rule
@@ -118,6 +123,14 @@ class Rules(dict):
         for i, a in enumerate(inputs):
             if getattr(a, "requires_grad", False) and i not in self:
                 self[i]
+
+    def by_surrogate(self, places: Iterable[int]) -> dict[Any, list[int]]:
+        """The inputs at `places`, by what their rules are the gradients of: a surrogate, or the formula (None)."""
+        found: dict[Any, list[int]] = {}
+        for i in places:
+            star = self.op.star
+            found.setdefault(self.surrogates.get(i if star is None else min(i, star)), []).append(i)
+        return found
 
     def __contains__(self, i: object) -> bool:
         star = self.op.star

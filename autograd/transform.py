@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import owned
+from .arrays import has_floats, owned
 from .engine import Tensor, free, reverse, seed_for, tape, tensor, value_of
 from .errors import LostGradientError, not_floating_error
 from .methods import REGISTRY
@@ -215,8 +215,8 @@ def vjp(f: Callable[..., Any], *xs: Any, has_aux: bool = False) -> tuple[Any, ..
 
 
 def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False) -> tuple[Any, ...]:
-    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x; with
-    has_aux=True, where `f` returns `(y, aux)`, `(y, J t, aux)`.
+    """`(y, J t)`: the value of f(*xs) and its derivative in the direction of `tangents`, one for each x; results that
+    are integers have derivative 0.  With has_aux=True, where `f` returns `(y, aux)`, it is `(y, J t, aux)`.
 
     gᵀ J is linear in g, so its own derivative with respect to g, applied to t, is J t: two walks back make one
     walk forward, with no second set of rules (Townsend 2017).
@@ -224,8 +224,12 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
     if len(xs) != len(tangents):
         raise ValueError(f"jvp needs a tangent for each of the {len(xs)} arguments, not {len(tangents)}")
 
+    def zeros_like(a: Any) -> Any:  # floats for a result of integers too, whose derivative is 0
+        a = value_of(a) if isinstance(a, Tensor) else a
+        return np.zeros_like(a, dtype=a.dtype if has_floats(a) else float)
+
     y, pullback, *aux = vjp(f, *xs, has_aux=has_aux)
-    zeros = tree_map(lambda a: np.zeros_like(value_of(a) if isinstance(a, Tensor) else a), y)
+    zeros = tree_map(zeros_like, y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]
     if any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # Tensors in, Tensors out; arrays in, arrays out
         derivative = tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), derivative)

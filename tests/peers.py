@@ -516,6 +516,8 @@ TABLE = {
     "sort": Entry(along(lambda x, dim: torch.sort(x, dim=dim).values), draw.along_axis(apart, flat=True)),
     "partition": Entry(partition, draw.along_axis(apart, least=2).map(
         lambda call: draw.Call((*call.args, 1), call.attrs))),
+    "top_k": Entry(along(lambda x, k, dim: torch.topk(x, k, dim=dim)), draw.along_axis(apart, least=2).map(
+        lambda call: draw.Call((*call.args, 2), call.attrs))),
     "delete": Entry(delete, draw.taken()),
     "compress": Entry(lambda c, x, axis=None: take(x, torch.nonzero(c)[:, 0], axis), draw.compressed()),
     "extract": Entry(lambda c, x: x[c], draw.alike(booleans, draw.normal)),

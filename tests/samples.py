@@ -259,6 +259,8 @@ SAMPLES = {
                   (np.array([0]), normal(1, 1))],
     "one_hot": [(integers(3, 4), 3), (np.array(1), 2), (integers(2, 2, 3), 2), (np.zeros(0, int), 3),
                 (integers(3, 6)[::2], 3)],
+    "top_k": [(apart(4), 2), (apart(2, 3), 1, {"axis": 0}), (apart(2, 3), 3), (apart(1), 1), (apart(3), 0),
+              (apart(0, 2), 1), (apart(3, 2).T, 2), (apart(2, 1, 3), 1, {"axis": -2}), (apart(6)[::-2], 2)],
     "softmax": _slices(),
     "log_softmax": _slices(),
     "cross_entropy": [(normal(2, 3), integers(3, 2)), (normal(3), np.array(1)), (normal(2, 2, 3), integers(3, 2, 2)),

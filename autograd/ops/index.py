@@ -104,6 +104,33 @@ def one_hot(ids, n):
     return ids[..., None] == np.arange(n, like=ids)
 
 
+def _along_axis(x, indices, axis):
+    """The index that takes from each row along `axis` its own places."""
+    if indices.ndim != x.ndim:
+        raise ValueError(f"indices of shape {indices.shape} need as many axes as x of shape {x.shape}")
+    rows = [np.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
+    axis = normalize_axis_index(axis, x.ndim)
+    return tuple(indices if i == axis else row for i, row in enumerate(rows))
+
+
+@op
+def top_k(x, k, axis=-1):
+    """The k largest elements along `axis`, largest first, and their places: (values, indices).  y = (x[i], i)    Of
+    equal ones the first come first, and NaN counts as the largest, as in `jax.lax.top_k`.  Places are constants."""
+    n = x.shape[normalize_axis_index(axis, x.ndim)]
+    if not 0 <= k <= n:
+        raise ValueError(f"there are {n} elements along axis {axis}, from which k = {k} cannot be taken")
+    # Ascending from the end and then reversed, since the negative of an unsigned integer or of NaN is no smaller.
+    ascending = n - 1 - np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+    indices = np.take(np.flip(ascending, axis), np.arange(k, like=ascending), axis=axis)
+    return np.take_along_axis(x, indices, axis=axis), indices
+
+@top_k.gradient("x")
+def _(g, y, x, k, axis=-1):
+    """∂L/∂x = g₀ at the places y₁, 0 elsewhere"""
+    return scatter_add(g[0], _along_axis(x, y[1], axis), shape=x.shape)
+
+
 # ---------------------------------------------------------------------- composed
 
 
@@ -114,15 +141,6 @@ def take(x, indices, axis=None):
     indices = indices if hasattr(indices, "shape") else np.asarray(indices, int)
     indices = indices.astype(int) if indices.dtype == bool else indices  # places 0 and 1, as NumPy has it: no mask
     return getitem(x, (slice(None),) * axis + (indices,))
-
-
-def _along_axis(x, indices, axis):
-    """The index that takes from each row along `axis` its own places."""
-    if indices.ndim != x.ndim:
-        raise ValueError(f"indices of shape {indices.shape} need as many axes as x of shape {x.shape}")
-    rows = [np.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
-    axis = normalize_axis_index(axis, x.ndim)
-    return tuple(indices if i == axis else row for i, row in enumerate(rows))
 
 
 @composed

@@ -13,7 +13,7 @@ from ..engine import Tensor, reverse, tape
 from ..errors import changed_error
 from ..state import within
 from .html import Html, code, details, escape, grid, heatmap, number, table
-from .jacobian import Residual, differentiated, flat, in_one_line, is_array, jacobian, parts, pulled, residuals
+from .jacobian import Residual, differentiated, flat, floats, in_one_line, is_array, jacobian, parts, pulled, residuals
 from .mathematics import formula, gradients, typeset, words
 from .text import numbered
 from .walk import restored
@@ -77,7 +77,7 @@ class Card:
                 row.value = _shown(a._value() if type(a) is Tensor else a)
         result.value = _shown(t._value())
         g, result.origin = _incoming(t, loss)
-        result.gradient = _shown(g)
+        result.gradient = _shown(floats(g))
         if t.op is not None and g is not None:
             self._differentiate(t, g)
 
@@ -88,7 +88,7 @@ class Card:
         n, sent = _size(t._value()), pulled(t, g)
         matrices = jacobian(t, rows) if n <= _LARGE else {}
         for i, row in rows.items():
-            row.gradient, m = _shown(sent[i]), _size(t.inputs[i]._value())
+            row.gradient, m = _shown(floats(sent[i])), _size(t.inputs[i]._value())
             if i in matrices and m <= _LARGE and m:
                 row.jacobian = matrices[i]
                 row.remarks += [_product(flat(g), row.jacobian, flat(sent[i]))]
@@ -125,7 +125,9 @@ def _operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str, list[Ro
             rows.append(Row(name, describe(a), place, remarks=["an array: no gradient flows to it"] * is_array(a)))
             continue
         row = Row(name, " ".join(filter(None, [f"%{numbers[a]}", a.name and repr(a.name), shape_text(a)])), place)
-        if a.requires_grad:
+        if not t.requires_grad:
+            row.remarks.append("no gradient flows through")
+        elif a.requires_grad:
             row.formula = formulas.get(name.partition("[")[0]) or f"∂L/∂{name}"
         else:
             row.remarks.append("constant: no gradient flows to it")
@@ -145,7 +147,7 @@ def _shown(value: Any) -> list[Any]:
 
 def _size(value: Any) -> int:
     """The number of elements in an array or a tuple of them."""
-    return sum(part.size for part in parts(value))
+    return sum(part.size for part in floats(value))
 
 
 def _incoming(t: Tensor, loss: Tensor | None) -> tuple[Any, str]:
@@ -156,6 +158,8 @@ def _incoming(t: Tensor, loss: Tensor | None) -> tuple[Any, str]:
                 return g, f"where L is {label(loss)}"
         return None, "nothing comes here from this loss"
     g = t._grad._value() if type(t._grad) is Tensor else t._grad
+    if t.op is not None and not t.requires_grad:
+        return None, "a constant: no gradient flows to it"
     if t.op is None:
         return g, "gathered by backward" if g is not None else ""
     if g is not None:

@@ -13,7 +13,7 @@ from ..arrays import read_only
 from ..diagnosis import Case
 from ..differences import differences
 from ..engine import Tensor, reverse
-from ..transform import tree_leaves, vjp
+from ..transform import vjp
 from .walk import values_of
 
 EVERY = 64  # elements of an input up to which each is compared with differences
@@ -26,6 +26,11 @@ _RELATIVE = 1e-6  # the difference that `check_op` lets pass too, besides what t
 def parts(value: Any) -> tuple[Any, ...]:
     """The arrays of a value or gradient, which may be a tuple of them."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def floats(value: Any) -> tuple[Any, ...]:
+    """The arrays of a value or gradient that there are gradients of: not those of integers."""
+    return tuple(part for part in parts(value) if is_array(part) and part.dtype.kind == "f")
 
 
 def is_array(a: Any) -> bool:
@@ -55,7 +60,7 @@ def jacobian(t: Tensor, places: Iterable[int]) -> dict[int, np.ndarray]:
     """Number of the input, of those in `places` -> ∂y/∂x: a row for each element of the result, a column for each of
     the input, both in order.  Each row is what the rule sends for a `g` that is 1 at that element and 0 elsewhere."""
     rows: dict[int, list[np.ndarray]] = {i: [] for i in places}
-    for k in range(sum(v.size for v in parts(t._value()))):
+    for k in range(sum(v.size for v in floats(t._value()))):
         sent = pulled(t, _unit(t._value(), k))
         for i, lines in rows.items():
             lines.append(flat(sent[i]))
@@ -63,14 +68,14 @@ def jacobian(t: Tensor, places: Iterable[int]) -> dict[int, np.ndarray]:
 
 
 def flat(value: Any) -> np.ndarray:
-    """All numbers of an array, or of a tuple of arrays, in order."""
-    return np.concatenate(parts(value), axis=None)
+    """All floating-point numbers of an array, or of a tuple of arrays, in order."""
+    return np.concatenate(floats(value), axis=None)
 
 
 def _unit(value: Any, k: int) -> Any:
-    """Zeros like `value`, with 1 at element k."""
+    """Zeros like `value`, with 1 at element k of its floating-point numbers."""
     zeros = tuple(np.zeros(np.shape(part), part.dtype) for part in parts(value))
-    for part in zeros:
+    for part in floats(zeros):
         if 0 <= k < part.size:
             part.flat[k] = 1
         k -= part.size
@@ -118,7 +123,7 @@ def _compared(t: Tensor, values: list[Any], places: list[int]) -> dict[int, Resi
     def weighted(*xs: Any) -> np.ndarray:
         return flat(op.formula(*given(xs), **t.attrs)) * weights
 
-    y, pullback = vjp(lambda *xs: tuple(tree_leaves(op.apply(given(xs), t.attrs))), *xs)
+    y, pullback = vjp(lambda *xs: floats(op.apply(given(xs), t.attrs)), *xs)
     gs = [rng.normal(size=part.shape) for part in y]
     weights = flat(gs)
     analytic = [np.asarray(d) for d in pullback(tuple(gs))]

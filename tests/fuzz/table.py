@@ -138,6 +138,7 @@ TABLE = [
       "peers.take({x}, {x}.argmax({axis}), {axis})"),
     E("sort", a.in_order, "np.sort({x}, axis={axis})"),
     E("partition", a.in_order, "np.partition({x}, {k}, axis={axis})"),
+    E("top_k", a.in_order, "ag.top_k({x}, {k} + 1, axis={axis})[0]"),
     E("delete", along(1, flat=True, ids=a.places), "np.delete({x}, {ids}, axis={axis})"),
     E("compress", along(1, flat=True, c=lambda p, n: p.mask(n)), "np.compress({c}, {x}, axis={axis})"),
     E("extract", a.choices, "np.extract({d}, np.broadcast_to({x} + {y}, {d}.shape))"),

@@ -75,6 +75,11 @@ EQUIVALENT = {
         "causal_conv.weight: x.shape -> y.shape",
         "causal_conv.weight: x.ndim -> g.ndim",
         "causal_conv.weight: x.ndim -> y.ndim",
+        "index._along_axis: range(x.ndim) -> range(indices.ndim)",
+        "index._along_axis: normalize_axis_index(axis, x.ndim) -> normalize_axis_index(axis, indices.ndim)",
+    ],
+    "only along the axis itself their lengths differ, and there the row is not used": [
+        "index._along_axis: enumerate(x.shape) -> enumerate(indices.shape)",
     ],
     "a row times no rows is no rows": [
         "causal_conv.weight: max(t - k, 0) -> max(t - k, 1)",
@@ -171,6 +176,7 @@ EQUIVALENT = {
     ],
     "NumPy takes any negative length as unknown": [
         "cumprod.x: x.reshape(-1) -> x.reshape(-2)",
+        "index._along_axis: -1 if i == j else 1 -> -2 if i == j else 1",
         "linear._einsum_gradient: -1 if c == other else 1 -> -2 if c == other else 1",
     ],
     "one more doubling adds zeros": [
