@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from .engine import value_of
+from .errors import pointing_at
 from .methods import REGISTRY
 from .ops.linear import _explicit
 
 Mapped = Sequence[bool]
+Rule = Callable[[Any, tuple, Mapped], Any]
 _noted: set[str] = set()  # ops that a warning has been given for
 
 
@@ -47,8 +49,8 @@ def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
     """Any op.  Raises ValueError where the results of the examples differ in shape."""
     if t.op.name not in _noted:
         _noted.add(t.op.name)
-        warnings.warn(f"vmap applies {t.op.name} to one example after the other: it has no batching rule for such "
-                      "arguments (help(ag.vmap) says how to give one)", stacklevel=5)
+        warnings.warn_explicit(f"vmap applies {t.op.name} to one example after the other: it has no batching rule for "
+                               "such arguments (help(ag.vmap) says how to give one)", UserWarning, *t.source)
     rows = [list(a) if m else a for a, m in zip(args, mapped)]
     results = [t.op.apply(tuple([a[i] if m else a for a, m in zip(rows, mapped)]), t.attrs)
                for i in range(size_of(args, mapped))]
@@ -60,8 +62,9 @@ def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
 
 def _stacked(t: Any, like: Any, results: list[Any]) -> Any:
     if shapes := {y.shape for y in results} - {like.shape}:
-        raise ValueError(f"{t.op.name} gives shape {like.shape} for the first example and {shapes.pop()} for another: "
-                         "shapes cannot depend on numbers (np.where in place of a mask)")
+        raise pointing_at(t, ValueError(
+            f"{t.op.name} gives shape {like.shape} for the first example and {shapes.pop()} for another: shapes cannot "
+            "depend on numbers (np.where in place of a mask)"))
     return np.stack(results) if results else np.zeros_like(like, shape=(0, *like.shape))
 
 
@@ -94,12 +97,11 @@ def elementwise(t: Any, args: tuple, mapped: Mapped) -> Any:
     return t.op.apply(tuple([_with_rank(a, rank) if m else a for a, m in zip(args, mapped)]), t.attrs)
 
 
-def _only(place: int) -> Callable[..., Any]:
-    """The rule of an op whose input `place` may have further axes in front."""
+def only(place: int, otherwise: Rule = by_example) -> Rule:
+    """The rule of an op whose input `place` may have further axes in front, and of `otherwise` if others have them."""
     def rule(t: Any, args: tuple, mapped: Mapped) -> Any:
-        if sum(mapped) > 1 or not mapped[place]:
-            return by_example(t, args, mapped)
-        return t.op.apply(args, t.attrs)
+        is_only = mapped[place] and sum(mapped) == 1
+        return t.op.apply(args, t.attrs) if is_only else otherwise(t, args, mapped)
     return rule
 
 
@@ -118,7 +120,7 @@ def along_axis(t: Any, args: tuple, mapped: Mapped) -> Any:
     return op.apply((*xs, *args[n_arrays:]), {**t.attrs, "axis": axis})
 
 
-FAMILIES: dict[str, Callable[..., Any]] = {"elementwise": elementwise, "leading": _only(0), "axis": along_axis}
+FAMILIES: dict[str, Rule] = {"elementwise": elementwise, "leading": only(0), "axis": along_axis}
 
 
 # ---------------------------------------------------------------------- shapes
@@ -175,10 +177,10 @@ class _Index:
         n_slices, rest = sum(isinstance(a, slice) for a in items), rank - sum(1 if m is None else m for m in masks)
         self.rank = self.n_axes + rest + sum(a is None for a in items)  # of what it picks
         # Integers and arrays that stand together make axes where they stand, others make the first ones.
-        self.together = not places or places[-1] - places[0] < len(places)
-        before = items[:places[0]] if places and self.together else []
+        together = not places or places[-1] - places[0] < len(places)
+        before = items[:places[0]] if places and together else []
         self.first = sum(rest - n_slices if a is Ellipsis else 1 for a in before)
-        self.numbered = any(mapped) or not self.together  # whether examples are picked by their numbers
+        self.numbered = any(mapped) or not together  # whether examples are picked by their numbers
 
     def aligned(self, items: Sequence[Any]) -> list[Any]:
         """The items of all examples, to be broadcast together."""
@@ -207,49 +209,24 @@ class _Index:
         return np.moveaxis(a, range(start, start + self.n_axes), range(end, end + self.n_axes))
 
 
-def _getitem(t: Any, args: tuple, mapped: Mapped) -> Any:
-    x, *items = args
-    index = _Index(t.inputs[1:], mapped[1:], _rank(x, mapped[0]))
+def _indexing(t: Any, args: tuple, mapped: Mapped) -> Any:
+    """getitem, scatter_add, put and last_written."""
+    name, start, n = t.op.name, t.op.star, size_of(args, mapped)
+    x, items = args[0], args[start:]
+    shape = t.attrs.get("shape", ()) if name == "scatter_add" else t.inputs[0].shape
+    index = _Index(t.inputs[start:], mapped[start:], len(shape))
     if index.by_mask:
         return by_example(t, args, mapped)
-    if mapped[0]:
-        return index.picked(t.op.apply((x, *index.batched(items, x.shape[0])), {}))
-    y = t.op.apply((x, *index.aligned(items)), {})
-    return np.moveaxis(y, index.first, 0) if index.first else y
-
-
-def _last_written(t: Any, args: tuple, mapped: Mapped) -> Any:
-    x, *items = args
-    index, n = _Index(t.inputs[1:], mapped[1:], _rank(x, mapped[0])), size_of(args, mapped)
-    if index.by_mask:
-        return by_example(t, args, mapped)
-    return index.picked(t.op.apply((_repeated(x, mapped[0], n), *index.batched(items, n)), {}))
-
-
-def _scatter_add(t: Any, args: tuple, mapped: Mapped) -> Any:
-    x, *items = args
-    shape = t.attrs.get("shape", ())
-    index, n = _Index(t.inputs[1:], mapped[1:], len(shape)), size_of(args, mapped)
-    if index.by_mask:
-        return by_example(t, args, mapped)
-    return t.op.apply((index.laid_out(x, mapped[0]), *index.batched(items, n)), {"shape": (n, *shape)})
-
-
-def _put(t: Any, args: tuple, mapped: Mapped) -> Any:
-    x, v, *items = args
-    index, n = _Index(t.inputs[2:], mapped[2:], _rank(x, mapped[0])), size_of(args, mapped)
-    if index.by_mask:
-        return by_example(t, args, mapped)
-    return t.op.apply((_repeated(x, mapped[0], n), index.laid_out(v, mapped[1]), *index.batched(items, n)), {})
-
-
-def _embedding(t: Any, args: tuple, mapped: Mapped) -> Any:
-    ids, table = args
-    if not mapped[1]:
-        return t.op.apply(args, {})
-    if mapped[0]:
-        return by_example(t, args, mapped)
-    return REGISTRY["getitem"].apply((table, slice(None), ids), {})
+    if name == "getitem" and not mapped[0]:
+        y = t.op.apply((x, *index.aligned(items)), {})
+        return np.moveaxis(y, index.first, 0) if index.first else y
+    places = index.batched(items, n)
+    if name == "scatter_add":
+        return t.op.apply((index.laid_out(x, mapped[0]), *places), {"shape": (n, *shape)})
+    x = _repeated(x, mapped[0], n)
+    if name == "put":
+        return t.op.apply((x, index.laid_out(args[1], mapped[1]), *places), {})
+    return index.picked(t.op.apply((x, *places), {}))
 
 
 # ---------------------------------------------------------------------- products
@@ -278,18 +255,6 @@ def _matmul(t: Any, args: tuple, mapped: Mapped) -> Any:
     return t.op.apply((x, y), {}).reshape((n, *t.shape))
 
 
-def _linear(t: Any, args: tuple, mapped: Mapped) -> Any:
-    (x, w, b), n = args, size_of(args, mapped)
-    if not any(mapped[1:]):
-        return t.op.apply(args, {})
-    if mapped[1]:
-        rows = x.reshape((*[n] * mapped[0], math.prod(t.shape[:-1]), x.shape[-1]))
-        y = REGISTRY["matmul"].apply((rows, w), {}).reshape((n, *t.shape))
-    else:
-        y = _repeated(t.op.apply((x, w, None), {}), mapped[0], n)
-    return y if b is None else y + (_with_rank(b, len(t.shape)) if mapped[2] else b)
-
-
 def _einsum(t: Any, args: tuple, mapped: Mapped) -> Any:
     subscripts, parts, out = _explicit(t.inputs[0], t.inputs[1:])
     batch = next(c for c in string.ascii_letters if c not in subscripts)
@@ -302,20 +267,6 @@ def _solve(t: Any, args: tuple, mapped: Mapped) -> Any:
     rank = max(2, *[_rank(x, m) for x, m in zip(args, mapped)])
     a, b = _as_matrices(a, mapped[0], rank, False), _as_matrices(b, mapped[1], rank, True)
     return t.op.apply((a, b), {}).reshape((n, *t.shape))
-
-
-# ---------------------------------------------------------------------- networks
-
-
-def _norm(t: Any, args: tuple, mapped: Mapped) -> Any:
-    """layer_norm and rms_norm, whose weights come after what they share."""
-    if not any(mapped[1:]):
-        return t.op.apply(args, t.attrs)
-    y = t.op.apply((args[0], *[None] * (len(args) - 1)), t.attrs)
-    for name, a, m in zip(("multiply", "add"), args[1:], mapped[1:]):
-        if a is not None:
-            y = REGISTRY[name].apply((y, _with_rank(a, len(t.shape)) if m else a), {})
-    return y
 
 
 def _cross_entropy(t: Any, args: tuple, mapped: Mapped) -> Any:
@@ -336,14 +287,12 @@ _RULES: dict[Any, tuple[str, ...]] = {
                     "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention"),
     "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
              "argpartition", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate", "split"),
-    "leading": ("inv", "det", "slogdet", "cholesky", "rotary", "causal_conv", "one_hot", "digitize", "isin"),
-    _only(1): ("searchsorted",),
+    "leading": ("inv", "det", "slogdet", "cholesky", "embedding", "causal_conv", "one_hot", "digitize", "isin"),
+    only(1): ("searchsorted",),
     _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),
     _triangle: ("tril", "triu"), _of_shapes: ("causal_mask",),
-    _getitem: ("getitem",), _last_written: ("last_written",), _scatter_add: ("scatter_add",), _put: ("put",),
-    _embedding: ("embedding",),
-    _matmul: ("matmul",), _linear: ("linear",), _einsum: ("einsum",), _solve: ("solve",),
-    _norm: ("layer_norm", "rms_norm"), _cross_entropy: ("cross_entropy",),
+    _indexing: ("getitem", "scatter_add", "put", "last_written"),
+    _matmul: ("matmul",), _einsum: ("einsum",), _solve: ("solve",), _cross_entropy: ("cross_entropy",),
 }
 for _rule, _names in _RULES.items():
     for _name in _names:

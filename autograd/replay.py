@@ -12,7 +12,7 @@ from .errors import changed_error
 from .plan import SUM, Step, planned
 from .recorder import Recorder
 from .state import current_mode, within
-from .transform import copy_structure, tree_leaves, tree_map
+from .transform import called, copy_structure, tree_leaves, tree_map
 
 MOST = 16  # recordings that a program keeps, each with an arena of its own
 
@@ -138,7 +138,7 @@ class Recording:
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
         with within(tracing="a program is being recorded", watch=recorder, executor=recorder):
-            self.result = copy_structure(function(*traced))
+            self.result = copy_structure(called(function, traced, {}))
         self.roots = tree_leaves(self.result)
         if not self.roots or not all(type(t) is Tensor for t in self.roots):
             raise TypeError(f"a program is recorded of a function that returns Tensors, not {self.result!r:.60}")

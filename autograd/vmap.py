@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from .arrays import owned
-from .batching import apply_batched
+from .batching import apply_batched, only
 from .engine import Tensor, tape, tensor, value_of
+from .errors import pointing_at
+from .methods import REGISTRY
 from .state import Fresh, Mode, current_mode, drawn, within
 from .transform import called, copy_structure, is_module, name_of, tree_leaves, tree_map
 
@@ -50,15 +53,15 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         n = _batch_size(f, axes, leaves)
         batches = [a if axis is None else _moved(a, axis, 0) for a, (_, axis) in zip(leaves, axes)]
         examples = [_example(a, axis is not None, mode) for a, (_, axis) in zip(batches, axes)]
-        given, watch = iter(examples), _Draws()
+        given = iter(examples)
         shown, named = tree_map(lambda leaf: next(given), [list(args), kwargs])
-        start = tensor(0).index
-        with within(tracing="ag.vmap runs a function once for all examples", watch=watch, executor=Fresh):
+        start, draws = tensor(0).index, {}  # type: ignore[var-annotated]
+        with within(tracing="ag.vmap runs a function once for all examples", watch=_noting(draws), executor=Fresh):
             result = copy_structure(called(f, shown, named))
 
         results = tree_leaves(result)
         values = {t: (a, axis is not None) for t, a, (_, axis) in zip(examples, batches, axes) if t is not a}
-        _evaluate([t for t in results if type(t) is Tensor], start, values, watch.draws, n, mode)
+        _evaluate([t for t in results if type(t) is Tensor], start, values, draws, n, mode)
         tensors = mode.tracing or any(type(leaf) is Tensor for leaf in leaves)
         outs = iter([_out(f, *_found(t, values), axis, n, bool(tensors))
                      for t, (_, axis) in zip(results, _spread(out_axes, result, "the result"))])
@@ -72,12 +75,14 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 def _spread(axes: Any, tree: Any, where: str) -> list[tuple[str, Any]]:
     """Where each leaf of `tree` is, in words, and its axis."""
-    if axes is None or isinstance(axes, (int, np.integer)):
+    is_one = axes is None or isinstance(axes, (int, np.integer))
+    if isinstance(tree, dict) and (is_one or isinstance(axes, dict) and axes.keys() == tree.keys()):
+        return [pair for key in tree for pair in _spread(axes if is_one else axes[key], tree[key], f"{where}[{key!r}]")]
+    if isinstance(tree, (list, tuple)) and (is_one or isinstance(axes, (list, tuple)) and len(axes) == len(tree)):
+        return [pair for i, branch in enumerate(tree)
+                for pair in _spread(axes if is_one else axes[i], branch, f"{where}[{i}]")]
+    if is_one:
         return [(where, axes)] * len(tree_leaves(tree))
-    if isinstance(tree, dict) and isinstance(axes, dict) and axes.keys() == tree.keys():
-        return [pair for key in tree for pair in _spread(axes[key], tree[key], f"{where}[{key!r}]")]
-    if isinstance(tree, (list, tuple)) and isinstance(axes, (list, tuple)) and len(axes) == len(tree):
-        return [pair for i, branch in enumerate(tree) for pair in _spread(axes[i], branch, f"{where}[{i}]")]
     if is_module(tree) and type(axes) is type(tree) and len(tree_leaves(axes)) == len(tree_leaves(tree)):
         return [(where, axis) for axis in tree_leaves(axes)]
     raise ValueError(f"{where} has no structure like that of its axes {axes!r:.60}: give an axis, None, or a container "
@@ -132,23 +137,14 @@ def _example(a: Any, is_mapped: bool, mode: Mode) -> Any:
     return t
 
 
-class _Draws:
-    """The watch while one example is computed: it notes what is drawn at random."""
-
-    def __init__(self) -> None:
-        self.draws: dict[Tensor, Callable[[], Any]] = {}
-
-    def made(self, t: Tensor) -> None:
-        """See each record."""
-
-    def passed(self, t: Tensor, g: Any, sent: list) -> None:
-        """See each record that has a gradient."""
-
-    def drawn(self, draw: Callable[[], Any]) -> Tensor:
-        """A leaf with random numbers."""
+def _noting(draws: dict[Tensor, Callable[[], Any]]) -> Any:
+    """What watches while one example is computed: it notes what makes a leaf with random numbers."""
+    def drawn(draw: Callable[[], Any]) -> Tensor:
         t = tensor(draw())
-        self.draws[t] = draw
+        draws[t] = draw
         return t
+
+    return SimpleNamespace(made=lambda t: None, passed=lambda t, g, sent: None, drawn=drawn)
 
 
 # ---------------------------------------------------------------------- all examples
@@ -175,8 +171,8 @@ def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any,
             inputs = [_found(a, values) for a in t.inputs]
             values[t] = y, is_mapped = _computed(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
             if is_mapped and type(y) is not tuple and y.shape != (n, *t.shape):
-                raise ValueError(f"the batching rule of {t.op.name} gave shape {y.shape}, and ({n}, …) with {t.shape} "
-                                 "of each example is needed")
+                raise pointing_at(t, ValueError(
+                    f"the batching rule of {t.op.name} returned shape {y.shape} for {n} examples whose own are {t.shape}"))
         for a in t.inputs:
             if type(a) is Tensor and last.get(a) == i:
                 values.pop(a, None)
@@ -190,7 +186,10 @@ def _computed(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[A
     if not mode.tracing and not any(type(a) is Tensor for a in args):
         return compute(t, args, mapped), any(mapped)
     with within(recording=mode.recording and t.requires_grad, scope=t.scope):
-        return compute(t, args, mapped), any(mapped)
+        y = compute(t, args, mapped)
+    if type(y) is Tensor:
+        y._code, y._offset = t._code, t._offset  # the line of f
+    return y, any(mapped)
 
 
 def _drawing(first: Any, draw: Callable[[], Any], n: int) -> Callable[[], Any]:
@@ -214,3 +213,15 @@ def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, 
     if as_tensor or type(value) is Tensor and value.requires_grad:
         return value if type(value) is Tensor else tensor(value)
     return owned(value_of(value) if type(value) is Tensor else value)
+
+
+# ---------------------------------------------------------------------- ops that are composed of others
+
+
+def _by_formula(t: Any, args: tuple, mapped: Any) -> Any:
+    """The batching rule of an op whose formula is composed of ops: that of a function."""
+    return vmap(functools.partial(t.op.formula, **t.attrs), tuple([0 if m else None for m in mapped]))(*args)
+
+
+for _name in ("linear", "layer_norm", "rms_norm", "rotary"):  # with further axes in x alone they take them as they are
+    REGISTRY[_name].batching = only(0, _by_formula)
