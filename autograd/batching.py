@@ -19,6 +19,7 @@ from .engine import value_of
 from .errors import pointing_at
 from .methods import REGISTRY
 from .ops.linear import _explicit
+from .state import within
 
 Mapped = Sequence[bool]
 Rule = Callable[[Any, tuple, Mapped], Any]
@@ -54,7 +55,8 @@ def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
     rows = [list(a) if m else a for a, m in zip(args, mapped)]
     results = [t.op.apply(tuple([a[i] if m else a for a, m in zip(rows, mapped)]), t.attrs)
                for i in range(size_of(args, mapped))]
-    value = value_of(t)
+    with within(watch=None):  # an outer program has nothing to do with the value of one example
+        value = value_of(t)
     if type(value) is tuple:
         return tuple([_stacked(t, part, [y[i] for y in results]) for i, part in enumerate(value)])
     return _stacked(t, value, results)
@@ -108,6 +110,8 @@ def only(place: int, otherwise: Rule = by_example) -> Rule:
 def along_axis(t: Any, args: tuple, mapped: Mapped) -> Any:
     """An array, or `*xs`, along the axis or axes `axis` (None: of all elements)."""
     op, n = t.op, size_of(args, mapped)
+    if "axis" not in op.parameters:
+        raise ValueError(f"{op.name}.batching is 'axis', and it has no setting of that name")
     n_arrays = len(args) if op.star == 0 else 1
     if any(mapped[n_arrays:]) or any(isinstance(a, np.ndarray) for a in t.attrs.values()):
         return by_example(t, args, mapped)
@@ -286,7 +290,8 @@ _RULES: dict[Any, tuple[str, ...]] = {
     "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "erf", "gelu",
                     "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention"),
     "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
-             "argpartition", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate", "split"),
+             "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate",
+             "split"),
     "leading": ("inv", "det", "slogdet", "cholesky", "embedding", "causal_conv", "one_hot", "digitize", "isin"),
     only(1): ("searchsorted",),
     _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),

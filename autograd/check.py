@@ -17,6 +17,7 @@ from .engine import Op, Tensor, tensor
 from .purity import check_pure, moved
 from .state import no_grad
 from .transform import tree_leaves, tree_map, vjp
+from .vmap import vmap
 
 _RELATIVE = 1e-6  # difference that passes, relative to the derivative, besides what its measurement is uncertain of
 
@@ -48,8 +49,9 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
         ag.check_op(ag.softmax, [(np.array([1.0, 2.0]),), (np.ones((2, 3)), {"axis": 0})])
 
     Tolerances are those of `check_grads`.  Raises AssertionError for a wrong rule (as `check_grads` does, with the
-    input's name), for a missing one, for a formula that changes its inputs, and for one that makes another dtype of
-    float32; ValueError as `check_grads`, and if there was nothing to check.
+    input's name), for a missing one, for a formula that changes its inputs, for one that makes another dtype of
+    float32, and for a wrong batching rule (help(ag.vmap)); ValueError as `check_grads`, and if there was nothing to
+    check.
     """
     if not isinstance(op, Op):
         raise TypeError(f"check_op checks ops, and {getattr(op, '__name__', op)!r} is none: use check_grads")
@@ -80,6 +82,7 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
         if i not in op.rules:
             raise AssertionError(f"{op.name} has no gradient rule for its input {names[i]}")
     _check_rules(op, inputs, attrs, floats, y, rng)
+    _check_batching(op, inputs, attrs, floats)
     for surrogate, places in op.rules.by_surrogate(floats).items():
         if surrogate is not True:
             _check_gradients(op, inputs, attrs, places, surrogate, order, rng)
@@ -111,6 +114,20 @@ def _check_rules(op: Op, inputs: tuple, attrs: dict, places: list[int], y: Any, 
         served = ", ".join(op.input_name(i) for i in places if op.rules[i][0] is rule)
         given = {"g": weights(y), "the output": y, **{op.input_name(i): a for i, a in enumerate(inputs)}}
         check_pure(rule, f"the gradient rule of {op.name} for {served}", given, attrs, others)
+
+
+def _check_batching(op: Op, inputs: tuple, attrs: dict, places: list[int]) -> None:
+    """Raise AssertionError for a batching rule whose results are not those of one example after the other."""
+    if op.batching is None or not places:
+        return
+    examples = [tuple([a * scale if i in places else a for i, a in enumerate(inputs)]) for scale in (1, 0.9)]
+    batch = [np.stack(pair) if i in places else pair[0] for i, pair in enumerate(zip(*examples))]
+    axes = tuple([0 if i in places else None for i in range(len(inputs))])
+    together = tree_leaves(vmap(lambda *xs: op.apply(xs, attrs), axes)(*batch))
+    for got, *alone in zip(together, *[tree_leaves(op.apply(xs, attrs)) for xs in examples]):
+        if not np.allclose(got, np.stack(alone), rtol=1e-5, equal_nan=True):
+            raise AssertionError(f"{op.name}.batching = {op.batching!r} makes something else of two examples together "
+                                 "than the formula makes of each")
 
 
 def _check_gradients(op: Op, inputs: tuple, attrs: dict, places: list[int], surrogate: Any, order: int,

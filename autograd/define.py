@@ -44,7 +44,8 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
 
     answers: the NumPy function (or several) that the op stands in for when it is given Tensors; without it, the one
     named like the op, if there is one.  differentiable=False: no gradient flows, and none is needed, as the result is
-    constant almost everywhere (a comparison, say).
+    constant almost everywhere (a comparison, say).  `swish.batching = "elementwise"` lets `ag.vmap` compute it for a
+    whole batch at once: help(ag.vmap) has the other words.
 
     The op is `ag.REGISTRY["swish"]` and `ag.swish` from then on.  Defining it again in the same module replaces it.
 

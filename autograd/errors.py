@@ -12,8 +12,8 @@ NUMBERED = 10_000
 """Records behind one up to which an error numbers them in its line."""
 
 
-class LostGradientError(TypeError):
-    """A Tensor was to become a number of Python's while a function is being differentiated."""
+class NumberError(TypeError):
+    """A Tensor was asked for its numbers while a function is being differentiated or traced."""
 
 
 def pointing_at(t: Any, error: Any) -> Any:
@@ -72,7 +72,7 @@ def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
     if verb:
         return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
                                         f"only: do it outside the function{advice}"))
-    return pointing_at(t, TypeError(
+    return pointing_at(t, NumberError(
         f"the numbers of {label(t)} were asked for while {tracing}, and all others would be treated like these: "
         "compute with the tensor itself (np.where in place of if), or look outside the function"))
 

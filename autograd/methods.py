@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .describe import label, one_line, source_line
-from .errors import LostGradientError, not_floating_error
+from .errors import NumberError, not_floating_error
 from .state import current_mode, no_grad
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class ArrayMethods:
     def __float__(self) -> float:
         mode = current_mode()
         if self.requires_grad and mode.differentiating and mode.recording:
-            raise LostGradientError(f"a number would lose the gradient of {label(self)} while a function is being "
+            raise NumberError(f"a number would lose the gradient of {label(self)} while a function is being "
                                     "differentiated: compute with the tensor itself (np.sin in place of math.sin, "
                                     "np.stack in place of array[i] = t), or say t.item() where no gradient is wanted")
         return float(self.item())

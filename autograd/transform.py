@@ -12,7 +12,7 @@ import numpy as np
 
 from .arrays import has_floats, owned
 from .engine import Tensor, free, reverse, seed_for, tape, tensor, value_of
-from .errors import LostGradientError, not_floating_error
+from .errors import NumberError, not_floating_error
 from .methods import REGISTRY
 from .state import current_mode, within
 
@@ -302,11 +302,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
     """f(*args, **kwargs).  NumPy hides what a Tensor says to `array[i] = t` behind an error of its own: raised is that
-    of the Tensor."""
+    of the Tensor, while f is being differentiated or traced."""
     try:
         return f(*args, **kwargs)
     except ValueError as error:
-        if isinstance(cause := error.__cause__, LostGradientError):
+        if isinstance(cause := error.__cause__, NumberError):
             raise cause.with_traceback(error.__traceback__) from None
         raise
 

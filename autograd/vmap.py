@@ -49,23 +49,24 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        axes, leaves, mode = _axes_of_arguments(f, in_axes, args, kwargs), tree_leaves([args, kwargs]), current_mode()
-        n = _batch_size(f, axes, leaves)
-        batches = [a if axis is None else _moved(a, axis, 0) for a, (_, axis) in zip(leaves, axes)]
-        examples = [_example(a, axis is not None, mode) for a, (_, axis) in zip(batches, axes)]
+        mode, leaves = current_mode(), tree_leaves([args, kwargs])
+        named_axes = _axes_of_arguments(f, in_axes, args, kwargs)
+        n, axes = _batch_size(f, named_axes, leaves), [axis for _, axis in named_axes]
+        batches = [a if axis is None else _moved(a, axis, 0) for a, axis in zip(leaves, axes)]
+        examples = [_example(a, axis is not None, mode) for a, axis in zip(batches, axes)]
+        values = {t: (a, axis is not None) for t, a, axis in zip(examples, batches, axes) if t is not a}
+        start, draws = tensor(0).index, {}  # type: ignore[var-annotated]
         given = iter(examples)
         shown, named = tree_map(lambda leaf: next(given), [list(args), kwargs])
-        start, draws = tensor(0).index, {}  # type: ignore[var-annotated]
         with within(tracing="ag.vmap runs a function once for all examples", watch=_noting(draws), executor=Fresh):
             result = copy_structure(called(f, shown, named))
 
         results = tree_leaves(result)
-        values = {t: (a, axis is not None) for t, a, (_, axis) in zip(examples, batches, axes) if t is not a}
         _evaluate([t for t in results if type(t) is Tensor], start, values, draws, n, mode)
-        tensors = mode.tracing or any(type(leaf) is Tensor for leaf in leaves)
-        outs = iter([_out(f, *_found(t, values), axis, n, bool(tensors))
-                     for t, (_, axis) in zip(results, _spread(out_axes, result, "the result"))])
-        return tree_map(lambda leaf: next(outs), result)
+        as_tensors = bool(mode.tracing) or any(type(leaf) is Tensor for leaf in leaves)
+        out = iter([_out(f, *_found(t, values), axis, n, as_tensors)
+                    for t, (_, axis) in zip(results, _spread(out_axes, result, "the result"))])
+        return tree_map(lambda leaf: next(out), result)
 
     return call
 
@@ -171,8 +172,8 @@ def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any,
             inputs = [_found(a, values) for a in t.inputs]
             values[t] = y, is_mapped = _computed(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
             if is_mapped and type(y) is not tuple and y.shape != (n, *t.shape):
-                raise pointing_at(t, ValueError(
-                    f"the batching rule of {t.op.name} returned shape {y.shape} for {n} examples whose own are {t.shape}"))
+                raise pointing_at(t, ValueError(f"the batching rule of {t.op.name} returned shape {y.shape} for {n} "
+                                                f"examples of shape {t.shape}"))
         for a in t.inputs:
             if type(a) is Tensor and last.get(a) == i:
                 values.pop(a, None)
