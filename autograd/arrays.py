@@ -57,13 +57,14 @@ def checked(y: Any) -> Any:
     return y
 
 
-def _parts(value: Any) -> tuple:
+def parts_of(value: Any) -> tuple:
+    """The arrays of a value, which is one or a tuple of them."""
     return value if type(value) is tuple else (value,)
 
 
 def has_floats(y: Any) -> bool:
     """Whether a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
-    return any(part.dtype.kind == "f" for part in _parts(y))
+    return any(part.dtype.kind == "f" for part in parts_of(y))
 
 
 def unshared(y: Any, values: Sequence[Any]) -> Any:
@@ -75,7 +76,7 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
         raise TypeError(f"a tensor holds real numbers or booleans, not {y.dtype}{instead}")
     if isinstance(y, np.generic):
         return np.asarray(y)
-    shared = getattr(y, "base", None) is not None or any(y is part for v in values for part in _parts(v))
+    shared = getattr(y, "base", None) is not None or any(y is part for v in values for part in parts_of(v))
     return y.copy(order="K") if shared else y
 
 

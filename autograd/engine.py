@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
+from .contract import kernel_gradients, kernel_result
 from .describe import OURS, describe, label, users_frame
 from .errors import call_error, changed_error, no_tape_error, pointing_at, traced_error
 from .methods import ArrayMethods
@@ -264,7 +265,8 @@ class Op(Signature):
         """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
         if self.kernels and (kernel := self.kernels.get(type(values[0]))):
             if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
-                return made[0], (kernel, made[1])
+                y, saved = kernel_result(self.name, made)
+                return y, (kernel, saved)
         y = self.formula(*values, **attrs) if attrs else self.formula(*values)
         return y if type(y) is np.ndarray else checked(y), None
 
@@ -379,7 +381,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
         if t.saved is not None and needed and not create_graph:
             kernel, saved = t.saved
             gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
-            return [(inputs[i], d) for i, d in zip(needed, gradients)]
+            return [(inputs[i], d) for i, d in zip(needed, kernel_gradients(op, needed, values, gradients))]
         if create_graph:
             arguments = (g, t if type(y) is not tuple else _items(t, len(y)), *inputs)
         else:

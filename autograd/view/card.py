@@ -146,7 +146,7 @@ def _shown(value: Any) -> list[Any]:
 
 
 def _size(value: Any) -> int:
-    """The number of elements in an array or a tuple of them."""
+    """The number of floating-point numbers in an array or a tuple of them."""
     return sum(part.size for part in floats(value))
 
 

@@ -148,6 +148,9 @@ class Rotary:
             return [dx]
         d = executor.empty(x, angles.shape)
         executor.run(layer_loops.rotary_angles, of_four_axes(x), of_four_axes(dx), d)
+        if angles.dtype != x.dtype:
+            in_x, d = d, executor.empty(angles, angles.shape)
+            executor.run(np.copyto, d, in_x)
         return [(dx, d)[i] for i in needed]
 
 

@@ -1,0 +1,36 @@
+"""What the engine asks of kernels: whatever else they return is found when it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import is_foreign, parts_of
+from .describe import describe
+
+
+def kernel_result(name: str, made: Any) -> tuple[Any, Any]:
+    """(y, saved), as the kernel of the op `name` has to return them.  Raises TypeError for anything else."""
+    if type(made) is tuple and len(made) == 2:
+        y = made[0]
+        if type(y) is np.ndarray or all(isinstance(a, np.ndarray) or is_foreign(a) for a in parts_of(y)):
+            return made
+    raise TypeError(f"the forward of {name}'s kernel returned {describe(made)}, and has to return (y, saved), where y "
+                    "is an array of the executor's or a tuple of arrays, or None to decline")
+
+
+def kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
+    """What a kernel's backward returned, if it is a gradient for each input that needs one, like that input."""
+    if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):
+        raise TypeError(f"the backward of {op.name}'s kernel returned {describe(gradients)}, and has to return "
+                        f"{len(needed)} gradients in a list, of {', '.join(map(op.input_name, needed))}")
+    for i, d in zip(needed, gradients):
+        x = values[i]
+        if type(d) is np.ndarray and d.dtype is x.dtype and d.shape == x.shape:  # quickly, in almost all cases
+            continue
+        if getattr(d, "shape", None) != x.shape or d.dtype != x.dtype:
+            raise ValueError(f"the backward of {op.name}'s kernel returned {describe(d)} as the gradient of "
+                             f"{op.input_name(i)}, which is {describe(x)}: they have to be alike")
+    return gradients
