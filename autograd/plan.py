@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from .arrays import owner
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+CHOOSING = 4096  # buffers that look for the lowest place among all that are taken
 
 FORWARD, AGAIN, BACKWARD, SUM = "forward", "computed again", "backward", "sum of gradients"  # what steps are for
 
@@ -95,10 +98,12 @@ def _laid_out(n_bytes: dict[int, int], first: dict[int, int], last: dict[int, in
 
 
 def _placed(wanted: dict[int, tuple[int, int, int]]) -> dict[int, int]:
-    """Where each buffer, of (bytes, first step, last step), begins: larger ones choose first."""
+    """Where each buffer, of (bytes, first step, last step), begins: larger ones choose first.  Each of them is compared
+    with all before it, so of a very long program only the largest choose, and the rest lies above them."""
     offset: dict[int, int] = {}
-    firsts, lasts, starts, ends = np.zeros((4, len(wanted)), np.int64)  # of those that have their place
-    for n, k in enumerate(sorted(wanted, key=lambda k: (-wanted[k][0], wanted[k][1]))):
+    by_size = sorted(wanted, key=lambda k: (-wanted[k][0], wanted[k][1]))
+    firsts, lasts, starts, ends = np.zeros((4, min(len(wanted), CHOOSING)), np.int64)  # of those that have their place
+    for n, k in enumerate(by_size[:CHOOSING]):
         size, first, last = wanted[k]
         taken = np.flatnonzero((firsts[:n] <= last) & (lasts[:n] >= first))
         taken = taken[np.argsort(starts[taken])]
@@ -106,6 +111,23 @@ def _placed(wanted: dict[int, tuple[int, int, int]]) -> dict[int, int]:
         free_to = np.concatenate([starts[taken], [np.iinfo(np.int64).max]])
         offset[k] = at = int(free_from[np.argmax(free_to - free_from >= size)])
         firsts[n], lasts[n], starts[n], ends[n] = first, last, at, at + size
+    return offset | _in_turns({k: wanted[k] for k in by_size[CHOOSING:]}, int(ends.max(initial=0)))
+
+
+def _in_turns(wanted: dict[int, tuple[int, int, int]], end: int) -> dict[int, int]:
+    """Where each buffer begins, from `end` on: in the order of their first steps, each gets the smallest place that is
+    free again and large enough, or a new one."""
+    offset: dict[int, int] = {}
+    taken: list[tuple[int, int, int]] = []  # a heap of (last step, bytes, where)
+    free: list[tuple[int, int]] = []        # (bytes, where), smallest first
+    for k in sorted(wanted, key=lambda k: wanted[k][1]):
+        size, first, last = wanted[k]
+        while taken and taken[0][0] < first:
+            insort(free, heappop(taken)[1:])
+        i = bisect(free, (size, -1))
+        room, offset[k] = free.pop(i) if i < len(free) else (size, end)
+        end = max(end, offset[k] + room)
+        heappush(taken, (last, room, offset[k]))
     return offset
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -61,14 +62,15 @@ class Recorder:
                                                "the function, or detach() it before"))
             self.constant(a._array if type(a) is Tensor and a.op is None else a)
         value = self._as_arrays(t._array)
-        t._array = self._settled_views(t, value)
+        t._array = _settled_views(value, _integers(t))
         if t._array is not value:  # a kernel that makes views cannot do this again
             t.saved = None
         if t.saved is None:
             self._forget()
             values = [a._array if type(a) is Tensor else a for a in t.inputs]
             parts = t._array if type(t._array) is tuple else (t._array,)
-            new = [i for i, part in enumerate(parts) if not self._is_view(part, values)]
+            bases = _bases(values)
+            new = [i for i, part in enumerate(parts) if not self._is_view(part, bases)]
             outs = [self._buffer(parts[i]) for i in new]
             formula = t.op.formula  # type: ignore[union-attr]
             if isinstance(formula, np.ufunc) and outs and not self._numbers_in(values):
@@ -145,23 +147,10 @@ class Recorder:
         while len(self.buffers) > n_buffers:
             self._alive.append(self.buffers.popitem())
 
-    def _is_view(self, part: Any, values: list[Any]) -> bool:
-        """Whether a result lies in what there was before: a buffer, a constant, or one of `values`."""
-        base = owner(part)
-        return (id(base) in self.buffers or id(base) in self.constants
-                or any(v is part or isinstance(v, np.ndarray) and owner(v) is base for v in values))
-
-    def _settled_views(self, t: Tensor, value: Any) -> Any:
-        """`value`, which record `t` made or sent, with copies in place of views whose place is up to the numbers of an
-        integer input, as in `np.split(x, n)`: those are computed anew in each call."""
-        if type(value) is tuple:
-            parts = tuple([self._settled_views(t, part) for part in value])
-            return parts if any(a is not b for a, b in zip(parts, value)) else value
-        places = [owner(a._array) for a in t.inputs
-                  if type(a) is Tensor and type(a._array) is np.ndarray and a._array.dtype.kind in "iub"]
-        if not places or not isinstance(value, np.ndarray) or any(owner(value) is place for place in places):
-            return value
-        return value.copy() if owner(value) is not value else value
+    def _is_view(self, part: Any, bases: set[int]) -> bool:
+        """Whether a result lies in what there was before: a buffer, a constant, or one of `bases`, by identity."""
+        base = id(owner(part))
+        return base in self.buffers or base in self.constants or base in bases or id(part) in bases
 
     def _stand_for(self, t: Tensor, g: Any) -> None:
         """The walk has added up the gradient `g` of `t` in an array of its own, which is this recorder's sum."""
@@ -181,17 +170,17 @@ class Recorder:
         values = [a._array if type(a) is Tensor else a for a in t.inputs]
         gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._array))
         needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
-        new, outs = [], []
+        new, outs, given, integers = [], [], [*gs, *ys, *values], _integers(t)
+        bases = _bases(given)
         for place, (a, d) in enumerate(sent):
             if type(d) is np.ndarray:
-                sent[place] = a, (d := self._settled_views(t, d))
-            if not isinstance(d, (np.ndarray, np.generic)) or self._is_view(d, [*values, *gs, *ys]):
+                sent[place] = a, (d := _settled_views(d, integers))
+            if not isinstance(d, (np.ndarray, np.generic)) or self._is_view(d, bases):
                 continue
             new.append(place)
             outs.append(self._array_for(d))
         if outs:
             counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._array) is tuple else None)
-            given = [*gs, *ys, *values]
             self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, self._numbers_in(given),
                                                      new), (*given, *outs)))
 
@@ -211,9 +200,9 @@ class Recorder:
             self.numbers.add(id(value))
         return value
 
-    def _numbers_in(self, values: list[Any]) -> list[int]:
+    def _numbers_in(self, values: list[Any]) -> set[int]:
         """Which of `values` are numbers; a few operations compute another last bit with an array of no axes."""
-        return [i for i, v in enumerate(values) if isinstance(v, np.generic) or id(v) in self.numbers]
+        return {i for i, v in enumerate(values) if isinstance(v, np.generic) or id(v) in self.numbers}
 
     def _add(self, key: Any, d: Any) -> None:
         """Add up in the order of the walk."""
@@ -228,12 +217,34 @@ class Recorder:
         self._settle(key[0] if type(key) is tuple else key, SUM)
 
 
-def _given(arrays: tuple, numbers: list[int]) -> list[Any]:
+def _bases(values: list[Any]) -> set[int]:
+    """The identities of `values`, and of the arrays whose memory they are in."""
+    return {id(a) for v in values for a in (v, owner(v))}
+
+
+def _integers(t: Tensor) -> list[Any]:
+    """The arrays whose memory the integer inputs of a record are in."""
+    return [owner(a._array) for a in t.inputs
+            if type(a) is Tensor and type(a._array) is np.ndarray and a._array.dtype.kind in "iub"]
+
+
+def _settled_views(value: Any, integers: list[Any]) -> Any:
+    """`value`, which a record with these integer inputs made or sent, with copies in place of views whose place is up
+    to their numbers, as in `np.split(x, n)`: those are computed anew in each call."""
+    if type(value) is tuple:
+        parts = tuple([_settled_views(part, integers) for part in value])
+        return parts if any(a is not b for a, b in zip(parts, value)) else value
+    if not integers or not isinstance(value, np.ndarray) or any(owner(value) is place for place in integers):
+        return value
+    return value.copy() if owner(value) is not value else value
+
+
+def _given(arrays: tuple, numbers: set[int]) -> list[Any]:
     """The arrays, those of `numbers` as such."""
     return [a[()] if i in numbers else a for i, a in enumerate(arrays)]
 
 
-def _by_formula(formula: Any, attrs: dict, numbers: list[int], places: list[int], *arrays: Any) -> None:
+def _by_formula(formula: Any, attrs: dict, numbers: set[int], places: list[int], *arrays: Any) -> None:
     n = len(arrays) - len(places)
     y = formula(*_given(arrays[:n], numbers), **attrs)
     parts = y if type(y) is tuple else (y,)
@@ -241,13 +252,14 @@ def _by_formula(formula: Any, attrs: dict, numbers: list[int], places: list[int]
         _write(out, parts[i], formula)
 
 
-def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, numbers: list[int], places: list[int],
+def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, numbers: set[int], places: list[int],
               *arrays: Any) -> None:
     """Gradients by an op's rules, from those of its outputs, its outputs and its inputs, into the last arrays."""
     n = len(arrays) - len(places)
-    given, outs = _given(arrays[:n], numbers), arrays[n:]
-    g, y = (tuple([given.pop(0) for _ in range(n)]) if n is not None else given.pop(0) for n in counts)
-    sent = op.pull(needed, given, given, (g, y, *given), attrs)
+    given, outs = iter(_given(arrays[:n], numbers)), arrays[n:]
+    g, y = (tuple(itertools.islice(given, n)) if n is not None else next(given) for n in counts)
+    inputs = list(given)
+    sent = op.pull(needed, inputs, inputs, (g, y, *inputs), attrs)
     for out, place in zip(outs, places):
         _write(out, sent[place][1], op)
 

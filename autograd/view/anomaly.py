@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..describe import label
-from ..engine import Tensor
+from ..engine import Tensor, _item
 from ..errors import pointing_at
 from ..state import within
 
@@ -35,8 +35,8 @@ class _Watch:
 
     @staticmethod
     def made(t: Tensor) -> None:
-        """Look at the value of a new record."""
-        if bad := _news(_arrays(t._array), t.inputs):
+        """Look at the value of a new record.  (One of a tuple's arrays has been looked at in the tuple.)"""
+        if t.op is not _item and (bad := _news(_arrays(t._array), t.inputs)):
             sick = next((a for a in t.inputs if _count(_arrays(a), np.isnan)), None)
             since = f", and so does its input {_named(sick)}" if sick is not None and "NaN" in bad else ""
             raise pointing_at(t, FloatingPointError(f"the value of {label(t)} holds {bad}{since}"))
@@ -44,8 +44,9 @@ class _Watch:
     @staticmethod
     def passed(t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Look at what a walk back sends on from a record."""
+        sources = (g, t, *t.inputs)
         for a, d in sent:
-            if bad := _news(_arrays(d), (g, t, *t.inputs)):
+            if bad := _news(_arrays(d), sources):
                 came = ", as does the gradient that came in" if "NaN" in bad and _count(_arrays(g), np.isnan) else ""
                 raise pointing_at(t, FloatingPointError(
                     f"the gradient that {label(t)} sends to {_named(a)} holds {bad}{came}"))

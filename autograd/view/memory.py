@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from ..describe import record_line
@@ -157,25 +157,21 @@ class Memory(Shown):
                 ends[life.shares] = max(ends[life.shares], readers.get(life.record, 0))
             if life.record in lives and life.kind != "gradient" and life.born < self.n_forward <= life.dies:
                 lives[life.record].append(life)
-        gone = [0] * (len(self.steps) + 2)
-        then = [-inf] * (len(self.steps) + 1)  # what is there while values are computed again, before a step, and gone
+        n, gone = len(self.steps), []
+        then = [-inf] * (n + 1)  # what is there while values are computed again, before a step, and gone
         forward = {t: i for i, t in enumerate(self.steps[:self.n_forward])}
+        # Before a step of the way back does anything, gradients of the step before are there, and its values are not.
+        before = bytes_over([replace(life, born=life.born + 1, dies=life.dies + (life.kind == "gradient"))
+                             for life in self.lifetimes], n + 1)
         for t, its in lives.items():
-            begin = min((back[reader] for life in its for reader in life.needed_by), default=len(self.steps))
-            for life in its:
-                for step in range(max(life.born, ends[t]) + 1, min(begin, life.dies + 1)):
-                    gone[step] += life.n_bytes
+            begin = min((back[reader] for life in its for reader in life.needed_by), default=n)
+            absent = [(max(life.born, ends[t]) + 1, min(begin - 1, life.dies)) for life in its]
+            gone += [replace(life, born=first, dies=last) for life, (first, last) in zip(its, absent) if first <= last]
             passing = self.high[forward[t]] - self.alive[forward[t]]
-            then[begin] = max(then[begin], self._before(begin) + passing)
+            then[begin] = max(then[begin], before[begin] + passing)
         n_bytes = sum(life.n_bytes for its in lives.values() for life in its)
-        high = max(max(high, again) - left for high, again, left in zip(self.high, then, gone))
+        high = max(max(high, again) - left for high, again, left in zip(self.high, then, bytes_over(gone, n)))
         return Again(name, len(records), n_bytes, self.peak - int(high))
-
-    def _before(self, step: int) -> int:
-        """The bytes in arrays before a step of the way back does anything: gradients of the step before are still
-        there, and its values are not."""
-        return sum(life.n_bytes for life in self.lifetimes
-                   if life.born < step <= life.dies + (life.kind == "gradient"))
 
     # ------------------------------------------------------------------ words
     def _totals(self) -> list[str]:

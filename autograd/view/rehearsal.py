@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import owned, owner
-from ..engine import Tape, Tensor, free, reverse
+from ..engine import Tape, Tensor, _item, free, reverse
 from ..state import Fresh, within
 from .walk import ends, restored
 
@@ -63,11 +63,14 @@ class Rehearsal:
         self._by_hand: dict[Tensor, list[Lifetime]] = {}  # of what cannot be watched: numbers that are no arrays
         self._sent: dict[Tensor, list[int]] = {}          # at which steps a record was sent gradients
         self._owner_of: dict[Lifetime, Lifetime] = {}     # what lives in the memory of another array: of which
+        self._part: dict[Lifetime, int] = {}              # of a value that is one of a tuple's arrays: which
+        self._again: list[Tensor] = []                    # what the way back has computed again since the last step
         self._extra: list[tuple[int, int, int]] = []      # a step, and how far memory rose in it since the end of which
         with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape), _tracing():
             copies = self._forward()
             self.n_forward = len(self.steps)
-            self._backward(copies)
+            with within(watch=self):
+                self._backward(copies)
             del copies
         self._finish()
 
@@ -115,7 +118,6 @@ class Rehearsal:
         roots = [copies[t] for t in ends(self.tape)]
         seeds = [np.ones_like(t._value()) for t in roots]
         arrived, last, g, sent = [], set(roots), None, None
-        missing = {t for t in copies.values() if t.op is not None and t._array is None}
         for t, g, sent in reverse(roots, seeds):
             if t.op is not None:
                 self._begin(self._original[t])
@@ -123,10 +125,9 @@ class Rehearsal:
                 self._measure()
                 arrived.append(g)
             self._see_gradients(t, t in last, g, sent)
-            if missing and (t in missing or any(type(a) is Tensor and a in missing for a in t.inputs)):
-                for back in [a for a in missing if a._array is not None]:
-                    missing.remove(back)
-                    self._see_value(back)
+            for back in self._again:
+                self._see_value(back)
+            self._again.clear()
             self._let_go(t, t in last)
             self._mark()
         stay = {self._owner.get(id(owner(g))) for g in arrived}
@@ -141,6 +142,13 @@ class Rehearsal:
                 life.dies = -1
 
     # ------------------------------------------------------------------ what is seen
+    def made(self, copy: Tensor) -> None:
+        """Note a value that the way back computes again."""
+        self._again.append(copy)
+
+    def passed(self, *_: Any) -> None:
+        """Note nothing of a record that the way back has passed: it is seen when it is its turn."""
+
     def _see(self, t: Tensor, kind: str, value: Any, born: int | None = None, only_new: bool = False) -> None:
         """Note the arrays in `value`, which are there now for the record `t`."""
         for array in _arrays(value):
@@ -160,6 +168,9 @@ class Rehearsal:
     def _see_value(self, copy: Tensor) -> None:
         t = self._original[copy]
         self._see(t, "value", copy._array)
+        if type(copy._array) is tuple:
+            parts = self.lifetimes[-len(copy._array):]
+            self._part.update((life, i) for i, life in enumerate(parts))
         self._see(t, "saved", copy.saved[1] if copy.saved is not None else ())
 
     def _see_given(self, t: Tensor) -> None:
@@ -230,12 +241,14 @@ class Rehearsal:
     def _find_needs(self) -> None:
         """For each array, the records whose backward reads it: a rule gets the gradient, the output and all inputs."""
         back = {t: self.n_forward + i for i, t in enumerate(self.steps[self.n_forward:])}
-        readers: dict[Tensor, list[Tensor]] = {t: [t] for t in self.tape}
+        readers: dict[Any, list[Tensor]] = {t: [t] for t in self.tape}
         for t in self.steps[:self.n_forward]:
             for a in dict.fromkeys(a for a in t.inputs if type(a) is Tensor):
-                readers.setdefault(a, []).append(t)
+                readers.setdefault((a, t.attrs["i"]) if t.op is _item else a, []).append(t)
         for life in self.lifetimes:
             reading = readers[life.record] if life.kind == "value" else [life.record]
+            if life in self._part:  # one of a tuple's arrays, which that item alone reads
+                reading = reading + readers.get((life.record, self._part[life]), [])
             life.needed_by = [t for t in reading if t in back and (life.kind != "value" or back[t] <= life.dies)]
         for life, whose in self._owner_of.items():
             whose.needed_by.extend(life.needed_by)
