@@ -108,7 +108,7 @@ def _edited(a: list[Hashable], b: list[Hashable]) -> Iterator[tuple[int, int, in
 
 
 def _furthest(a: list[Hashable], b: list[Hashable], x0: int, y0: int) -> tuple[int, int, Any]:
-    """Where up to EDITS insertions and deletions lead from (x0, y0), and the chain of runs on the way.  (Myers 1986.)"""
+    """Where up to EDITS insertions and deletions lead from (x0, y0), and the runs on the way.  (Myers 1986.)"""
     far: dict[int, tuple[int, Any]] = {1: (x0, None)}  # of each diagonal: the furthest x, and the chain that led there
     for d in range(EDITS + 1):
         for k in range(-d, d + 1, 2):
