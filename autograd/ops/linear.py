@@ -1,8 +1,9 @@
-"""Products and decompositions of matrices."""
+"""Products of vectors, matrices and arrays of more axes."""
 
 from __future__ import annotations
 
 import math
+import operator
 import string
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
 from ..methods import ANSWERS
-from .elementwise import as_array, root
+from .elementwise import as_array
 from .index import scatter_add
 
 # ---------------------------------------------------------------------- products
@@ -25,6 +26,7 @@ def matmul(x, y):
 
 def _as_matrices(g, x, y):
     """`g`, `x` and `y` with the axes that matmul takes 1-D arrays to have."""
+    x, y = as_array(x), as_array(y)
     g = g[..., None] if y.ndim == 1 else g
     g = g[..., None, :] if x.ndim == 1 else g
     return g, x[None, :] if x.ndim == 1 else x, y[:, None] if y.ndim == 1 else y
@@ -78,7 +80,8 @@ def _(g, y, x, w, b):
 @op
 def einsum(subscripts, *xs, optimize=False):
     """Sum of products by index letters: `"ij,jk->ik"`, with `...`, repeated letters and the implicit result, as NumPy
-    takes them (letters in a string, not lists of numbers).  y = Σ over the letters not in the result of Π xs"""
+    takes them (np.einsum also takes lists of numbers: `np.einsum(x, [0, 1], y, [1, 2])`).
+    y = Σ over the letters not in the result of Π xs"""
     return np.einsum(_explicit(subscripts, xs)[0], *xs, optimize=optimize)
 
 
@@ -88,13 +91,13 @@ def _explicit(subscripts, xs):
     `...` becomes capital letters that are free, counted from the last axis, as broadcasting does.
     """
     if not isinstance(subscripts, str):
-        raise TypeError("einsum takes its subscripts as one string before the arrays")
+        raise TypeError("the subscripts are one string before the arrays")
     left, arrow, out = subscripts.replace(" ", "").partition("->")
     parts = left.split(",")
     if len(parts) != len(xs):
         raise ValueError(f"{subscripts!r} is about {len(parts)} arrays, and there are {len(xs)}")
     free = [c for c in string.ascii_uppercase + string.ascii_lowercase if c not in subscripts]
-    dots = [max(x.ndim - len(part.replace("...", "")), 0) if "..." in part else 0 for part, x in zip(parts, xs)]
+    dots = [max(np.ndim(x) - len(part.replace("...", "")), 0) if "..." in part else 0 for part, x in zip(parts, xs)]
     letters = "".join(free[:max(dots)])
     if not arrow:  # letters that occur once, in order
         out = "..." + "".join(sorted(c for c in set(left) - set(".,") if left.count(c) == 1))
@@ -111,9 +114,9 @@ def _(g, y, subscripts, *xs, optimize=False):
 
 
 def _einsum_gradient(g, xs, parts, out, i, optimize):
-    lengths, letters = dict(zip(parts[i], xs[i].shape)), "".join(dict.fromkeys(parts[i]))
+    lengths, letters = dict(zip(parts[i], np.shape(xs[i]))), "".join(dict.fromkeys(parts[i]))
     operands = [(out, g), *[(part, x) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
-    reach = {c: n for part, a in operands for c, n in zip(part, a.shape)}
+    reach = {c: n for part, a in operands for c, n in zip(part, np.shape(a))}
     # Along an axis that only x has, its gradient is everywhere the same.
     operands += [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]
     d = np.einsum(",".join(part for part, _ in operands) + "->" + letters, *[a for _, a in operands], optimize=optimize)
@@ -124,10 +127,20 @@ def _einsum_gradient(g, xs, parts, out, i, optimize):
     # Where a letter stands twice, x was read on a diagonal.
     places = {c: np.arange(n).reshape([-1 if c == other else 1 for other in letters])
               for c, n in zip(letters, d.shape)}
-    return scatter_add(d, tuple(places[c] for c in parts[i]), shape=xs[i].shape)
+    return scatter_add(d, tuple(places[c] for c in parts[i]), shape=np.shape(xs[i]))
 
 
-ANSWERS[np.einsum] = lambda subscripts, *xs, **settings: einsum(subscripts, xs, **settings)
+def _numpys_einsum(*operands, **settings):
+    """einsum in both of NumPy's ways: subscripts and then arrays; or arrays, each followed by a list of the numbers of
+    its axes, and perhaps the list of those of the result."""
+    if isinstance(operands[0], str):
+        return einsum(operands[0], operands[1:], **settings)
+    letters, n = string.ascii_uppercase + string.ascii_lowercase, len(operands) // 2
+    terms = ["".join("..." if i is ... else letters[i] for i in axes) for axes in (*operands[1::2], *operands[2 * n:])]
+    return einsum("->".join([",".join(terms[:n]), *terms[n:]]), operands[:2 * n:2], **settings)
+
+
+ANSWERS[np.einsum] = _numpys_einsum
 
 
 @composed(answers=(np.tensordot, np.linalg.tensordot))
@@ -189,92 +202,64 @@ def trace(a, offset=0, axis1=0, axis2=1):
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
 
 
-@composed(answers=np.linalg.norm)
-def norm(x, ord=None, axis=None, keepdims=False):
-    """Length of vectors (one axis) or Frobenius norm of matrices (two axes, or all).  y = √Σ x²
-
-    The gradient of a zero vector's is 0.  ord=1 and np.inf give Σ|x| and max|x| of vectors.
-    """
-    if axis is None and ord in (None, "fro", 2) and (ord != 2 or x.ndim == 1):
-        axis = tuple(range(x.ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,) if axis is not None else tuple(range(x.ndim))
-    if ord in (1, np.inf) and len(axes) == 1:
-        return np.absolute(x).sum(axis=axes, keepdims=keepdims) if ord == 1 else \
-            np.absolute(x).max(axis=axes, keepdims=keepdims)
-    if ord not in (None, "fro", 2) or ord == 2 and len(axes) > 1:
-        raise ValueError(f"no norm of order {ord!r} over the axes {axes}: vectors have the orders None, 1, 2 and "
-                         "np.inf, matrices None and 'fro'")
-    return root(np.square(x).sum(axis=axes, keepdims=keepdims))
+ANSWERS[np.linalg.trace] = lambda x, *, offset=0, **dtype: np.trace(x, offset, -2, -1, **dtype)
+ANSWERS[np.linalg.diagonal] = lambda x, *, offset=0: np.diagonal(x, offset, -2, -1)
+ANSWERS[np.matrix_transpose] = ANSWERS[np.linalg.matrix_transpose] = lambda x: x.mT
 
 
-# ---------------------------------------------------------------------- square matrices
+@composed(answers=(np.vecdot, np.linalg.vecdot))
+def vecdot(x, y, axis=-1):
+    """Sum of the products along `axis`, the others broadcast.  zᵢ = Σₖ xᵢₖ yᵢₖ"""
+    x, y = (np.moveaxis(as_array(a), axis, -1) for a in (x, y))
+    return (x[..., None, :] @ y[..., None])[..., 0, 0]
 
 
-@op(answers=np.linalg.inv)
-def inv(x):
-    """Inverse of the matrices in the last two axes.  y = x⁻¹"""
-    return np.linalg.inv(x)
-
-@inv.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = −yᵀ g yᵀ"""
-    return -(y.mT @ g @ y.mT)
+@composed
+def matvec(x, y):
+    """Matrices (…, m, n) times vectors (…, n), the leading axes broadcast.  zᵢ = Σₖ xᵢₖ yₖ"""
+    return vecmat(y, as_array(x).mT)
 
 
-@op(answers=np.linalg.solve)
-def solve(a, b):
-    """Solution of a y = b, for matrices a (…, n, n) and a vector b (n,) or matrices b (…, n, k).  y = a⁻¹ b"""
-    return np.linalg.solve(a, b)
+@composed
+def vecmat(x, y):
+    """Vectors (…, n) times matrices (…, n, m), the leading axes broadcast.  zⱼ = Σₖ xₖ yₖⱼ"""
+    return (as_array(x)[..., None, :] @ as_array(y))[..., 0, :]
 
 
-def _transposed_solve(g, a, b):
-    """a⁻ᵀ g, with vectors as columns"""
-    return np.linalg.solve(a.mT, g[..., None] if b.ndim == 1 else g)
-
-@solve.gradient("a")
-def _(g, y, a, b):
-    """∂L/∂a = −a⁻ᵀ g yᵀ"""
-    return -(_transposed_solve(g, a, b) @ (y[..., None] if b.ndim == 1 else y).mT)
-
-@solve.gradient("b")
-def _(g, y, a, b):
-    """∂L/∂b = a⁻ᵀ g"""
-    d = _transposed_solve(g, a, b)
-    return d[..., 0] if b.ndim == 1 else d
-
-
-@op(answers=np.linalg.det)
-def det(x):
-    """Determinant.  y = det x    The gradient of a singular matrix's is refused, since it goes through x⁻¹."""
-    return np.linalg.det(x)
-
-@det.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g y x⁻ᵀ"""
-    return (g * y)[..., None, None] * np.linalg.inv(x).mT
+@composed(answers=(np.cross, np.linalg.cross))
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """Cross product of vectors of 3 numbers along the given axes, the others broadcast: orthogonal to both, as long as
+    the area between them.  A vector of 2 numbers has 0 for its third; of two of these only the third of the result is
+    returned."""
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    a, b = np.moveaxis(as_array(a), axisa, -1), np.moveaxis(as_array(b), axisb, -1)
+    if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
+        raise ValueError(f"vectors of {a.shape[-1]} and {b.shape[-1]} numbers: a cross product is that of vectors of 3")
+    flat = a.shape[-1] == b.shape[-1] == 2
+    a, b = (x if x.shape[-1] == 3 else np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]) for x in (a, b))
+    y = a[..., [1, 2, 0]] * b[..., [2, 0, 1]] - a[..., [2, 0, 1]] * b[..., [1, 2, 0]]
+    return y[..., 2] if flat else np.moveaxis(y, -1, axisc)
 
 
-@op(answers=np.linalg.slogdet)
-def slogdet(x):
-    """Sign of the determinant and logarithm of its absolute value.  y = (sign det x, ln |det x|)"""
-    return tuple(np.linalg.slogdet(x))
+@composed(answers=np.linalg.matrix_power)
+def matrix_power(x, n):
+    """Product of n factors x (of −n factors x⁻¹, if n is negative), by repeated squaring.  y = xⁿ"""
+    n, y = operator.index(n), None
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"x has shape {x.shape}: only square matrices, in the last two axes, have powers")
+    x = np.linalg.inv(x) if n < 0 else x
+    for i, bit in enumerate(reversed(f"{abs(n):b}")):
+        x = x @ x if i else x
+        if bit == "1":
+            y = x if y is None else y @ x
+    return np.tril(np.triu(np.ones_like(x))) if y is None else y
 
-@slogdet.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = g₁ x⁻ᵀ"""
-    return g[1][..., None, None] * np.linalg.inv(x).mT
 
-
-@op(answers=np.linalg.cholesky)
-def cholesky(x):
-    """Cholesky factor of symmetric x (the mean of x and xᵀ is used, so that the gradient is symmetric too, as PyTorch's
-    is; NumPy looks at the lower half only).  y = the lower triangle with y yᵀ = x"""
-    return np.linalg.cholesky((x + x.mT) / 2)
-
-@cholesky.gradient("x")
-def _(g, y, x):
-    """∂L/∂x = (s + sᵀ) / 2, s = y⁻ᵀ Φ(yᵀ g) y⁻¹, Φ the lower triangle with half of the diagonal    (Murray 2016)"""
-    z = y.mT @ g
-    s = np.linalg.solve(y.mT, (np.tril(z) + np.tril(z, -1)) / 2)
-    s = np.linalg.solve(y.mT, s.mT)
-    return (s + s.mT) / 2
+@composed(answers=np.linalg.multi_dot)
+def multi_dot(arrays):
+    """Product of several matrices, in an order that takes few multiplications; the first and the last may be 1-D."""
+    arrays = [as_array(a) for a in arrays]
+    terms = [string.ascii_letters[i:i + 2] for i in range(len(arrays))]
+    terms[0] = terms[0][2 - arrays[0].ndim:]
+    terms[-1] = terms[-1][:arrays[-1].ndim]
+    return einsum(f"{','.join(terms)}->{terms[0][:-1]}{terms[-1][1:]}", arrays, optimize=True)

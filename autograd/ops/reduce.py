@@ -166,7 +166,7 @@ def _as_rows(x, axes):
     return x.transpose((*rest, *axes)).reshape((*[x.shape[i] for i in rest], n))
 
 
-def _products_before(x):
+def products_before(x):
     """For each element the product of those before it along the last axis."""
     return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x, axis=-1)[..., :-1]], axis=-1)
 
@@ -175,7 +175,7 @@ def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ    the product of those before and those after: no division, so zeros are no special case"""
     axes = _axes(x, axis)
     rows = _as_rows(x, axes)
-    others = _products_before(rows) * _products_before(rows[..., ::-1])[..., ::-1]
+    others = products_before(rows) * products_before(rows[..., ::-1])[..., ::-1]
     order = [*[i for i in range(x.ndim) if i not in axes], *axes]
     others = others.reshape(tuple(x.shape[i] for i in order)).transpose(tuple(order.index(i) for i in range(x.ndim)))
     return _kept(g, x, axis) * others
@@ -207,7 +207,7 @@ def _(g, y, x, axis=None):
     s, step, factor = g, 1, _moved(x, 1)
     while step < x.shape[-1]:
         s, factor, step = s + factor * _moved(s, step), factor * _moved(factor, step), 2 * step
-    d = s * _products_before(x)
+    d = s * products_before(x)
     return d.swapaxes(axis, -1) if shape is None else d.reshape(shape)
 
 

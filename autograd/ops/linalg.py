@@ -1,0 +1,396 @@
+"""What `np.linalg` computes of the matrices in the last two axes: inverses, determinants, decompositions, norms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import string
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from ..define import composed, op
+from ..errors import repeated_error
+from ..methods import ANSWERS
+from .elementwise import as_array, not_zero, root
+from .reduce import products_before
+
+
+def _named(function, answer):
+    """Let `answer` stand in for a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
+    names = type(function(np.eye(1)))
+    ANSWERS[function] = lambda *args, **how: names(*y) if type(y := answer(*args, **how)) is tuple else y
+
+
+# ---------------------------------------------------------------------- inverses and determinants
+
+
+@op(answers=np.linalg.inv)
+def inv(x):
+    """Inverse of the matrices in the last two axes.  y = x⁻¹"""
+    return np.linalg.inv(x)
+
+@inv.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = −yᵀ g yᵀ"""
+    return -(y.mT @ g @ y.mT)
+
+
+@op(answers=np.linalg.solve)
+def solve(a, b):
+    """Solution of a y = b, for matrices a (…, n, n) and a vector b (n,) or matrices b (…, n, k).  y = a⁻¹ b"""
+    return np.linalg.solve(a, b)
+
+
+def _transposed_solve(g, a, b):
+    """a⁻ᵀ g, with vectors as columns"""
+    return np.linalg.solve(as_array(a).mT, g[..., None] if np.ndim(b) == 1 else g)
+
+@solve.gradient("a")
+def _(g, y, a, b):
+    """∂L/∂a = −a⁻ᵀ g yᵀ"""
+    return -(_transposed_solve(g, a, b) @ (y[..., None] if np.ndim(b) == 1 else y).mT)
+
+@solve.gradient("b")
+def _(g, y, a, b):
+    """∂L/∂b = a⁻ᵀ g"""
+    d = _transposed_solve(g, a, b)
+    return d[..., 0] if b.ndim == 1 else d
+
+
+@op(answers=np.linalg.det)
+def det(x):
+    """Determinant.  y = det x    It has derivatives of every order, at singular matrices too."""
+    return np.linalg.det(x)
+
+@det.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = g cofactor(x), which is g y x⁻ᵀ where x has an inverse"""
+    return g[..., None, None] * cofactor(x)
+
+
+@op
+def cofactor(x, *ds):
+    """Matrix of cofactors, the gradient of the determinant; with matrices d₁ … dₖ its derivative along all of these.
+    yᵢⱼ = (−1)ⁱ⁺ʲ det(x without row i and column j)
+
+    Without ds it is det x · x⁻ᵀ, accurate however close to singular x is (Stewart 1998, On the adjugate matrix).  Where
+    this does not exist, and with ds, it is Leibniz's formula in the basis of the singular vectors, with no division.
+    """
+    value = np.linalg.det(x)
+    if not ds and not np.any(np.absolute(value) < np.finfo(x.dtype).tiny):
+        return value[..., None, None] * np.linalg.inv(x).mT
+    outside = np.ones_like(x)
+    for _ in range(2):  # columns, and then rows, to one scale, by powers of two
+        scale = np.exp2(np.floor(np.log2(not_zero(np.max(np.absolute(x), axis=-2, keepdims=True, initial=0)))))
+        x, ds, outside = (x / scale).mT, [(d / scale).mT for d in ds], (outside * _products_without(scale, 1)).mT
+    u, s, vh = np.linalg.svd(x)
+    places, eye = string.ascii_letters[:len(ds) + 1], np.eye(s.shape[-1], dtype=s.dtype, like=s)
+    factors = [_products_without(s, len(places)), *[u.mT @ d @ vh.mT for d in ds], eye]
+    y = 0
+    for order in itertools.permutations(places):
+        sign = (-1) ** sum(a > b for a, b in itertools.combinations(order, 2))
+        terms = ["..." + places, *[f"...{a}{b}" for a, b in zip(places[:-1], order)], order[-1] + "z"]
+        y = y + sign * np.einsum(f"{','.join(terms)}->...{places[-1]}z", *factors)
+    return outside * np.sign(np.linalg.det(u @ vh))[..., None, None] * (u @ y @ vh)
+
+
+def _products_without(s, k):
+    """Products of all of s (…, n) but those at k places: (…, n, …, n), and 0 where two of the places are one."""
+    eye, apart = np.eye(s.shape[-1], dtype=s.dtype, like=s), np.ones_like(s)
+    for _ in range(k - 1):
+        s, apart = np.where(eye == 1, 1, s[..., None, :]), apart[..., None] * apart[..., None, :] * (1 - eye)
+    return products_before(s) * products_before(s[..., ::-1])[..., ::-1] * apart
+
+@cofactor.gradient("x")
+def _(g, y, x, *ds):
+    """∂L/∂x = cofactor(x, d₁, …, dₖ, g)    derivatives are symmetric in their directions"""
+    return cofactor(x, [*ds, g])
+
+@cofactor.gradient("*ds")
+def _(g, y, x, *ds):
+    """∂L/∂dᵢ = cofactor(x, the other ds, g)"""
+    return [cofactor(x, [*ds[:i], *ds[i + 1:], g]) for i in range(len(ds))]
+
+
+@op
+def slogdet(x):
+    """Sign of the determinant, and logarithm of its absolute value.  y = (sign det x, ln |det x|)    If x is singular,
+    they are 0 and −∞, and have no gradient: LinAlgError."""
+    return tuple(np.linalg.slogdet(x))
+
+@slogdet.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = g₁ x⁻ᵀ"""
+    return g[1][..., None, None] * np.linalg.inv(x).mT
+
+
+@op
+def pinv(x, rcond=None):
+    """Pseudo-inverse (Moore–Penrose); singular values up to `rcond` times the largest (None: NumPy's 1e-15) count as 0.
+    y = lim (xᵀx + ε)⁻¹ xᵀ, ε → 0    Where x has not full rank y jumps, and the gradient is that along changes which
+    keep the rank."""
+    return np.linalg.pinv(x, rcond)
+
+@pinv.gradient("x")
+def _(g, y, x, rcond=None):
+    """∂L/∂x = yᵀy gᵀ (1 − y x) + (1 − x y) gᵀ y yᵀ − yᵀ g yᵀ    (Golub & Pereyra 1973)"""
+    if rcond is not None and np.any(
+            ((s := np.linalg.svdvals(x)) > _rounding(s)) & (s <= np.asarray(rcond)[..., None] * s[..., :1])):
+        raise np.linalg.LinAlgError(f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient "
+                                    "there: choose a smaller one, or compose it of np.linalg.svd")
+    a, b = y.mT @ y @ g.mT, g.mT @ y @ y.mT
+    return a - a @ y @ x + b - x @ (y @ b) - y.mT @ g @ y.mT
+
+
+def _cutoff(x, rtol=None):
+    """What part of the largest singular value counts as 0: rtol, or for None as much as rounding may leave."""
+    return max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rtol is None else rtol
+
+
+ANSWERS[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
+    (x + x.mT) / 2 if hermitian else x, rcond=_cutoff(x, **rtol) if rtol else rcond)
+
+
+# ---------------------------------------------------------------------- decompositions
+
+
+@op
+def cholesky(x):
+    """Cholesky factor of symmetric x (the mean of x and xᵀ is used, so that the gradient is symmetric too, as PyTorch's
+    is; NumPy looks at the lower half only).  y = the lower triangle with y yᵀ = x"""
+    return np.linalg.cholesky((x + x.mT) / 2)
+
+@cholesky.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = (s + sᵀ) / 2, s = y⁻ᵀ Φ(yᵀ g) y⁻¹, Φ the lower triangle with half of the diagonal    (Murray 2016)"""
+    z = y.mT @ g
+    s = np.linalg.solve(y.mT, (np.tril(z) + np.tril(z, -1)) / 2)
+    s = np.linalg.solve(y.mT, s.mT)
+    return (s + s.mT) / 2
+
+
+def _rounding(w):
+    """How far rounding may set apart equal numbers among w (…, n): (…, 1)"""
+    return 8 * float(np.finfo(w.dtype).eps) * np.sum(np.absolute(w), axis=-1, keepdims=True)
+
+
+def _reciprocal_gaps(name, w, g):
+    """1 / (wⱼ − wᵢ), and 0 where these are equal.  Raises LinAlgError if a gradient has arrived at vectors, the columns
+    of g, that belong to two equal ones."""
+    gaps = w[..., None, :] - w[..., None]
+    equal = np.absolute(gaps) <= _rounding(w)[..., None]
+    if np.any(clash := np.tril(equal, -1) & ((used := np.any(g != 0, axis=-2))[..., None] | used[..., None, :])):
+        raise repeated_error(name, w, clash)
+    return np.where(equal, 0, 1 / np.where(equal, 1, gaps))
+
+
+@op
+def eigh(x, UPLO="L"):
+    """Eigenvalues w, ascending, and eigenvectors, the columns of v, of symmetric x.  y = (w, v), x = v w vᵀ
+
+    The mean of x and xᵀ is used, as by cholesky, so that both values of UPLO give the same.  The signs of the vectors
+    are LAPACK's, and constant around x.  Equal eigenvalues have a gradient if the loss treats them alike, but their
+    vectors are one choice of many: a gradient other than 0 that arrives at these is a LinAlgError.
+    """
+    return tuple(np.linalg.eigh((x + x.mT) / 2, UPLO))
+
+@eigh.gradient("x")
+def _(g, y, x, UPLO="L"):
+    """∂L/∂x = (s + sᵀ) / 2, s = v (g₀ on the diagonal + f ⊙ vᵀ g₁) vᵀ, fᵢⱼ = 1 / (wⱼ − wᵢ), fᵢᵢ = 0"""
+    w, v = y
+    s = (v * g[0][..., None, :] + v @ (v.mT @ g[1] * _reciprocal_gaps("eigh", w, g[1]))) @ v.mT
+    return (s + s.mT) / 2
+
+
+@composed(answers=np.linalg.eigvalsh)
+def eigvalsh(x, UPLO="L"):
+    """Eigenvalues of symmetric x in ascending order: those of `eigh`."""
+    return eigh(x, UPLO=UPLO)[0]
+
+
+@op
+def svd(x, full_matrices=True):
+    """Singular values s, descending, and vectors, the columns of u and the rows of vh.  y = (u, s, vh), x = u s vh
+
+    The signs of the vectors are LAPACK's, and constant around x.  Equal singular values have a gradient if the loss
+    treats them alike, and one at 0 has gradient 0, as |x| does; but one that arrives at the vectors of either is a
+    LinAlgError, and so is one by which of many bases full_matrices=True has added to u or vh.
+    """
+    return tuple(np.linalg.svd(x, full_matrices))
+
+@svd.gradient("x")
+def _(g, y, x, full_matrices=True):
+    """∂L/∂x = u (½ (a + b) / (sⱼ − sᵢ) + ½ (a − b) / (sⱼ + sᵢ) + g₁ on the diagonal) vᵀ + (1 − u uᵀ) g₀ s⁻¹ vᵀ +
+    u s⁻¹ g₂ (1 − v vᵀ), where a = uᵀ g₀ − g₀ᵀ u, b = vᵀ g₂ᵀ − g₂ v    (Townsend 2016)"""
+    s, n = y[1], y[1].shape[-1]
+    u, v = y[0][..., :n], y[2].mT[..., :n]
+    gu, gv = _of_first(n, "svd", y[0], g[0]), _of_first(n, "svd", y[2].mT, g[2].mT)
+    both = np.concatenate([gu, gv], axis=-2)
+    f = _reciprocal_gaps("svd", np.concatenate([s, -s], axis=-1), np.concatenate([both, both], axis=-1))
+    minus, plus = f[..., :n, :n], f[..., n:, :n]
+    half = np.linalg.diagonal(plus)[..., None, :]  # 1 / 2s
+    a, b = u.mT @ gu, v.mT @ gv
+    turn_u, turn_v = a - a.mT, b - b.mT
+    inner = ((turn_u + turn_v) * minus + (turn_u - turn_v) * plus) / 2
+    left = u @ inner + u * np.where(half == 0, 0, g[1][..., None, :]) + (gu - u @ a) * (2 * half)
+    return left @ v.mT + u @ ((gv - v @ b) * (2 * half)).mT
+
+
+def _of_first(n, name, q, g):
+    """The gradient of the first n of orthonormal columns q, from that of all: the others are one basis of the rest."""
+    first, rest, turn = q[..., :n], q[..., n:], q[..., n:].mT @ g[..., n:]
+    if np.any(np.absolute(turn - turn.mT) > 1e3 * np.finfo(q.dtype).eps * np.sum(np.absolute(g))):
+        raise np.linalg.LinAlgError(f"{name}: the last {rest.shape[-1]} vectors are one basis of many, and the loss is "
+                                    "by which: leave them out (full_matrices=False, or mode=\"reduced\"), or use "
+                                    "their projector v @ v.T, which is the same for all")
+    return g[..., :n] - rest @ (g[..., n:].mT @ first)
+
+
+@composed(answers=np.linalg.svdvals)
+def svdvals(x):
+    """Singular values in descending order: those of `svd`."""
+    return svd(x, full_matrices=False)[1]
+
+
+def _numpys_svd(x, full_matrices=True, compute_uv=True, hermitian=False):
+    if hermitian:
+        w, v = eigh(x)
+        order = np.argsort(np.absolute(w), axis=-1)[..., ::-1]
+        w, v = np.take_along_axis(w, order, axis=-1), np.take_along_axis(v, order[..., None, :], axis=-1)
+        y = v, np.absolute(w), (v * np.sign(w)[..., None, :]).mT
+    else:
+        y = svd(x, full_matrices=full_matrices and compute_uv)
+    return y if compute_uv else y[1]
+
+
+@op
+def qr(x, mode="reduced"):
+    """Orthonormal columns q and an upper triangle r.  y = (q, r), x = q r    Mode "complete" makes q square, as `svd`
+    does.  Where the first columns of x, up to the number of its rows, depend on one another, there is no gradient:
+    LinAlgError."""
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"mode is \"reduced\", \"complete\" or, for r alone, \"r\", not {mode!r}")
+    return tuple(np.linalg.qr(x, mode))
+
+@qr.gradient("x")
+def _(g, y, x, mode="reduced"):
+    """∂L/∂x = (g₀ + q Φ(r g₁ᵀ − g₀ᵀ q)) r⁻ᵀ, Φ the lower triangle mirrored at the diagonal    (Walter & Lehmann 2018)
+    With more columns than rows m, those from the m-th on are x₂ = q r₂: g₀ gets x₂ g₁ᵀ as well, and ∂L/∂x₂ = q g₁."""
+    n = min(x.shape[-2:])
+    q, r, gr = y[0][..., :n], y[1][..., :n, :n], g[1][..., :n, :]
+    if np.any(np.absolute(np.linalg.diagonal(r))[..., None] <= _rounding(r.mT)):
+        raise np.linalg.LinAlgError(f"qr: the first {n} columns of x depend on one another, and have no gradient")
+    gq = _of_first(n, "qr", y[0], g[0]) + x[..., n:] @ gr[..., n:].mT
+    z = r @ gr[..., :n].mT - gq.mT @ q
+    first = np.linalg.solve(r, (gq + q @ (np.tril(z) + np.tril(z, -1).mT)).mT).mT
+    return np.concatenate([first, q @ gr[..., n:]], axis=-1)
+
+
+def _refuse_complex(*args, **settings):
+    raise TypeError("np.linalg.eig and eigvals give complex numbers, which are not supported: use eigh or eigvalsh for "
+                    "symmetric matrices, np.trace, np.linalg.det and their like for what all eigenvalues give together, "
+                    "and t.data where no gradient is needed")
+
+
+ANSWERS[np.linalg.eig] = ANSWERS[np.linalg.eigvals] = _refuse_complex
+ANSWERS[np.linalg.cholesky] = lambda x, *, upper=False: cholesky(x).mT if upper else cholesky(x)
+_named(np.linalg.slogdet, slogdet)
+_named(np.linalg.eigh, eigh)
+_named(np.linalg.svd, _numpys_svd)
+_named(np.linalg.qr, lambda x, mode="reduced": qr(x)[1] if mode == "r" else qr(x, mode))
+op(np.linalg.matrix_rank, differentiable=False, answers=np.linalg.matrix_rank)
+
+
+# ---------------------------------------------------------------------- norms
+
+
+@composed(answers=np.linalg.norm)
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Length of vectors (one axis), norm of matrices (two axes).  y = √Σ x² without ord, of all elements without axis
+
+    Vectors: any number p, (Σ |x|ᵖ)¹ᐟᵖ; np.inf and -np.inf, the largest and smallest |x|; 0, how many are not 0, as a
+    constant.  Matrices: "fro", √Σ x²; 1 and -1, the largest and smallest column sum of |x|; np.inf and -np.inf, row
+    sum; 2 and -2, singular value; "nuc", their sum.  The gradient of a zero vector's is 0, and so is that of an element
+    or a singular value at 0 where there is a corner.  Raises ValueError for another order.
+    """
+    x = _floats(x)
+    axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    if ord is None or len(axes) == 1 and not isinstance(ord, str) or len(axes) == 2 and ord in ("fro", "f"):
+        return _vector_norm(x, 2 if ord in (None, "fro", "f") else ord, axes, keepdims)
+    if len(axes) != 2 or ord not in ("nuc", 1, -1, 2, -2, np.inf, -np.inf):
+        raise ValueError(f"there is no norm of order {ord!r} over the axes {axes}: of vectors (one axis) it is a "
+                         "number, of matrices (two axes) 1, -1, 2, -2, np.inf, -np.inf, 'fro' or 'nuc'")
+    if ord in (2, -2, "nuc"):
+        s = svdvals(np.moveaxis(x, axes, (-2, -1)))
+        y = np.sum(s, axis=-1) if ord == "nuc" else _extreme(s, ord, -1)
+    else:
+        summed, left = axes if abs(ord) == 1 else axes[::-1]
+        y = _extreme(np.sum(np.absolute(x), axis=summed), ord, left - (summed < left))
+    return np.expand_dims(y, axes) if keepdims else y
+
+
+def _floats(x):
+    x = as_array(x)
+    return x if x.dtype.kind == "f" else x.astype(float)
+
+
+def _extreme(x, order, axis, keepdims=False):
+    """The largest of numbers that are not negative (0 of none), or for a negative order the smallest."""
+    return (np.min if order < 0 else np.max if x.size else np.sum)(x, axis=axis, keepdims=keepdims)
+
+
+def _vector_norm(x, p, axes, keepdims):
+    size = np.absolute(x)
+    if p in (np.inf, -np.inf):
+        return _extreme(size, p, axes, keepdims)
+    if p in (0, 1):
+        return np.sum(size if p else (x != 0).astype(x.dtype), axis=axes, keepdims=keepdims)
+    if p == 2:
+        return root(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+    # A power below 1 has no slope at 0, and neither has the root of the sum.
+    powers = size ** p if p > 1 else np.where(size == 0, root(size) if p > 0 else np.inf, not_zero(size) ** p)
+    total = np.sum(powers, axis=axes, keepdims=keepdims)
+    return np.where(total == 0, root(total) if p > 0 else np.inf, not_zero(total) ** (1 / p))
+
+
+ANSWERS[np.linalg.matrix_norm] = lambda x, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)
+ANSWERS[np.linalg.vector_norm] = lambda x, *, axis=None, keepdims=False, ord=2: _vector_norm(
+    _floats(x), ord, tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim), keepdims)
+
+
+@composed(answers=np.linalg.cond)
+def cond(x, p=None):
+    """Condition number.  y = norm(x, p) · norm(x⁻¹, p); by the singular values for None, 2 and -2"""
+    if p not in (None, 2, -2):
+        return norm(x, p, (-2, -1)) * norm(inv(x), p, (-2, -1))
+    s = svdvals(x)
+    return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+
+
+@composed(answers=np.linalg.lstsq)
+def lstsq(a, b, rcond=None):
+    """Least squares: (y, sums, rank of a, singular values of a), for a (m, n) and b (m,) or (m, k).  y = pinv(a) b, the
+    shortest of all y with the least Σ (b − a y)²; these sums, one for each column, are there if m > n = the rank.
+    Singular values up to rcond times the largest (None: what rounding may leave) count as 0."""
+    a, b, s = as_array(a), as_array(b), svdvals(a)
+    rcond = _cutoff(a, rcond if rcond is None or rcond >= 0 else float(np.finfo(s.dtype).eps))
+    y, rank = pinv(a, rcond=rcond) @ b, np.count_nonzero(s > rcond * s[:1])
+    sums = np.atleast_1d(np.sum(np.square(b - a @ y), axis=0))
+    return y, sums if a.shape[0] > a.shape[1] == rank else sums[:0], rank, s
+
+
+@composed(answers=np.linalg.tensorsolve)
+def tensorsolve(a, b, axes=None):
+    """The y for which tensordot(a, y, y.ndim) = b, after the given axes of a have been moved to its end."""
+    a, b = as_array(a), as_array(b)
+    a = a if axes is None else np.moveaxis(a, axes, range(-len(axes), 0))
+    return solve(a.reshape(b.size, -1), np.ravel(b)).reshape(a.shape[b.ndim:])
+
+
+@composed(answers=np.linalg.tensorinv)
+def tensorinv(a, ind=2):
+    """Inverse of a as a map from its other axes to its first `ind` ones.  tensordot(y, a, ind) = 1"""
+    if ind <= 0:
+        raise ValueError(f"ind={ind}: the first axes of a are counted by a number above 0")
+    return inv(a.reshape(math.prod(a.shape[:ind]), -1)).reshape(a.shape[ind:] + a.shape[:ind])
