@@ -77,6 +77,19 @@ def regular(*shape):
     return normal(*shape) / 2 + 2 * np.eye(shape[-1])
 
 
+def spread(*shape):
+    """Matrices in the last two axes, whose singular values are 1, 2, 3 …"""
+    u, s, vh = np.linalg.svd(normal(*shape), full_matrices=False)
+    return (u * np.arange(s.shape[-1], 0.0, -1)) @ vh
+
+
+def symmetric(*shape):
+    """Symmetric matrices in the last two axes, whose eigenvalues are −0.5, 1, 2.5 …"""
+    v = np.linalg.qr(normal(*shape)).Q
+    x = (v * (1.5 * np.arange(shape[-1]) - 0.5)) @ v.mT
+    return (x + x.mT) / 2
+
+
 def _axes_of(make=normal):
     """Arrays with each axis they have, counted from both ends."""
     return [(make(3), {"axis": 0}), (make(2, 3), {"axis": 0}), (make(2, 3), {"axis": -1}),
@@ -423,6 +436,52 @@ SAMPLES.update({  # composed of ops, in the arguments of NumPy's functions
                       (-between(0.5, 2, 2, 3), between(0.1, 0.8, 2, 3), {"reduction": "none"})],
 })
 
+SAMPLES.update({  # of matrices
+    "cofactor": [(regular(2, 2),), (regular(2, 3, 3),), (regular(1, 1),), (regular(3, 3).T,),
+                 (np.array([[1.0, 2.0], [2.0, 4.0]]),), (1e3 * spread(3, 2) @ spread(2, 3),),
+                 (np.stack([regular(2, 2), np.ones((2, 2))]),), (regular(3, 3), [normal(3, 3)]),
+                 (regular(2, 2, 2), [normal(2, 2), normal(2, 2, 2)]), (np.diag([1.0, 0.0, 0.0]), [normal(3, 3)])],
+    "pinv": [(spread(3, 2),), (spread(2, 3),), (spread(2, 3, 2),), (spread(2, 2),), (spread(1, 1),),
+             (spread(3, 2).T,), (spread(3, 2), 0.1), (spread(2, 3, 2), {"rcond": np.array([0.2, 0.1])}),
+             (np.zeros((0, 3, 2)),)],
+    "eigh": [(symmetric(2, 2),), (symmetric(3, 3),), (symmetric(2, 3, 3),), (symmetric(1, 1),), (symmetric(3, 3).T, "U"),
+             (np.zeros((0, 2, 2)),)],
+    "svd": [(spread(2, 2),), (spread(3, 3),), (spread(2, 3, 3),), (spread(1, 1),), (spread(3, 2),), (spread(2, 3),),
+            *[(x, {"full_matrices": False}) for x in (spread(4, 2), spread(2, 4), spread(2, 3, 2), spread(3, 2).T,
+                                                      spread(3, 1), np.zeros((0, 3, 2)))]],
+    "qr": [(normal(2, 2),), (normal(3, 3),), (normal(4, 2),), (normal(2, 4),), (normal(2, 3, 2),), (normal(1, 1),),
+           (normal(3, 2).T,), (np.zeros((0, 3, 2)),), (normal(3, 2), "complete"), (normal(2, 3), {"mode": "complete"})],
+    "matrix_rank": [(normal(3, 2),), (np.ones((2, 2, 3)),), (np.array([[1.0, 2.0], [2.0, 4.0]]),), (normal(3),)],
+    "eigvalsh": [(symmetric(2, 2),), (symmetric(3, 3),), (symmetric(2, 3, 3),), (symmetric(3, 3).T, "U")],
+    "svdvals": [(spread(2, 2),), (spread(4, 2),), (spread(2, 2, 4),), (spread(3, 2).T,)],
+    "cond": [(spread(2, 2),), (spread(3, 2),), (spread(2, 2, 3), 2), (spread(3, 3), -2), (regular(2, 2), 1),
+             (regular(2, 3, 3), np.inf), (regular(2, 2), "fro"), (spread(2, 2), {"p": "nuc"})],
+    "matrix_power": [(normal(2, 2), 1), (normal(2, 2), 2), (normal(3, 3), 3), (normal(2, 2, 2), 6), (regular(2, 2), -1),
+                     (regular(2, 2).T, -3)],
+    "multi_dot": [([normal(2, 3), normal(3, 2)],), ([normal(3), normal(3, 2), normal(2)],), ([normal(2), normal(2)],),
+                  ((normal(1, 3), normal(3, 2), normal(2, 4), normal(4)),), ([normal(3, 2).T, normal(6, 2)[::2]],)],
+    "lstsq": [(spread(3, 2), normal(3)), (spread(4, 2), normal(4, 2)), (spread(2, 3), normal(2)),
+              (spread(2, 2), normal(2, 1)), (spread(3, 2), normal(3), 0.1), (spread(2, 3).T, normal(6)[::2])],
+    "tensorsolve": [(normal(2, 3, 6), normal(2, 3)), (normal(2, 2, 2, 2), normal(2, 2)), (normal(3, 3), normal(3)),
+                    (normal(2, 6, 3), normal(2, 3), (1,))],
+    "tensorinv": [(normal(2, 3, 6),), (normal(2, 2, 2, 2),), (regular(3, 3), 1), (normal(6, 3, 2), {"ind": 1})],
+    "vecdot": [(normal(3), normal(3)), (normal(2, 3), normal(3)), (normal(2, 1, 3), normal(2, 3)),
+               (normal(3, 2), normal(3), {"axis": 0}), (normal(3, 2).T, normal(6)[::2]), (normal(2, 0), normal(0))],
+    "matvec": [(normal(2, 3), normal(3)), (normal(2, 2, 3), normal(3)), (normal(2, 3), normal(2, 3)),
+               (normal(3, 2).T, normal(6)[::2]), (normal(2, 0), normal(0))],
+    "vecmat": [(normal(3), normal(3, 2)), (normal(3), normal(2, 3, 2)), (normal(2, 3), normal(3, 2)),
+               (normal(6)[::2], normal(2, 3).T)],
+    "cross": [(normal(3), normal(3)), (normal(2, 3), normal(3)), (normal(3, 2), normal(3, 2), {"axis": 0}),
+              (normal(2, 1, 3), normal(2, 3)), (normal(3, 2), normal(2, 3), 0, 1, 0), (normal(0, 3), normal(3))],
+})
+SAMPLES["det"] += [(np.array([[1.0, 2.0], [2.0, 4.0]]),), (spread(3, 2) @ spread(2, 3),), (np.zeros((2, 2)),),
+                   (np.diag([1.0, 0.0, 0.0]),)]
+SAMPLES["norm"] += [
+    *[(normal(2, 3), p, 1) for p in (3, 1.5, 0.5, -1, -2.5, -np.inf)], (normal(2, 3), 3, 0, True), (normal(1, 3), 1),
+    *[(normal(2, 3), p) for p in (-1, np.inf, -np.inf)], *[(spread(2, 3), p) for p in (2, -2, "nuc")],
+    (normal(2, 3, 2), 1, (2, 0)), (normal(2, 3, 2), np.inf, (0, -1), True), (spread(2, 3, 2), "nuc", (1, 2)),
+    (spread(2, 3, 2), {"ord": 2, "axis": (-1, 1), "keepdims": True}), (normal(0, 3), 3, 1)]
+
 SMALL = {  # one each, for the third order
     **{name: samples[min(1, len(samples) - 1)] for name, samples in SAMPLES.items()},
     "power": (between(0.5, 2, 2), normal(2)),
@@ -440,5 +499,9 @@ SMALL = {  # one each, for the third order
     "solve": (regular(2, 2), normal(2)),
     "put": (normal(2), normal(2), np.array([0, 0])),
     "rms_norm": (normal(1, 3), normal(3)),
+    "cofactor": (np.array([[1.0, 2.0], [2.0, 4.0]]), [normal(2, 2)]), "pinv": (spread(2, 1),),
+    "svd": (spread(2, 2),), "qr": (normal(2, 1),), "eigh": (symmetric(2, 2),), "cond": (spread(2, 1),),
+    "multi_dot": ([normal(1, 2), normal(2)],), "lstsq": (spread(2, 1), normal(2)), "tensorinv": (regular(2, 2), 1),
+    "tensorsolve": (normal(2, 2), normal(2)), "matrix_power": (normal(2, 2), 3), "norm": (apart(1, 2), 1.5, 1),
     "inv": (regular(2, 2),), "det": (regular(2, 2),), "slogdet": (regular(2, 2),), "cholesky": (definite(2, 2),),
 }

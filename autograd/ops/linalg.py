@@ -136,7 +136,7 @@ def pinv(x, rcond=None):
 def _(g, y, x, rcond=None):
     """∂L/∂x = yᵀy gᵀ (1 − y x) + (1 − x y) gᵀ y yᵀ − yᵀ g yᵀ    (Golub & Pereyra 1973)"""
     if rcond is not None and np.any(
-            ((s := np.linalg.svdvals(x)) > _rounding(s)) & (s <= np.asarray(rcond)[..., None] * s[..., :1])):
+            ((s := np.linalg.svdvals(x)) > _rounding(s)) & (s <= (rcond * np.max(s, axis=-1))[..., None])):
         raise np.linalg.LinAlgError(f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient "
                                     "there: choose a smaller one, or compose it of np.linalg.svd")
     a, b = y.mT @ y @ g.mT, g.mT @ y @ y.mT
@@ -289,7 +289,7 @@ def _(g, y, x, mode="reduced"):
 
 def _refuse_complex(*args, **settings):
     raise TypeError("np.linalg.eig and eigvals give complex numbers, which are not supported: use eigh or eigvalsh for "
-                    "symmetric matrices, np.trace, np.linalg.det and their like for what all eigenvalues give together, "
+                    "symmetric matrices, np.trace, np.linalg.det and their like for what all eigenvalues give as one, "
                     "and t.data where no gradient is needed")
 
 

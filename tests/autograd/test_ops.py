@@ -271,6 +271,16 @@ def last_written(x, *index):
     return np.reshape([place not in flat[i + 1:] for i, place in enumerate(flat)], np.shape(places))
 
 
+def cofactor(x, ds=()):
+    """Determinants without a row and a column; derivatives by central differences, exact for polynomials of order 2."""
+    if ds:
+        return (cofactor(x + ds[0], ds[1:]) - cofactor(x - ds[0], ds[1:])) / 2
+    y = np.empty(x.shape)
+    for i, j in np.ndindex(x.shape[-2:]):
+        y[..., i, j] = (-1) ** (i + j) * np.linalg.det(np.delete(np.delete(x, i, -2), j, -1))
+    return y
+
+
 REFERENCE = {
     "last_written": last_written, "top_k": top_k,
     **{name: each(getattr(math, name)) for name in ("cbrt", "exp2", "expm1", "log2", "log10", "log1p", "sin", "cos",
@@ -287,7 +297,12 @@ REFERENCE = {
     "rms_norm": rms_norm, "rotary": rotary, "causal_conv": causal_conv,
     "squared_relu": each(lambda a: a * a if a > 0 else 0.0), "logsumexp": logsumexp, "put_along_axis": put_along_axis,
     "inv": np.linalg.inv, "solve": np.linalg.solve, "det": np.linalg.det, "slogdet": np.linalg.slogdet,
-    "cholesky": np.linalg.cholesky, "norm": np.linalg.norm, "softplus": each(lambda a: max(a,
+    **{name: getattr(np.linalg, name) for name in (
+        "cholesky", "norm", "pinv", "eigh", "svd", "qr", "matrix_rank", "eigvalsh", "svdvals", "cond", "matrix_power",
+        "multi_dot", "lstsq", "tensorsolve", "tensorinv", "vecdot")},
+    "cofactor": cofactor, "matvec": lambda x, y: np.einsum("...ij,...j->...i", x, y),
+    "vecmat": lambda x, y: np.einsum("...i,...ij->...j", x, y),
+    "softplus": each(lambda a: max(a,
     0) + math.log1p(math.exp(-abs(a)))),
     "silu": each(lambda a: a / (1 + math.exp(-a))), "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, x * slope),
     "swiglu": gated, "mse": lambda a, b, reduction="mean": reduce_loss((a - b) ** 2, reduction),
