@@ -476,9 +476,10 @@ SAMPLES.update({  # of matrices
 })
 SAMPLES["det"] += [(np.array([[1.0, 2.0], [2.0, 4.0]]),), (spread(3, 2) @ spread(2, 3),), (np.zeros((2, 2)),),
                    (np.diag([1.0, 0.0, 0.0]),)]
+_uneven = np.array([[1.0, -2.0, 0.7], [0.5, 0.1, -3.0]])  # also in the sums of its rows and columns
 SAMPLES["norm"] += [
-    *[(normal(2, 3), p, 1) for p in (3, 1.5, 0.5, -1, -2.5, -np.inf)], (normal(2, 3), 3, 0, True), (normal(1, 3), 1),
-    *[(normal(2, 3), p) for p in (-1, np.inf, -np.inf)], *[(spread(2, 3), p) for p in (2, -2, "nuc")],
+    *[(_uneven, p, 1) for p in (3, 1.5, 0.5, -1, -2.5, -np.inf)], (normal(2, 3), 3, 0, True), (normal(1, 3), 1),
+    *[(_uneven, p) for p in (-1, np.inf, -np.inf)], *[(spread(2, 3), p) for p in (2, -2, "nuc")],
     (normal(2, 3, 2), 1, (2, 0)), (normal(2, 3, 2), np.inf, (0, -1), True), (spread(2, 3, 2), "nuc", (1, 2)),
     (spread(2, 3, 2), {"ord": 2, "axis": (-1, 1), "keepdims": True}), (normal(0, 3), 3, 1)]
 
