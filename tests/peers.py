@@ -139,6 +139,41 @@ def norm(x, ord=None, axis=None, keepdims=False):
     return linalg.norm(x, ord=ord, dim=axis, keepdim=keepdims)
 
 
+def aligned(decompose, numpys, *vectors):
+    """A decomposition with the signs of NumPy's: those of its results number `vectors` that have them in columns, and in
+    the last one, if there are two, in rows."""
+    def call(x, *args, **how):
+        theirs, ours = list(decompose(x, *args, **how)), numpys(x.detach().numpy(), *args, **how)
+        products = theirs[vectors[0]].detach() * torch.from_numpy(np.array(ours[vectors[0]]))
+        signs = torch.sign(products.sum(-2, keepdim=True))
+        for i in vectors:
+            s = signs if i == vectors[0] else signs.mT
+            theirs[i] = theirs[i] * s
+        return theirs
+    return call
+
+
+def symmetric(x):
+    return (x + x.mT) / 2
+
+
+def svd(x, full_matrices=True):
+    return linalg.svd(x, full_matrices=full_matrices)
+
+
+def cofactor(x, ds=()):
+    w, size = linalg.inv(x).mT, linalg.det(x)[..., None, None]
+    for d in ds:
+        return size * ((d * w).sum((-1, -2), keepdim=True) * w - w @ d.mT @ w)
+    return size * w
+
+
+def lstsq(a, b, rcond=None):
+    y, s = linalg.pinv(a) @ b, linalg.svdvals(a)
+    sums = ((b - a @ y) ** 2).sum(0).reshape(-1)
+    return y, sums if a.shape[0] > a.shape[1] else sums[:0], torch.tensor(len(s)), s
+
+
 def transpose(x, axes=None):
     return x.permute(tuple(axes) if axes else tuple(range(x.ndim))[::-1])
 
@@ -318,6 +353,7 @@ def dropped(shape, rate):
 
 # ---------------------------------------------------------------------- the table
 
+uneven = nonzero(0.2, 2)  # neither two nor the sums of some of these are equal
 positive = between(0.2, 3)
 inside = between(-0.9, 0.9)
 few = st.sampled_from([(), (3,), (0, 2)])  # JAX compiles for each shape
@@ -373,10 +409,15 @@ def norms(d, x):
     """An order, and the axes it is over."""
     if x.ndim == 0 or d(st.integers(0, 3)) == 0:
         return {}
-    orders = st.sampled_from([None, 1, 2, np.inf])
+    orders = st.sampled_from([None, 1, 2, np.inf, -np.inf, 3, 1.5, 0.5, -1, -2.5])
     if x.ndim > 1 and d(st.booleans()):
-        return {"axis": two_axes(d, x), "ord": d(st.sampled_from([None, "fro"])), "keepdims": d(st.booleans())}
+        of_matrices = st.sampled_from([None, "fro", 1, -1, np.inf, -np.inf])
+        return {"axis": two_axes(d, x), "ord": d(of_matrices), "keepdims": d(st.booleans())}
     return {"axis": d(draw.axis(x.ndim)), "ord": d(orders), "keepdims": d(st.booleans())}
+
+
+def spectral_norms(d, x):
+    return {"axis": (-2, -1), "ord": d(st.sampled_from([2, -2, "nuc"])), "keepdims": d(st.booleans())}
 
 
 def limits(d, x):
@@ -445,12 +486,39 @@ TABLE = {
     "diagonal": Entry(torch.diagonal, draw.from_array(lambda d, x: (d(some_diagonal), *two_axes(d, x)), matrices)),
     "trace": Entry(lambda x, *how: torch.diagonal(x, *how).sum(-1),
                    draw.from_array(lambda d, x: (d(some_diagonal), *two_axes(d, x)), matrices)),
-    "norm": Entry(norm, draw.from_array(norms, draw.shapes(min_side=1), apart)),
+    "norm": Entry(norm, st.one_of(draw.from_array(norms, draw.shapes(min_side=1), uneven),
+                                  draw.from_array(spectral_norms, draw.shapes(2, 3, 1), draw.spread_singular))),
+    "vecdot": Entry(linalg.vecdot, draw.vectors()),
+    "matvec": Entry(lambda x, y: (x @ y[..., None])[..., 0], draw.matrices_and_vectors()),
+    "vecmat": Entry(lambda x, y: (x[..., None, :] @ y)[..., 0, :], draw.matrices_and_vectors(vector_first=True)),
+    "cross": Entry(lambda a, b: linalg.cross(*torch.broadcast_tensors(a, b)), draw.vectors(3), numpy=np.cross,
+                   largest=True, why="of vectors of one direction nothing is left"),
+    "matrix_power": Entry(linalg.matrix_power, draw.square().flatmap(
+        lambda call: st.sampled_from([-2, -1, 1, 2, 3, 4, 5]).map(lambda n: draw.Call((*call.args, n))))),
+    "multi_dot": Entry(linalg.multi_dot, draw.chains()),
+    "tensorsolve": Entry(linalg.tensorsolve, draw.tensors()),
+    "tensorinv": Entry(linalg.tensorinv, draw.tensors(right=False)),
+    "cofactor": Entry(cofactor, draw.along_square(), ulps=8,  # small elements are what is left of large ones: torch
+                      largest=True, why="as in the value"),  # reaches 6
+    "pinv": Entry(linalg.pinv, draw.rectangular(), numpy=np.linalg.pinv, ulps=16),  # by way of the svd: torch reaches 28
+    "lstsq": Entry(lstsq, draw.fitted(), numpy=lambda a, b: [
+        int(y) if y.dtype.kind == "i" else y for y in np.linalg.lstsq(a, b)]),
+    "eigh": Entry(aligned(lambda x, UPLO="L": linalg.eigh(symmetric(x)), np.linalg.eigh, 1),
+                  draw.square(draw.spread_symmetric), numpy=np.linalg.eigh),
+    "eigvalsh": Entry(lambda x: linalg.eigvalsh(symmetric(x)), draw.square(draw.spread_symmetric)),
+    "svd": Entry(aligned(svd, np.linalg.svd, 0, 2), draw.rectangular(full_matrices=st.just(False)).map(
+        lambda call: draw.Call(call.args, call.attrs if call.args[0].shape[-1] == call.args[0].shape[-2]
+                               else {"full_matrices": False})), numpy=np.linalg.svd),
+    "svdvals": Entry(linalg.svdvals, draw.rectangular()),
+    "cond": Entry(linalg.cond, draw.rectangular(least=2, p=st.sampled_from([2, -2]))),
+    "qr": Entry(aligned(linalg.qr, np.linalg.qr, 0, 1), draw.rectangular(), numpy=np.linalg.qr,
+                gradient_ulps=16),  # columns that nearly depend on one another: torch's value reaches 39
     "inv": Entry(linalg.inv, draw.square()),
     "solve": Entry(linalg.solve, draw.systems()),
     "det": Entry(linalg.det, draw.square(), largest=True, why="of one element it is linear: x⁻¹ and x cancel"),
-    "slogdet": Entry(linalg.slogdet, draw.square()),
-    "cholesky": Entry(linalg.cholesky, draw.square(draw.symmetric_positive)),
+    "slogdet": Entry(linalg.slogdet, draw.square(), numpy=np.linalg.slogdet),
+    "cholesky": Entry(linalg.cholesky, draw.square(draw.symmetric_positive), numpy=np.linalg.cholesky),
+    "matrix_rank": constant(draw.rectangular()),
     # ------------------------------------------------------------------ reductions
     "sum": Entry(reduced(torch.sum), reductions()),
     "mean": Entry(reduced(torch.mean), reductions(least=1)),

@@ -183,6 +183,19 @@ def symmetric_positive(rng, shape):
     return a @ a.mT + np.eye(shape[-1])
 
 
+def spread_singular(rng, shape):
+    """Matrices whose singular values are 1, 2, 3 …"""
+    u, s, vh = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
+    return (u * np.arange(s.shape[-1], 0.0, -1)) @ vh
+
+
+def spread_symmetric(rng, shape):
+    """Symmetric matrices whose eigenvalues are −0.5, 1, 2.5 …"""
+    v = np.linalg.qr(rng.normal(size=shape)).Q
+    a = (v * (1.5 * np.arange(shape[-1]) - 0.5)) @ v.mT
+    return (a + a.mT) / 2
+
+
 def invertible(rng, shape):
     """Matrices of no symmetry, far from singular."""
     return 0.3 * rng.normal(size=shape) + 2 * np.eye(shape[-1])
@@ -343,6 +356,61 @@ def square(draw, values=invertible):
     """A stack of square matrices."""
     n = draw(st.integers(1, 3))
     return Call((draw(arrays((*draw(shapes(most=2)), n, n), values)),))
+
+
+@st.composite
+def rectangular(draw, values=spread_singular, least=1, **settings):
+    """A stack of matrices of any shape from `least` rows and columns."""
+    shape = (*draw(shapes(most=1)), draw(st.integers(least, 3)), draw(st.integers(least, 3)))
+    return Call((draw(arrays(shape, values)),), draw(settled(settings)))
+
+
+@st.composite
+def along_square(draw):
+    """A square matrix that has an inverse, and none or one of any other numbers as its direction."""
+    x = draw(arrays((*draw(shapes(most=2)), 3, 3), invertible))
+    return Call((x, [draw(arrays(x.shape))] if draw(st.booleans()) else []))
+
+
+@st.composite
+def chains(draw):
+    """Two to four matrices that can be multiplied, of which the first and the last may be 1-D."""
+    sizes = [draw(sides) for _ in range(draw(st.integers(3, 5)))]
+    made = [list(pair) for pair in zip(sizes, sizes[1:])]
+    made[0] = made[0][draw(st.integers(0, 1)):]
+    made[-1] = made[-1][:draw(st.integers(1, 2))]
+    return Call(([draw(arrays(tuple(shape))) for shape in made],))
+
+
+@st.composite
+def fitted(draw):
+    """A matrix of full rank, and right-hand sides of as many rows: columns, or one vector."""
+    m, n = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    return Call((draw(arrays((m, n), spread_singular)), draw(arrays((m,) if draw(st.booleans()) else (m, draw(sides))))))
+
+
+@st.composite
+def tensors(draw, right=True):
+    """A tensor that is a square matrix if its first axes are one and its last ones are, and a right-hand side for it."""
+    shape = draw(st.sampled_from([((2, 3), (6,)), ((2,), (2,)), ((2, 2), (4, 1)), ((4,), (2, 2))]))
+    n = math.prod(shape[0])
+    a = in_layout(invertible(draw(generators), (n, n)).reshape(shape[0] + shape[1]), draw(st.sampled_from(LAYOUTS)))
+    return Call((a, draw(arrays(shape[0])))) if right else Call((a, len(shape[0])))
+
+
+@st.composite
+def matrices_and_vectors(draw, vector_first=False):
+    """Matrices, and vectors of their rows' length (or, first, of their columns'), in stacks that broadcast."""
+    n, m, batch = draw(sides), draw(sides), draw(broadcasting(2, most=2))
+    matrix, vector = draw(arrays((*batch[0], n, m))), draw(arrays((*batch[1], n if vector_first else m)))
+    return Call((vector, matrix) if vector_first else (matrix, vector))
+
+
+@st.composite
+def vectors(draw, n=None, **settings):
+    """Two stacks of vectors of the same length, along the last axis, that broadcast."""
+    n, batch = n or draw(sides), draw(broadcasting(2, most=2))
+    return Call(tuple(draw(arrays((*shape, n))) for shape in batch), draw(settled(settings)))
 
 
 @st.composite

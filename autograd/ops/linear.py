@@ -252,7 +252,7 @@ def matrix_power(x, n):
         x = x @ x if i else x
         if bit == "1":
             y = x if y is None else y @ x
-    return np.tril(np.triu(np.ones_like(x))) if y is None else y
+    return np.tril(np.triu(x ** 0)) if y is None else y
 
 
 @composed(answers=np.linalg.multi_dot)

@@ -19,7 +19,8 @@ from .docstrings import as_rest
 from .running import IMPORTS, run
 
 FAMILIES = {
-    "elementwise": "Element by element", "linear": "Products and decompositions of matrices", "reduce": "Reductions",
+    "elementwise": "Element by element", "linear": "Products", "linalg": "Inverses, determinants and decompositions",
+    "reduce": "Reductions",
     "shape": "Shapes", "index": "Indexing", "network": "Neural networks"}
 
 
