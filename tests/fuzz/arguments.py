@@ -213,6 +213,20 @@ def square(**more):
                eye=lambda p, x: p.constant(np.eye(x.shape[-1])), **more)
 
 
+def separated(fits=lambda x: True, **more):
+    """Square matrices, their size, the identity, and a diagonal that keeps singular values and eigenvalues apart."""
+    return one(lambda x: x.ndim > 1 and x.shape[-1] == x.shape[-2] and x.size and fits(x), n=lambda p, x: x.shape[-1],
+               eye=lambda p, x: p.constant(np.eye(x.shape[-1])),
+               ramp=lambda p, x: p.constant(np.diag(np.arange(1.0, x.shape[-1] + 1))), **more)
+
+
+single = separated(lambda x: x.ndim == 2, b=fitting(lambda x, b: b.shape == x.shape[:1]))
+chains = one(lambda x: x.ndim == 2, y=fitting(lambda x, y: y.ndim == 2 and y.shape[0] == x.shape[1]),
+             z=fitting(lambda x, z: z.ndim == 1 and z.shape[0] == x.shape[0]))
+vectors = one(axes(1), y=fitting(lambda x, y: x.shape == y.shape))
+threes = one(lambda x: x.ndim and x.shape[-1] == 3, y=fitting(lambda x, y: x.shape == y.shape))
+rows_and_matrices = one(axes(2), y=fitting(lambda x, y: y.ndim > 0 and y.shape[-1] == x.shape[-1]
+                                           and broadcasts(np.empty(y.shape[:-1]), np.empty(x.shape[:-2]))))
 stacked = one(axes(2), y=fitting(lambda x, y: y.ndim > 1 and y.shape[-2] == x.shape[-1] and stacks(x, y)))
 inners = one(axes(1), y=fitting(lambda x, y: y.ndim > 0 and y.shape[-1] == x.shape[-1]))
 systems = square(b=fitting(lambda x, b: b.shape == x.shape[-1:] or b.ndim > 1 and b.shape[-2] == x.shape[-1]

@@ -32,6 +32,8 @@ class Entry:
 E = Entry
 KEPT = "axis={axis}, keepdims={keep}"
 REGULAR = "{n}.5 * {eye} + np.tanh({x})"
+SPREAD = "{ramp} + 0.1 * np.tanh({x})"  # singular values stay apart
+SYMMETRIC = "{ramp} + 0.05 * (np.tanh({x}) + np.tanh({x}).mT)"  # eigenvalues do
 TABLE = [
     # ------------------------------------------------------------------ elementwise
     *[E(f, one(), f"np.{f}({{x}})") for f in (
@@ -94,6 +96,23 @@ TABLE = [
     E("trace", two_axes, "np.trace({x}, {k}, {i}, {j})"),
     E("diagonal", two_axes, "np.diagonal({x}, {k}, {i}, {j})"),
     *[E(f, a.square(), f"np.linalg.{f}({REGULAR})") for f in ("inv", "det")],
+    *[E(f, a.square(), f"np.linalg.{f}({REGULAR})") for f in ("pinv", "cond")],
+    E("cofactor", a.square(), f"ag.cofactor({REGULAR})"),
+    E("svd", a.separated(), f"np.linalg.svd({SPREAD})[0]"),
+    E("svdvals", a.separated(), f"np.linalg.svdvals({SPREAD})"),
+    E("norm", a.separated(), f"np.linalg.norm({SPREAD}, 'nuc', (-2, -1))"),
+    E("qr", a.square(), f"np.linalg.qr({REGULAR})[0]"),
+    E("eigh", a.separated(), f"np.linalg.eigh({SYMMETRIC})[1]"),
+    E("eigvalsh", a.separated(), f"np.linalg.eigvalsh({SYMMETRIC})"),
+    E("matrix_power", a.square(), "np.linalg.matrix_power({eye} + np.tanh({x}) / {n}, 3)"),
+    E("multi_dot", a.chains, "np.linalg.multi_dot([{z}, {x}, {y}])"),
+    E("tensorsolve", a.single, f"np.linalg.tensorsolve({REGULAR}, {{b}})"),
+    E("lstsq", a.single, f"np.linalg.lstsq({REGULAR}, {{b}})[0]"),
+    E("tensorinv", a.single, f"np.linalg.tensorinv({REGULAR}, 1)"),
+    E("vecdot", a.vectors, "np.vecdot({x}, {y})"),
+    E("matvec", a.rows_and_matrices, "np.matvec({x}, {y})"),
+    E("vecmat", a.rows_and_matrices, "np.vecmat({y}, {x}.mT)"),
+    E("cross", a.threes, "np.cross({x}, {y})"),
     E("slogdet", a.square(), f"np.linalg.slogdet({REGULAR})[1]"),
     E("cholesky", a.square(), "np.linalg.cholesky({x} @ {x}.mT / {n} + {eye})"),
     E("solve", a.systems, f"np.linalg.solve({REGULAR}, {{b}})", "torch.linalg.inv({n}.5 * {eye} + {x}.tanh()) @ {b}"),
