@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, read_only, unshared
+from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, private, read_only, unshared
 from .contract import kernel_gradients, kernel_result
 from .describe import OURS, describe, label, users_frame
 from .errors import call_error, changed_error, no_tape_error, pointing_at, traced_error
@@ -206,7 +206,7 @@ class Op(Signature):
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
         mode, values, tensors, record = current_mode(), [], 0, False
         if mode.tracing:  # what a program is given is its own before it computes with it
-            args = tuple([a if type(a) is Tensor else owned(as_given(a, i in self.rules)) for i, a in enumerate(args)])
+            args = tuple([a if type(a) is Tensor else private(as_given(a, i in self.rules)) for i, a in enumerate(args)])
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
@@ -230,7 +230,7 @@ class Op(Signature):
             if record and not self.rules.complete:
                 self.rules.check(args)
             if tensors < len(args) and not mode.tracing:  # an array's owner could change it
-                args = tuple([a if type(a) is Tensor else owned(v) for a, v in zip(args, values)])
+                args = tuple([a if type(a) is Tensor else private(v) for a, v in zip(args, values)])
             t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope, record, self, args, attrs, saved)
             if mode.watch is not None:
                 mode.watch.made(t)

@@ -91,15 +91,16 @@ def draw(self: Tape, depth: int | None = None, expand: str | tuple[str, ...] = (
 
 
 @_method_of(Tape)
-def player(self: Tape, tokens: Sequence[str] | None = None) -> Player:
+def player(self: Tape, tokens: Sequence[str] | None = None, focus: Tensor | None = None) -> Player:
     """The tape as a page to play forward and back in a browser, which a notebook shows too.
 
         ag.tape(loss).player().save("tape.html")
 
-    tokens: strings that name the positions in the pictures of attention.
+    tokens: strings that name the positions in the pictures of attention.  focus: a tensor, to show what is around it of
+    a tape that is too long for one page, in place of its two ends.
     """
     from .player import Player
-    return Player(self, tokens)
+    return Player(self, tokens, focus)
 
 
 @_method_of(Tape)

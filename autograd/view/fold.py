@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..describe import label
 from ..engine import Tape, Tensor, _item
 from ..methods import FUNCTIONS
 from .outline import Group, outline
 from .text import count
+from .walk import check_inside
 
 PAGE = 24
 """Boxes that scopes are opened up to where no depth is asked for."""
@@ -259,9 +259,7 @@ def fold(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
         if path not in known:
             near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.4) or sorted(known)[:3]
             raise ValueError(f"no scope of the tape is called {path!r}" + (f": try {', '.join(near)}" if near else ""))
-    if focus is not None and focus not in tape:
-        raise ValueError(f"{label(focus) if isinstance(focus, Tensor) else repr(focus)} is not in this tape, "
-                         "and focus= takes one of its records")
+    check_inside(tape, focus)
     if depth is not None or focus is not None:
         return Fold(tape, scopes, depth, paths, focus)
     level, deepest = 0, max((path.count(".") + 1 for path in known), default=0)

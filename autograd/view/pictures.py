@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import describe
+from ..describe import describe, shortened
 from ..engine import Tensor
 from .html import pooled
 from .text import norm
@@ -68,13 +68,15 @@ class Pictures:
 
 
 def entries_of(value: Any, pictures: Pictures) -> list[Any]:
-    """An entry for an array, or for each array of a tuple or of a part of one."""
-    arrays = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-    return [entry_of(array, pictures) for array in arrays]
+    """An entry for an array, or for each array of a tuple or of a part of one; of many those at the ends."""
+    arrays = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    return [entry_of(array, pictures) for array in shortened(arrays)]
 
 
 def entry_of(array: Any, pictures: Pictures) -> dict[str, Any]:
-    """What a card says of an array: numbers in words, and a picture."""
+    """What a card says of an array: numbers in words, and a picture; or a text in place of arrays."""
+    if isinstance(array, str):
+        return {"shape": "", "words": [["", array]]}
     if not isinstance(array, (np.ndarray, np.generic)):
         return {"shape": describe(array), "words": [["", "no numbers: not a NumPy array"]]}
     array = np.asarray(array)

@@ -15,7 +15,9 @@ function showCard() {
 }
 
 function groupCard(entry) {
-  const [name, path, , , times] = outline[entry], within = recordsIn(entry);
+  const [name, path, , size, times] = outline[entry], within = recordsIn(entry);
+  if (!size) return [el("h2", {}, name), el("p", { className: "meta" }, "A page with what is around the tensor t: ",
+    el("code", {}, "tape.player(focus=t)"))];
   const counts = ["operation", "parameter", "constant"].flatMap((kind) => {
     const n = within.filter((m) => records[m].kind === kind).length;
     return n ? [`${n} ${kind}${n > 1 ? "s" : ""}`] : [];
@@ -76,7 +78,8 @@ function valueFigure(n, record) {
 
 function gradientFigure(n, record) {
   const { how, got, of, entries } = gradientAt(n, state.step);
-  const first = isRoot.has(n) ? forward : arrivals[n][0]?.step, last = arrivals[n].at(-1)?.step ?? first;
+  const [, since] = records[n].unseen ?? [], last = Math.max(arrivals[n].at(-1)?.step ?? 0, since ?? forward);
+  const first = isRoot.has(n) ? forward : arrivals[n][0]?.step ?? since;
   const never = record.kind === "constant" ? "a constant" : "nothing sends it one";
   const words = {
     never: `none: ${backward ? never : "nothing here requires a gradient"}`,
@@ -116,7 +119,8 @@ function inputTable(n, record) {
   let sent = 0;
   const rows = record.inputs.map((input) => inputRow(record, input, input[3] ? record.sends[sent++] : null, sending));
   return [el("h3", {}, sending ? "Inputs, and the gradients sent to them" : "Inputs"),
-    el("table", { className: state.step === record.back ? "sending" : "" }, el("tbody", {}, ...rows))];
+    el("table", { className: state.step === record.back ? "sending" : "" }, el("tbody", {}, ...rows)),
+    record.more ? el("p", { className: "status" }, `and ${record.more} more`) : null];
 }
 
 /** An input: its name, where it is from, the formula of its gradient, and how much of that is sent. */

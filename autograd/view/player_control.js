@@ -40,7 +40,7 @@ function showMemory() {
   head.setAttribute("transform", `translate(${x})`);
   past.setAttribute("width", x);
   $("alive").replaceChildren(el("span", {}, `memory alive: ${sizeText(memory.alive[state.step] ?? 0)}`),
-    el("span", {}, `peak ${sizeText(memory.peak)} at step ${memory.peak_step}`));
+    el("span", {}, `peak ${sizeText(memory.peak)} ${memory.peak_when}`));
   const item = outline[state.row], lives = typeof item === "number" ? lifetimes[item] : [];
   $("bars").replaceChildren(...lives.slice(0, 4).map((life, i) => {
     const x0 = along(life.born), width = Math.max(3, along(Math.min(life.dies, lastStep)) - x0);

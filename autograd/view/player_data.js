@@ -45,7 +45,7 @@ const allLives = (tape.memory ? tape.memory.lifetimes : []).map(([n, kind, size,
 for (const life of allLives) lifetimes[life.n].push(life);
 
 // The outline is a flat list: a number is a record, a list [name, path, depth, size, times, twin] opens a group of as
-// many entries.
+// many entries, and one without entries stands for records that are left out.
 const outline = tape.outline;
 const entryOf = [];                              // record -> its entry
 const groupOf = [];                              // entry -> the entry of the group it is in, or −1
@@ -71,19 +71,20 @@ function fromBase64(text) {
 
 /** How much of a record's gradient has come in at a step: `none`, `partial` or `whole`, and what there is to show. */
 function gradientAt(n, step) {
-  const came = arrivals[n], of = came.length + isRoot.has(n);
-  let got = isRoot.has(n) && step >= forward ? 1 : 0;
-  for (let i = 0; i < came.length && came[i].step <= step; i++) got++;
+  const [unseen, since] = records[n].unseen ?? [0, 0];  // from records that are left out
+  const came = arrivals[n], of = came.length + isRoot.has(n) + unseen;
+  let here = 0;
+  while (here < came.length && came[here].step <= step) here++;
+  const got = here + (isRoot.has(n) && step >= forward) + (step >= since ? unseen : 0);
   if (!of) return { how: "never", got, of };
   if (!got) return { how: "none", got, of };
   if (got === of) return { how: "whole", got, of, entries: records[n].gradient };
-  const send = came[got - 1 - isRoot.has(n)]?.send;
-  return { how: "partial", got, of, entries: send && send[2] };
+  return { how: "partial", got, of, entries: came[here - 1]?.send[2] };
 }
 
 const hasValue = (n, step) => records[n].step <= step;
 const isBackward = (step) => step >= forward && backward > 0;
-const numberText = (n) => `%${n}`;
+const numberText = (n) => `%${records[n].number ?? n}`;
 
 function opText(record) {
   if (record.op === "_item") return `item ${record.attrs.length ? record.attrs[0][1] : 0}`;

@@ -61,7 +61,7 @@ function bindRow(row, entry, place) {
   row.setAttribute("aria-level", depthOf[entry] + 1);
   row.setAttribute("aria-posinset", place + 1);
   row.setAttribute("aria-setsize", visible.length);
-  if (isGroup) row.setAttribute("aria-expanded", !folded.has(entry));
+  if (isGroup && item[3]) row.setAttribute("aria-expanded", !folded.has(entry));
   else row.removeAttribute("aria-expanded");
   row.number.textContent = isGroup ? "" : numberText(item);
   row.what.style.paddingLeft = `${depthOf[entry] * 14}px`;
@@ -71,7 +71,8 @@ function bindRow(row, entry, place) {
 }
 
 function groupParts(entry) {
-  const [name, , , , times, twin] = outline[entry], isFolded = folded.has(entry);
+  const [name, , , size, times, twin] = outline[entry], isFolded = folded.has(entry);
+  if (!size) return [el("span", { className: "fold" }), el("span", { className: "note" }, name)];
   const operations = recordsIn(entry).filter((n) => records[n].step >= 0).length;
   const like = twin ? `, like ${outline[firstTwin(entry)][0]}` : "";
   return [el("span", { className: "fold" }, isFolded ? "▸" : "▾"), el("span", { className: "op" }, name),

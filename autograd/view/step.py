@@ -163,15 +163,15 @@ def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
         for i, t in enumerate(operations):
             yield Stop(i, "forward", t, values_of(t.inputs), t._value(), names=names)
         number, sums = len(operations), {}  # type: ignore[var-annotated]
-        seeds = _added(sums, [(t, np.ones_like(t._value())) for t in ends(tape)])
+        seeds = added(sums, [(t, np.ones_like(t._value())) for t in ends(tape)])
         for t, g, sent in walk_back(tape):
             if t.op is not None:
                 yield Stop(number, "backward", t, values_of(t.inputs), t._value(), g, sent,
-                           seeds + _added(sums, sent), names)
+                           seeds + added(sums, sent), names)
                 number, seeds = number + 1, []
 
 
-def _added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
+def added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
     """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after; of a
     tuple of arrays those of the arrays that get some."""
     changes = []

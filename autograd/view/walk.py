@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..describe import label
 from ..engine import Tape, Tensor, free, reverse
 from ..engine import tape as tape_of
 
@@ -47,3 +48,10 @@ def ends(tape: Tape) -> list[Tensor]:
 def values_of(inputs: tuple) -> list[Any]:
     """The arrays, and what else an op was given, behind the inputs of a record."""
     return [a._value() if type(a) is Tensor else a for a in inputs]
+
+
+def check_inside(tape: Tape, focus: Any) -> None:
+    """Raise ValueError for a `focus` that is not a record of the tape (or None)."""
+    if focus is not None and focus not in tape:
+        raise ValueError(f"{label(focus) if isinstance(focus, Tensor) else repr(focus)} is not in this tape, "
+                         "and focus= takes one of its records")
