@@ -21,6 +21,8 @@ def is_foreign(a: Any) -> bool:
 
 def owned(a: Any) -> Any:
     """A private copy of an array, which nobody else can change; anything else as it is."""
+    if type(a) is float or type(a) is int:  # quickly, as most are
+        return a
     if isinstance(a, complex) or getattr(getattr(a, "dtype", None), "kind", "") == "c":
         raise TypeError("complex numbers are not supported: gradients here are of real functions of real numbers")
     # In its own memory order, since sums of the same numbers in another order round differently.

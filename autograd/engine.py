@@ -216,7 +216,11 @@ class Op(Signature):
             else:
                 values.append(a if type(a) is not list and type(a) is not tuple else
                               as_given(a, len(values) in self.rules))
+        record = record and self.differentiable and mode.recording
         try:
+            if record and tensors < len(args) and not mode.tracing:  # an array's owner could change it
+                values = [v if type(a) is Tensor else private(v) for a, v in zip(args, values)]
+                args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
             y, saved = self.compute(values, attrs)
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             failed = _new(Tensor)._filled(None, sys._getframe(2), mode.scope, record, self, args, attrs)
@@ -224,13 +228,10 @@ class Op(Signature):
         if not tensors:
             return y
         if record:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
-            record = self.differentiable and mode.recording and (
-                y.dtype.kind == "f" if type(y) is not tuple else any(part.dtype.kind == "f" for part in y))
+            record = y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
         if record or mode.tracing:
             if record and not self.rules.complete:
                 self.rules.check(args)
-            if tensors < len(args) and not mode.tracing:  # an array's owner could change it
-                args = tuple([a if type(a) is Tensor else private(v) for a, v in zip(args, values)])
             t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope, record, self, args, attrs, saved)
             if mode.watch is not None:
                 mode.watch.made(t)

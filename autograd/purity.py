@@ -24,15 +24,15 @@ def check_pure(function: Callable[..., Any], what: str, arguments: dict[str, Any
 
     first = [*arguments.values(), attrs]
     result = call(first)
-    before = _copied(result)
+    before = copied(result)
     try:
-        second = call([*others(), _copied(attrs)])
+        second = call([*others(), copied(attrs)])
     except (ArithmeticError, ValueError):  # outside of its domain
         second = ()
-    if not _same(result, before) or any(np.may_share_memory(a, b) for a in _arrays(result) for b in _arrays(second)):
+    if not same(result, before) or any(np.may_share_memory(a, b) for a in _arrays(result) for b in _arrays(second)):
         raise AssertionError(f"{what} returns the same memory in two calls, so that the second overwrites what the "
                              "first has returned: return a new array each time")
-    if not _same(call(first), before):
+    if not same(call(first), before):
         raise AssertionError(f"{what} is not pure: given the same arguments again it returns something else.  It draws "
                              "random numbers, counts calls, or reads what another call has saved: pass noise and state "
                              "as inputs")
@@ -45,17 +45,17 @@ def moved(inputs: tuple) -> list[Any]:
         is_float = isinstance(a, np.ndarray) and a.dtype.kind == "f"
         return np.where(a == 0, 1e-3, a * 1.001).astype(a.dtype) if is_float else a
 
-    return tree_map(move, _copied(list(inputs)))
+    return tree_map(move, copied(list(inputs)))
 
 
 def _call(function: Callable[..., Any], what: str, names: list[str], given: list[Any]) -> Any:
     """What a function returns for arguments (the last of them the settings) that it can only read."""
     def changed(given: list[Any]) -> str:
         pairs = zip(names, [*given[:-1], *given[-1].values()], [*before[:-1], *before[-1].values()])
-        return " and ".join(name for name, now, then in pairs if not _same(now, then))
+        return " and ".join(name for name, now, then in pairs if not same(now, then))
 
     given = tree_map(read_only, given)
-    before, trouble, cause = _copied(given), "", None
+    before, trouble, cause = copied(given), "", None
     try:
         with np.errstate(all="ignore"):
             result = function(*given[:-1], **given[-1])
@@ -63,7 +63,7 @@ def _call(function: Callable[..., Any], what: str, names: list[str], given: list
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        cause, writable = error, _copied(before)
+        cause, writable = error, copied(before)
         function(*writable[:-1], **writable[-1])
         trouble = changed(writable) or "what it is given"
     if trouble:
@@ -71,7 +71,7 @@ def _call(function: Callable[..., Any], what: str, names: list[str], given: list
     return result
 
 
-def _copied(tree: Any) -> Any:
+def copied(tree: Any) -> Any:
     return tree_map(lambda a: copy.copy(a) if isinstance(a, (np.ndarray, set)) else a, tree)
 
 
@@ -79,7 +79,7 @@ def _arrays(tree: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, np.ndarray)]
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Whether two trees hold the same numbers, bit by bit."""
     a, b = tree_leaves(a), tree_leaves(b)
     return len(a) == len(b) and all(map(_equal, a, b))
