@@ -288,11 +288,12 @@ def _cross_entropy(t: Any, args: tuple, mapped: Mapped) -> Any:
 
 _RULES: dict[Any, tuple[str, ...]] = {
     "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "erf", "gelu",
-                    "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention"),
+                    "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention", "cofactor"),
     "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
              "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate",
              "split"),
-    "leading": ("inv", "det", "slogdet", "cholesky", "embedding", "causal_conv", "one_hot", "digitize", "isin"),
+    "leading": ("inv", "det", "slogdet", "pinv", "cholesky", "eigh", "svd", "qr", "embedding", "causal_conv", "one_hot",
+                "digitize", "isin"),
     only(1): ("searchsorted",),
     _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),
     _triangle: ("tril", "triu"), _of_shapes: ("causal_mask",),

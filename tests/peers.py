@@ -140,8 +140,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 def aligned(decompose, numpys, *vectors):
-    """A decomposition with the signs of NumPy's: those of its results number `vectors` that have them in columns, and in
-    the last one, if there are two, in rows."""
+    """A decomposition with the signs of NumPy's, in the columns of the first of its results number `vectors`, and in the
+    rows of the second."""
     def call(x, *args, **how):
         theirs, ours = list(decompose(x, *args, **how)), numpys(x.detach().numpy(), *args, **how)
         products = theirs[vectors[0]].detach() * torch.from_numpy(np.array(ours[vectors[0]]))
@@ -500,7 +500,7 @@ TABLE = {
     "tensorinv": Entry(linalg.tensorinv, draw.tensors(right=False)),
     "cofactor": Entry(cofactor, draw.along_square(), ulps=8,  # small elements are what is left of large ones: torch
                       largest=True, why="as in the value"),  # reaches 6
-    "pinv": Entry(linalg.pinv, draw.rectangular(), numpy=np.linalg.pinv, ulps=16),  # by way of the svd: torch reaches 28
+    "pinv": Entry(linalg.pinv, draw.rectangular(), numpy=np.linalg.pinv, ulps=16),  # by the svd: torch reaches 28
     "lstsq": Entry(lstsq, draw.fitted(), numpy=lambda a, b: [
         int(y) if y.dtype.kind == "i" else y for y in np.linalg.lstsq(a, b)]),
     "eigh": Entry(aligned(lambda x, UPLO="L": linalg.eigh(symmetric(x)), np.linalg.eigh, 1),

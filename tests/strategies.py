@@ -386,12 +386,13 @@ def chains(draw):
 def fitted(draw):
     """A matrix of full rank, and right-hand sides of as many rows: columns, or one vector."""
     m, n = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    return Call((draw(arrays((m, n), spread_singular)), draw(arrays((m,) if draw(st.booleans()) else (m, draw(sides))))))
+    b = draw(arrays((m,) if draw(st.booleans()) else (m, draw(sides))))
+    return Call((draw(arrays((m, n), spread_singular)), b))
 
 
 @st.composite
 def tensors(draw, right=True):
-    """A tensor that is a square matrix if its first axes are one and its last ones are, and a right-hand side for it."""
+    """A tensor whose first axes have as many elements as its last ones, and a right-hand side for it."""
     shape = draw(st.sampled_from([((2, 3), (6,)), ((2,), (2,)), ((2, 2), (4, 1)), ((4,), (2, 2))]))
     n = math.prod(shape[0])
     a = in_layout(invertible(draw(generators), (n, n)).reshape(shape[0] + shape[1]), draw(st.sampled_from(LAYOUTS)))

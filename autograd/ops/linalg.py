@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import string
 
 import numpy as np
@@ -12,14 +11,25 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ..define import composed, op
 from ..errors import repeated_error
 from ..methods import ANSWERS
+from ..state import current_mode
 from .elementwise import as_array, not_zero, root
 from .reduce import products_before
+
+_NAN, _ZERO = np.float32(np.nan), np.float32(0)  # which change no dtype
 
 
 def _named(function, answer):
     """Let `answer` stand in for a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
     names = type(function(np.eye(1)))
     ANSWERS[function] = lambda *args, **how: names(*y) if type(y := answer(*args, **how)) is tuple else y
+
+
+def _refuse(place, error):
+    """Raise `error(place)` if there is a place without a gradient.  Returns what is to be added to the gradient: 0, and
+    NaN at such places, which shows while a function is traced and no numbers can be looked at."""
+    if not current_mode().tracing and np.any(place):
+        raise error(place)
+    return np.where(place, _NAN, _ZERO)
 
 
 # ---------------------------------------------------------------------- inverses and determinants
@@ -135,12 +145,17 @@ def pinv(x, rcond=None):
 @pinv.gradient("x")
 def _(g, y, x, rcond=None):
     """∂L/∂x = yᵀy gᵀ (1 − y x) + (1 − x y) gᵀ y yᵀ − yᵀ g yᵀ    (Golub & Pereyra 1973)"""
-    if rcond is not None and np.any(
-            ((s := np.linalg.svdvals(x)) > _rounding(s)) & (s <= (rcond * np.max(s, axis=-1))[..., None])):
-        raise np.linalg.LinAlgError(f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient "
-                                    "there: choose a smaller one, or compose it of np.linalg.svd")
     a, b = y.mT @ y @ g.mT, g.mT @ y @ y.mT
-    return a - a @ y @ x + b - x @ (y @ b) - y.mT @ g @ y.mT
+    d = a - a @ y @ x + b - x @ (y @ b) - y.mT @ g @ y.mT
+    return d if rcond is None else d + _refuse(_cut(x, rcond), lambda _: np.linalg.LinAlgError(
+        f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient there: choose a smaller "
+        "one, or compose it of np.linalg.svd"))
+
+
+def _cut(x, rcond):
+    """Whether singular values that are not 0 are up to rcond times the largest: (…, 1, 1)"""
+    s = np.linalg.svdvals(x)
+    return np.any((s > _rounding(s)) & (s <= (rcond * np.max(s, axis=-1))[..., None]), axis=-1)[..., None, None]
 
 
 def _cutoff(x, rtol=None):
@@ -171,18 +186,16 @@ def _(g, y, x):
 
 
 def _rounding(w):
-    """How far rounding may set apart equal numbers among w (…, n): (…, 1)"""
+    """By how much equal numbers among w (…, n) may differ: (…, 1)"""
     return 8 * float(np.finfo(w.dtype).eps) * np.sum(np.absolute(w), axis=-1, keepdims=True)
 
 
 def _reciprocal_gaps(name, w, g):
-    """1 / (wⱼ − wᵢ), and 0 where these are equal.  Raises LinAlgError if a gradient has arrived at vectors, the columns
-    of g, that belong to two equal ones."""
-    gaps = w[..., None, :] - w[..., None]
+    """1 / (wⱼ − wᵢ), and 0 where these are equal: refused if a gradient has arrived at their vectors, columns of g."""
+    gaps, used = w[..., None, :] - w[..., None], np.any(g != 0, axis=-2)
     equal = np.absolute(gaps) <= _rounding(w)[..., None]
-    if np.any(clash := np.tril(equal, -1) & ((used := np.any(g != 0, axis=-2))[..., None] | used[..., None, :])):
-        raise repeated_error(name, w, clash)
-    return np.where(equal, 0, 1 / np.where(equal, 1, gaps))
+    clash = np.tril(equal & (used[..., None] | used[..., None, :]), -1)
+    return np.where(equal, 0, 1 / np.where(equal, 1, gaps)) + _refuse(clash, lambda at: repeated_error(name, w, at))
 
 
 @op
@@ -240,11 +253,11 @@ def _(g, y, x, full_matrices=True):
 def _of_first(n, name, q, g):
     """The gradient of the first n of orthonormal columns q, from that of all: the others are one basis of the rest."""
     first, rest, turn = q[..., :n], q[..., n:], q[..., n:].mT @ g[..., n:]
-    if np.any(np.absolute(turn - turn.mT) > 1e3 * np.finfo(q.dtype).eps * np.sum(np.absolute(g))):
-        raise np.linalg.LinAlgError(f"{name}: the last {rest.shape[-1]} vectors are one basis of many, and the loss is "
-                                    "by which: leave them out (full_matrices=False, or mode=\"reduced\"), or use "
-                                    "their projector v @ v.T, which is the same for all")
-    return g[..., :n] - rest @ (g[..., n:].mT @ first)
+    rounding = 1e3 * float(np.finfo(q.dtype).eps) * np.sum(np.absolute(g), axis=(-1, -2), keepdims=True)
+    turned = np.any(np.absolute(turn - turn.mT) > rounding, axis=(-1, -2), keepdims=True)
+    return g[..., :n] - rest @ (g[..., n:].mT @ first) + _refuse(turned, lambda _: np.linalg.LinAlgError(
+        f"{name}: the last {rest.shape[-1]} vectors are one basis of many, and the loss is by which: leave them out "
+        "(full_matrices=False, or mode=\"reduced\"), or use their projector v @ v.T, which is the same for all"))
 
 
 @composed(answers=np.linalg.svdvals)
@@ -279,8 +292,9 @@ def _(g, y, x, mode="reduced"):
     With more columns than rows m, those from the m-th on are x₂ = q r₂: g₀ gets x₂ g₁ᵀ as well, and ∂L/∂x₂ = q g₁."""
     n = min(x.shape[-2:])
     q, r, gr = y[0][..., :n], y[1][..., :n, :n], g[1][..., :n, :]
-    if np.any(np.absolute(np.linalg.diagonal(r))[..., None] <= _rounding(r.mT)):
-        raise np.linalg.LinAlgError(f"qr: the first {n} columns of x depend on one another, and have no gradient")
+    dependent = np.any(np.absolute(np.linalg.diagonal(r))[..., None] <= _rounding(r.mT), axis=(-1, -2), keepdims=True)
+    gr = gr + _refuse(dependent, lambda _: np.linalg.LinAlgError(
+        f"qr: the first {n} columns of x depend on one another, and have no gradient"))
     gq = _of_first(n, "qr", y[0], g[0]) + x[..., n:] @ gr[..., n:].mT
     z = r @ gr[..., :n].mT - gq.mT @ q
     first = np.linalg.solve(r, (gq + q @ (np.tril(z) + np.tril(z, -1).mT)).mT).mT
@@ -288,9 +302,8 @@ def _(g, y, x, mode="reduced"):
 
 
 def _refuse_complex(*args, **settings):
-    raise TypeError("np.linalg.eig and eigvals give complex numbers, which are not supported: use eigh or eigvalsh for "
-                    "symmetric matrices, np.trace, np.linalg.det and their like for what all eigenvalues give as one, "
-                    "and t.data where no gradient is needed")
+    raise TypeError("np.linalg.eig and eigvals give complex numbers, which are not supported: use eigh or eigvalsh of "
+                    "symmetric matrices, np.trace or np.linalg.det of all eigenvalues, t.data for no gradient at all")
 
 
 ANSWERS[np.linalg.eig] = ANSWERS[np.linalg.eigvals] = _refuse_complex
@@ -314,7 +327,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     sum; 2 and -2, singular value; "nuc", their sum.  The gradient of a zero vector's is 0, and so is that of an element
     or a singular value at 0 where there is a corner.  Raises ValueError for another order.
     """
-    x = _floats(x)
+    x = as_array(x)
     axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
     if ord is None or len(axes) == 1 and not isinstance(ord, str) or len(axes) == 2 and ord in ("fro", "f"):
         return _vector_norm(x, 2 if ord in (None, "fro", "f") else ord, axes, keepdims)
@@ -326,13 +339,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
         y = np.sum(s, axis=-1) if ord == "nuc" else _extreme(s, ord, -1)
     else:
         summed, left = axes if abs(ord) == 1 else axes[::-1]
-        y = _extreme(np.sum(np.absolute(x), axis=summed), ord, left - (summed < left))
+        y = _extreme(_vector_norm(x, 1, summed), ord, left - (summed < left))
     return np.expand_dims(y, axes) if keepdims else y
-
-
-def _floats(x):
-    x = as_array(x)
-    return x if x.dtype.kind == "f" else x.astype(float)
 
 
 def _extreme(x, order, axis, keepdims=False):
@@ -340,7 +348,8 @@ def _extreme(x, order, axis, keepdims=False):
     return (np.min if order < 0 else np.max if x.size else np.sum)(x, axis=axis, keepdims=keepdims)
 
 
-def _vector_norm(x, p, axes, keepdims):
+def _vector_norm(x, p, axes, keepdims=False):
+    x = x if x.dtype.kind == "f" else x.astype(float)
     size = np.absolute(x)
     if p in (np.inf, -np.inf):
         return _extreme(size, p, axes, keepdims)
@@ -356,7 +365,7 @@ def _vector_norm(x, p, axes, keepdims):
 
 ANSWERS[np.linalg.matrix_norm] = lambda x, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)
 ANSWERS[np.linalg.vector_norm] = lambda x, *, axis=None, keepdims=False, ord=2: _vector_norm(
-    _floats(x), ord, tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim), keepdims)
+    x, ord, tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim), keepdims)
 
 
 @composed(answers=np.linalg.cond)
@@ -378,19 +387,3 @@ def lstsq(a, b, rcond=None):
     y, rank = pinv(a, rcond=rcond) @ b, np.count_nonzero(s > rcond * s[:1])
     sums = np.atleast_1d(np.sum(np.square(b - a @ y), axis=0))
     return y, sums if a.shape[0] > a.shape[1] == rank else sums[:0], rank, s
-
-
-@composed(answers=np.linalg.tensorsolve)
-def tensorsolve(a, b, axes=None):
-    """The y for which tensordot(a, y, y.ndim) = b, after the given axes of a have been moved to its end."""
-    a, b = as_array(a), as_array(b)
-    a = a if axes is None else np.moveaxis(a, axes, range(-len(axes), 0))
-    return solve(a.reshape(b.size, -1), np.ravel(b)).reshape(a.shape[b.ndim:])
-
-
-@composed(answers=np.linalg.tensorinv)
-def tensorinv(a, ind=2):
-    """Inverse of a as a map from its other axes to its first `ind` ones.  tensordot(y, a, ind) = 1"""
-    if ind <= 0:
-        raise ValueError(f"ind={ind}: the first axes of a are counted by a number above 0")
-    return inv(a.reshape(math.prod(a.shape[:ind]), -1)).reshape(a.shape[ind:] + a.shape[:ind])

@@ -114,9 +114,9 @@ def _(g, y, subscripts, *xs, optimize=False):
 
 
 def _einsum_gradient(g, xs, parts, out, i, optimize):
-    lengths, letters = dict(zip(parts[i], np.shape(xs[i]))), "".join(dict.fromkeys(parts[i]))
+    lengths, letters = dict(zip(parts[i], xs[i].shape)), "".join(dict.fromkeys(parts[i]))
     operands = [(out, g), *[(part, x) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
-    reach = {c: n for part, a in operands for c, n in zip(part, np.shape(a))}
+    reach = {c: n for part, a in operands for c, n in zip(part, a.shape)}
     # Along an axis that only x has, its gradient is everywhere the same.
     operands += [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]
     d = np.einsum(",".join(part for part, _ in operands) + "->" + letters, *[a for _, a in operands], optimize=optimize)
@@ -127,7 +127,7 @@ def _einsum_gradient(g, xs, parts, out, i, optimize):
     # Where a letter stands twice, x was read on a diagonal.
     places = {c: np.arange(n).reshape([-1 if c == other else 1 for other in letters])
               for c, n in zip(letters, d.shape)}
-    return scatter_add(d, tuple(places[c] for c in parts[i]), shape=np.shape(xs[i]))
+    return scatter_add(d, tuple(places[c] for c in parts[i]), shape=xs[i].shape)
 
 
 def _numpys_einsum(*operands, **settings):
@@ -157,6 +157,22 @@ def tensordot(a, b, axes=2):
     rows = a.transpose((*rest_a, *of_a)).reshape((math.prod(left), n))
     columns = b.transpose((*of_b, *rest_b)).reshape((n, math.prod(right)))
     return (rows @ columns).reshape((*left, *right))
+
+
+@composed(answers=np.linalg.tensorsolve)
+def tensorsolve(a, b, axes=None):
+    """The y for which tensordot(a, y, y.ndim) = b, after the given axes of a have been moved to its end."""
+    a, b = as_array(a), as_array(b)
+    a = a if axes is None else np.moveaxis(a, axes, range(-len(axes), 0))
+    return np.linalg.solve(a.reshape(b.size, -1), np.ravel(b)).reshape(a.shape[b.ndim:])
+
+
+@composed(answers=np.linalg.tensorinv)
+def tensorinv(a, ind=2):
+    """Inverse of a as a map from its other axes to its first `ind` ones.  tensordot(y, a, ind) = 1"""
+    if ind <= 0:
+        raise ValueError(f"ind={ind}: the first axes of a are counted by a number above 0")
+    return np.linalg.inv(a.reshape(math.prod(a.shape[:ind]), -1)).reshape(a.shape[ind:] + a.shape[:ind])
 
 
 @composed

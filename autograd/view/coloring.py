@@ -20,8 +20,8 @@ WHITE = "#ffffff"
 BAD = "#f7b9a1"
 """The fill of what has a NaN or an infinity, which its text says too."""
 # After Paul Tol's "light" scheme, made for cells with dark text that every kind of eye can tell apart; paler still.
-FAMILIES = {"linear": "#b5d0ee", "linalg": "#c9ecf7", "network": "#f6c3af", "elementwise": "#f6ebb8", "reduce": "#ffd1d9",
-            "index": "#dbe399", "shape": "#e8e8e8", "your own": "#a8dccb"}
+FAMILIES = {"linear": "#b5d0ee", "linalg": "#c9ecf7", "network": "#f6c3af", "elementwise": "#f6ebb8",
+            "reduce": "#ffd1d9", "index": "#dbe399", "shape": "#e8e8e8", "your own": "#a8dccb"}
 _LIGHT, _DARK = np.array([247, 250, 253]), np.array([120, 178, 222])  # under text that is nearly black
 
 
