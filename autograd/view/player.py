@@ -31,7 +31,7 @@ from .walk import check_inside, ends, restored, walk_back
 ROOM = 12_000
 """How many records and inputs of these a page has room for; together they are some 5 MB."""
 INPUTS = 100
-"""Inputs of a record that a page shows."""
+"""Inputs of a record that a page shows, and arrays of it in memory."""
 
 
 class Player:
@@ -46,8 +46,9 @@ class Player:
     A page has room for some thousands of records (`ROOM`).  Of a longer tape it has those at the two ends, or around
     the tensor `focus`, and the leaves that they use; numbers, gradients and memory are those of the whole tape.
 
-    tokens: strings that name the positions in the pictures of attention, of the first sequence.  Raises ValueError for a
-    `focus` that is not in the tape.
+    tokens: strings that name the positions in the pictures of attention, of the first sequence.
+
+    Raises ValueError for a `focus` that is not in the tape.
     """
 
     def __init__(self, tape: Tape, tokens: Sequence[str] | None = None, focus: Tensor | None = None):
@@ -112,10 +113,10 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
               if "[]" not in shape(t)]
     if (left := len(tape) - len(records)) > 0:
         where = "in the middle" if focus is None else f"far from %{numbers[focus]}"
-        notes.append(f"{left:,} of the {len(tape):,} records, {where}, are left out: .player(focus=t) shows those around "
-                     "a tensor t")
+        notes.append(f"{left:,} of the {len(tape):,} records, {where}, are left out: tape.player(focus=t) shows those "
+                     "around the tensor t")
     return {"title": totals(tape), "notes": notes, "forward": len(operations), "backward": len(order),
-            "roots": [places[t] for t in ends(tape) if t in places],
+            "roots": [places[t] for t in ends(tape) if t in places], "focus": -1 if focus is None else places[focus],
             "ops": [_mathematics(op) for op in ops], "records": records,
             "outline": _flat(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
             "tokens": None if tokens is None else [str(token) for token in tokens],
@@ -168,7 +169,8 @@ def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str
     roots, n_forward = ends(tape), sum(t.op is not None for t in places)
     parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in places)
     parts.update(t for t in roots if t in places)
-    order, reason, unseen = [], "", Counter[Tensor]()  # unseen: what arrives from elsewhere
+    order: list[Tensor] = []
+    reason, unseen = "", Counter[Tensor]()  # unseen: what arrives from records that are left out
     sums = {t: np.ones_like(t._array) for t in roots if parts[t] > 1 and t._array is not None}
     try:
         for t, g, sent in walk_back(tape):
@@ -242,12 +244,14 @@ def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[
              {t: i for i, t in enumerate(m.steps[m.n_forward:], m.n_forward)}]
     n_forward = sum(t.op is not None for t in places)
     shown = [turns[k >= n_forward][t] for k, t in enumerate(steps)]  # the page's steps among all of them
-    lives = []
+    lives, n_lives = [], Counter[Tensor]()
     for life in m.lifetimes:
         born, dies = bisect_left(shown, life.born), bisect_right(shown, life.dies) - (life.dies < len(m.steps))
-        if life.record in places and born <= dies:
-            lives.append([places[life.record], life.kind, life.n_bytes, born, dies,
-                          [places[t] for t in life.needed_by if t in places], places.get(life.shares, -1)])
+        n_lives[life.record] += 1
+        if life.record in places and born <= dies and n_lives[life.record] <= INPUTS:
+            needed_by = [places[t] for t in life.needed_by if t in places]
+            shares = -1 if life.shares is None else places.get(life.shares, -1)
+            lives.append([places[life.record], life.kind, life.n_bytes, born, dies, needed_by, shares])
     step = min(bisect_left(shown, m.peak_step), max(0, len(shown) - 1))
     when = f"at step {step}" if m.peak_step in shown[step:step + 1] else "in a step that is left out"
     return {"alive": [m.alive[k] for k in shown], "peak": m.peak, "peak_step": step, "peak_when": when,

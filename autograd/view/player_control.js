@@ -253,7 +253,10 @@ function start() {
   drawMemory();
   connect();
   measure();
-  if (forward) setStep(state.step);
+  if (tape.focus >= 0) {
+    if (records[tape.focus].step >= 0) state.step = records[tape.focus].step;
+    selectRecord(tape.focus);
+  } else if (forward) setStep(state.step);
   else if (outline.length) select(outline.length - 1);
 }
 
