@@ -4,6 +4,7 @@ from typing import Any
 
 from . import kernels, ops
 from .check import check_grads, check_op
+from .check_kernels import check_kernel
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .methods import FUNCTIONS, REGISTRY
@@ -13,9 +14,9 @@ from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradi
 from .view import detect_anomaly, diff
 from .vmap import vmap
 
-__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_op", "checkpoint", "detect_anomaly",
-           "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op", "ops", "record",
-           "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp", "vmap"]
+__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_kernel", "check_op", "checkpoint",
+           "detect_anomaly", "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op",
+           "ops", "record", "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp", "vmap"]
 
 
 def __getattr__(name: str) -> Any:

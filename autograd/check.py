@@ -59,18 +59,28 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
     op.kernels = {}  # the rules are what is checked; kernels are compared with them
     checked = False
     for sample in samples:
-        if not isinstance(sample, (tuple, list)):
-            raise TypeError(f"samples are a list of tuples of arguments, such as [(x,)], and not of {sample!r:.40}")
-        args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
-        checked |= _check_sample(op, *op.bind(tuple(args), attrs), order, np.random.default_rng(seed))
+        checked |= _check_sample(op, *bind_sample(op, sample), order, np.random.default_rng(seed))
     if not checked:
         raise ValueError(f"nothing was checked: give check_op samples of {op.name} with floating-point arrays in them")
 
 
+def bind_sample(op: Op, sample: Sequence[Any]) -> tuple[tuple, dict]:
+    """The inputs and the settings of an op in a tuple of arguments, whose last may be a dict of settings."""
+    if not isinstance(sample, (tuple, list)):
+        raise TypeError(f"samples are a list of tuples of arguments, such as [(x,)], and not of {sample!r:.40}")
+    args, attrs = (sample[:-1], sample[-1]) if sample and isinstance(sample[-1], dict) else (sample, {})
+    inputs, attrs = op.bind(tuple(args), attrs)
+    return (tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs]),
+            {name: constant(a, name) for name, a in attrs.items()})
+
+
+def draw_gradient(y: Any, rng: np.random.Generator) -> Any:
+    """A gradient for the result `y` of an op: random numbers, and zeros for integers."""
+    return tree_map(lambda a: rng.normal(size=a.shape).astype(a.dtype) if has_floats(a) else np.zeros_like(a), y)
+
+
 def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random.Generator) -> bool:
     """Whether there was something to check."""
-    inputs = tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs])
-    attrs = {name: constant(a, name) for name, a in attrs.items()}
     names = [op.input_name(i) for i in range(len(inputs))]
     floats = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     y = check_pure(lambda *given, **attrs: op.apply(given, attrs), op.name,
@@ -102,17 +112,14 @@ def _check_dtypes(op: Op, given: list[Any], y: Any) -> None:
 
 def _check_rules(op: Op, inputs: tuple, attrs: dict, places: list[int], y: Any, rng: np.random.Generator) -> None:
     """Raise AssertionError for a rule that is not pure."""
-    def weights(y: Any) -> Any:
-        return tree_map(lambda a: rng.normal(size=a.shape).astype(a.dtype) if has_floats(a) else np.zeros_like(a), y)
-
     def others() -> list[Any]:
         inputs_there = moved(inputs)
         y_there = op.apply(tuple(inputs_there), attrs)
-        return [weights(y_there), y_there, *inputs_there]
+        return [draw_gradient(y_there, rng), y_there, *inputs_there]
 
-    for rule, _ in {op.rules[i] for i in places}:
+    for rule in dict.fromkeys(op.rules[i][0] for i in places):
         served = ", ".join(op.input_name(i) for i in places if op.rules[i][0] is rule)
-        given = {"g": weights(y), "the output": y, **{op.input_name(i): a for i, a in enumerate(inputs)}}
+        given = {"g": draw_gradient(y, rng), "the output": y, **{op.input_name(i): a for i, a in enumerate(inputs)}}
         check_pure(rule, f"the gradient rule of {op.name} for {served}", given, attrs, others)
 
 

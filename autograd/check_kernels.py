@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import has_floats, parts_of, read_only
-from .check import bound, weights_of
+from .check import bind_sample, draw_gradient
 from .contract import kernel_gradients, kernel_result
 from .describe import describe
 from .engine import Op, tensor
@@ -34,18 +34,20 @@ def check_kernel(op: Op, samples: Iterable[Sequence[Any]], seed: int = 0) -> lis
     and in Fortran order, with gaps between their elements, backwards, unaligned, read-only, and with their first row
     repeated by a stride of 0.  The gradients of every subset of the inputs are asked for.  The kernel runs on arrays
     that hold NaN, or large numbers, until it has filled them; and in a recorded program (`ag.record`), whose later
-    calls have other numbers.  In double precision a number may differ by 2e-12 of itself and 2e-14 of the largest in its
-    array (or of 1, if that is more), in single precision by 2e-5 and 2e-6.
+    calls have other numbers.  In double precision a number may differ by 2e-12 of itself and 2e-14 of the largest in
+    its array (or of 1, if that is more), in single precision by 2e-5 and 2e-6.
 
     Raises AssertionError for a number that differs, with the sample, the input, the worst index and both values; for a
     kernel that raises, changes what it is given, keeps something for the next call, or returns anything but what
     `help(ag.Op)` says.  Raises ValueError if it took no sample.
     """
+    if not isinstance(op, Op):
+        raise TypeError(f"check_kernel checks ops, and {getattr(op, '__name__', op)!r} is none")
     kernel, rng, taken = op.kernels.get(np.ndarray), np.random.default_rng(seed), []
     if kernel is None:
         raise ValueError(f"{op.name} has no kernel for NumPy's arrays: enter one in {op.name}.kernels[np.ndarray]")
     for k, sample in enumerate(samples):
-        given, attrs = bound(op, sample)
+        given, attrs = bind_sample(op, sample)
         taken.append(False)
         for dtype in _TOLERANCES:
             inputs = tuple([a.astype(dtype) if _is_float(a) else a for a in given])
@@ -125,7 +127,7 @@ def _by_rules(op: Op, inputs: Sequence[Any], attrs: dict, rng: np.random.Generat
     try:
         with np.errstate(all="ignore"):
             y = op.apply(tuple(values), attrs)
-            g = tree_map(lambda a: _laid(a, lay), weights_of(y, rng))
+            g = tree_map(lambda a: _laid(a, lay), draw_gradient(y, rng))
             wanted = _wanted(op, inputs)
             return y, g, dict(zip(wanted, [d for _, d in op.pull(wanted, inputs, values, (g, y, *values), attrs)]))
     finally:
@@ -153,6 +155,7 @@ def _compare_call(op: Op, kernel: Any, inputs: tuple, attrs: dict, where: str, l
         if (made := kernel.forward(executor, *inputs, **attrs)) is None:
             return False
         given["the output"], saved = kernel_result(op.name, made)
+    _check_unchanged(where, given, before)
     _compare(f"{where}: the result", given["the output"], y_wanted)
     before["the output"] = copied(given["the output"])
     with suppress(ArithmeticError, ValueError):  # numbers outside of its domain
@@ -162,15 +165,19 @@ def _compare_call(op: Op, kernel: Any, inputs: tuple, attrs: dict, where: str, l
         with _kernel_at(f"{where}: the gradients of {names}"):
             found = kernel.backward(executor, list(needed), g, given["the output"], saved, *inputs, **attrs)
             kernel_gradients(op, list(needed), inputs, found)
+        _check_unchanged(where, given, before)
         for i, d in zip(needed, found):
             _compare(f"{where}: the gradient of {op.input_name(i)}, if those of {names} are needed", d, gradients[i])
-    if changed := [name for name, a in given.items() if not same(a, before[name])]:
-        raise AssertionError(f"{where} changes {' and '.join(changed)}, which others still need")
     return True
 
 
+def _check_unchanged(where: str, given: dict[str, Any], before: dict[str, Any]) -> None:
+    if changed := [name for name, a in before.items() if not same(a, given[name])]:
+        raise AssertionError(f"{where} changes {' and '.join(changed)}, which others still need")
+
+
 def _compare_program(op: Op, inputs: tuple, attrs: dict, where: str, rng: np.random.Generator) -> None:
-    """Compare what a program gives that was recorded of the op, in calls with other numbers than it was recorded with."""
+    """Compare what a program gives that was recorded of the op, also for other numbers than it was recorded with."""
     leaves = {i: tensor(inputs[i], requires_grad=True) for i in _wanted(op, inputs)}
     arrays = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and i not in leaves]
 

@@ -24,8 +24,9 @@ def kernel_result(name: str, made: Any) -> tuple[Any, Any]:
 def kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
     """What a kernel's backward returned, if it is a gradient for each input that needs one, like that input."""
     if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):
-        raise TypeError(f"the backward of {op.name}'s kernel returned {describe(gradients)}, and has to return "
-                        f"{len(needed)} gradients in a list, of {', '.join(map(op.input_name, needed))}")
+        found = f"{len(gradients)} of them" if isinstance(gradients, (list, tuple)) else describe(gradients)
+        raise TypeError(f"the backward of {op.name}'s kernel has to return a list with a gradient for each of "
+                        f"{', '.join(map(op.input_name, needed))}, {len(needed)} in all, and it returned {found}")
     for i, d in zip(needed, gradients):
         x = values[i]
         if type(d) is np.ndarray and d.dtype is x.dtype and d.shape == x.shape:  # quickly, in almost all cases
