@@ -160,6 +160,25 @@ def test_words_for_how_an_op_goes(new_op):
             assert_same(ag.vmap(lambda x: op(x, **attrs))(z), loop(lambda x: op(x, **attrs), z))  # noqa: B023
 
 
+@pytest.mark.filterwarnings("ignore:vmap applies")
+def test_a_setting_that_is_an_array_keeps_its_axes(new_op):
+    @new_op
+    def weighted(x, axis=None, weights=1.0):
+        return (x * weights).sum(axis=axis)
+
+    weighted.batching, z = "axis", rng.normal(size=(3, 2, 4))
+    for axis in (None, 0, -1):
+        assert_same(ag.vmap(lambda x: weighted(x, axis=axis, weights=z[0]))(z),  # noqa: B023
+                    loop(lambda x: weighted(x, axis=axis, weights=z[0]), z))  # noqa: B023
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_numbers_have_one_axis_to_sum_over(axis):
+    z = rng.normal(size=3)
+    for function in (lambda x: np.sum(x, axis=axis), ag.grad(lambda x: np.square(np.sum(x, axis=axis)))):
+        assert_same(ag.vmap(function)(z), loop(function, z))
+
+
 @pytest.mark.parametrize("word, message", [
     ("elementwise", "makes something else of two examples together"), ("axis", "has no setting of that name"),
     ("rows", "is 'rows': it can be elementwise, leading, axis"),
