@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..settings import Settings, setting
+from .costs import cost_rows
 from .measure import Side, load, machine
 from .memory import memory_rows
 from .profile import check_picture, profile
@@ -14,10 +15,17 @@ from .scaling import scaling_rows
 from .small import import_rows, op_rows, sample_rows
 from .step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
 
+
+def _scaling(rounds: int, asked: list[str]) -> Iterator[Any]:
+    """The exponents of a training step, and of the engine and the views."""
+    yield from scaling_rows(rounds, asked)
+    yield from cost_rows(rounds)
+
+
 ROWS: dict[str, Callable[..., Iterator[Any]]] = {
     "import": import_rows, "first-step": first_rows, "op": op_rows, "step": step_rows, "step-numpy": numpy_rows,
     "step-large": large_rows, "recipe": recipe_rows, "memory": memory_rows, "sample": sample_rows,
-    "scaling": scaling_rows,
+    "scaling": _scaling,
 }
 PEERS = ("torch", "compile", "jax", "hips")
 PROFILED = {"all": (config_of, "fastest"), "step": (config_of, "fastest"), "step-numpy": (config_of, "numpy"),
