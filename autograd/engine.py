@@ -206,7 +206,8 @@ class Op(Signature):
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
         mode, values, tensors, record = current_mode(), [], 0, False
         if mode.tracing:  # what a program is given is its own before it computes with it
-            args = tuple([a if type(a) is Tensor else private(as_given(a, i in self.rules)) for i, a in enumerate(args)])
+            args = tuple([a if type(a) is Tensor else private(as_given(a, i in self.rules))
+                          for i, a in enumerate(args)])
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
