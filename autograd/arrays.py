@@ -126,6 +126,17 @@ def as_gradient(g: Any, dtype: Any) -> Any:
     return g if is_foreign(g) else np.asarray(g, dtype)
 
 
+def widen(a: Any) -> Any:
+    """Half precision as single, in which sums, squares and counts of it neither overflow nor stall; any other array as
+    it is."""
+    return a.astype(np.float32) if getattr(a, "dtype", None) == np.float16 else a
+
+
+def narrow(y: Any, x: Any) -> Any:
+    """A result `y` of `widen(x)` in the precision of x."""
+    return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y
+
+
 def read_only(a: Any) -> Any:
     """A view of a NumPy array that cannot be written through; another library's array as it is."""
     if isinstance(a, np.ndarray):
@@ -145,5 +156,5 @@ def as_input(d: Any, x: Any) -> Any:
     if extra < 0 or any(n != m and n != 1 for n, m in zip(x.shape, d.shape[extra:])):
         raise ValueError(f"a gradient rule returned shape {d.shape} for an input of shape {x.shape}")
     axes = tuple(i for i, m in enumerate(d.shape) if i < extra or x.shape[i - extra] != m)
-    d = d.sum(axis=axes).reshape(x.shape) if axes else d
+    d = widen(d).sum(axis=axes).reshape(x.shape) if axes else d
     return d if d.dtype == x.dtype else d.astype(x.dtype)

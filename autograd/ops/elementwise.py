@@ -6,27 +6,107 @@ import math
 
 import numpy as np
 
+from ..arrays import narrow, widen
 from ..define import op
-from ..methods import ANSWERS
+from ..engine import Op
+from ..methods import ANSWERS, NO_ATTRS
 
 LN2, LN10 = math.log(2), math.log(10)
+
+# ---------------------------------------------------------------------- corners, and what their rules are written with
+
+
+def by_convention(slope, corner, *xs):
+    """Return `slope`, a first derivative with respect to `xs` that is a convention where `corner` holds, since the
+    function has none there.  Derivatives of the result with respect to `xs` are NaN there."""
+    return _by_convention.apply((slope, corner, *xs), NO_ATTRS)
+
+
+@Op
+def _by_convention(slope, corner, *xs):
+    """A slope that the function does not have where `corner` holds.  y = slope"""
+    return slope
+
+@_by_convention.gradient("slope")
+def _(g, y, slope, corner, *xs):
+    """∂L/∂slope = g"""
+    return g
+
+@_by_convention.gradient("*xs")
+def _(g, y, slope, corner, *xs):
+    """∂L/∂xᵢ = NaN at a corner, else 0    Elsewhere the slope itself leads to what it depends on."""
+    return [np.where(corner, np.nan, 0)] * len(xs)
+
+
+@Op
+def root(x):
+    """Square root of lengths and variances, whose gradient at 0 is 0.  y = √x"""
+    return np.sqrt(x)
+
+@root.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = g / 2y, and 0 where y is 0"""
+    return g * by_convention(np.where(y == 0, 0, 0.5 / not_zero(y)), y == 0, x)
+
+
+@Op
+def sech2(x):
+    """Square of the hyperbolic secant, the slope of tanh.  y = 1 / cosh² x"""
+    with np.errstate(over="ignore"):  # −2|x| may be −∞
+        e = np.exp(-2 * np.absolute(widen(x)))
+    square = 1 + e
+    square *= square
+    e /= square  # e / (1 + e)² loses no digits where tanh is nearly 1
+    e *= 4
+    return narrow(e, x)
+
+@sech2.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = −2 g ⊙ y tanh x"""
+    return -2 * g * y * np.tanh(x)
+
+
+def not_zero(x):
+    """x with 1 for 0, to divide by where the dividend is 0 too."""
+    return np.where(x == 0, 1, x)
+
+
+def or_half(wins, x, y):
+    """1 where `wins`, else 0; ½ where x and y are equal, by convention."""
+    tie = x == y
+    return by_convention(np.where(tie, 0.5, wins), tie, x, y)
+
+
+def over_square(a, x, y):
+    """a / (x² + y²), where neither square overflows or vanishes; 0 at (0, 0), by convention."""
+    z = np.hypot(x, y)
+    length = not_zero(z)
+    return by_convention(a / length / length, z == 0, x, y)
+
+
+def difference(x, y):
+    """x − y; 0 for ∞ − ∞, and −∞ for −∞ − (−∞)."""
+    same = (x == y) & np.isinf(x)
+    return np.where(same & (x > 0), 0, x) - np.where(same, 0, y)
+
 
 # ---------------------------------------------------------------------- tables of derivatives
 
 # NumPy's function, y, ∂L/∂x in words and as a rule.
 FUNCTIONS_OF_ONE = [
     (np.negative, "−x", "−g", lambda g, y, x: -g),
-    (np.absolute, "|x|    The gradient at 0 is 0.", "g ⊙ sign(x)", lambda g, y, x: g * np.sign(x)),
+    (np.absolute, "|x|    The gradient at 0 is 0.", "g ⊙ sign(x)",
+     lambda g, y, x: g * by_convention(np.sign(x), x == 0, x)),
     (np.square, "x²", "2 g ⊙ x", lambda g, y, x: g * (2 * x)),
     (np.sqrt, "√x    The slope at 0 is infinite.", "g / 2y", lambda g, y, x: g / (2 * y)),
     (np.cbrt, "∛x    The slope at 0 is infinite.", "g / 3y²", lambda g, y, x: g / (3 * (y * y))),
-    (np.reciprocal, "1 / x", "−g ⊙ y²", lambda g, y, x: -g * (y * y)),
+    (np.reciprocal, "1 / x", "−g ⊙ y²", lambda g, y, x: -g * y * y),
     (np.exp, "eˣ", "g ⊙ y", lambda g, y, x: g * y),
     (np.exp2, "2ˣ", "g ⊙ y ln 2", lambda g, y, x: g * (y * LN2)),
-    (np.expm1, "eˣ − 1, exact near 0", "g ⊙ (y + 1)", lambda g, y, x: g * (y + 1)),
+    (np.expm1, "eˣ − 1, exact near 0", "g ⊙ eˣ", lambda g, y, x: g * np.exp(x)),
     (np.log, "ln x", "g / x", lambda g, y, x: g / x),
-    (np.log2, "log₂ x", "g / (x ln 2)", lambda g, y, x: g / (x * LN2)),
-    (np.log10, "log₁₀ x", "g / (x ln 10)", lambda g, y, x: g / (x * LN10)),
+    (np.log2, "log₂ x", "g / (x ln 2)", lambda g, y, x: g / LN2 / x),
+    (np.log10, "log₁₀ x", "g / (x ln 10)", lambda g, y, x: g / LN10 / x),
     (np.log1p, "ln(1 + x), exact near 0", "g / (1 + x)", lambda g, y, x: g / (1 + x)),
     (np.sin, "sin x", "g ⊙ cos x", lambda g, y, x: g * np.cos(x)),
     (np.cos, "cos x", "−g ⊙ sin x", lambda g, y, x: -g * np.sin(x)),
@@ -35,13 +115,13 @@ FUNCTIONS_OF_ONE = [
      lambda g, y, x: g / np.sqrt((1 - x) * (1 + x))),
     (np.arccos, "arccos x    The slope at ±1 is infinite.", "−g / √(1 − x²)",
      lambda g, y, x: -g / np.sqrt((1 - x) * (1 + x))),
-    (np.arctan, "arctan x", "g / (1 + x²)", lambda g, y, x: g / (1 + x * x)),
+    (np.arctan, "arctan x", "g / (1 + x²)", lambda g, y, x: g * over_square(1, 1, x)),
     (np.sinh, "sinh x", "g ⊙ cosh x", lambda g, y, x: g * np.cosh(x)),
     (np.cosh, "cosh x", "g ⊙ sinh x", lambda g, y, x: g * np.sinh(x)),
-    (np.tanh, "tanh x", "g ⊙ (1 − y²)", lambda g, y, x: g * (1 - y * y)),
-    (np.arcsinh, "arsinh x", "g / √(x² + 1)", lambda g, y, x: g / np.sqrt(x * x + 1)),
+    (np.tanh, "tanh x", "g / cosh² x", lambda g, y, x: g * sech2(x)),
+    (np.arcsinh, "arsinh x", "g / √(x² + 1)", lambda g, y, x: g / np.hypot(x, 1)),
     (np.arccosh, "arcosh x    The slope at 1 is infinite.", "g / √(x² − 1)",
-     lambda g, y, x: g / np.sqrt((x - 1) * (x + 1))),
+     lambda g, y, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1))),
     (np.arctanh, "artanh x", "g / (1 − x²)", lambda g, y, x: g / ((1 - x) * (1 + x))),
 ]
 
@@ -60,23 +140,23 @@ FUNCTIONS_OF_TWO = [
      "g / y", lambda g, z, x, y: g / y,
      "−g ⊙ z / y", lambda g, z, x, y: -g * z / y),
     (np.maximum, "max(x, y)    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x > y] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(x < y)),
-     "g ⊙ ([y > x] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(y < x))),
+     "g ⊙ ([x > y] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(x < y), x, y),
+     "g ⊙ ([y > x] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(y < x), x, y)),
     (np.minimum, "min(x, y)    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x < y] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(x > y)),
-     "g ⊙ ([y < x] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, np.logical_not(y > x))),
+     "g ⊙ ([x < y] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(x > y), x, y),
+     "g ⊙ ([y < x] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(y > x), x, y)),
     (np.remainder, "x − y ⌊x / y⌋, between 0 and y",
      "g", lambda g, z, x, y: g,
      "−g ⊙ ⌊x / y⌋", lambda g, z, x, y: -g * np.floor_divide(x, y)),
     (np.arctan2, "the angle whose sine is as x and whose cosine is as y    At (0, 0) the gradient is 0.",
-     "g ⊙ y / (x² + y²)", lambda g, z, x, y: g * (y / not_zero(x * x + y * y)),
-     "−g ⊙ x / (x² + y²)", lambda g, z, x, y: -g * (x / not_zero(x * x + y * y))),
-    (np.hypot, "√(x² + y²)    At (0, 0) there is no slope: the gradient is NaN.",
-     "g ⊙ x / z", lambda g, z, x, y: g * (x / z),
-     "g ⊙ y / z", lambda g, z, x, y: g * (y / z)),
-    (np.logaddexp, "ln(eˣ + eʸ)",
-     "g ⊙ sigmoid(x − y)", lambda g, z, x, y: g * sigmoid(x - y),
-     "g ⊙ sigmoid(y − x)", lambda g, z, x, y: g * sigmoid(y - x)),
+     "g ⊙ y / (x² + y²)", lambda g, z, x, y: g * over_square(y, x, y),
+     "−g ⊙ x / (x² + y²)", lambda g, z, x, y: -g * over_square(x, x, y)),
+    (np.hypot, "√(x² + y²)    At (0, 0) the gradient is 0, as that of a norm.",
+     "g ⊙ x / z", lambda g, z, x, y: g * by_convention(x / not_zero(z), z == 0, x, y),
+     "g ⊙ y / z", lambda g, z, x, y: g * by_convention(y / not_zero(z), z == 0, x, y)),
+    (np.logaddexp, "ln(eˣ + eʸ)    At (−∞, −∞) the gradient is 0; at (∞, ∞) each gets half of it.",
+     "g ⊙ sigmoid(x − y)", lambda g, z, x, y: g * sigmoid(difference(x, y)),
+     "g ⊙ sigmoid(y − x)", lambda g, z, x, y: g * sigmoid(difference(y, x))),
 ]
 
 for _function, _value, *_gradients in FUNCTIONS_OF_ONE + FUNCTIONS_OF_TWO:
@@ -111,12 +191,13 @@ def _(g, z, x, y):
     """∂L/∂x = g ⊙ y xʸ⁻¹"""
     if isinstance(y, (int, float)):  # a Python number keeps x's dtype, and NumPy's fast squares
         return g * (y * x ** (y - 1)) if y != 0 else np.zeros_like(x)
-    return g * y * x ** np.where((x == 0) & (y == 0), 1, y - 1)
+    corner = (x == 0) & (y == 0)
+    return g * by_convention(y * x ** np.where(corner, 1, y - 1), corner, y)
 
 @power.gradient("y")
 def _(g, z, x, y):
     """∂L/∂y = g ⊙ z ln x"""
-    return g * z * np.log(not_zero(x))
+    return g * by_convention(z * np.log(not_zero(x)), (x == 0) & (y <= 1), x, y)
 
 
 @op
@@ -164,13 +245,15 @@ ANSWERS[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
 @op
 def sigmoid(x):
     """Logistic function.  y = 1 / (1 + exp(−x))"""
-    e = np.exp(-np.absolute(x))  # at most 1, so that nothing overflows
-    return np.where(x < 0, e, 1) / (1 + e)
+    with np.errstate(over="ignore"):  # of ∞, the reciprocal is 0
+        e = np.exp(-widen(x))
+    e += 1
+    return narrow(1 / e, x)
 
 @sigmoid.gradient("x")
 def _(g, y, x):
-    """∂L/∂x = g ⊙ y (1 − y)"""
-    return g * (y * (1 - y))
+    """∂L/∂x = g ⊙ y sigmoid(−x)    which is 1 − y without losing its digits"""
+    return g * (y * sigmoid(-x))
 
 
 @op(answers=(np.copy, np.positive))
@@ -193,16 +276,6 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
 def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
     """∂L/∂x = g where x is finite, else 0"""
     return np.where(np.isfinite(x), g, 0)
-
-
-def not_zero(x):
-    """x with 1 for 0, to divide by where the dividend is 0 too."""
-    return np.where(x == 0, 1, x)
-
-
-def root(x):
-    """√x with gradient 0 at 0, where that is the choice to make: for lengths and standard deviations."""
-    return np.where(x == 0, 0, np.sqrt(not_zero(x)))
 
 
 def as_array(x):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ..arrays import narrow, widen
 from ..define import composed, op
 from ..methods import ANSWERS
 from .elementwise import as_array
@@ -28,12 +29,12 @@ def _(g, y, x, *index):
 def scatter_add(x, *index, shape=()):
     """The transpose of indexing: zeros of `shape`, with x added at `index`; a place named twice gets both.
     y = 0, then y[index] += x"""
-    y = np.zeros_like(x, shape=shape)
+    y = np.zeros_like(widen(x), shape=shape)
     if all(isinstance(i, _ONCE) or getattr(getattr(i, "dtype", None), "kind", "") == "b" for i in index):
         y[index] = x
     else:
-        np.add.at(y, index, x)
-    return y
+        np.add.at(y, index, widen(x))
+    return narrow(y, x)
 
 @scatter_add.gradient("x")
 def _(g, y, x, *index, shape=()):
@@ -90,7 +91,8 @@ def check_ids(ids, table):
         raise TypeError(f"ids are integers, not {ids.dtype}")
     if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]):
         outside = ids.min() if ids.min() < 0 else ids.max()
-        raise IndexError(f"there is no row {outside}: rows count from 0 to {table.shape[0] - 1}")
+        raise IndexError(f"there is no row {outside}: " + (f"rows count from 0 to {table.shape[0] - 1}" if len(table)
+                         else f"a table of shape {table.shape} has none"))
 
 @embedding.gradient("table")
 def _(g, y, ids, table):

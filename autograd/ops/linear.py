@@ -9,6 +9,7 @@ import string
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..arrays import widen
 from ..define import composed, op
 from ..methods import ANSWERS
 from .elementwise import as_array
@@ -82,7 +83,8 @@ def einsum(subscripts, *xs, optimize=False):
     """Sum of products by index letters: `"ij,jk->ik"`, with `...`, repeated letters and the implicit result, as NumPy
     takes them (np.einsum also takes lists of numbers: `np.einsum(x, [0, 1], y, [1, 2])`).
     y = Σ over the letters not in the result of Π xs"""
-    return np.einsum(_explicit(subscripts, xs)[0], *xs, optimize=optimize)
+    y = np.einsum(_explicit(subscripts, xs)[0], *[widen(x) for x in xs], optimize=optimize)
+    return y.astype(np.float16) if all(x.dtype == np.float16 for x in xs) else y
 
 
 def _explicit(subscripts, xs):
@@ -115,7 +117,7 @@ def _(g, y, subscripts, *xs, optimize=False):
 
 def _einsum_gradient(g, xs, parts, out, i, optimize):
     lengths, letters = dict(zip(parts[i], xs[i].shape)), "".join(dict.fromkeys(parts[i]))
-    operands = [(out, g), *[(part, x) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
+    operands = [(out, widen(g)), *[(part, widen(x)) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
     reach = {c: n for part, a in operands for c, n in zip(part, a.shape)}
     # Along an axis that only x has, its gradient is everywhere the same.
     operands += [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]

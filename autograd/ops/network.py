@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
+from ..arrays import narrow, widen
 from ..define import composed, op
-from ..state import current_mode, drawn
-from .elementwise import sigmoid
+from ..engine import Op
+from ..state import drawn
+from .elementwise import not_zero, sigmoid
 from .index import one_hot
+from .reduce import axes_of, kept
 
 # ---------------------------------------------------------------------- activations
 
@@ -74,51 +78,107 @@ def erf(x):
 @erf.gradient("x")
 def _(g, y, x):
     """∂L/∂x = g ⊙ 2/√π exp(−x²)"""
+    x = np.clip(x, -30, 30)  # beyond, the slope is 0, and x² might overflow
     return g * (2 / math.sqrt(math.pi) * np.exp(-x * x))
+
+
+# Φ(−a) = exp(−a²/2) P(a) / Q(a) for a ≥ 0: without the exponential it is smooth and never small, so that short
+# polynomials do (lowest power first; minimax fits on a mapped interval).  Up to `end`, where Φ(−a) is 0 in that
+# precision, the relative error is 1.5e-7 in single and 5.1e-17 in double precision, before rounding.
+_TAIL_SINGLE = 14.5, (
+    0.49999992389397802, 0.34283179915904995, 0.10917386176780919, 0.014709044483877598, 1.9608632238635972e-7), (
+    1.0, 1.4835400315722588, 0.90211101113722387, 0.2731537718180809, 0.036894399915119654)
+_TAIL_DOUBLE = 39.0, (
+    0.49999999999999997, 0.77485871955251039, 0.59402413532739974, 0.28931676458644425, 0.09769219610891121,
+    0.023620227484642143, 0.0040888432191289958, 0.00049034866004667176, 3.72478332843674e-5,
+    1.385414130297705e-6), (
+    1.0, 2.3476019999078761, 2.5611636612915451, 1.714306992516424, 0.78199344028241979, 0.25494048633172428,
+    0.060429306871226288, 0.010342576484484303, 0.0012325945341309668, 9.3366472077200112e-5, 3.4727182310878655e-6)
+
+
+def normal_tail(x):
+    """Φ(−|x|), as exact relative to itself as the rounding of x² allows, and exp(−x²/2)."""
+    end, top, bottom = _TAIL_SINGLE if x.dtype.itemsize <= 4 else _TAIL_DOUBLE
+    a = np.minimum(np.absolute(x), end)
+    tail = _polynomial(a, top)
+    tail /= _polynomial(a, bottom)
+    a *= a
+    a *= -0.5
+    e = np.exp(a)
+    tail *= e
+    return tail, e
+
+
+@Op
+def normal_cdf(x):
+    """Normal distribution function.  y = Φ(x)"""
+    return np.absolute((x >= 0) - normal_tail(x)[0])  # 1 − Φ(−x) above 0
+
+@normal_cdf.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = g ⊙ exp(−x²/2) / √(2π)"""
+    return g * normal_density(x)
+
+
+def normal_density(x):
+    """Φ′(x) = exp(−x²/2) / √(2π)"""
+    # Augmented assignment works in place on an array of our own, and makes a new record of a Tensor.
+    y = np.clip(x, -40, 40)  # beyond, it is 0, and x² might overflow
+    y *= y
+    y *= -0.5
+    y = np.exp(y)
+    y *= 1 / math.sqrt(2 * math.pi)
+    return y
 
 
 @op
 def gelu(x, approximate="none"):
     """Gaussian error linear unit (Hendrycks & Gimpel 2016).  y = x Φ(x), Φ the normal distribution function
-    approximate: "tanh" puts Φ(x) ≈ ½ (1 + tanh √(2/π) (x + 0.044715 x³))."""
-    return x * normal_cdf(x, approximate)
-
-
-def normal_cdf(x, approximate):
-    """Φ(x), the normal distribution function, exactly or by gelu's "tanh" formula."""
-    # Augmented assignment works in place on an array of our own, and makes a new record of a Tensor.
-    if approximate == "none":
-        y = erf(x * math.sqrt(0.5))
-    elif approximate == "tanh":
-        y = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x)))
-    else:
+    approximate: "tanh" puts Φ(x) ≈ ½ (1 + tanh u) = sigmoid(2u), u = √(2/π) (x + 0.044715 x³)."""
+    if approximate not in ("none", "tanh"):
         raise ValueError(f'approximate is "none" or "tanh", not {approximate!r}')
-    y += 1
-    y *= 0.5
-    return y
+    wide = widen(x)
+    return narrow(wide * (normal_cdf(wide) if approximate == "none" else _sigmoid_2u(wide)[0]), x)
 
 
-def normal_density(x):
-    """Φ′(x) = exp(−x²/2) / √(2π)"""
-    y = np.exp(x * x * -0.5)
-    y *= 1 / math.sqrt(2 * math.pi)
-    return y
+_A, _B = math.sqrt(8 / math.pi), math.sqrt(8 / math.pi) * 0.044715  # 2u = x (a + b x²)
+
+
+def _sigmoid_2u(x):
+    """sigmoid(2u), and x within limits: beyond them it is 0 or 1, and x³ might overflow."""
+    x = np.clip(x, -25, 25)
+    u = x * x
+    u *= _B
+    u += _A
+    u *= x
+    return sigmoid(u), x
 
 @gelu.gradient("x")
 def _(g, y, x, approximate="none"):
-    """∂L/∂x = g ⊙ (Φ(x) + x Φ′(x)), Φ′(x) = exp(−x²/2) / √(2π)"""
-    cdf = normal_cdf(x, approximate)
+    """∂L/∂x = g ⊙ (Φ(x) + x Φ′(x)), Φ′(x) = exp(−x²/2) / √(2π); for "tanh" Φ′(x) = 2u′ Φ(x) (1 − Φ(x))"""
+    x = widen(x)
     if approximate == "none":
-        slope = normal_density(x)
-    else:
-        slope = 2 * cdf * (1 - cdf) * (math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * (x * x)))
-    return g * (cdf + x * slope)
+        return g * (normal_cdf(x) + x * normal_density(x))
+    cdf, x = _sigmoid_2u(x)
+    slope = x * x
+    slope *= 3 * _B
+    slope += _A
+    slope *= x
+    slope *= 1 - cdf  # where cdf is nearly 1, what this loses is nothing beside 1
+    slope += 1
+    slope *= cdf
+    return g * slope
 
 
-@composed
+@op
 def softplus(x):
     """Smooth relu.  y = ln(1 + eˣ)"""
-    return np.logaddexp(x, 0)
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.absolute(x)))
+
+@softplus.gradient("x")
+def _(g, y, x):
+    """∂L/∂x = g ⊙ sigmoid(x)"""
+    return g * sigmoid(x)
 
 
 @composed
@@ -151,29 +211,70 @@ def dropout(x, rate, rng):
 # ---------------------------------------------------------------------- probabilities
 
 
+def below_largest(x, axis):
+    """`x` minus its largest number along `axis`, and that number.  Equal infinities are 0 apart; what is −∞ throughout
+    stays so."""
+    x = widen(x) if x.dtype.kind == "f" else x.astype(float)
+    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    if np.isfinite(largest).all():
+        return x - largest, largest
+    with np.errstate(invalid="ignore"):
+        return np.where(x == np.inf, 0, x - np.where(largest == -np.inf, 0, largest)), largest
+
+
+def _log_sum_exp(x, axis):
+    """ln Σ exp(x) of what is `below_largest`; 0 of what is −∞ throughout."""
+    e = np.exp(x)
+    total = e.sum(axis=axis, keepdims=True)
+    log = np.log(np.maximum(total, 1))
+    small = total < 1.5
+    if small.any():  # the largest counts 1, and what the others count would be rounded beside it
+        e -= x == 0
+        log = np.where(small, np.log1p(e.sum(axis=axis, keepdims=True)), log)
+    return log
+
+
 @op
 def softmax(x, axis=-1):
-    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)"""
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
-    e /= e.sum(axis=axis, keepdims=True)
-    return e
+    """Probabilities along `axis`; 0 of nothing but −∞.  y = exp(x) / Σ exp(x)"""
+    e = np.exp(below_largest(x, axis)[0])
+    e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the largest counts 1, if it is not −∞
+    return narrow(e, x)
 
 @softmax.gradient("x")
 def _(g, y, x, axis=-1):
     """∂L/∂x = y ⊙ (g − Σ g⊙y)      the Jacobian diag(y) − y yᵀ, applied without building it"""
-    return y * (g - (g * y).sum(axis=axis, keepdims=True))
+    g, y = widen(g), widen(y)
+    g = g - (g * y).sum(axis=axis, keepdims=True)
+    return y * (g - (g * y).sum(axis=axis, keepdims=True))  # again, as g − g⊙y loses digits where y is near 1
 
 
 @op
 def log_softmax(x, axis=-1):
     """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)"""
-    x = x - x.max(axis=axis, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
+    below, _ = below_largest(x, axis)
+    return narrow(below - _log_sum_exp(below, axis), x)
 
 @log_softmax.gradient("x")
 def _(g, y, x, axis=-1):
-    """∂L/∂x = g − exp(y) ⊙ Σ g"""
-    return g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+    """∂L/∂x = g − exp(y) ⊙ Σ g = g ⊙ (1 − exp(y)) − exp(y) ⊙ (Σ g − g)    which keeps its digits if exp(y) is near 1"""
+    g, y = widen(g), widen(y)
+    return -g * np.expm1(y) - np.exp(y) * (g.sum(axis=axis, keepdims=True) - g)
+
+
+@op
+def logsumexp(x, axis=None, keepdims=False):
+    """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
+    gradient 0."""
+    below, largest = below_largest(x, axis)
+    y = _log_sum_exp(below, axis) + largest
+    y = y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes_of(x, axis)))
+    return narrow(y, x)
+
+@logsumexp.gradient("x")
+def _(g, y, x, axis=None, keepdims=False):
+    """∂L/∂x = g softmax(x)"""
+    return kept(g, x, axis) * softmax(x, axis)
 
 
 @op
@@ -184,12 +285,12 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     Places whose target is `ignore_index` count nothing.  reduction: "mean" of the others, "sum", or "none": each.
     """
     keep, targets = checked_targets(logits, targets, ignore_index, reduction)
-    log_p = log_softmax(logits)
+    log_p = log_softmax(widen(logits))
     loss = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean(axis=-1)
     loss = np.where(keep, loss, 0)
-    return loss if reduction == "none" else loss.sum() / _divisor(keep, loss, reduction)
+    return narrow(loss if reduction == "none" else loss.sum() / _divisor(keep, loss, reduction), logits)
 
 
 def checked_targets(logits, targets, ignore_index, reduction):
@@ -200,8 +301,11 @@ def checked_targets(logits, targets, ignore_index, reduction):
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
     keep, targets = _kept_targets(targets, ignore_index)
-    if targets.size and targets.min() < 0:
-        raise IndexError(f"target {targets.min()} is no class: classes count from 0, ignore_index is {ignore_index}")
+    n = logits.shape[-1]
+    if targets.size and keep.any() and (targets.min() < 0 or targets.max() >= n):
+        wrong = targets.min() if targets.min() < 0 else targets.max()
+        raise IndexError(f"target {wrong} is no class: " + (f"classes count from 0 to {n - 1}, ignore_index is "
+                         f"{ignore_index}" if n else f"logits of shape {logits.shape} have none"))
     return keep, targets
 
 
@@ -218,10 +322,11 @@ def _divisor(keep, like, reduction):
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
     keep, targets = _kept_targets(targets, ignore_index)
-    n = logits.shape[-1]
-    q = one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing else one_hot(targets, n)
-    g = np.where(keep, g / _divisor(keep, g, reduction), 0)
-    return g[..., None] * (softmax(logits) - q)
+    g, log_p, hot = widen(g), log_softmax(widen(logits)), one_hot(targets, logits.shape[-1])
+    d = np.where(hot, np.expm1(log_p), np.exp(log_p))  # p − 1 at the target, without losing its digits
+    if label_smoothing:
+        d = d + label_smoothing * (hot - 1 / (logits.shape[-1] or 1))
+    return np.where(keep, g / _divisor(keep, g, reduction), 0)[..., None] * d
 
 
 def _reduced(loss, reduction):
@@ -234,24 +339,24 @@ def _reduced(loss, reduction):
 @composed
 def mse(prediction, target, reduction="mean"):
     """Squared error.  L = (prediction − target)², reduced"""
-    return _reduced(np.square(prediction - target), reduction)
+    return narrow(_reduced(np.square(widen(prediction) - widen(target)), reduction), prediction)
 
 
 @composed
 def binary_cross_entropy(logits, targets, reduction="mean"):
     """Cross-entropy of sigmoid(logits) with `targets` from 0 to 1, of one shape, exact for large logits too.
-    L = ln(1 + exp(logits)) − targets ⊙ logits, reduced"""
+    L = targets ⊙ ln(1 + exp(−logits)) + (1 − targets) ⊙ ln(1 + exp(logits)), reduced"""
     if np.shape(targets) != logits.shape:
         raise ValueError(f"targets have shape {np.shape(targets)}, and need that of the logits: {logits.shape}")
-    return _reduced(np.logaddexp(0, logits) - targets * logits, reduction)
+    return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
 @composed
 def kl_divergence(log_q, p, axis=-1, reduction="mean"):
     """Kullback–Leibler divergence of the probabilities p from q, given log q, along `axis`: D = Σᵢ pᵢ (ln pᵢ − ln qᵢ),
-    then its mean over the other axes, its sum, or each.  Where p is 0 the term is 0."""
-    terms = p * np.log(np.where(p == 0, 1, p)) - p * log_q
-    return _reduced(terms.sum(axis=axis), reduction)
+    then its mean over the other axes, its sum, or each.  Where p is 0 the term is 0, and so is its gradient."""
+    distance = np.where(p == 0, 0, np.log(not_zero(p)) - log_q)
+    return _reduced((p * distance).sum(axis=axis), reduction)
 
 
 # ---------------------------------------------------------------------- layers
@@ -264,25 +369,40 @@ def layer_norm(x, weight, bias, eps=1e-5):
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None and a.shape != x.shape[-1:]:
             raise ValueError(f"{name} has shape {a.shape}, and needs {x.shape[-1:]}, that of the last axis")
-    y, _ = _normalized(x, eps)
+    y, _ = normalized(widen(x), eps)
     y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    return narrow(y if bias is None else y + bias, x)
 
 
-def _normalized(x, eps):
+@functools.partial(Op, differentiable=False)
+def _unit(x, eps):
+    """A power of two near the largest |x| of each row, or near √eps: sums of (x / unit)² do not overflow, and what does
+    not overflow without it stays the same to the bit.  It is constant almost everywhere."""
+    largest = np.maximum(np.absolute(x).max(axis=-1, keepdims=True, initial=0), math.sqrt(eps))
+    return np.ldexp(np.ones_like(largest), np.frexp(largest)[1] - 1)
+
+
+def _row_mean(x):
+    """The mean of each row, 0 of an empty one."""
+    return x.sum(axis=-1, keepdims=True) / (x.shape[-1] or 1)
+
+
+def normalized(x, eps):
     """x̂, and 1 / √(var x + eps)."""
-    x = x - x.mean(axis=-1, keepdims=True)
-    scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
-    return x * scale, scale
+    unit = _unit(x, eps)
+    x = x / unit
+    x = x - _row_mean(x)
+    scale = 1 / np.sqrt(_row_mean(x * x) + eps / unit / unit)
+    return x * scale, scale / unit
 
 @layer_norm.gradient("x", "weight")
 def _(g, y, x, weight, bias, eps=1e-5):
     """∂L/∂x = (ĝ − mean ĝ − x̂ ⊙ mean(ĝ ⊙ x̂)) / √(var x + eps), ĝ = g ⊙ weight
     ∂L/∂weight = Σ g ⊙ x̂"""
-    normal, scale = _normalized(x, eps)
+    g = widen(g)
+    normal, scale = normalized(widen(x), eps)
     h = g if weight is None else g * weight
-    shift, stretch = h.mean(axis=-1, keepdims=True), (h * normal).mean(axis=-1, keepdims=True)
-    return (h - shift - normal * stretch) * scale, g * normal
+    return (h - _row_mean(h) - normal * _row_mean(h * normal)) * scale, g * normal
 
 @layer_norm.gradient("bias")
 def _(g, y, x, weight, bias, eps=1e-5):
@@ -296,20 +416,24 @@ def rms_norm(x, weight, eps=1e-5):
     y = x̂ ⊙ weight, x̂ = x / √(mean x² + eps)"""
     if weight is not None and weight.shape != x.shape[-1:]:
         raise ValueError(f"weight has shape {weight.shape}, and needs {x.shape[-1:]}, that of the last axis")
-    y = x * _rms_scale(x, eps)
-    return y if weight is None else y * weight
+    y = widen(x) * rms_scale(widen(x), eps)
+    return narrow(y if weight is None else y * weight, x)
 
 
-def _rms_scale(x, eps):
-    return 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+def rms_scale(x, eps):
+    """1 / √(mean x² + eps)"""
+    unit = _unit(x, eps)
+    x = x / unit
+    return 1 / np.sqrt(_row_mean(x * x) + eps / unit / unit) / unit
 
 @rms_norm.gradient("x", "weight")
 def _(g, y, x, weight, eps=1e-5):
     """∂L/∂x = (ĝ − x̂ ⊙ mean(ĝ ⊙ x̂)) / √(mean x² + eps), ĝ = g ⊙ weight
     ∂L/∂weight = Σ g ⊙ x̂"""
-    scale = _rms_scale(x, eps)
+    g, x = widen(g), widen(x)
+    scale = rms_scale(x, eps)
     normal, h = x * scale, g if weight is None else g * weight
-    return (h - normal * (h * normal).mean(axis=-1, keepdims=True)) * scale, g * normal
+    return (h - normal * _row_mean(h * normal)) * scale, g * normal
 
 
 @op
@@ -359,7 +483,7 @@ def _(g, y, x, weight):
 @causal_conv.gradient("weight")
 def _(g, y, x, weight):
     """∂L/∂weightₖ = Σₜ gₜ ⊙ xₜ₋ₖ"""
-    t, axes = x.shape[-2], tuple(range(x.ndim - 1))
+    g, t, axes = widen(g), x.shape[-2], tuple(range(x.ndim - 1))
     return np.stack([(g[..., k:, :] * x[..., :max(t - k, 0), :]).sum(axis=axes) for k in range(weight.shape[0])])
 
 
@@ -372,8 +496,8 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
     sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives 0.  Where k and
     v have fewer heads (axis −3) than q, each of theirs serves as many neighbours of q's (Ainslie et al. 2023).
     """
-    k, v = _for_heads_of(q, k), _for_heads_of(q, v)
-    return _attention_weights(q, k, mask, causal, scale) @ v
+    wide, k, v = widen(q), _for_heads_of(q, widen(k)), _for_heads_of(q, widen(v))
+    return narrow(_attention_weights(wide, k, mask, causal, scale) @ v, q)
 
 
 def _for_heads_of(q, k):
@@ -396,30 +520,29 @@ def _summed_heads(d, k):
 
 def _attention_weights(q, k, mask, causal, scale):
     scores = q @ k.mT
-    scores *= _scale(q, scale)  # in place on an array, a new record of a Tensor
+    scores *= attention_scale(q, scale)  # in place on an array, a new record of a Tensor
     if mask is not None:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if causal:
         scores += np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype)
-    blind = (scores == -np.inf).all(axis=-1, keepdims=True)
-    if current_mode().tracing or blind.any():
-        return np.where(blind, 0, softmax(np.where(blind, 0, scores)))
     return softmax(scores)
 
 
-def _scale(q, scale):
-    return 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+def attention_scale(q, scale):
+    """What scores are multiplied by: `scale`, or 1/√d of q (…, T, d)."""
+    return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale
 
 @attention.gradient("q", "k", "v", "mask")
 def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     """∂L/∂q = s k · scale,  ∂L/∂k = sᵀ q · scale,  ∂L/∂v = pᵀ g,  ∂L/∂mask = s
     s = p ⊙ (g vᵀ − Σ g⊙y)    the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
-    keys, values = _for_heads_of(q, k), _for_heads_of(q, v)
+    g, y, q = widen(g), widen(y), widen(q)
+    keys, values = _for_heads_of(q, widen(k)), _for_heads_of(q, widen(v))
     p = _attention_weights(q, keys, mask, causal, scale)
     s = g @ values.mT
     s -= (g * y).sum(axis=-1, keepdims=True)
     s *= p
-    scale = _scale(q, scale)
+    scale = attention_scale(q, scale)
     return (s @ keys) * scale, _summed_heads((s.mT @ q) * scale, k), _summed_heads(p.mT @ g, v), s
 
 

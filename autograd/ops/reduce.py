@@ -7,36 +7,37 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..arrays import narrow, widen
 from ..define import composed, op
-from .elementwise import as_array, root
+from .elementwise import as_array, by_convention, root
 
 
-def _axes(x, axis) -> tuple[int, ...]:
+def axes_of(x, axis) -> tuple[int, ...]:
     """The axes that a reduction of `x` has reduced, counted from 0; a number has none, though NumPy takes axis 0 of it.
     """
     return tuple(range(x.ndim)) if axis is None or x.ndim == 0 else normalize_axis_tuple(axis, x.ndim)
 
 
-def _kept(a, x, axis):
+def kept(a, x, axis):
     """A reduction `a` of `x` with the reduced axes back, as 1."""
-    axes = _axes(x, axis)
+    axes = axes_of(x, axis)
     return a.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
 def _count(x, axis) -> int:
     """How many elements of `x` go into one of the result."""
-    return math.prod(x.shape[a] for a in _axes(x, axis))
+    return math.prod(x.shape[a] for a in axes_of(x, axis))
 
 
 @op
 def sum(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Sum along `axis` (an axis, several, or None: all).  y = Σᵢ xᵢ"""
-    return np.sum(x, axis=axis, keepdims=keepdims)
+    return narrow(np.sum(widen(x), axis=axis, keepdims=keepdims), x)
 
 @sum.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g"""
-    return np.broadcast_to(_kept(g, x, axis), x.shape)
+    return np.broadcast_to(kept(g, x, axis), x.shape)
 
 
 @op
@@ -47,23 +48,26 @@ def mean(x, axis=None, *, keepdims=False):
 @mean.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g / n"""
-    return np.broadcast_to(_kept(g, x, axis) / (_count(x, axis) or 1), x.shape)
+    return np.broadcast_to(widen(kept(g, x, axis)) / (_count(x, axis) or 1), x.shape)
 
 
 @op
 def var(x, axis=None, *, ddof=0, keepdims=False):
     """Variance of the n elements along `axis`.  y = Σᵢ (xᵢ − x̄)² / (n − ddof)"""
-    return np.var(x, axis=axis, ddof=ddof, keepdims=keepdims)
+    return narrow(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims), x)
 
 @var.gradient("x")
 def _(g, y, x, axis=None, *, ddof=0, keepdims=False):
     """∂L/∂xᵢ = 2 g (xᵢ − x̄) / (n − ddof)"""
-    return _kept(g, x, axis) * 2 * (x - x.mean(axis=axis, keepdims=True)) / (_count(x, axis) - ddof)
+    x, g = widen(x), widen(kept(g, x, axis))
+    n = _count(x, axis)
+    return g * 2 * (x - x.sum(axis=axis, keepdims=True) / (n or 1)) / (n - ddof)
 
 
 @op(answers=(np.max, np.amax))
 def max(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Largest element along `axis`.  y = maxᵢ xᵢ    Equal ones share the gradient evenly."""
+    _check_some(x, axis)
     return np.max(x, axis=axis, keepdims=keepdims)
 
 @max.gradient("x")
@@ -75,6 +79,7 @@ def _(g, y, x, axis=None, *, keepdims=False):
 @op(answers=(np.min, np.amin))
 def min(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Smallest element along `axis`.  y = minᵢ xᵢ    Equal ones share the gradient evenly."""
+    _check_some(x, axis)
     return np.min(x, axis=axis, keepdims=keepdims)
 
 @min.gradient("x")
@@ -83,37 +88,44 @@ def _(g, y, x, axis=None, *, keepdims=False):
     return _among_equals(g, y, x, axis)
 
 
+def _check_some(x, axis):
+    """Raise ValueError if there is nothing to choose from."""
+    if not x.size and not _count(x, axis):
+        raise ValueError(f"no elements to choose from: x has shape {x.shape}, and axis is {axis}")
+
+
 def _among_equals(g, y, x, axis):
-    """g, shared by those x that are equal to y."""
-    equal = x == _kept(y, x, axis)
-    return equal * (_kept(g, x, axis) / equal.sum(axis=axis, keepdims=True).astype(g.dtype))
+    """g, shared by those x that are equal to y, by convention if there are several."""
+    g, equal = widen(kept(g, x, axis)), x == kept(y, x, axis)
+    n = equal.sum(axis=axis, keepdims=True).astype(g.dtype)
+    return g / n * by_convention(equal.astype(g.dtype), equal & (n > 1), x)
 
 
 @composed
 def ptp(x, axis=None, *, keepdims=False):
     """Largest minus smallest element along `axis`."""
-    return np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
+    return max(x, axis, keepdims=keepdims) - min(x, axis, keepdims=keepdims)
 
 
 @composed
 def std(x, axis=None, *, ddof=0, keepdims=False):
     """Standard deviation of the n elements along `axis`.  y = √(Σᵢ (xᵢ − x̄)² / (n − ddof))    Where it is 0, so is its
     gradient."""
-    return root(np.var(x, axis=axis, ddof=ddof, keepdims=keepdims))
+    return narrow(root(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims)), x)
 
 
 @composed
 def median(x, axis=None, *, keepdims=False):
     """Middle element along `axis`, or the mean of the middle two.  NaN where an element is.    Of equal ones those that
     sorting puts in the middle get the gradient."""
-    axes = _axes(x, axis)
+    axes = axes_of(x, axis)
     rows = _as_rows(x, axes)
     n = rows.shape[-1]
     if n == 0:
         raise ValueError("the median of no elements")
     y = np.sort(rows, axis=-1)[..., [(n - 1) // 2, n // 2]].mean(axis=-1)
     y = np.where(np.isnan(rows).any(axis=-1), np.nan, y)
-    return _kept(y, x, axes) if keepdims else y
+    return kept(y, x, axes) if keepdims else y
 
 
 @composed
@@ -123,31 +135,14 @@ def average(x, axis=None, weights=None, *, keepdims=False):
         return np.mean(x, axis=axis, keepdims=keepdims)
     x = as_array(x)
     if np.shape(weights) != x.shape:
-        axes = _axes(x, axis)
+        axes = axes_of(x, axis)
         if len(axes) != 1 or np.shape(weights) != (x.shape[axes[0]],):
             raise ValueError(f"weights of shape {np.shape(weights)} for x of shape {x.shape} and axis {axis}: they "
                              "need the shape of x, or one weight for each place along one axis")
         weights = np.reshape(weights, tuple(-1 if (i,) == axes else 1 for i in range(x.ndim)))
-    weights = weights * np.ones_like(x)
-    return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
-
-
-@op
-def logsumexp(x, axis=None, keepdims=False):
-    """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
-    gradient 0."""
-    x = x if x.dtype.kind == "f" else x.astype(float)
-    largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    largest = np.where(np.isfinite(largest), largest, 0)
-    with np.errstate(divide="ignore"):
-        y = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
-    return y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in _axes(x, axis)))
-
-@logsumexp.gradient("x")
-def _(g, y, x, axis=None, keepdims=False):
-    """∂L/∂xᵢ = g exp(xᵢ − y)"""
-    y = _kept(y, x, axis)
-    return _kept(g, x, axis) * np.exp(x - np.where(y == -np.inf, 0, y))
+    wide, weights = widen(x), widen(weights) * np.ones_like(widen(x))
+    y = np.sum(wide * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+    return narrow(y, x)
 
 
 # ---------------------------------------------------------------------- products and running sums
@@ -156,7 +151,7 @@ def _(g, y, x, axis=None, keepdims=False):
 @op
 def prod(x, axis=None, *, keepdims=False):
     """Product along `axis`.  y = Πᵢ xᵢ"""
-    return np.prod(x, axis=axis, keepdims=keepdims)
+    return narrow(np.prod(widen(x), axis=axis, keepdims=keepdims), x)
 
 
 def _as_rows(x, axes):
@@ -173,33 +168,34 @@ def products_before(x):
 @prod.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g Πⱼ≠ᵢ xⱼ    the product of those before and those after: no division, so zeros are no special case"""
-    axes = _axes(x, axis)
-    rows = _as_rows(x, axes)
+    axes = axes_of(x, axis)
+    rows = _as_rows(widen(x), axes)
     others = products_before(rows) * products_before(rows[..., ::-1])[..., ::-1]
     order = [*[i for i in range(x.ndim) if i not in axes], *axes]
     others = others.reshape(tuple(x.shape[i] for i in order)).transpose(tuple(order.index(i) for i in range(x.ndim)))
-    return _kept(g, x, axis) * others
+    return kept(g, x, axis) * others
 
 
 @op
 def cumsum(x, axis=None):
     """Running sum along `axis` (None: of all elements in order).  yᵢ = Σⱼ≤ᵢ xⱼ"""
-    return np.cumsum(x, axis=axis)
+    return narrow(np.cumsum(widen(x), axis=axis), x)
 
 @cumsum.gradient("x")
 def _(g, y, x, axis=None):
     """∂L/∂xᵢ = Σⱼ≥ᵢ gⱼ"""
-    return np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(x.shape)
+    return np.flip(np.cumsum(np.flip(widen(g), axis), axis), axis).reshape(x.shape)
 
 
 @op
 def cumprod(x, axis=None):
     """Running product along `axis` (None: of all elements in order).  yᵢ = Πⱼ≤ᵢ xⱼ"""
-    return np.cumprod(x, axis=axis)
+    return narrow(np.cumprod(widen(x), axis=axis), x)
 
 @cumprod.gradient("x")
 def _(g, y, x, axis=None):
     """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁    the recurrence is unrolled by doubling, without a division"""
+    x, g = widen(x), widen(g)
     if axis is None or x.ndim == 0:
         x, shape = x.reshape(-1), x.shape
     else:

@@ -6,6 +6,16 @@ import autograd as ag
 from autograd.methods import ANSWERS
 
 
+@pytest.fixture(params=["numpy", "numba"])
+def family(request):
+    """Runs the test that asks for it on both kinds of kernels."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    ag.kernels.use(request.param)
+    yield request.param
+    ag.kernels.use("numpy")
+
+
 @pytest.fixture
 def new_op():
     """Register ops for one test."""

@@ -88,14 +88,14 @@ EQUIVALENT = {
         "causal_conv.weight: max(t - k, 0) -> max(0, t - k)",
     ],
     "y is of the kept axes by then": [
-        "logsumexp.x: _kept(g, x, axis) -> _kept(g, y, axis)",
+        "logsumexp.x: kept(g, x, axis) -> kept(g, y, axis)",
     ],
     "exp(-inf) is 0, whatever finite number is taken from it": [
         "logsumexp.x: y == -np.inf -> x == -np.inf",
         "logsumexp.x: np.where(y == -np.inf, 0, y) -> np.where(y == -np.inf, 1, y)",
     ],
     "a range is as good as a tuple": [
-        "reduce._axes: tuple(range(x.ndim)) -> range(x.ndim)",
+        "reduce.axes_of: tuple(range(x.ndim)) -> range(x.ndim)",
     ],
     "two axes can be exchanged in either order": [
         "swapaxes.x: g.swapaxes(axis1, axis2) -> g.swapaxes(axis2, axis1)",

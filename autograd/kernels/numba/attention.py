@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ...ops.network import attention_scale
 from ..numpy.attention import by_shared_head, heads_go_together, of_each_head, sum_of_heads
 from . import layer_loops, loops
 from .fitting import are_floats, as_four_axes, in_rows, is_real, kernel, of_four_axes
@@ -25,7 +26,7 @@ class Attention:
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
-        scale = _attention_scale(q, scale)
+        scale = float(attention_scale(q, scale))
         if mask is not None or not q.dtype == k.dtype == v.dtype or not is_real(q.dtype) \
                 or not heads_go_together(q, k, v) or not (q.size and k.size and v.size) \
                 or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
@@ -43,12 +44,8 @@ class Attention:
         scores, gradient = executor.empty(q, shape), executor.empty(q, shape)
         dq, dk, dv = (executor.empty_like(a) for a in (q, k, v))
         executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv,
-                     *of_each_head(executor, q, k, v), causal, _attention_scale(q, scale))
+                     *of_each_head(executor, q, k, v), causal, float(attention_scale(q, scale)))
         return [(dq, dk, dv)[i] for i in needed]
-
-
-def _attention_scale(q, scale):
-    return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else float(scale)
 
 
 def _at_once(q, k):

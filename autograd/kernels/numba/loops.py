@@ -302,7 +302,7 @@ def softmax_forward(s, first, n_rows, n_keys, causal, scale, stats):
         for r in range(n_rows):
             row, m, total = s[a, first + r][:n_keys], stats[a, r, 0], real(0)
             for j in range(row.size):
-                e = exp((row[j] - m) * factor)
+                e = exp(real(0) if row[j] == m else (row[j] - m) * factor)  # ∞ − ∞ is 0
                 row[j] = e
                 total += e
             share = real(0) if total == real(0) else real(1) / total
@@ -322,7 +322,7 @@ def softmax_backward(s, d, first, n_rows, n_keys, causal, scale, stats):
             p, seen = s[a, first + r][:n_keys], n_keys - causal * (n_rows - 1 - r)
             m, share = stats[a, r, 0], stats[a, r, 1]
             for j in range(p.size):
-                p[j] = exp((p[j] - m) * factor) * share if j < seen else real(0)
+                p[j] = exp(real(0) if p[j] == m else (p[j] - m) * factor) * share if j < seen else real(0)
         for r in range(n_rows):
             p, grad, dot = s[a, first + r][:n_keys], d[a, first + r][:n_keys], real(0)
             for j in range(p.size):
@@ -339,14 +339,22 @@ def cross_entropy_forward(logits, targets, ignore_index, mean, stats, loss, scal
     total, kept = 0.0, 0
     for i in range(logits.shape[0]):
         row, target = logits[i], targets[i]
+        counts = target != ignore_index
+        if counts and (target < 0 or target >= row.size):
+            return i
         m, z = largest(places[i]), real(0)
+        m = real(0) if m == -np.inf else m
         for j in range(row.size):
-            z += exp(row[j] - m)
-        stats[i, 0], stats[i, 1] = m, real(1) / z
-        if target != ignore_index:
-            if target < 0 or target >= row.size:
-                return i
-            total += np.log(z) - (row[target] - m)
+            z += exp(real(0) if row[j] == m else row[j] - m)  # ∞ − ∞ is 0
+        stats[i, 0], stats[i, 1] = m, real(1) / z if z > real(0) or z != z else real(0)
+        if counts:
+            if row[target] == m and z < real(1.5):  # beside the target's 1, what the others count is rounded
+                others = real(0)
+                for j in range(row.size):
+                    others += real(0) if j == target else exp(row[j] - m)
+                total += np.log1p(others)
+            else:
+                total += np.log(max(z, real(1))) - (real(0) if row[target] == m else row[target] - m)
             kept += 1
     weight = 1.0 / kept if mean else 1.0
     scale[0] = weight
@@ -362,8 +370,13 @@ def cross_entropy_backward(g, logits, targets, ignore_index, stats, scale, d):
         weight = real(g) * scale[0] if target != ignore_index else real(0)
         m, factor = stats[i, 0], stats[i, 1] * weight
         for j in range(row.size):
-            out[j] = exp(row[j] - m) * factor
-        if target != ignore_index:
+            out[j] = exp(real(0) if row[j] == m else row[j] - m) * factor
+        if target == ignore_index:
+            continue
+        if row[target] == m and stats[i, 1] > real(2 / 3):  # p is nearly 1, and p − 1 is what the others have
+            out[target] = real(0)
+            out[target] = -np.sum(out)
+        else:
             out[target] -= weight
 
 

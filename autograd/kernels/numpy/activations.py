@@ -1,48 +1,46 @@
-"""GELU and squared relu by NumPy, in place."""
+"""GELU, squared relu and softmax by NumPy, in place."""
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
-from ...ops.network import normal_cdf, normal_density
-from .common import BLOCK, blocks, contiguous, kernel
+from ...ops.network import normal_tail
+from .common import BLOCK, are_floats, blocks, contiguous, kernel, subtract_largest
 
 # ---------------------------------------------------------------------- gelu
 
 
 @kernel("gelu")
 class Gelu:
-    """Saves Φ(x), which forward computes anyway; only the exact form."""
+    """Saves the slope Φ(x) + x Φ′(x), which is cheap beside Φ(x); only the exact form."""
 
     @staticmethod
     def forward(executor, x, approximate="none"):
-        if approximate != "none" or not x.flags.c_contiguous or x.dtype.kind != "f":
+        if approximate != "none" or not x.flags.c_contiguous or not are_floats(x):
             return None
-        y, cdf = executor.empty(x, x.shape), executor.empty(x, x.shape)
-        executor.run(_gelu_forward, x, y, cdf)
-        return y, cdf
+        y, slope = executor.empty(x, x.shape), executor.empty(x, x.shape)
+        executor.run(_gelu_forward, x, y, slope)
+        return y, slope
 
     @staticmethod
-    def backward(executor, needed, g, y, cdf, x, approximate="none"):
+    def backward(executor, needed, g, y, slope, x, approximate="none"):
         d = executor.empty(x, x.shape)
-        executor.run(_gelu_backward, contiguous(executor, g), x, cdf, d)
+        executor.run(np.multiply, g, slope, d)
         return [d]
 
 
-def _gelu_forward(x, y, cdf):
-    for x_part, y_part, cdf_part in blocks(x, y, cdf):
-        np.copyto(cdf_part, normal_cdf(x_part, "none"))
-        np.multiply(x_part, cdf_part, out=y_part)
-
-
-def _gelu_backward(g, x, cdf, d):
-    for g_part, x_part, cdf_part, d_part in blocks(g, x, cdf, d):
-        np.copyto(d_part, normal_density(x_part))
-        d_part *= x_part
-        d_part += cdf_part
-        d_part *= g_part
+def _gelu_forward(x, y, slope):
+    for x_part, y_part, slope_part in blocks(x, y, slope):
+        tail, e = normal_tail(x_part)
+        np.subtract(x_part >= 0, tail, out=slope_part)
+        np.absolute(slope_part, out=slope_part)  # Φ(x)
+        np.multiply(x_part, slope_part, out=y_part)
+        e *= x_part
+        e *= 1 / math.sqrt(2 * math.pi)
+        slope_part += e
 
 
 # ---------------------------------------------------------------------- squared relu
@@ -84,3 +82,37 @@ def _squared_relu_backward(g, x, d):
         np.maximum(x_part, _zeros(x.dtype)[:x_part.size], out=d_part)
         d_part *= g_part
         d_part += d_part
+
+
+# ---------------------------------------------------------------------- softmax
+
+
+@kernel("softmax")
+class Softmax:
+    """Saves nothing; along the last axis."""
+
+    @staticmethod
+    def forward(executor, x, axis=-1):
+        if not are_floats(x) or not x.ndim or axis not in (-1, x.ndim - 1):
+            return None
+        y = executor.empty_like(x)
+        executor.run(_softmax_forward, x, y)
+        return y, None
+
+    @staticmethod
+    def backward(executor, needed, g, y, saved, x, axis=-1):
+        d = executor.empty_like(x)
+        executor.run(_softmax_backward, g, y, d)
+        return [d]
+
+
+def _softmax_forward(x, y):
+    subtract_largest(x, y)
+    np.exp(y, out=y)
+    y /= np.maximum(y.sum(axis=-1, keepdims=True), 1)
+
+
+def _softmax_backward(g, y, d):
+    np.subtract(g, np.vecdot(g, y)[..., None], out=d)
+    d -= np.vecdot(d, y)[..., None]
+    d *= y

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from .common import are_floats, kernel, row_sum
+from ...ops.network import attention_scale
+from .common import are_floats, kernel, row_sum, subtract_largest
 
 # ---------------------------------------------------------------------- attention
 
@@ -18,20 +17,20 @@ class Attention:
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
-        if mask is not None or not heads_go_together(q, k, v) or not q.dtype == k.dtype == v.dtype \
+        if mask is not None or not heads_go_together(q, k, v) or not are_floats(q, k, v) \
                 or causal and q.shape[-2] > k.shape[-2]:
             return None
         p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
         # In q's memory order, in which heads may lie side by side: to put them so again then takes no copy.
         y = executor.empty_like(q) if q.shape[-1] == v.shape[-1] else executor.empty(q, (*q.shape[:-1], v.shape[-1]))
-        executor.run(_attention_forward, q, k, v, p, y, causal, 1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+        executor.run(_attention_forward, q, k, v, p, y, causal, attention_scale(q, scale))
         return y, p
 
     @staticmethod
     def backward(executor, needed, g, y, p, q, k, v, mask=None, causal=False, scale=None):
         s, dq, dk, dv = (executor.empty_like(a) for a in (p, q, k, v))
         executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv, *of_each_head(executor, q, k, v),
-                     1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+                     attention_scale(q, scale))
         return [(dq, dk, dv)[i] for i in needed]
 
 
@@ -42,9 +41,9 @@ def _attention_forward(q, k, v, p, y, causal, scale):
     if causal:
         t, s = p.shape[-2:]
         p += np.where(np.tri(t, s, s - t, dtype=bool), 0, -np.inf).astype(p.dtype)
-    p -= p.max(axis=-1, keepdims=True)
+    subtract_largest(p, p)
     np.exp(p, out=p)
-    p /= row_sum(p)
+    p /= np.maximum(row_sum(p), 1)
     np.matmul(p, v, out=y)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ...methods import REGISTRY
+from ...ops.network import below_largest
 
 BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
 
@@ -35,6 +36,15 @@ def contiguous(executor, a):
 def as_rows(a):
     """An array as one of two axes."""
     return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
+def subtract_largest(x, out):
+    """Write x minus the largest number of each row into `out`, by the formula's rules for infinities."""
+    largest = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    if np.isfinite(largest).all():
+        np.subtract(x, largest, out=out)
+    else:
+        np.copyto(out, below_largest(x, -1)[0])
 
 
 def row_sum(a):

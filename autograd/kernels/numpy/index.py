@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...arrays import widen
 from ...ops.index import check_ids
 from .common import kernel
 
@@ -93,4 +94,4 @@ def _scatter_rows(x, ids, y):
     ids = ids[order]
     starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
     y.fill(0)
-    y[ids[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    y[ids[starts]] = np.add.reduceat(widen(rows[order]), starts, axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .common import as_rows, kernel
+from .common import are_floats, as_rows, kernel
 
 
 @kernel("linear")
@@ -13,7 +13,7 @@ class Linear:
 
     @staticmethod
     def forward(executor, x, w, b):
-        if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or not x.dtype == w.dtype or x.dtype.kind != "f" \
+        if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or not are_floats(x, w) \
                 or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
             return None
         y = executor.empty(x, (*x.shape[:-1], w.shape[1]))

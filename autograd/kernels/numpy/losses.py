@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from ...ops.network import checked_targets
-from .common import kernel, row_sum
+from .common import are_floats, as_rows, kernel, row_sum, subtract_largest
 
 
 @kernel("cross_entropy")
 class CrossEntropy:
-    """Saves the probabilities; only for a mean or sum without label smoothing."""
+    """Saves p − q, the probabilities less 1 at the target; only for a mean or sum without label smoothing."""
 
     @staticmethod
     def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
         if label_smoothing or reduction not in ("mean", "sum") or not isinstance(targets, np.ndarray) \
                 or targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu" or not logits.size \
-                or logits.dtype.kind != "f":
+                or not are_floats(logits):
             return None
-        p, loss, scale = (executor.empty(logits, shape) for shape in (logits.shape, (), ()))
-        executor.run(_cross_entropy_forward, logits, targets, ignore_index, reduction, p, loss, scale)
-        return loss, (p, scale)
+        d, loss, scale = (executor.empty(logits, shape) for shape in (logits.shape, (), ()))
+        executor.run(_cross_entropy_forward, logits, targets, ignore_index, reduction, d, loss, scale)
+        return loss, (d, scale)
 
     @staticmethod
     def backward(executor, needed, g, y, saved, logits, targets, ignore_index=-100, label_smoothing=0.0,
@@ -30,21 +30,23 @@ class CrossEntropy:
         return [d]
 
 
-def _cross_entropy_forward(logits, targets, ignore_index, reduction, p, loss, scale):
+def _cross_entropy_forward(logits, targets, ignore_index, reduction, d, loss, scale):
     keep, places = checked_targets(logits, targets, ignore_index, reduction)
-    np.subtract(logits, logits.max(axis=-1, keepdims=True), out=p)
-    at_target = np.take_along_axis(p, places[..., None], -1)[..., 0]
-    np.exp(p, out=p)
-    total = row_sum(p)
-    p /= total
-    losses = np.where(keep, np.log(total[..., 0]) - at_target, 0)
+    keep, rows = keep.reshape(-1), as_rows(d)
+    subtract_largest(as_rows(logits), rows)
+    own = np.arange(len(rows)), places.reshape(-1)
+    below = rows[own]  # ln of the target's exponential
+    np.exp(rows, out=rows)
+    e = rows[own]
+    rows[own] = 0
+    others = row_sum(rows)[:, 0]
+    others[e + others == 0] = 1  # in a row of nothing but −∞ the loss is ∞
+    losses = np.where(below == 0, np.log1p(others), np.log(e + others) - below)
+    rows[own] = -others
+    rows /= (e + others)[:, None]
     scale[...] = 1 / keep.sum() if reduction == "mean" else 1
-    np.multiply(losses.sum(), scale, out=loss)
+    np.multiply(np.where(keep, losses, 0).sum(), scale, out=loss)
 
 
-def _cross_entropy_backward(g, p, scale, targets, ignore_index, d):
-    keep = targets != ignore_index
-    places = np.where(keep, targets, 0)[..., None]
-    np.copyto(d, p)
-    np.put_along_axis(d, places, np.take_along_axis(d, places, -1) - 1, -1)
-    d *= np.where(keep, g * scale, 0).astype(d.dtype)[..., None]
+def _cross_entropy_backward(g, saved, scale, targets, ignore_index, d):
+    np.multiply(saved, np.where(targets != ignore_index, g * scale, 0).astype(d.dtype)[..., None], out=d)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ...ops.network import normalized, rms_scale
 from .common import are_floats, kernel, row_sum
 
 # ---------------------------------------------------------------------- layer norm
@@ -19,8 +20,7 @@ class LayerNorm:
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
         given = [a for a in (weight, bias) if a is not None]
-        if x.dtype.kind != "f" or x.dtype.itemsize < 4 \
-                or any((a.dtype, a.shape) != (x.dtype, x.shape[-1:]) for a in given):
+        if not x.size or not eps > 0 or not are_floats(x, *given) or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, normal, scale = (executor.empty(x, shape) for shape in (x.shape, x.shape, (*x.shape[:-1], 1)))
         executor.run(_layer_norm_forward, x, weight, bias, eps, y, normal, scale)
@@ -43,6 +43,8 @@ def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
     np.sqrt(scale, out=scale)
     np.reciprocal(scale, out=scale)
     normal *= scale
+    if not scale.all():  # a sum of squares has overflowed
+        normal[...], scale[...] = normalized(x, eps)
     np.multiply(normal, 1 if weight is None else weight, out=y)
     if bias is not None:
         y += bias
@@ -73,7 +75,8 @@ class RmsNorm:
     @staticmethod
     def forward(executor, x, weight, eps=1e-5):
         given = [] if weight is None else [weight]
-        if not x.size or not x.ndim or not are_floats(x, *given) or any(a.shape != x.shape[-1:] for a in given):
+        if not x.size or not x.ndim or not eps > 0 or not are_floats(x, *given) \
+                or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, scale = executor.empty_like(x), executor.empty(x, (*x.shape[:-1], 1))
         executor.run(_rms_norm_forward, x, weight, eps, y, scale)
@@ -93,6 +96,8 @@ def _rms_norm_forward(x, weight, eps, y, scale):
     scale += eps
     np.sqrt(scale, out=scale)
     np.reciprocal(scale, out=scale)
+    if not scale.all():  # a sum of squares has overflowed
+        scale[...] = rms_scale(x, eps)
     np.multiply(x, scale, out=y)
     if weight is not None:
         y *= weight
