@@ -289,3 +289,167 @@ def test_functions_of_two(name, dtype):
                   if name not in ("divide", "power") or float(np.finfo(dtype).tiny) < abs(v) < float(np.finfo(dtype).max)]
         check(f"the gradient {i} of {name}", d[normal], [wanted[j] for j in normal], [bound[j] for j in normal],
               [at[j] for j in normal])
+
+
+# ---------------------------------------------------------------------- rows: probabilities and losses
+
+
+def rows(dtype):
+    """Logits whose largest is ahead of the others by anything from nothing to all, and what |x − largest| is at most
+    where its exponential is not 0."""
+    info, rng = np.finfo(dtype), np.random.default_rng(0)
+    limit = -math.log(float(info.smallest_subnormal))
+    for s in [float(info.tiny), 1e-10, 1e-3, 0.3, 1, 3, 10, 16.5, 37.43, 40, 90, 300, 700, 1e3, float(info.max) / 8]:
+        for x in ([0, -s], [s, 0, -s / 3], [-s, -s, 0.0], [s, s, -1], [3, 3 - s, 3 - s / 2], rng.uniform(-s, s, 5)):
+            x = np.array(x).astype(dtype)
+            below = (x.max() - x).astype(float)
+            yield x, below[below < limit].max(initial=0)
+
+
+def shares(x):
+    """Probabilities, and for each what the others have together."""
+    x = [mpf(float(a)) for a in x]
+    weights = [mp.exp(a - max(x)) for a in x]
+    total = sum(weights)
+    return [w / total for w in weights], [sum(weights[:i] + weights[i + 1:]) / total for i in range(len(x))]
+
+
+def one_hot(i, x):
+    seed = np.zeros_like(x)
+    seed[i] = 1
+    return seed
+
+
+def pulled(f, x, seed):
+    """Value and gradient for a seed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y, pull = ag.vjp(f, x)
+        return np.atleast_1d(y), pull(np.asarray(seed, np.asarray(y).dtype).reshape(np.shape(y)))[0]
+
+
+def check_softmax(dtype):
+    for x, spread in rows(dtype):
+        p, others = shares(x)
+        allowed = [4 + 2 * spread] * len(x)
+        for i in range(len(x)):
+            y, d = pulled(ag.softmax, x, one_hot(i, x))
+            check("softmax", y, p, allowed, [x] * len(x))
+            check("its gradient", d, [p[i] * others[i] if i == j else -p[i] * p[j] for j in range(len(x))], allowed,
+                  [x] * len(x))
+
+
+def check_log_softmax(dtype):
+    for x, spread in rows(dtype):
+        p, others = shares(x)
+        logs = [mp.ln(a) if a < 0.5 else mp.log1p(-b) for a, b in zip(p, others)]
+        for i in range(len(x)):
+            y, d = pulled(ag.log_softmax, x, one_hot(i, x))
+            # The logarithm is rounded beside x − max, and in half precision to three digits.
+            check("log_softmax", y, logs, [4 + spread] * len(x), [x] * len(x))
+            of_y = abs(y.astype(float)) if dtype == np.float16 else 0 * y
+            check("its gradient", d, [others[i] if i == j else -p[j] for j in range(len(x))],
+                  [4 + 2 * spread + 2 * v for v in of_y], [x] * len(x))
+
+
+def check_logsumexp(dtype):
+    for x, spread in rows(dtype):
+        p, others = shares(x)
+        largest = max(mpf(float(a)) for a in x)
+        log = mp.log1p(min(others) / max(p))
+        y, d = pulled(ag.logsumexp, x, 1)
+        check("logsumexp", y, [largest + log], [4 + spread], [x], terms=[abs(largest) + log])
+        check("its gradient", d, p, [4 + 2 * spread] * len(x), [x] * len(x))
+
+
+def check_cross_entropy(dtype):
+    for x, spread in rows(dtype):
+        p, others = shares(x)
+        for i in range(len(x)):
+            loss = -mp.ln(p[i]) if p[i] < 0.5 else -mp.log1p(-others[i])
+            for settings in ({}, {"reduction": "none"}):  # a kernel takes the first
+                y, d = pulled(lambda x: ag.cross_entropy(x[None], np.array([i]), **settings), x, 1)
+                check("cross_entropy", y, [loss], [4 + spread], [x])
+                check("its gradient", d, [-others[i] if i == j else p[j] for j in range(len(x))],
+                      [4 + 2 * spread] * len(x), [x] * len(x))
+
+
+def check_binary_cross_entropy(dtype):
+    x = points(dtype)[::3]
+    exact = [mpf(float(a)) for a in x]
+    for target in (0, 1, 0.25, 1 - 2.0 ** -9):
+        t = mpf(target)
+        y, pull = ag.vjp(lambda x: ag.binary_cross_entropy(x, np.full_like(x, target), reduction="none"), x)
+        d, = pull(np.ones_like(x))
+        check("binary_cross_entropy", y, [t * softplus(-a) + (1 - t) * softplus(a) for a in exact], [6] * len(x), x)
+        check("its gradient", d, [(1 - t) * sigmoid(a) - t * sigmoid(-a) for a in exact], [6] * len(x), x,
+              terms=[(1 - t) * sigmoid(a) + t * sigmoid(-a) for a in exact])
+
+
+def check_kl_divergence(dtype):
+    for x, _ in rows(dtype):
+        p = ag.softmax(x)
+        log_q = -np.arange(1, len(x) + 1).astype(dtype)
+        exact, logs = [mpf(float(a)) for a in p], [mpf(float(a)) for a in log_q]
+        terms = [a * (mp.ln(a) - b) if a else mpf(0) for a, b in zip(exact, logs)]
+        y, d = pulled(lambda p: ag.kl_divergence(log_q, p), p, 1)
+        check("kl_divergence", y, [sum(terms)], [8], [x], terms=[sum(abs(a * mp.ln(a or 1)) - a * b for a, b in zip(
+            exact, logs))])
+        check("its gradient", d, [mp.ln(a) - b + 1 if a else mpf(0) for a, b in zip(exact, logs)], [4] * len(x),
+              [x] * len(x), terms=[abs(mp.ln(a or 1)) + 1 - b for a, b in zip(exact, logs)])
+
+
+def norm_inputs(dtype):
+    """Rows of any size, eps, weights, and the seed."""
+    info, rng = np.finfo(dtype), np.random.default_rng(1)
+    high, low = math.log10(float(info.max)), math.log10(float(info.tiny))
+    for size in [*np.linspace(low + 2, high - 1, 12), -3, 0, 3]:
+        for eps in (1e-5, 1e-12, 0.0):
+            if size == size // 1 or eps < 1e-5 or dtype != np.float16:
+                x = rng.uniform(0.5, 2, 4) * [1, -1, 1, -1] * 10.0 ** min(size, high - 1)
+                yield x.astype(dtype), eps, rng.uniform(0.5, 2, 4).astype(dtype), rng.normal(size=4).astype(dtype)
+
+
+def check_norm(dtype, name):
+    """Three terms make the gradient of x: its error is relative to their sum without signs."""
+    for x, eps, weight, seed in norm_inputs(dtype):
+        given = [[mpf(float(a)) for a in v] for v in (x, weight, seed)]
+        a, w, g = given
+        mean = sum(a) / len(a) if name == "layer_norm" else mpf(0)
+        scale = 1 / mp.sqrt(sum((v - mean) ** 2 for v in a) / len(a) + mpf(eps))
+        normal = [(v - mean) * scale for v in a]
+        h = [u * v for u, v in zip(g, w)]
+        shift = sum(h) / len(h) if name == "layer_norm" else mpf(0)
+        stretch = sum(u * v for u, v in zip(h, normal)) / len(h)
+        rest = (None,) if name == "layer_norm" else ()
+        y, pull = ag.vjp(lambda x, w: getattr(ag, name)(x, w, *rest, eps=eps), x[None], weight)
+        dx, dw = pull(seed[None])
+        at, allowed = [(x, eps)] * len(x), [16] * len(x)
+        check(name, y[0], [u * v for u, v in zip(normal, w)], allowed, at,
+              terms=[(abs(v) + abs(mean)) * scale * u for v, u in zip(a, w)])
+        check("its gradient", dx[0], [(u - shift - v * stretch) * scale for u, v in zip(h, normal)], allowed, at,
+              terms=[(abs(u) + sum(map(abs, h)) / len(h) + abs(v) * sum(abs(s * t) for s, t in zip(h, normal)) / len(h))
+                     * scale for u, v in zip(h, normal)])
+        check("the weight's gradient", dw, [u * v for u, v in zip(g, normal)], allowed, at,
+              terms=[abs(u) * (abs(v) + abs(mean)) * scale for u, v in zip(g, a)])
+
+
+ROWS = {"softmax": check_softmax, "log_softmax": check_log_softmax, "logsumexp": check_logsumexp,
+        "cross_entropy": check_cross_entropy, "binary_cross_entropy": check_binary_cross_entropy,
+        "kl_divergence": check_kl_divergence,
+        "layer_norm": lambda dtype: check_norm(dtype, "layer_norm"),
+        "rms_norm": lambda dtype: check_norm(dtype, "rms_norm")}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name, dtype, family):
+    ROWS[name](dtype)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_by_rules(name, monkeypatch):
+    for op in ag.REGISTRY.values():
+        monkeypatch.setattr(op, "kernels", {})
+    for dtype in DTYPES:
+        ROWS[name](dtype)

@@ -41,10 +41,10 @@ def rms_norm_backward(g, x, scales, is_normed, weight, dx, dw):
             for j in range(x.shape[1]):
                 row, grad, out = row_of(x, i, j, k), row_of(g, i, j, k), row_of(dx, i, j, k)
                 scale, dot = scales[i, j, k], real(0)
-                for m in range(row.size):
-                    dot += grad[m] * weight[m] * row[m]
                 factor = real(1) if is_normed else scale
-                mean = dot * factor * factor / real(row.size)
+                for m in range(row.size):
+                    dot += grad[m] * weight[m] * (row[m] * factor)  # row · scale² might be 0
+                mean = dot / real(row.size) * factor
                 for m in range(row.size):
                     out[m] = (grad[m] * weight[m] - row[m] * mean) * scale
                 for m in range(dw.size):
