@@ -107,7 +107,8 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
         raise TypeError(f"a tensor holds real numbers or booleans, not {y.dtype}{instead}")
     if isinstance(y, np.generic):
         return np.asarray(y)
-    shared = getattr(y, "base", None) is not None or any(y is part for v in values for part in parts_of(v))
+    shared = getattr(y, "base", None) is not None or any(  # one of a tuple's arrays is not looked for among all of them
+        y is v or type(v) is tuple and v and hasattr(v[0], "dtype") for v in values)
     return y.copy(order="K") if shared else y
 
 
