@@ -85,15 +85,14 @@ def not_floating_error(t: Any) -> Exception:
                      "dtype=float")
 
 
-def repeated_error(name: str, values: Any, clash: Any) -> Exception:
-    """A gradient arrived, in op `name`, at the vectors of two equal values, which the first True of `clash` numbers.
-    For svd `values` are all singular values, and then all of them negated."""
+def repeated_values(name: str, values: Any, clash: Any) -> str:
+    """What to say of a gradient that arrived, in op `name`, at the vectors of two equal values: those that the first
+    True of `clash` numbers.  For svd `values` are all singular values, and then all of them negated."""
     *stack, i, j = [int(i) for i in np.unravel_index(np.argmax(clash).item(), clash.shape)]
     n = values.shape[-1] // (2 if name == "svd" else 1)
     what = "eigenvalue" if name == "eigh" else "singular value"
     which = f" of matrix {stack}" * bool(stack) + f" ({values[(*stack, j % n)].item():.6g})"
     which = f"{what}s {j % n} and {i % n}{which} are equal" if i % n != j % n else f"{what} {j % n}{which} is 0"
-    return np.linalg.LinAlgError(
-        f"{name}: {which} up to rounding, so that their vectors are one choice of many and have no gradient, but one "
-        f"has arrived: use the {what}s alone, other vectors, or what needs none (np.linalg.solve, pinv, det, "
-        "matrix_power); or add a small diagonal matrix of different numbers")
+    return (f"{name}: {which} up to rounding, so that their vectors are one choice of many and have no gradient, but "
+            f"one has arrived: use the {what}s alone, other vectors, or what needs none (np.linalg.solve, pinv, det, "
+            "matrix_power); or add a small diagonal matrix of different numbers")

@@ -140,8 +140,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 def aligned(decompose, numpys, *vectors):
-    """A decomposition with the signs of NumPy's, in the columns of the first of its results number `vectors`, and in the
-    rows of the second."""
+    """A decomposition with the signs of NumPy's, in the columns of the first of its results number `vectors`, and in
+    the rows of the second."""
     def call(x, *args, **how):
         theirs, ours = list(decompose(x, *args, **how)), numpys(x.detach().numpy(), *args, **how)
         products = theirs[vectors[0]].detach() * torch.from_numpy(np.array(ours[vectors[0]]))

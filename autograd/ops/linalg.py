@@ -9,13 +9,11 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
-from ..errors import repeated_error
+from ..errors import repeated_values
 from ..methods import ANSWERS
 from ..state import current_mode
 from .elementwise import as_array, not_zero, root
 from .reduce import products_before
-
-_NAN, _ZERO = np.float32(np.nan), np.float32(0)  # which change no dtype
 
 
 def _named(function, answer):
@@ -24,12 +22,12 @@ def _named(function, answer):
     ANSWERS[function] = lambda *args, **how: names(*y) if type(y := answer(*args, **how)) is tuple else y
 
 
-def _refuse(place, error):
-    """Raise `error(place)` if there is a place without a gradient.  Returns what is to be added to the gradient: 0, and
-    NaN at such places, which shows while a function is traced and no numbers can be looked at."""
-    if not current_mode().tracing and np.any(place):
-        raise error(place)
-    return np.where(place, _NAN, _ZERO)
+def _unless(places, d, text):
+    """The matrices d.  Where one of `places` (…, m, n) has no gradient, raise LinAlgError with `text(places)`; while a
+    function is traced, whose numbers cannot be looked at, that matrix is NaN."""
+    if not current_mode().tracing and np.any(places):
+        raise np.linalg.LinAlgError(text(places))
+    return np.where(np.any(places, axis=(-1, -2), keepdims=True), np.nan, d)
 
 
 # ---------------------------------------------------------------------- inverses and determinants
@@ -54,12 +52,12 @@ def solve(a, b):
 
 def _transposed_solve(g, a, b):
     """a⁻ᵀ g, with vectors as columns"""
-    return np.linalg.solve(as_array(a).mT, g[..., None] if np.ndim(b) == 1 else g)
+    return np.linalg.solve(a.mT, g[..., None] if b.ndim == 1 else g)
 
 @solve.gradient("a")
 def _(g, y, a, b):
     """∂L/∂a = −a⁻ᵀ g yᵀ"""
-    return -(_transposed_solve(g, a, b) @ (y[..., None] if np.ndim(b) == 1 else y).mT)
+    return -(_transposed_solve(g, a, b) @ (y[..., None] if b.ndim == 1 else y).mT)
 
 @solve.gradient("b")
 def _(g, y, a, b):
@@ -147,15 +145,13 @@ def _(g, y, x, rcond=None):
     """∂L/∂x = yᵀy gᵀ (1 − y x) + (1 − x y) gᵀ y yᵀ − yᵀ g yᵀ    (Golub & Pereyra 1973)"""
     a, b = y.mT @ y @ g.mT, g.mT @ y @ y.mT
     d = a - a @ y @ x + b - x @ (y @ b) - y.mT @ g @ y.mT
-    return d if rcond is None else d + _refuse(_cut(x, rcond), lambda _: np.linalg.LinAlgError(
-        f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient there: choose a smaller "
-        "one, or compose it of np.linalg.svd"))
-
-
-def _cut(x, rcond):
-    """Whether singular values that are not 0 are up to rcond times the largest: (…, 1, 1)"""
-    s = np.linalg.svdvals(x)
-    return np.any((s > _rounding(s)) & (s <= (rcond * np.max(s, axis=-1))[..., None]), axis=-1)[..., None, None]
+    if rcond is None:
+        return d
+    s = np.linalg.svdvals(x)[..., None]
+    limit = (rcond * np.sum(s[..., :1, :], axis=(-1, -2)))[..., None, None]
+    return _unless((s > _rounding(s)) & (s <= limit), d, lambda _: (
+        f"pinv: rcond={rcond} leaves out singular values other than 0, and has no gradient then: choose a smaller one, "
+        "or compose it of np.linalg.svd"))
 
 
 def _cutoff(x, rtol=None):
@@ -186,16 +182,16 @@ def _(g, y, x):
 
 
 def _rounding(w):
-    """By how much equal numbers among w (…, n) may differ: (…, 1)"""
-    return 8 * float(np.finfo(w.dtype).eps) * np.sum(np.absolute(w), axis=-1, keepdims=True)
+    """By how much equal numbers may differ in each column of w (…, m, n), after it was computed: (…, 1, n)"""
+    return 8 * float(np.finfo(w.dtype).eps) * np.sum(np.absolute(w), axis=-2, keepdims=True)
 
 
 def _reciprocal_gaps(name, w, g):
     """1 / (wⱼ − wᵢ), and 0 where these are equal: refused if a gradient has arrived at their vectors, columns of g."""
     gaps, used = w[..., None, :] - w[..., None], np.any(g != 0, axis=-2)
-    equal = np.absolute(gaps) <= _rounding(w)[..., None]
+    equal = np.absolute(gaps) <= _rounding(w[..., None])
     clash = np.tril(equal & (used[..., None] | used[..., None, :]), -1)
-    return np.where(equal, 0, 1 / np.where(equal, 1, gaps)) + _refuse(clash, lambda at: repeated_error(name, w, at))
+    return _unless(clash, np.where(equal, 0, 1 / np.where(equal, 1, gaps)), lambda at: repeated_values(name, w, at))
 
 
 @op
@@ -253,9 +249,8 @@ def _(g, y, x, full_matrices=True):
 def _of_first(n, name, q, g):
     """The gradient of the first n of orthonormal columns q, from that of all: the others are one basis of the rest."""
     first, rest, turn = q[..., :n], q[..., n:], q[..., n:].mT @ g[..., n:]
-    rounding = 1e3 * float(np.finfo(q.dtype).eps) * np.sum(np.absolute(g), axis=(-1, -2), keepdims=True)
-    turned = np.any(np.absolute(turn - turn.mT) > rounding, axis=(-1, -2), keepdims=True)
-    return g[..., :n] - rest @ (g[..., n:].mT @ first) + _refuse(turned, lambda _: np.linalg.LinAlgError(
+    return _unless(turn - turn.mT > _rounding(np.sum(np.absolute(g), axis=-1, keepdims=True)),
+                   g[..., :n] - rest @ (g[..., n:].mT @ first), lambda _: (
         f"{name}: the last {rest.shape[-1]} vectors are one basis of many, and the loss is by which: leave them out "
         "(full_matrices=False, or mode=\"reduced\"), or use their projector v @ v.T, which is the same for all"))
 
@@ -292,11 +287,10 @@ def _(g, y, x, mode="reduced"):
     With more columns than rows m, those from the m-th on are x₂ = q r₂: g₀ gets x₂ g₁ᵀ as well, and ∂L/∂x₂ = q g₁."""
     n = min(x.shape[-2:])
     q, r, gr = y[0][..., :n], y[1][..., :n, :n], g[1][..., :n, :]
-    dependent = np.any(np.absolute(np.linalg.diagonal(r))[..., None] <= _rounding(r.mT), axis=(-1, -2), keepdims=True)
-    gr = gr + _refuse(dependent, lambda _: np.linalg.LinAlgError(
-        f"qr: the first {n} columns of x depend on one another, and have no gradient"))
     gq = _of_first(n, "qr", y[0], g[0]) + x[..., n:] @ gr[..., n:].mT
     z = r @ gr[..., :n].mT - gq.mT @ q
+    z = _unless(np.absolute(np.linalg.diagonal(r))[..., None, :] <= _rounding(r), z, lambda _: (
+        f"qr: the first {n} columns of x depend on one another, and have no gradient"))
     first = np.linalg.solve(r, (gq + q @ (np.tril(z) + np.tril(z, -1).mT)).mT).mT
     return np.concatenate([first, q @ gr[..., n:]], axis=-1)
 

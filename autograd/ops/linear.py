@@ -27,7 +27,6 @@ def matmul(x, y):
 
 def _as_matrices(g, x, y):
     """`g`, `x` and `y` with the axes that matmul takes 1-D arrays to have."""
-    x, y = as_array(x), as_array(y)
     g = g[..., None] if y.ndim == 1 else g
     g = g[..., None, :] if x.ndim == 1 else g
     return g, x[None, :] if x.ndim == 1 else x, y[:, None] if y.ndim == 1 else y

@@ -4,9 +4,24 @@ import numpy as np
 
 ZERO, ONE, TWO, PAIR = np.zeros(()), np.ones(()), np.array(2.0), np.array([1.0, 2.0])
 NO_HEADS = np.zeros((0, 1, 1))
+MATRIX = ((2.0, 1.0), (0.0, 4.0))
+TALL = np.array([[1.0], [2.0], [3.0]])
+DIAGONAL, EPS = np.diag([2.0, 0.0]), np.finfo(float).eps
+
+
+def close(n):
+    """A matrix whose eigenvalues, and singular values, are n spacings of floating-point numbers apart."""
+    return np.diag([1.0, 1.0 + n * EPS])
+
+
+def vectors(*gs):
+    """Gradients of the eigenvectors alone."""
+    g = np.stack(gs) if len(gs) > 1 else gs[0]
+    return np.zeros(g.shape[:-1]), g
+
 
 # Gradients as documented where finite differences do not apply: op -> (arguments, the gradient of each array among
-# them for a seed of ones).
+# them for a seed of ones, or the error), or with the seeds of its results after that.
 EDGES = {
     "absolute": [([ZERO], [0])],
     "relu": [([ZERO], [0])],
@@ -21,6 +36,40 @@ EDGES = {
     "logsumexp": [([np.array([-np.inf, -np.inf])], [[0, 0]])],
     "arctan2": [([ZERO, ZERO], [0, 0])],
     "hypot": [([ZERO, ZERO], [np.nan, np.nan])],
+    "matmul": [([MATRIX, PAIR], [[2, 5]]), ([PAIR, MATRIX], [[3, 4]])],
+    "solve": [([MATRIX, PAIR], [[0.5, 0.125]])],
+    "slogdet": [([DIAGONAL], np.linalg.LinAlgError)],
+    "eigh": [
+        ([np.eye(2)], [np.eye(2)], (np.ones(2), np.zeros((2, 2)))),
+        ([np.zeros((2, 2))], [np.eye(2)], (np.ones(2), np.zeros((2, 2)))),
+        ([np.eye(2)], np.linalg.LinAlgError),
+        ([np.diag([1.0, 1.0, 2.0])], np.linalg.LinAlgError, vectors(np.eye(3)[:, :1] * np.eye(3)[1])),
+        ([np.diag([1.0, 1.0, 2.0])], np.linalg.LinAlgError, vectors(np.eye(3)[:, :1] * np.eye(3)[0])),
+        ([np.diag([1.0, 1.0, 2.0])], [np.zeros((3, 3))], vectors(np.diag([0.0, 0.0, 1.0]))),
+        ([close(12)], np.linalg.LinAlgError, vectors(np.eye(2))),
+        ([close(17)], [np.zeros((2, 2))], vectors(np.eye(2))),
+        ([np.stack([close(17), np.diag([100.0, 200.0])])], [np.zeros((2, 2, 2))], vectors(np.eye(2), np.eye(2))),
+    ],
+    "svd": [
+        ([DIAGONAL], [[[1, 0], [0, 0]]], (np.zeros((2, 2)), np.ones(2), np.zeros((2, 2)))),
+        ([DIAGONAL], np.linalg.LinAlgError, (np.eye(2), np.zeros(2), np.zeros((2, 2)))),
+        ([DIAGONAL], np.linalg.LinAlgError, (np.zeros((2, 2)), np.zeros(2), np.eye(2))),
+        ([np.eye(2)], np.linalg.LinAlgError, (np.eye(2), np.zeros(2), np.zeros((2, 2)))),
+        ([TALL], np.linalg.LinAlgError, (np.arange(9.0).reshape(3, 3), np.ones(1), np.ones((1, 1)))),
+        ([TALL], np.linalg.LinAlgError, (1e-20 * np.arange(9.0).reshape(3, 3), np.ones(1), np.ones((1, 1)))),
+        ([np.eye(3)[:, :1]], [np.eye(3)[:, :1]], (np.zeros((3, 3)), np.ones(1), np.zeros((1, 1)))),
+        ([np.stack([TALL, TALL])], np.linalg.LinAlgError, (
+            np.stack([np.arange(9.0).reshape(3, 3), [[1e18, 0.0, 0.0]] * 3]), np.ones((2, 1)), np.ones((2, 1, 1)))),
+    ],
+    "qr": [([np.array(MATRIX)[:, :1] * PAIR], np.linalg.LinAlgError),
+           ([np.stack([np.ones((2, 2)), np.eye(2)])], np.linalg.LinAlgError),
+           ([np.stack([1e-20 * np.eye(2), np.eye(2)])], [np.zeros((2, 2, 2))], (np.zeros((2, 2, 2)),) * 2)],
+    "pinv": [([np.diag([1.0, 0.1]), 0.5], np.linalg.LinAlgError),
+             ([np.diag([1.0, 0.0]), 0.5], [[[-1, 1], [1, 0]]]), ([np.diag([2.0, 1.0]), 0.5], np.linalg.LinAlgError),
+             ([np.diag([2.0, 1.0]), 0.6], np.linalg.LinAlgError), ([np.zeros((2, 2)), 0.5], [np.zeros((2, 2))]),
+             ([np.stack([np.diag([2.0, 1.0]), np.diag([8.0, 8.0])]), 0.4],
+              [[[[-0.25, -0.5], [-0.5, -1]], np.full((2, 2), -1 / 64)]])],
+    "einsum": [(["...,...", 3.0, PAIR], [[3, 3]])],
     "attention": [([np.ones((1, 1, 1)), NO_HEADS, NO_HEADS], [[[[0]]], NO_HEADS, NO_HEADS])],  # 1 broadcasts to 0
 }
 
@@ -75,6 +124,7 @@ EQUIVALENT = {
         "causal_conv.weight: x.shape -> y.shape",
         "causal_conv.weight: x.ndim -> g.ndim",
         "causal_conv.weight: x.ndim -> y.ndim",
+        "svd.x: y[1].shape -> g[1].shape",
         "index._along_axis: range(x.ndim) -> range(indices.ndim)",
         "index._along_axis: normalize_axis_index(axis, x.ndim) -> normalize_axis_index(axis, indices.ndim)",
     ],
@@ -124,6 +174,7 @@ EQUIVALENT = {
         "network.checked_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
     ],
     "only the dtype differs, which the engine restores": [
+        "linalg._rounding: float(np.finfo(w.dtype).eps) -> np.finfo(w.dtype).eps",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, logits, reduction)",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, targets, reduction)",
@@ -189,6 +240,23 @@ EQUIVALENT = {
         "linear._einsum_gradient: d.sum(axis=broadcast, keepdims=True) if broadcast else d -> d.sum(axis=broadcast, "
         "keepdims=True)",
     ],
+    "solve refuses a column of zeros too": [
+        "qr.x: np.absolute(np.linalg.diagonal(r))[..., None, :] <= _rounding(r) -> "
+        "np.absolute(np.linalg.diagonal(r))[..., None, :] < _rounding(r)",
+    ],
+    "it shows only while a function is traced: tests/autograd/test_linalg.py sees it": [
+        "linalg._unless: np.any(places, axis=(-1, -2), keepdims=True) -> np.any(places, keepdims=True)",
+    ],
+    "it is in the text of the error alone: tests/autograd/test_linalg.py sees it": [
+        "linalg._reciprocal_gaps: repeated_values(name, w, at) -> name",
+    ],
+    "what is divided by where the quotient is not taken": [
+        "linalg._reciprocal_gaps: np.where(equal, 1, gaps) -> np.where(equal, 2, gaps)",
+    ],
+    "each difference is there with both signs; what rounding may leave is estimated": [
+        "linalg._of_first: turn - turn.mT -> turn.mT - turn",
+        "linalg._of_first: np.absolute(g) -> g",
+    ],
     "factors of one change nothing": [
         "linear._einsum_gradient: reach.get(c) != n -> True",
         "linear._einsum_gradient: reach.get(c) -> reach",
@@ -207,11 +275,12 @@ EQUIVALENT = {
         "linear._explicit: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_lowercase",
     ],
     "the formula has refused operands with too few axes": [
-        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) if '...' in part else 0 -> max(x.ndim - "
-        "len(part.replace('...', '')), 0)",
-        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) -> max(0, x.ndim - len(part.replace('...', "
-        "'')))",
-        "linear._explicit: max(x.ndim - len(part.replace('...', '')), 0) -> x.ndim - len(part.replace('...', ''))",
+        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) if '...' in part else 0 -> "
+        "max(np.ndim(x) - len(part.replace('...', '')), 0)",
+        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) -> max(0, np.ndim(x) - "
+        "len(part.replace('...', '')))",
+        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) -> np.ndim(x) - "
+        "len(part.replace('...', ''))",
     ],
     "a shortcut for speed": [
         "arrays.as_input: d.sum(axis=axes).reshape(x.shape) if axes else d -> d.sum(axis=axes).reshape(x.shape)",

@@ -11,6 +11,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 import autograd as ag
+from autograd.transform import tree_map
 from tests.mutation.equivalent import EDGES, REASONS
 from tests.mutation.mutants import put_in
 from tests.samples import SAMPLES
@@ -52,12 +53,21 @@ def _arrays(tree):
     return [tree] if isinstance(tree, np.ndarray) else []
 
 
-def check_edge(op, args, expected):
-    """Raise unless the gradient of the sum of op(*args) is what is documented."""
+def check_edge(op, args, expected, seeds=None):
+    """Raise unless the gradient of the sum of op(*args), weighted by `seeds`, is what is documented: arrays, or an
+    error."""
     floats = [i for i, a in enumerate(args) if isinstance(a, np.ndarray)]
     y, pull = ag.vjp(lambda *xs: op(*[xs[floats.index(i)] if i in floats else a for i, a in enumerate(args)]),
                      *[args[i] for i in floats])
-    for d, wanted in zip(pull(np.ones_like(y)), expected, strict=True):
+    if seeds is None:
+        seeds = tree_map(np.ones_like, y)
+    if isinstance(expected, type):
+        try:
+            found = pull(seeds)
+        except expected:
+            return
+        raise AssertionError(f"{op.name} is to raise {expected.__name__}, and gave {found}")
+    for d, wanted in zip(pull(seeds), expected, strict=True):
         np.testing.assert_array_equal(d, wanted)
 
 
