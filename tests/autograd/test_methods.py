@@ -265,7 +265,7 @@ def test_an_array_on_the_left_meets_the_op(x):
     np.testing.assert_array_equal(x.grad, np.full((2, 3), 2))
 
 
-@pytest.mark.parametrize("f, name", [(np.unique, "np.unique"), (np.linalg.svd, "np.linalg.svd"), (np.cov, "np.cov"),
+@pytest.mark.parametrize("f, name", [(np.unique, "np.unique"), (np.cov, "np.cov"),
                                      (np.fft.fft, "np.fft.fft"), (np.gradient, "np.gradient"),
                                      (lambda a: np.nextafter(a, 2), "np.nextafter"), (np.nansum, "np.nansum"),
                                      (lambda a: np.interp(0.5, a[0], a[1]), "np.interp")])

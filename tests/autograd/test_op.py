@@ -200,19 +200,19 @@ def test_an_op_named_as_a_numpy_function_answers_for_it(new_op):
 
 
 def test_an_op_answers_for_the_functions_it_names(new_op):
-    @new_op(answers=(np.fabs, np.linalg.matrix_norm), differentiable=False)
+    @new_op(answers=(np.i0, np.unwrap), differentiable=False)
     def size_of(x):
         return abs(x)
 
-    assert np.fabs(leaf(-2.0)).item() == np.linalg.matrix_norm(leaf(-2.0)).item() == 2
+    assert np.i0(leaf(-2.0)).item() == np.unwrap(leaf(-2.0)).item() == 2
 
-    @new_op(answers=np.fabs, differentiable=False)
+    @new_op(answers=np.i0, differentiable=False)
     def size_of(x):  # noqa: F811  (a notebook's cell run again)
         return 2 * abs(x)
 
-    assert np.fabs(leaf(-2.0)).item() == 4
-    with pytest.raises(TypeError, match="matrix_norm"):  # the old one is forgotten whole
-        np.linalg.matrix_norm(leaf(-2.0))
+    assert np.i0(leaf(-2.0)).item() == 4
+    with pytest.raises(TypeError, match="unwrap"):  # the old one is forgotten whole
+        np.unwrap(leaf(-2.0))
 
 
 def test_a_name_of_a_composed_function_is_taken(new_op):
