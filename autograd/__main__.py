@@ -24,7 +24,8 @@ def gradient(known: Any) -> str:
         return "composed"
     if not known.differentiable:
         return "none"
-    inputs = [p for i, p in enumerate(known.parameters[:known.n_inputs]) if i in known.rules]
+    inputs = [f"{p} (surrogate)" if known.rules.surrogates.get(i) is not None else p
+              for i, p in enumerate(known.parameters[:known.n_inputs]) if i in known.rules]
     return "of " + ", ".join(inputs)
 
 

@@ -158,4 +158,8 @@ def as_input(d: Any, x: Any) -> Any:
         raise ValueError(f"a gradient rule returned shape {d.shape} for an input of shape {x.shape}")
     axes = tuple(i for i, m in enumerate(d.shape) if i < extra or x.shape[i - extra] != m)
     d = widen(d).sum(axis=axes).reshape(x.shape) if axes else d
-    return d if d.dtype == x.dtype else d.astype(x.dtype)
+    if d.dtype == x.dtype:
+        return d
+    if d.dtype.kind not in "fiub":
+        raise TypeError(f"a gradient rule returned {d.dtype}, and a gradient is of real numbers")
+    return d.astype(x.dtype)

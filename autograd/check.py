@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_input, constant, has_floats
+from .arrays import as_input, constant, has_floats, parts_of
+from .describe import describe
 from .diagnosis import Case, broadcasts
 from .differences import differences
-from .engine import Op, Tensor, tensor
+from .engine import Op, Tensor, tape, tensor
+from .errors import pointing_at
 from .purity import check_pure, moved
 from .state import no_grad
 from .transform import tree_leaves, tree_map, vjp
@@ -33,12 +35,16 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
 
     Raises AssertionError with the input, the worst element, both values and a likely cause; ValueError with the
     input, the element and its value where the differences tell nothing: `f` has a kink or a jump there, is not
-    finite, or rounding hides the derivative (it is not known to 5e-5 of the largest in that array).  Where all
-    derivatives in an array are 0 up to what rounding leaves, they are compared with 0.
+    finite, goes through an op whose rule is meant not to be the derivative (`surrogate=`), or rounding hides the
+    derivative (it is not known to 5e-5 of the largest in that array).  Where all derivatives in an array are 0 up to
+    what rounding leaves, they are compared with 0.
     """
     if not xs:
         raise ValueError("nothing to check: pass the arrays at which f is to be differentiated")
     values = [np.array(x._value() if isinstance(x, Tensor) else x, dtype=np.float64) for x in xs]
+    results = tree_leaves(f(*[tensor(x, requires_grad=True) for x in values]))
+    for t in tape(*[y for y in results if isinstance(y, Tensor)]):
+        _refuse_surrogates(t)
     _check(f, values, [f"argument {i}" for i in range(len(xs))], order, np.random.default_rng(seed), "")
 
 
@@ -48,10 +54,12 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
 
         ag.check_op(ag.softmax, [(np.array([1.0, 2.0]),), (np.ones((2, 3)), {"axis": 0})])
 
-    Tolerances are those of `check_grads`.  Raises AssertionError for a wrong rule (as `check_grads` does, with the
-    input's name), for a missing one, for a formula that changes its inputs, for one that makes another dtype of
-    float32, and for a wrong batching rule (help(ag.vmap)); ValueError as `check_grads`, and if there was nothing to
-    check.
+    Tolerances are those of `check_grads`.  A rule that is registered with a `surrogate` is compared with differences of
+    that, and with none if it is True.  Raises AssertionError for a wrong rule (as `check_grads` does, with the input's
+    name), for a missing one, for a formula that makes another dtype of float32, for a wrong batching rule
+    (help(ag.vmap)), and for a formula or rule that is not pure: that changes what it is given, returns memory that it
+    returns again, or gives something else in another call.  Raises ValueError as `check_grads`, and if there was
+    nothing to check.
     """
     if not isinstance(op, Op):
         raise TypeError(f"check_op checks ops, and {getattr(op, '__name__', op)!r} is none: use check_grads")
@@ -62,6 +70,16 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
         checked |= _check_sample(op, *bind_sample(op, sample), order, np.random.default_rng(seed))
     if not checked:
         raise ValueError(f"nothing was checked: give check_op samples of {op.name} with floating-point arrays in them")
+
+
+def _refuse_surrogates(t: Tensor) -> None:
+    """Raise ValueError if the record `t` sends a gradient that is meant not to be the derivative."""
+    op, places = t.op, [i for i, a in enumerate(t.inputs) if isinstance(a, Tensor) and a.requires_grad]
+    for surrogate, (i, *_) in op.rules.by_surrogate(places).items() if op is not None else ():
+        if surrogate is not None:
+            raise pointing_at(t, ValueError(
+                f"nothing to compare with: the gradient of {op.name} for its input {op.input_name(i)} is intended not "
+                "to be the derivative (surrogate=): check_op checks that op, and check_grads what stands around it"))
 
 
 def bind_sample(op: Op, sample: Sequence[Any]) -> tuple[tuple, dict]:
@@ -94,8 +112,7 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
     _check_rules(op, inputs, attrs, floats, y, rng)
     _check_batching(op, inputs, attrs, floats)
     for surrogate, places in op.rules.by_surrogate(floats).items():
-        if surrogate is not True:
-            _check_gradients(op, inputs, attrs, places, surrogate, order, rng)
+        _check_gradients(op, inputs, attrs, places, surrogate, order, rng)
     return bool(floats)
 
 
@@ -146,9 +163,9 @@ def _check_gradients(op: Op, inputs: tuple, attrs: dict, places: list[int], surr
         there = dict(zip(places, xs))
         return tuple([there.get(i, a) for i, a in enumerate(inputs)])
 
-    y = op.apply(given(xs), attrs)
+    what = op.name if surrogate is None or surrogate is True else f"{op.name} against its surrogate"
     if surrogate is not None:
-        op = surrogate_op(op, surrogate, y)
+        op = surrogate_op(op, surrogate, given(xs), attrs)
 
     def substitutes(k: int, g: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """What the rule of input places[k] returns if it is given one of its arguments in place of another."""
@@ -161,12 +178,18 @@ def _check_gradients(op: Op, inputs: tuple, attrs: dict, places: list[int], surr
                 d = rule(*arguments[:p], arguments[q], *arguments[p + 1:], **attrs)
                 yield f"{called[p]} where {called[q]} belongs", as_input(d if place is None else d[place], xs[k])
 
-    _check(lambda *xs: op.apply(given(xs), attrs), xs, [op.input_name(i) for i in places], order, rng, op.name,
-           substitutes)
+    _check(lambda *xs: op.apply(given(xs), attrs), xs, [op.input_name(i) for i in places], order, rng, what,
+           substitutes, compares=surrogate is not True)
 
 
-def surrogate_op(op: Op, surrogate: Callable[..., Any], y: Any) -> Op:
-    """`op` with `surrogate` for its formula, whose rules still get the result `y` of the formula."""
+def surrogate_op(op: Op, surrogate: Callable[..., Any], inputs: tuple, attrs: dict) -> Op:
+    """`op` with `surrogate` for its formula (True: with that itself), whose rules get what the formula makes of these
+    inputs, whatever it is differentiated by.  Raises ValueError if the surrogate makes another shape."""
+    surrogate = op.formula if surrogate is True else surrogate
+    y, stand_in = op.apply(inputs, attrs), surrogate(*inputs, **attrs)
+    if [a.shape for a in parts_of(y)] != [np.shape(a) for a in parts_of(stand_in)]:
+        raise ValueError(f"the surrogate of {op.name} returned {describe(stand_in)}, and its formula {describe(y)}: "
+                         "they need the same shape")
     made = copy.copy(op)
     made.formula, made.kernels = surrogate, {}
     made.pull = lambda needed, inputs, values, arguments, attrs: op.pull(  # type: ignore[method-assign]
@@ -175,9 +198,10 @@ def surrogate_op(op: Op, surrogate: Callable[..., Any], y: Any) -> Op:
 
 
 def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order: int, rng: np.random.Generator,
-           what: str, substitutes: Callable[..., Iterable[tuple[str, Any]]] = lambda *_: ()) -> None:
-    """Compare the gradient of f's results, weighted at random; then that of this gradient, as a function of the
-    weights and of `xs`."""
+           what: str, substitutes: Callable[..., Iterable[tuple[str, Any]]] = lambda *_: (),
+           compares: bool = True) -> None:
+    """Compare the gradient of f's results, weighted at random (unless not `compares`); then that of this gradient, as a
+    function of the weights and of `xs`."""
     if not xs:
         return
 
@@ -195,10 +219,11 @@ def _check(f: Callable[..., Any], xs: list[np.ndarray], names: list[str], order:
 
     prefix = f"{what}: " if what else ""
     analytic = _pulled(pullback, weights, xs, prefix)
-    numeric, errors = zip(*[differences(weighted, xs, i, name, rng) for i, name in enumerate(names)])
-    for i, name in enumerate(names):
-        case = Case(weighted, xs, names, y, weights, analytic, numeric, i, substitutes)
-        _compare(case, errors[i], f"{prefix}gradient of {name}")
+    if compares:
+        numeric, errors = zip(*[differences(weighted, xs, i, name, rng) for i, name in enumerate(names)])
+        for i, name in enumerate(names):
+            case = Case(weighted, xs, names, y, weights, analytic, numeric, i, substitutes)
+            _compare(case, errors[i], f"{prefix}gradient of {name}")
     if order > 1:
         n = len(weights)
         _check(lambda *all_xs: vjp(flat, *all_xs[n:])[1](all_xs[:n]), weights + xs,

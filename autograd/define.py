@@ -37,10 +37,29 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
 
     Parameters without a default are inputs, those with one are settings, which are never Tensors (unless a rule names
     one: that makes it an input).  `*xs` stands for any number of inputs, given as one list.  A formula may return a
-    tuple of arrays; its `g` and `y` are tuples then.  A rule gets g, the gradient of the result y, and then what the
-    formula got.  It is a pure function of these, written with operators, methods, `np.` functions and other ops, so
-    that it can be differentiated again; it neither sums over broadcast axes nor casts, for the engine does.  One rule
-    may serve several inputs and return a tuple (`.gradient("q", "k")`), or all of a list (`.gradient("*xs")`).
+    tuple of arrays; its `g` and `y` are tuples then.  A result that holds integers or booleans is a constant.
+
+    A rule gets g, the gradient of the result y, and then what the formula got.  It is written with operators, methods,
+    `np.` functions and other ops, so that it can be differentiated again; it neither sums over broadcast axes nor
+    casts, for the engine does.  One rule may serve several inputs and return a tuple (`.gradient("q", "k")`), or all of
+    a list (`.gradient("*xs")`).
+
+    Formula and rules are pure: they change nothing that they are given, and give the same each time, since a value that
+    backward has freed is computed again when it is asked for.  So noise is an input, drawn outside (`x * mask`; by
+    `ag.drawn` in a recorded program).  They may return what they are given, or views of it.
+
+    A rule that is meant not to be the derivative says so where it is registered, with the function whose derivative it
+    is in place of the formula, or True if there is none (a gradient that is clipped, say).  `check_op` compares it with
+    that, and `explain` says that it is intended:
+
+        @ag.op
+        def step(x):
+            return np.where(x > 0, 1.0, 0.0).astype(x.dtype)
+
+        @step.gradient("x", surrogate=lambda x: x)
+        def _(g, y, x):
+            \"""∂L/∂x = g, straight through (Bengio et al. 2013)\"""
+            return g
 
     answers: the NumPy function (or several) that the op stands in for when it is given Tensors; without it, the one
     named like the op, if there is one.  differentiable=False: no gradient flows, and none is needed, as the result is

@@ -220,8 +220,11 @@ class Op(Signature):
         record = record and self.differentiable and mode.recording
         try:
             if record and tensors < len(args) and not mode.tracing:  # an array's owner could change it
-                values = [v if type(a) is Tensor else private(v) for a, v in zip(args, values)]
-                args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
+                kept = list(args)
+                for i, a in enumerate(args):
+                    if type(a) is not Tensor:
+                        kept[i] = values[i] = private(values[i])
+                args = tuple(kept)
             y, saved = self.compute(values, attrs)
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             failed = _new(Tensor)._filled(None, sys._getframe(2), mode.scope, record, self, args, attrs)

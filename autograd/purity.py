@@ -16,23 +16,24 @@ def check_pure(function: Callable[..., Any], what: str, arguments: dict[str, Any
                others: Callable[[], list[Any]]) -> Any:
     """What `function` returns for `arguments` (by what messages call them) and `attrs`.
 
-    It is called with these, then with others in their place, and with the first again.  Raises AssertionError if it
-    changes what it is given, returns memory that it returns again, or returns something else for the same arguments.
+    It is called with these, with these again, with others in their place, and with these once more.  Raises
+    AssertionError if it changes what it is given, returns memory that it returns again, or returns something else for
+    the same arguments.
     """
     def call(given: list[Any]) -> Any:
         return _call(function, what, [*arguments, *[f"its setting {name}" for name in attrs]], given)
 
     first = [*arguments.values(), attrs]
     result = call(first)
-    before = copied(result)
+    before, again = copied(result), copied(call(first))
     try:
         second = call([*others(), copied(attrs)])
     except (ArithmeticError, ValueError):  # outside of its domain
         second = ()
-    if not same(result, before) or any(np.may_share_memory(a, b) for a in _arrays(result) for b in _arrays(second)):
+    if any(np.may_share_memory(a, b) for a in _arrays(result) for b in _arrays(second)):
         raise AssertionError(f"{what} returns the same memory in two calls, so that the second overwrites what the "
                              "first has returned: return a new array each time")
-    if not same(call(first), before):
+    if not same(again, before) or not same(call(first), before):
         raise AssertionError(f"{what} is not pure: given the same arguments again it returns something else.  It draws "
                              "random numbers, counts calls, or reads what another call has saved: pass noise and state "
                              "as inputs")
