@@ -287,8 +287,9 @@ def _cross_entropy(t: Any, args: tuple, mapped: Mapped) -> Any:
 
 
 _RULES: dict[Any, tuple[str, ...]] = {
-    "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "erf", "gelu",
-                    "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention", "cofactor"),
+    "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "softplus",
+                    "erf", "gelu", "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention",
+                    "cofactor"),
     "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
              "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate",
              "split"),

@@ -8,10 +8,12 @@ import string
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from ..arrays import narrow, widen
 from ..define import composed, op
 from ..errors import repeated_values
 from ..methods import ANSWERS
 from ..state import current_mode
+from . import reduce
 from .elementwise import as_array, not_zero, root
 from .reduce import products_before
 
@@ -160,7 +162,7 @@ def _cutoff(x, rtol=None):
 
 
 ANSWERS[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
-    (x + x.mT) / 2 if hermitian else x, rcond=_cutoff(x, **rtol) if rtol else rcond)
+    _symmetric(x) if hermitian else x, rcond=_cutoff(x, **rtol) if rtol else rcond)
 
 
 # ---------------------------------------------------------------------- decompositions
@@ -170,7 +172,14 @@ ANSWERS[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
 def cholesky(x):
     """Cholesky factor of symmetric x (the mean of x and xᵀ is used, so that the gradient is symmetric too, as PyTorch's
     is; NumPy looks at the lower half only).  y = the lower triangle with y yᵀ = x"""
-    return np.linalg.cholesky((x + x.mT) / 2)
+    return np.linalg.cholesky(_symmetric(x))
+
+
+def _symmetric(x):
+    """(x + xᵀ) / 2, of square matrices: others might broadcast."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise np.linalg.LinAlgError(f"x has shape {x.shape}, and its last two axes have to be of one length")
+    return (x + x.mT) / 2
 
 @cholesky.gradient("x")
 def _(g, y, x):
@@ -202,7 +211,7 @@ def eigh(x, UPLO="L"):
     are LAPACK's, and constant around x.  Equal eigenvalues have a gradient if the loss treats them alike, but their
     vectors are one choice of many: a gradient other than 0 that arrives at these is a LinAlgError.
     """
-    return tuple(np.linalg.eigh((x + x.mT) / 2, UPLO))
+    return tuple(np.linalg.eigh(_symmetric(x), UPLO))
 
 @eigh.gradient("x")
 def _(g, y, x, UPLO="L"):
@@ -339,11 +348,14 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 def _extreme(x, order, axis, keepdims=False):
     """The largest of numbers that are not negative (0 of none), or for a negative order the smallest."""
-    return (np.min if order < 0 else np.max if x.size else np.sum)(x, axis=axis, keepdims=keepdims)
+    return (reduce.min if order < 0 else reduce.max if x.size else reduce.sum)(x, axis, keepdims=keepdims)
 
 
 def _vector_norm(x, p, axes, keepdims=False):
-    x = x if x.dtype.kind == "f" else x.astype(float)
+    return narrow(_wide_norm(widen(x) if x.dtype.kind == "f" else x.astype(float), p, axes, keepdims), x)
+
+
+def _wide_norm(x, p, axes, keepdims):
     size = np.absolute(x)
     if p in (np.inf, -np.inf):
         return _extreme(size, p, axes, keepdims)

@@ -165,7 +165,8 @@ def tensorsolve(a, b, axes=None):
     """The y for which tensordot(a, y, y.ndim) = b, after the given axes of a have been moved to its end."""
     a, b = as_array(a), as_array(b)
     a = a if axes is None else np.moveaxis(a, axes, range(-len(axes), 0))
-    return np.linalg.solve(a.reshape(b.size, -1), np.ravel(b)).reshape(a.shape[b.ndim:])
+    shape = a.shape[b.ndim:]
+    return np.linalg.solve(a.reshape(b.size, math.prod(shape)), np.ravel(b)).reshape(shape)
 
 
 @composed(answers=np.linalg.tensorinv)
@@ -173,7 +174,8 @@ def tensorinv(a, ind=2):
     """Inverse of a as a map from its other axes to its first `ind` ones.  tensordot(y, a, ind) = 1"""
     if ind <= 0:
         raise ValueError(f"ind={ind}: the first axes of a are counted by a number above 0")
-    return np.linalg.inv(a.reshape(math.prod(a.shape[:ind]), -1)).reshape(a.shape[ind:] + a.shape[:ind])
+    first, others = a.shape[:ind], a.shape[ind:]
+    return np.linalg.inv(a.reshape(math.prod(first), math.prod(others))).reshape(others + first)
 
 
 @composed

@@ -120,6 +120,9 @@ def _(g, y, x):
     return g * normal_density(x)
 
 
+normal_cdf.batching = "elementwise"
+
+
 def normal_density(x):
     """Φ′(x) = exp(−x²/2) / √(2π)"""
     # Augmented assignment works in place on an array of our own, and makes a new record of a Tensor.
@@ -380,6 +383,9 @@ def _unit(x, eps):
     not overflow without it stays the same to the bit.  It is constant almost everywhere."""
     largest = np.maximum(np.absolute(x).max(axis=-1, keepdims=True, initial=0), math.sqrt(eps))
     return np.ldexp(np.ones_like(largest), np.frexp(largest)[1] - 1)
+
+
+_unit.batching = "leading"
 
 
 def _row_mean(x):

@@ -4,6 +4,7 @@ What a rule computes as 1 âˆ’ y loses all its digits where y is nearly 1, and xÂ
 is.  Errors are counted in units of the precision's `eps`; a result below its smallest normal number may be 0.
 """
 
+import functools
 import math
 import warnings
 
@@ -285,8 +286,9 @@ def test_functions_of_two(name, dtype):
         check(name, z, values, bound, at)
     for i, d in enumerate(grads):
         wanted = [slopes(*pair)[i] for pair in exact]
-        normal = [j for j, v in enumerate(values)  # a rule that uses z cannot know it where it is no normal number
-                  if name not in ("divide", "power") or float(np.finfo(dtype).tiny) < abs(v) < float(np.finfo(dtype).max)]
+        info = np.finfo(dtype)  # a rule that uses z cannot know it where it is no normal number
+        normal = [j for j, v in enumerate(values)
+                  if name not in ("divide", "power") or float(info.tiny) < abs(v) < float(info.max)]
         check(f"the gradient {i} of {name}", d[normal], [wanted[j] for j in normal], [bound[j] for j in normal],
               [at[j] for j in normal])
 
@@ -368,7 +370,7 @@ def check_cross_entropy(dtype):
         for i in range(len(x)):
             loss = -mp.ln(p[i]) if p[i] < 0.5 else -mp.log1p(-others[i])
             for settings in ({}, {"reduction": "none"}):  # a kernel takes the first
-                y, d = pulled(lambda x: ag.cross_entropy(x[None], np.array([i]), **settings), x, 1)
+                y, d = pulled(lambda x, i=i, how=settings: ag.cross_entropy(x[None], np.array([i]), **how), x, 1)
                 check("cross_entropy", y, [loss], [4 + spread], [x])
                 check("its gradient", d, [-others[i] if i == j else p[j] for j in range(len(x))],
                       [4 + 2 * spread] * len(x), [x] * len(x))
@@ -379,7 +381,8 @@ def check_binary_cross_entropy(dtype):
     exact = [mpf(float(a)) for a in x]
     for target in (0, 1, 0.25, 1 - 2.0 ** -9):
         t = mpf(target)
-        y, pull = ag.vjp(lambda x: ag.binary_cross_entropy(x, np.full_like(x, target), reduction="none"), x)
+        y, pull = ag.vjp(functools.partial(ag.binary_cross_entropy, targets=np.full_like(x, target), reduction="none"),
+                         x)
         d, = pull(np.ones_like(x))
         check("binary_cross_entropy", y, [t * softplus(-a) + (1 - t) * softplus(a) for a in exact], [6] * len(x), x)
         check("its gradient", d, [(1 - t) * sigmoid(a) - t * sigmoid(-a) for a in exact], [6] * len(x), x,
@@ -392,7 +395,7 @@ def check_kl_divergence(dtype):
         log_q = -np.arange(1, len(x) + 1).astype(dtype)
         exact, logs = [mpf(float(a)) for a in p], [mpf(float(a)) for a in log_q]
         terms = [a * (mp.ln(a) - b) if a else mpf(0) for a, b in zip(exact, logs)]
-        y, d = pulled(lambda p: ag.kl_divergence(log_q, p), p, 1)
+        y, d = pulled(lambda p, log_q=log_q: ag.kl_divergence(log_q, p), p, 1)
         check("kl_divergence", y, [sum(terms)], [8], [x], terms=[sum(abs(a * mp.ln(a or 1)) - a * b for a, b in zip(
             exact, logs))])
         check("its gradient", d, [mp.ln(a) - b + 1 if a else mpf(0) for a, b in zip(exact, logs)], [4] * len(x),
@@ -410,6 +413,10 @@ def norm_inputs(dtype):
                 yield x.astype(dtype), eps, rng.uniform(0.5, 2, 4).astype(dtype), rng.normal(size=4).astype(dtype)
 
 
+def normed(name, eps, x, weight):
+    return ag.rms_norm(x, weight, eps) if name == "rms_norm" else ag.layer_norm(x, weight, None, eps=eps)
+
+
 def check_norm(dtype, name):
     """Three terms make the gradient of x: its error is relative to their sum without signs."""
     for x, eps, weight, seed in norm_inputs(dtype):
@@ -421,8 +428,7 @@ def check_norm(dtype, name):
         h = [u * v for u, v in zip(g, w)]
         shift = sum(h) / len(h) if name == "layer_norm" else mpf(0)
         stretch = sum(u * v for u, v in zip(h, normal)) / len(h)
-        rest = (None,) if name == "layer_norm" else ()
-        y, pull = ag.vjp(lambda x, w: getattr(ag, name)(x, w, *rest, eps=eps), x[None], weight)
+        y, pull = ag.vjp(functools.partial(normed, name, eps), x[None], weight)
         dx, dw = pull(seed[None])
         at, allowed = [(x, eps)] * len(x), [16] * len(x)
         check(name, y[0], [u * v for u, v in zip(normal, w)], allowed, at,

@@ -1,4 +1,4 @@
-"""Where a function has no derivative, is infinite, or has nothing to work on; and half precision, which ends at 65,504."""
+"""Where a function has no derivative, is infinite, or has nothing to work on; half precision, which ends at 65,504."""
 
 import math
 import warnings
@@ -137,7 +137,8 @@ ROUTES = [
     ("softplus, log1p∘exp", ag.softplus, lambda x: np.log1p(np.exp(x)), EDGES[:-2]),
     ("sigmoid, softmax", ag.sigmoid, lambda x: ag.softmax(two_classes(x))[0], EDGES),
     ("silu, x sigmoid", ag.silu, lambda x: x * ag.sigmoid(x), EDGES[1:-1]),
-    ("softmax, exp∘log_softmax", lambda x: ag.softmax(x)[0], lambda x: np.exp(ag.log_softmax(x)[0]), ROWS[:5] + ROWS[6:]),
+    ("softmax, exp∘log_softmax", lambda x: ag.softmax(x)[0], lambda x: np.exp(ag.log_softmax(x)[0]),
+     ROWS[:5] + ROWS[6:]),
     ("logsumexp, −log_softmax + x", ag.logsumexp, lambda x: x[2] - ag.log_softmax(x)[2],
      [ROWS[i] for i in (0, 1, 3, 4)]),
     ("cross_entropy, −log_softmax", lambda x: ag.cross_entropy(x[None], np.array([1])), lambda x: -ag.log_softmax(x)[1],
@@ -163,7 +164,8 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("f, g, x", [pytest.param(f, g, x, id=f"{name} at {x}") for name, f, g, xs in ROUTES for x in xs])
+@pytest.mark.parametrize("f, g, x", [pytest.param(f, g, x, id=f"{name} at {x}")
+                                     for name, f, g, xs in ROUTES for x in xs])
 def test_two_routes_agree(f, g, x, family):
     x = np.asarray(x, float)
     with np.errstate(over="ignore"):
@@ -231,6 +233,8 @@ HALVES = {
     "var": (np.var, WIDE, 1, 2 * float(WIDE[0]) / 70_000),
     "var beyond the range": (np.var, np.array([250, -250], HALF), 62_500, 250),
     "std": (np.std, np.array([300, -300], HALF), 300, 0.5),
+    "norm": (np.linalg.norm, np.array([300, 400], HALF), 500, 0.6),
+    "norm of order 3": (lambda x: np.linalg.norm(x, 3), np.array([300, 0], HALF), 300, 1),
     "max": (np.max, np.ones(70_000, HALF), 1, 1 / 70_000),
     "average": (lambda x: np.average(x, weights=np.ones(70_000, HALF)), WIDE, 0, 1 / 70_000),
     "logsumexp": (ag.logsumexp, np.zeros(70_000, HALF), math.log(70_000), 1 / 70_000),
@@ -265,7 +269,7 @@ HALVES = {
 def test_half_precision_neither_overflows_nor_stalls(name, family):
     f, x, value, slope = HALVES[name]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if name.startswith("cumsum") else "error")  # some of its sums are beyond the range
+        warnings.simplefilter("ignore" if name == "cumsum" else "error")  # one of its sums is beyond the range
         y, pull = ag.vjp(f, x)
         d, = pull(np.full_like(y, 1) if name != "cumsum of many" else np.ones_like(y))
     assert y.dtype == d.dtype == HALF
@@ -276,10 +280,9 @@ def test_half_precision_neither_overflows_nor_stalls(name, family):
 
 # ---------------------------------------------------------------------- nothing
 
-# Where NumPy answers with NaN and a warning, which we refuse.
-REFUSED = {"median": "the median of no elements", "average": "weights of shape"}
-
-
+# What we refuse and NumPy answers, with NaN and a warning or because nothing is taken; and the other way round.
+REFUSED = {"median": "the median of no elements", "take": "out of bounds"}
+ANSWERED = {"median", "average", "cond", "tensorinv"}
 UNLIKE = {"empty_like", "einsum", "put", "put_along_axis", "clip"}  # no numbers, or called in another way
 
 
@@ -287,10 +290,9 @@ def emptied(args):
     """The arguments with each axis of each array made empty, and with all axes of one length."""
     arrays = []
     map_arrays(arrays.append, args)
-    for i, a in enumerate(arrays):
+    for a in arrays:
         for axis in range(a.ndim):
-            numbers = iter(range(len(arrays)))
-            yield map_arrays(lambda b, axis=axis, i=i: np.take(b, [], axis) if next(numbers) == i else b, args)
+            yield map_arrays(lambda b, axis=axis, a=a: np.take(b, [], axis) if b is a else b, args)
     for n in {n for a in arrays for n in a.shape}:
         yield map_arrays(lambda a, n=n: a[tuple([slice(0 if m == n else None) for m in a.shape])], args)
 
@@ -302,6 +304,8 @@ def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):
     tried = 0
     for sample in SAMPLES[name]:
         args, attrs = split_attrs(sample)
+        if any(isinstance(a, np.ndarray) for a in attrs.values()):
+            continue  # it would have to be emptied, too
         for given in emptied(args):
             tried += 1
             try:
@@ -313,12 +317,21 @@ def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):
                         numpys(*given, **attrs)
                 continue
             if numpys and name not in UNLIKE:
-                for y, z in zip(outputs(got), outputs(numpys(*given, **attrs)), strict=True):
-                    np.testing.assert_array_equal(np.shape(y), np.shape(z))
-                    np.testing.assert_allclose(y, z, rtol=1e-12)
+                compare_with_numpys(name, got, numpys, given, attrs)
             if name not in CONSTANT:
                 check_gradients_of_empty(name, given, attrs)
     assert tried
+
+
+def compare_with_numpys(name, got, numpys, given, attrs):
+    try:
+        wanted = numpys(*given, **attrs)
+    except (ValueError, ZeroDivisionError):
+        assert name in ANSWERED
+        return
+    for y, z in zip(outputs(got), outputs(wanted), strict=True):
+        assert np.shape(y) == np.shape(z)
+        np.testing.assert_allclose(y, z, rtol=1e-12)
 
 
 def check_gradients_of_empty(name, given, attrs):
@@ -327,7 +340,11 @@ def check_gradients_of_empty(name, given, attrs):
     ys = outputs(OURS[name](*given, **attrs))
     if not leaves or name == "einsum" and 0 in leaves[0].shape:  # NumPy's takes a letter of two lengths, if one is 0
         return
-    backward(ys)
+    try:
+        backward(ys)
+    except np.linalg.LinAlgError as error:  # what is added to no vectors is one basis of many
+        assert name in ("svd", "qr") and "one basis of many" in str(error)
+        return
     for t in leaves:
         assert t.grad.shape == t.shape and t.grad.dtype == t.dtype
         assert np.isfinite(t.grad).all() or not all(np.isfinite(y.data).all() for y in ys)
@@ -366,8 +383,7 @@ def test_the_largest_of_nothing_is_refused(f):
     assert f(ag.tensor(np.zeros((2, 0))), axis=0).shape == (0,)
 
 
-@pytest.mark.parametrize("eps", [1e-5, 0.0])
-@pytest.mark.parametrize("shape", [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("shape, eps", [((2, 0), 1e-5), ((0, 3), 1e-5), ((0, 3), 0.0), ((0, 0), 0.0)])
 def test_norms_of_nothing_do_not_warn(shape, eps, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

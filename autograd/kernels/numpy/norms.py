@@ -37,7 +37,8 @@ class LayerNorm:
 def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
     n = x.shape[-1]
     np.subtract(x, row_sum(x) / n, out=normal)
-    np.vecdot(normal, normal, out=scale[..., 0])
+    with np.errstate(over="ignore"):
+        np.vecdot(normal, normal, out=scale[..., 0])
     scale /= n
     scale += eps
     np.sqrt(scale, out=scale)
@@ -91,7 +92,8 @@ class RmsNorm:
 
 
 def _rms_norm_forward(x, weight, eps, y, scale):
-    np.vecdot(x, x, out=scale[..., 0])
+    with np.errstate(over="ignore"):
+        np.vecdot(x, x, out=scale[..., 0])
     scale /= x.shape[-1]
     scale += eps
     np.sqrt(scale, out=scale)
