@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import autograd as ag
+from autograd import errors
 from tests.autograd.common import leaf
 
 # ---------------------------------------------------------------------- the tape
@@ -327,3 +328,16 @@ def test_an_array_is_indexed_by_a_constant_tensor():
 def test_a_tape_of_something_else_is_refused(root):
     with pytest.raises(TypeError, match="ag.tape.loss."):
         ag.tape(root)
+
+
+@pytest.mark.parametrize("n, numbered", [(3, True), (30, False)])
+def test_an_error_numbers_no_more_records_than_it_can_afford(n, numbered, monkeypatch):
+    monkeypatch.setattr(errors, "NUMBERED", 10)
+    x = ag.tensor(np.ones(2), requires_grad=True)
+    for _ in range(n):
+        x = x * 2.0
+    with pytest.raises(ValueError, match=r"add\(f64\[2\], f64\[3\]\)") as caught:
+        x + np.ones(3)
+    line = str(caught.value).splitlines()[-1]
+    assert ("%4 not computed = add(%3, f64[3])" in line) is numbered
+    assert ("  not computed = add(multiply f64[2], f64[3])" in line) is not numbered and "test_tape.py" in line

@@ -397,3 +397,33 @@ def test_a_long_tape_in_a_notebook_is_short():
         x = x + 1
     html = tape_html(ag.tape(x))
     assert "… 4,961 more …" in Reader(html).text and len(html) < 30_000
+
+
+def test_of_many_inputs_the_card_shows_the_first_and_the_last():
+    xs = [parameter(2, 2, name=f"x{i}") for i in range(40)]
+    xs[3] = np.ones((2, 2))
+    made = np.concatenate(xs)
+    card, text = Card(made, made.sum()), both(Card(made, made.sum()))
+    assert [row.name for row in card.rows] == ["y", *[f"xs[{i}]" for i in range(8)], "",
+                                              *[f"xs[{i}]" for i in range(32, 40)]]
+    assert card.rows[9].what == "… 24 more inputs …" and "%7, … 24 more …, %32" not in text
+    for row in card.rows[1:]:
+        if row.place not in (-1, 3):
+            assert row.residual.agrees and row.gradient[0].tolist() == [[1, 1], [1, 1]]
+            assert np.array_equal(row.value[0], xs[row.place].data)
+    assert not card.rows[4].gradient and card.rows[4].remarks == ["an array: no gradient flows to it"]
+
+
+def test_of_many_arrays_in_a_tuple_the_card_shows_the_first_and_the_last():
+    x = parameter(40, 2)
+    item = np.split(x, 40)[3]
+    cut, one = Card(item.inputs[0]), Card(item)
+    for value in (cut.rows[0].value, cut.rows[0].gradient, one.rows[1].value, one.rows[1].gradient):
+        assert len(value) == 17 and value[8] == "… 24 more arrays …"
+    assert np.array_equal(cut.rows[0].value[9], x.data[32:33]) and one.rows[1].gradient[3].tolist() == [[1, 1]]
+    assert "(40 × f64[1,2])" in both(cut) and cut.rows[1].residual.agrees and "24 more arrays" in both(one)
+
+
+def test_so_many_arrays_are_not_compared():
+    text = both(Card(np.concatenate([parameter(1) for _ in range(2100)])))
+    assert "not compared: 2,101 arrays are too many to try" in text

@@ -5,6 +5,7 @@ import pytest
 
 import autograd as ag
 import gpt
+from autograd.view import align as aligning
 from autograd.view.align import align
 from autograd.view.diff import diff
 from tests.duck import Duck
@@ -344,3 +345,31 @@ def test_the_report_shows_both_lines_and_both_numbers():
     assert "at [1]: 2.0 against 3.0, 1 apart (0.333 of the largest); 1 of 2 elements differ" in text
     assert "First value that differs: a leaf: they start from different numbers" in page
     assert "at [1]" in page and ">2.0<" in page and ">3.0<" in page
+
+
+def longest(a, b):
+    """The length of the longest common subsequence, by the book."""
+    best = np.zeros((len(a) + 1, len(b) + 1), int)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            best[i + 1, j + 1] = best[i, j] + 1 if x == y else max(best[i, j + 1], best[i + 1, j])
+    return best[-1, -1]
+
+
+@pytest.mark.parametrize("edits", [2, 128])
+def test_runs_are_equal_in_order_and_as_many_as_can_be(edits, monkeypatch):
+    monkeypatch.setattr(aligning, "EDITS", edits)
+    rng = np.random.default_rng(edits)
+    for _ in range(300):
+        a, b = (rng.integers(0, rng.integers(1, 8), rng.integers(0, 14)).tolist() for _ in "ab")
+        for runs in (list(aligning._edited(a, b)), aligning._runs(a, b)):
+            assert all(a[i:i + n] == b[j:j + n] for i, j, n in runs)
+            assert all(i + n <= i2 and j + n <= j2 for (i, j, n), (i2, j2, _) in zip(runs, runs[1:]))
+        if edits == 128:
+            assert sum(n for _, _, n in aligning._edited(a, b)) == longest(a, b)
+
+
+def test_what_each_tape_has_once_finds_its_partner_after_a_long_insertion():
+    shared = list(range(300))
+    [*runs, end] = aligning._runs([*shared, "end"], [*["new"] * 400, *shared, *["more"] * 5, "end"])
+    assert [(i, j) for i, j, n in runs if n] == [*((i, 400 + i) for i in shared), (300, 705)] and end == (301, 706, 0)

@@ -173,6 +173,93 @@ def test_the_outline_folds_what_repeats():
                     ["h.2", "h.2", 0, 2, 1, True], 6, 7, 8]
 
 
+def recurrent(steps):
+    """A loss after some steps that share a weight, each in a scope of its own."""
+    w, h = ag.tensor([[0.5, 0.1], [0.2, 0.4]], requires_grad=True, name="w"), ag.tensor(np.ones((1, 2)))
+    for i in range(steps):
+        with ag.scope(f"t{i}"):
+            h = np.tanh(h @ w)
+    return ag.tape(h.sum())
+
+
+@pytest.fixture
+def little_room(monkeypatch):
+    monkeypatch.setattr(player, "ROOM", 60)
+
+
+@pytest.mark.parametrize("at", [None, 0, 1, 50, 101])
+def test_of_a_long_tape_a_part_has_the_numbers_of_the_whole(at, monkeypatch):
+    tape = recurrent(50)
+    whole = player.Player(tape).data
+    monkeypatch.setattr(player, "ROOM", 60)
+    data = player.Player(tape, focus=None if at is None else tape[at]).data
+    numbers = [r.get("number", k) for k, r in enumerate(data["records"])]
+    assert 20 < len(numbers) < 40 and 0 in numbers and numbers == sorted(numbers)  # w, which all of them use
+    assert at is None or data["focus"] == numbers.index(at)
+    assert at is not None or {1, 2, 3, 100, 101, 102} <= set(numbers)  # both ends
+    for shown, number in zip(data["records"], numbers):
+        full = whole["records"][number]
+        for key in ("op", "value", "gradient", "shape", "scope", "source"):
+            assert [{**e, "picture": 0} if isinstance(e, dict) else e for e in shown[key]] == [
+                {**e, "picture": 0} if isinstance(e, dict) else e for e in full[key]]
+        assert [send[0] for send in shown["sends"]] == [send[0] for send in full["sends"]]
+        place = {number: k for k, number in enumerate(numbers)}
+        assert [i[1] for i in shown["inputs"]] == [place.get(i[1], -1) for i in full["inputs"]]
+    left = len(tape) - len(numbers)
+    assert any(note.startswith(f"{left} of the 103 records") and "focus" in note for note in data["notes"])
+    gaps = [entry[0] for entry in data["outline"] if isinstance(entry, list) and not entry[3]]
+    assert sum(int(re.findall(r"\d+", gap)[0]) for gap in gaps) == left
+    assert sorted(entry for entry in data["outline"] if isinstance(entry, int)) == list(range(len(numbers)))
+    assert not whole["notes"] and all("number" not in r for r in whole["records"])
+
+
+def test_what_arrives_from_records_left_out_is_counted(little_room):
+    data = player.Player(recurrent(50)).data
+    w = data["records"][0]
+    here = sum(i[1] == 0 for r in data["records"] for i in r["inputs"])
+    assert w["unseen"][0] + here == 50 and w["unseen"][1] == data["forward"] + data["backward"] - 1
+    [inner] = [r for r in data["records"][1:] if "unseen" in r]  # the last before what is left out
+    assert inner["unseen"][0] == 1 and inner["back"] == inner["unseen"][1] + 1
+
+
+def test_memory_of_a_part_is_that_of_its_steps(little_room):
+    tape = recurrent(50)
+    data, m = player.Player(tape).data, tape.memory()
+    numbers = [r.get("number", k) for k, r in enumerate(data["records"])]
+    turns = {"step": {t: i for i, t in enumerate(m.steps[:m.n_forward])},
+             "back": {t: m.n_forward + i for i, t in enumerate(m.steps[m.n_forward:])}}
+    for r, number in zip(data["records"], numbers):
+        for way in ("step", "back"):
+            if r[way] >= 0:
+                assert data["memory"]["alive"][r[way]] == m.alive[turns[way][tape[number]]]
+    assert data["memory"]["peak"] == m.peak
+
+
+def test_a_page_shows_the_ends_of_what_has_many_parts():
+    x = ag.tensor(np.ones((500, 2)), requires_grad=True)
+    loss = np.concatenate(np.split(x, 500)).sum()
+    data = player.Player(ag.tape(loss)).data
+    cut, joined = data["records"][1], data["records"][-2]
+    assert (cut["op"], joined["op"]) == ("split", "concatenate")
+    assert len(cut["value"]) == len(cut["gradient"]) == 17 and cut["value"][8]["words"] == [["", "… 484 more …"]]
+    assert len(joined["inputs"]) == len(joined["sends"]) == player.INPUTS and joined["more"] == 400
+    assert cut["shape"] == "(500 × f64[1,2])"
+
+
+def test_a_page_is_a_few_megabytes_however_long_the_tape():
+    def size(n):
+        y = ag.tensor(np.ones(3), requires_grad=True)
+        for _ in range(n):
+            y = np.tanh(y)
+        return len(player.Player(ag.tape(y.sum())).page)
+    assert size(8_000) < 1.1 * size(6_500) < 6e6
+
+
+def test_a_focus_that_is_not_in_the_tape():
+    with pytest.raises(ValueError, match="is not in this tape, and focus= takes one of its records"):
+        recurrent(2).player(focus=ag.tensor(1.0))
+
+
 def test_memory_is_that_of_the_memory_view(gpt_tape):
     found, m = player.Player(gpt_tape).data["memory"], gpt_tape.memory()
     assert len(found["alive"]) == len(m.alive) == 190
@@ -419,6 +506,26 @@ def test_parts_of_a_gradient_add_up_as_they_come(opened, tmp_path):
     assert text(page, "#card section.gradient .status") == "the sum of 2 parts"
     whole = 2 + 1 - np.tanh(np.array([3, 4])) ** 2
     assert card_words(page, "gradient")["norm"] == pytest.approx(np.linalg.norm(whole), rel=1e-3)
+
+
+def test_a_part_of_a_long_tape_plays(opened, tmp_path, little_room):
+    tape = recurrent(50)
+    for focus, first in ((None, "%102"), (tape[50], "%50")):
+        (tmp_path / first).mkdir()
+        player.Player(tape, focus=focus).save(tmp_path / first / "tape.html")
+        page = opened(tmp_path / first / "tape.html")
+        assert title(page).startswith(first) and "are left out: tape.player(focus=t)" in text(page, "#notes")
+        page.press("Home", *["ArrowRight"] * 40, "End")
+        page.page.evaluate("""select(outline.findIndex(entry => Array.isArray(entry) && !entry[3]))""")
+        page.settle()
+        assert re.match(r"… \d+ records left out …", title(page)) and any("left out" in row for row in rows(page))
+        page.press("Enter", "ArrowUp", "ArrowDown", "ArrowDown")
+        page.page.evaluate("""selectRecord(records.findIndex(r => r.unseen && r.op))""")
+        page.settle()
+        assert card_words(page, "gradient")["norm"] > 0
+        page.page.evaluate("setStep(forward - 1); selectRecord(records.findIndex(r => r.unseen && r.op))")
+        page.settle()
+        assert re.match(r"arrives at step \d+", text(page, "#card section.gradient .status"))
 
 
 def test_edges_go_to_inputs_and_users(opened, gpt_page):

@@ -102,6 +102,38 @@ def as_arrays(g):
     return np.concatenate([np.ravel(v) for v in g.values()]) if isinstance(g, dict) else np.asarray(g)
 
 
+def test_sums_of_a_tuple_are_those_of_the_arrays_that_got_some():
+    x = ag.tensor(np.arange(40.0).reshape(20, 2), requires_grad=True)
+    parts = np.split(x, 20)
+    cut = parts[0].inputs[0]
+    walk = ag.tape(sum(parts, parts[3] * 2).sum()).stepper()
+    walk.run()
+    assert sorted(walk.gradient(cut)) == list(range(20))
+    assert all(g.tolist() == [[3, 3] if i == 3 else [1, 1]] for i, g in walk.gradient(cut).items())
+    stops = [stop for stop in walk._seen if stop.phase == "backward" and stop.record.op is parts[0].op]
+    assert [list(after) for stop in stops for _, _, after in stop.sums] == [[i] for i in range(19, -1, -1)]
+    assert all(before is None for stop in stops for _, before, _ in stop.sums)
+    kept = walk.gradient(cut)
+    for n in range(20):
+        walk.back()
+        assert sorted(walk.gradient(cut)) == list(range(n, 20))
+    walk.back()
+    assert walk.gradient(cut) is None and len(kept) == 20
+    walk.run()
+    assert repr(walk.gradient(cut)) == repr(kept)
+
+
+def test_of_many_inputs_and_arrays_those_at_the_ends_are_shown():
+    x = ag.tensor(np.arange(80.0).reshape(40, 2), requires_grad=True)
+    stops = list(ag.tape(np.concatenate(np.split(x, 40)).sum()).stepper())
+    for stop in stops:
+        assert len(repr(stop).splitlines()) < 24 and len(stop._repr_html_()) < 20_000
+    joined = next(stop for stop in stops if stop.record.op.name == "concatenate")
+    lines = repr(joined).splitlines()
+    assert lines[8:11] == ["  %9: [[14., 15.]]", "  … 24 more inputs …", "  %34: [[64., 65.]]"]
+    assert "part 7: [[14., 15.]]; … 24 more …; part 32: [[64., 65.]]" in repr(stops[0])
+
+
 def test_until():
     loss, w, v = two_layers()
     walk = ag.tape(loss).stepper()

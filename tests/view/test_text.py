@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.view.text import kept_bytes, norm, size, summary
+from autograd.view.text import kept_bytes, lines, norm, size, summary
 
 
 def small_tape():
@@ -59,6 +59,18 @@ def test_a_chain_of_100_000_shows_head_and_tail():
     lines = repr(ag.tape(y)).splitlines()
     assert len(lines) == 42 and lines[21] == "… 99,961 more records …"
     assert lines[1].startswith("%0 f64[] = parameter") and lines[-1].startswith("%100000 f64[] = add(%99999, 1)")
+
+
+def test_a_line_of_many_inputs_and_arrays_names_those_at_the_ends():
+    xs = [ag.tensor(np.ones((1, 2)), requires_grad=True) for _ in range(20)]
+    joined = np.concatenate(xs)
+    tape = ag.tape(np.split(joined, [1, 2, *range(4, 20)])[0])
+    assert "= concatenate(%0, %1, %2, %3, %4, %5, %6, %7, … 4 more …, %12, %13," in lines(tape)[20]
+    assert lines(tape)[21].startswith("%21 (f64[1,2], f64[1,2], f64[2,2], 16 × f64[1,2]) = split(%20, ")
+    shapes = [i + 1 for i in range(30)]
+    uneven = np.split(np.concatenate([np.ones(n) * xs[0][0, 0] for n in shapes]), np.cumsum(shapes)[:-1])[0].inputs[0]
+    line = lines(ag.tape(uneven))[-1]
+    assert line.count("f64[") == 16 and ", f64[8], … 14 more …, f64[23], " in line
 
 
 def test_kept_bytes_count_each_buffer_once():
