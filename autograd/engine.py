@@ -177,7 +177,8 @@ class Op(Signature):
     """A function of arrays and its gradient rules.  Given arrays it is just that function; given at least
     one Tensor it computes, records, and returns a Tensor.  `kernels` maps a type of array to a faster pair: an
     object with `forward(executor, *inputs, **attrs) -> (y, saved)`, or None to decline, and `backward(executor,
-    needed, g, y, saved, *inputs, **attrs)` -> the gradients of the inputs numbered in `needed`, like these."""
+    needed, g, y, saved, *inputs, **attrs)` -> a list of the gradients of the inputs numbered in `needed`, like these.
+    Arrays are the executor's, and work is done by `executor.run(procedure, *arrays)`; `ag.check_kernel` tries it."""
 
     def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
         super().__init__(formula)
