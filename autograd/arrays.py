@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,20 @@ import numpy as np
 LARGE = 1 << 16
 """Bytes from which on the copy of an array is kept for its next use."""
 _copies: dict[int, tuple[Any, Any, Any]] = {}  # id of an array -> a weak reference to it, its form then, the copy
+PLAIN = frozenset({np.ndarray, np.memmap, int, float, bool, str, slice, type, type(None), type(Ellipsis),
+                   *[scalar for scalar in np.sctypeDict.values() if np.dtype(scalar).kind in "biuf"]})
+"""Types of which an op takes everything as it is; whatever else it is given beside Tensors is looked at."""
+_IMMUTABLE = PLAIN - {np.ndarray, np.memmap}
+_COMPLEX = "complex numbers are not supported, only real numbers: use the real and the imaginary part as two tensors"
+
+
+class Deferred(TypeError):
+    """An operand that says `__array_ufunc__ = None`: its own operators are to be asked."""
+
+
+def is_tensor(a: Any) -> bool:
+    """Whether `a` is a Tensor, for those on whom the engine stands and who cannot name its type."""
+    return hasattr(a, "backward") and hasattr(a, "op")
 
 
 def is_foreign(a: Any) -> bool:
@@ -19,28 +34,89 @@ def is_foreign(a: Any) -> bool:
     return hasattr(a, "__array_function__") and not isinstance(a, (np.ndarray, np.generic))
 
 
+def operand(a: Any, name: str) -> Any:
+    """Return `a`, the input `name` of an op, as that computes with it beside Tensors.
+
+    Raises TypeError for what would lose a gradient, or something of its own, on the way: a masked array its mask, a
+    matrix its product, an object of another library its labels.  Arrays of a library that answers NumPy's functions
+    itself, as CuPy's do, are taken as they are.
+    """
+    if getattr(a, "__array_ufunc__", "") is None:
+        raise Deferred(f"{name} is a {_type_name(a)}, which takes part in no NumPy function (__array_ufunc__ is None)")
+    if reason := unfit(a, name):
+        raise TypeError(reason)
+    return np.asarray(a) if isinstance(a, np.ndarray) else a  # of a memmap, say, the array
+
+
+def unfit(a: Any, name: str) -> str:
+    """Say why an op does not take `a` as its input `name`, and what to pass; "" for what it takes."""
+    if isinstance(a, (str, bytes, type, int, float)) or is_foreign(a):
+        return ""
+    if type(a) is np.ndarray or isinstance(a, np.generic):
+        if a.dtype.kind in "biuf":
+            return ""
+        cure = f": pass {name}.astype(float)" if a.dtype.kind == "O" else ""
+        return _COMPLEX if a.dtype.kind == "c" else f"{name} holds no real numbers, but {a.dtype}{cure}"
+    if isinstance(a, Number):
+        return _COMPLEX if isinstance(a, complex) else f"{name} is a {_type_name(a)}: pass float({name})"
+    if isinstance(a, np.ma.MaskedArray):
+        return f"{name} is a masked array, whose mask would be lost: pass np.ma.filled({name}, value)"
+    if isinstance(a, np.ndarray) and computes_as_arrays_do(type(a)):
+        return ""
+    if hasattr(a, "toarray"):
+        return f"{name} is a sparse {_type_name(a)}: pass {name}.toarray()"
+    if hasattr(a, "__array__") or getattr(a, "__array_ufunc__", None) is not None:
+        cure = f"{name}.detach().numpy()" if getattr(a, "requires_grad", False) else f"np.asarray({name})"
+        return f"{name} is a {_type_name(a)}, and no plain array: pass {cure}"
+    return ""
+
+
+def computes_as_arrays_do(subclass: Any) -> bool:
+    """Whether a subclass of NumPy's arrays leaves the operators their meaning, as np.memmap does and np.matrix not."""
+    return subclass.__mul__ is np.ndarray.__mul__ and subclass.__array_ufunc__ is np.ndarray.__array_ufunc__
+
+
+def in_short(a: Any) -> str:
+    """The beginning of a repr, in one line."""
+    text = " ".join(repr(a).split())
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _type_name(a: Any) -> str:
+    """`pandas Series`, `torch Tensor`."""
+    return f"{type(a).__module__.partition('.')[0]} {type(a).__name__}"
+
+
 def owned(a: Any) -> Any:
-    """A private copy of an array, which nobody else can change; anything else as it is."""
-    if type(a) is float or type(a) is int:  # quickly, as most are
+    """Return a private copy of an array, which nobody else can change; anything else as it is.
+
+    Raises TypeError for an array of anything but real numbers and booleans.
+    """
+    if type(a) in _IMMUTABLE:
         return a
-    if isinstance(a, complex) or getattr(getattr(a, "dtype", None), "kind", "") == "c":
-        raise TypeError("complex numbers are not supported: gradients here are of real functions of real numbers")
-    # In its own memory order, since sums of the same numbers in another order round differently.
-    return a.copy(order="K") if hasattr(a, "__array_function__") and not isinstance(a, np.generic) else a
+    if type(a) is tuple:
+        return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([owned(as_given(item)) for item in a])
+    if hasattr(a, "__array_function__") and not isinstance(a, np.generic):
+        if a.dtype.kind not in "biuf":
+            raise TypeError(_COMPLEX if a.dtype.kind == "c" else f"an op takes real numbers, and no array of {a.dtype}")
+        return a.copy(order="K")  # in its own memory order, since sums of numbers in another order round differently
+    if isinstance(a, (complex, np.complexfloating)):
+        raise TypeError(_COMPLEX)
+    return a
 
 
 def private(a: Any) -> Any:
     """`owned(a)`, to be read only: of a large array one copy is kept while the array is there, and serves again as long
     as their bits are the same."""
-    if type(a) is float or type(a) is int:  # the quick way for what records are given most
+    if type(a) in _IMMUTABLE:  # the quick way for what records are given most
         return a
     if type(a) not in (np.ndarray, np.memmap) or a.dtype.kind not in "fiub":
         return owned(a)
     if a.nbytes < LARGE or a.dtype.itemsize > 8:
-        return a.copy(order="K")
+        return np.array(a)  # of a memmap too
     form, (array, its_form, copy) = (a.shape, a.strides, a.dtype), _copies.get(id(a), (int, None, None))
     if array() is not a or form != its_form or not _same_bits(a, copy):
-        copy = a.copy(order="K")
+        copy = np.array(a)
         _copies[id(a)] = weakref.ref(a, functools.partial(_copies.pop, id(a))), form, copy
     return copy
 
@@ -60,31 +136,41 @@ def owner(array: Any) -> Any:
 
 
 def as_given(a: Any, is_array: bool = False) -> Any:
-    """A list as an array (an empty one of integers, as `x[[]]` needs them), and so a tuple that stands for an array,
-    and no shape or index; anything else as it is."""
-    if type(a) is list or is_array and type(a) is tuple:
-        return np.asarray(a, None if a else int)
-    return a
+    """A list, or another of Python's sequences, as an array (an empty list as one of integers, as `x[[]]` needs them),
+    and so a tuple that stands for an array, and no shape or index; anything else as it is."""
+    if isinstance(a, tuple) and not is_array or isinstance(a, (str, bytes)) or not isinstance(a, Sequence):
+        return a
+    return np.asarray(a, None if a else int)
 
 
-def new_array(data: Any, dtype: Any) -> Any:
-    """A new array with the numbers of `data`: an array, of whichever library, a number or a nested list."""
-    array = data.astype(dtype or data.dtype) if is_foreign(data) else np.array(data, dtype=dtype)
+def new_array(data: Any, dtype: Any, copy: bool = True) -> Any:
+    """Return an array with the numbers of `data`: an array, of whichever library, a number or a nested list; without
+    `copy` it may be `data` itself.  Raises TypeError for what holds no real numbers, and for what hides some."""
+    if isinstance(data, np.ma.MaskedArray) or getattr(data, "requires_grad", False):
+        raise TypeError(unfit(data, "data"))
+    array = data if is_foreign(data) else np.asarray(data)
+    if array.dtype.kind in "fiub" or array.dtype.kind == "O" and dtype is not None:
+        array = array.astype(dtype or array.dtype) if is_foreign(data) else np.array(array, dtype, copy=copy or None)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: {data!r:.60}")
+        raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: "
+                        f"{unfit(data, 'data') or in_short(data)}")
     return array
 
 
 def checked(y: Any) -> Any:
-    """The result of a formula, if it is one: an array, or a tuple of arrays."""
-    if hasattr(y, "backward"):
-        raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
+    """Return the result of a formula, if it is one: an array, or a tuple of arrays."""
+    if isinstance(y, np.generic):
+        return y
     if isinstance(y, tuple) and not any(isinstance(part, tuple) for part in y):
         return tuple([checked(part) for part in y])
     if isinstance(y, (int, float)):  # of numbers, a formula of operators makes a number
         return np.asarray(y)[()]
-    if not hasattr(y, "dtype"):
-        raise TypeError(f"the formula returned {y!r:.40}, and should return an array, or a tuple of arrays")
+    if is_tensor(y):
+        raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
+    if isinstance(y, np.ndarray) and computes_as_arrays_do(type(y)):
+        return np.asarray(y)
+    if not is_foreign(y):
+        raise TypeError(f"the formula returned {in_short(y)}, and should return an array, or a tuple of arrays")
     return y
 
 
@@ -99,12 +185,11 @@ def has_floats(y: Any) -> bool:
 
 
 def unshared(y: Any, values: Sequence[Any]) -> Any:
-    """A result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
+    """Return a result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
     if type(y) is tuple:
         return tuple([unshared(part, values) for part in y])
     if y.dtype.kind not in "fiub":
-        instead = ": use the real and the imaginary part as two tensors" if y.dtype.kind == "c" else ""
-        raise TypeError(f"a tensor holds real numbers or booleans, not {y.dtype}{instead}")
+        raise TypeError(_COMPLEX if y.dtype.kind == "c" else f"a tensor holds real numbers or booleans, not {y.dtype}")
     if isinstance(y, np.generic):
         return np.asarray(y)
     shared = getattr(y, "base", None) is not None or any(  # one of a tuple's arrays is not looked for among all of them
@@ -114,12 +199,14 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
 
 def constant(a: Any, name: str) -> Any:
     """A setting as it is now, whatever its owner does with it later.  Raises TypeError for a Tensor."""
-    if hasattr(a, "backward"):
+    if is_tensor(a):
         raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor: pass numbers (t.item(), "
                         "t.tolist()); an argument of a recorded program is a setting if it is a number of Python's")
     if isinstance(a, dict):
         return {key: constant(item, name) for key, item in a.items()}
-    return tuple([constant(item, name) for item in a]) if isinstance(a, (list, tuple)) else private(a)
+    if isinstance(a, (list, tuple)):
+        return tuple([constant(item, name) for item in a])
+    return a.copy() if isinstance(a, np.ndarray) and a.dtype.kind in "SUT" else private(a)
 
 
 def as_gradient(g: Any, dtype: Any) -> Any:
@@ -149,10 +236,10 @@ def read_only(a: Any) -> Any:
 def as_input(d: Any, x: Any) -> Any:
     """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added.
 
-    Raises ValueError for a shape that broadcasting `x` cannot have made, TypeError for what is no array.
+    Raises ValueError for a shape that broadcasting `x` cannot have made, TypeError for what holds no real numbers.
     """
-    if not hasattr(d, "shape"):
-        raise TypeError(f"a gradient rule returned {d!r:.40}, and not an array")
+    if not hasattr(d, "shape") or type(d) is not np.ndarray and not is_tensor(d) and unfit(d, "d"):
+        raise TypeError(f"a gradient rule returned {in_short(d)}, and not an array")
     extra = len(d.shape) - len(x.shape)
     if extra < 0 or any(n != m and n != 1 for n, m in zip(x.shape, d.shape[extra:])):
         raise ValueError(f"a gradient rule returned shape {d.shape} for an input of shape {x.shape}")

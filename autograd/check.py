@@ -238,7 +238,8 @@ def _pulled(pullback: Callable[..., Any], weights: list[np.ndarray], xs: list[np
     except ValueError as error:
         if "read-only" in str(error):
             raise AssertionError(f"{prefix or 'f: '}a gradient rule changes g in place: work on a copy") from error
-        shapes = re.fullmatch(r"a gradient rule returned shape \((.*)\) for an input of shape \((.*)\)", str(error))
+        text = str(error).partition("\n")[0]
+        shapes = re.fullmatch(r"a gradient rule returned shape \((.*)\) for an input of shape \((.*)\)", text)
         if not shapes:
             raise
         got, wanted = [tuple(map(int, re.findall(r"\d+", shape))) for shape in shapes.groups()]
@@ -246,7 +247,7 @@ def _pulled(pullback: Callable[..., Any], weights: list[np.ndarray], xs: list[np
         if got in [x.shape for x in xs] and not broadcasts(got, wanted):
             causes.append("is it the gradient of another input, and are two rules swapped?")
         cause = " Or ".join(causes) or "is it summed over an axis that is not broadcast, or not brought back?"
-        raise AssertionError(f"{prefix}{error}, which cannot be restored: {cause}") from error
+        raise AssertionError(f"{prefix}{text}, which cannot be restored: {cause}") from error
 
 
 def _compare(case: Case, errors: np.ndarray, what: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import in_short, is_tensor
+
 OURS = frozenset({"autograd", "autograd.ops", "autograd.kernels", "autograd.view"})
 """The packages whose lines no user wrote."""
 MANY = 16
@@ -31,10 +33,9 @@ def describe(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
     try:
-        text = repr(value)
+        return in_short(value)
     except Exception:  # somebody else's mistake, which must not hide what is being told
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 40 else text[:37] + "..."
+        return f"<{type(value).__name__}>"
 
 
 def shape_text(t: Any) -> str:
@@ -138,8 +139,7 @@ def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
     """What made a record: `matmul(%3, %5)`, `sum(%1, axis=0)`, `parameter`, `constant`."""
     if t.op is None:
         return "parameter" if t.requires_grad else "constant"
-    inputs = [f"%{number_of[a]}" if hasattr(a, "backward") and a in number_of else
-              label(a) if hasattr(a, "backward") else describe(a) for a in t.inputs]
+    inputs = [describe(a) if not is_tensor(a) else f"%{number_of[a]}" if a in number_of else label(a) for a in t.inputs]
     settings = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
     return f"{t.op.name}({', '.join(shortened(inputs) + settings)})"
 

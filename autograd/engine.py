@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_given, as_gradient, as_input, checked, constant, new_array, owned, private, read_only, unshared
+from . import arrays, errors
+from .arrays import PLAIN, as_given, as_gradient, as_input, checked, constant, owned, private, read_only, unshared
 from .contract import kernel_gradients, kernel_result
 from .describe import OURS, describe, label, users_frame
-from .errors import call_error, changed_error, no_tape_error, pointing_at, traced_error
-from .methods import ArrayMethods
+from .errors import call_error, changed_error, extend, no_tape_error, pointing_at, traced_error
+from .methods import NO_ATTRS, ArrayMethods
 from .signature import Rules, Signature
 from .state import current_mode
 
@@ -40,7 +41,7 @@ class Tensor(ArrayMethods):
         raise TypeError("ag.tensor(data) makes a tensor")
 
     def _filled(self, data: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
-                inputs: tuple = (), attrs: Any = None, saved: Any = None) -> Tensor:
+                inputs: tuple = (), attrs: Any = NO_ATTRS, saved: Any = None) -> Tensor:
         """This new tensor as a leaf, or as what `op` made; `frame` asked for it."""
         self._array, self._grad = data, None  # _array is None once freed, and saved is then (shape, dtype)
         self.op, self.inputs, self.attrs = op, inputs, attrs
@@ -54,14 +55,15 @@ class Tensor(ArrayMethods):
 
     @property
     def data(self) -> Any:
-        """The numbers, as a read-only view.  Assigning writes into the buffer of a leaf; a backward that
-        still needs the old numbers will then refuse."""
+        """The numbers, as a read-only view.  Assigning writes into the buffer of a leaf; a backward that still needs
+        the old numbers will then refuse.  So a step downhill is `w.data = w.data - 0.1 * w.grad`: `w.data -= ...` and
+        `w.data[i] = ...` would write into the view, and NumPy says that it is read-only."""
         return read_only(self._value())
 
     @data.setter
     def data(self, value: Any) -> None:
         self._check_leaf("assigned")
-        value = value._value() if type(value) is Tensor else value
+        value = value._value() if type(value) is Tensor else arrays.new_array(value, None, copy=False)
         if np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
         self._array[...] = value
@@ -86,8 +88,8 @@ class Tensor(ArrayMethods):
     def grad(self) -> Any:
         """What backward has gathered in a leaf: an array (a Tensor after `create_graph`), or None."""
         if self.op is not None and self._grad is None:
-            raise pointing_at(self, RuntimeError(f"{label(self)} is no leaf, and only leaves gather gradients: "
-                                                 "call backward(keep=True), or differentiate with ag.grad"))
+            raise pointing_at(self, errors.Unavailable(f"{label(self)} is no leaf, and only leaves gather gradients: "
+                                                       "call backward(keep=True), or differentiate with ag.grad"))
         return self._grad if self.op is None else read_only(self._grad)
 
     @grad.setter
@@ -95,7 +97,7 @@ class Tensor(ArrayMethods):
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}"))
-        self._grad = value if value is None or type(value) is Tensor else owned(as_gradient(value, self.dtype))
+        self._grad = value if value is None or type(value) is Tensor else arrays.new_array(value, self.dtype)
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single element), to
@@ -137,7 +139,7 @@ class Tensor(ArrayMethods):
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A leaf that owns a copy of `data` (array, number, nested list or Tensor), as `dtype` if one is given.
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers."""
-    data = new_array(data._value() if type(data) is Tensor else data, dtype)
+    data = arrays.new_array(data._value() if type(data) is Tensor else data, dtype)
     t = _new(Tensor)._filled(data, sys._getframe(1), current_mode().scope)
     t.name = name
     if requires_grad:
@@ -166,7 +168,11 @@ def value_of(t: Tensor) -> Any:
             if type(a) is Tensor and a.changed > record.index:
                 raise changed_error(a, record)
         values = [a._array if type(a) is Tensor else a for a in record.inputs]
-        record._array, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
+        try:
+            record._array, record.saved = record.op.compute(values, record.attrs)  # type: ignore[union-attr]
+        except Exception as error:
+            pointing_at(record, extend(error, "  when its freed value was computed again"))
+            raise
         if (watch := current_mode().watch) is not None:
             watch.made(record)
     return t._array
@@ -205,21 +211,27 @@ class Op(Signature):
 
     def apply(self, args: tuple, attrs: dict) -> Any:
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
-        mode, values, tensors, record = current_mode(), [], 0, False
+        mode, values, tensors, record, odd = current_mode(), [], 0, False, False
         if mode.tracing:  # what a program is given is its own before it computes with it
-            args = tuple([a if type(a) is Tensor else private(as_given(a, i in self.rules))
-                          for i, a in enumerate(args)])
+            args = tuple([a if type(a) is Tensor else private(as_given(a, is_array))
+                          for a, is_array in zip(args, map(self.rules.__contains__, itertools.count()))])
         for a in args:
             if type(a) is Tensor:
                 tensors += 1
                 if a._requires_grad:
                     record = True
                 values.append(value if (value := a._array) is not None else value_of(a))
+            elif type(a) in PLAIN:
+                values.append(a)
             else:
-                values.append(a if type(a) is not list and type(a) is not tuple else
-                              as_given(a, len(values) in self.rules))
+                values.append(as_given(a, len(values) in self.rules))
+                odd = odd or type(values[-1]) is not tuple  # which is a shape, say, or an index
         record = record and self.differentiable and mode.recording
         try:
+            if odd and tensors:
+                values = list(map(arrays.operand, values, map(self.input_name, range(len(args)))))
+                if mode.tracing:
+                    args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
             if record and tensors < len(args) and not mode.tracing:  # an array's owner could change it
                 kept = list(args)
                 for i, a in enumerate(args):
@@ -227,21 +239,23 @@ class Op(Signature):
                         kept[i] = values[i] = private(values[i])
                 args = tuple(kept)
             y, saved = self.compute(values, attrs)
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            if not tensors:
+                return y
+            if record:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
+                record = y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
+            if not record and not mode.tracing:  # a constant is a leaf, and a leaf owns its buffer
+                y = unshared(y, values)
+        except Exception as error:
             failed = _new(Tensor)._filled(None, sys._getframe(2), mode.scope, record, self, args, attrs)
             raise call_error(failed, values, error) from error
-        if not tensors:
-            return y
-        if record:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
-            record = y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
         if record or mode.tracing:
             if record and not self.rules.complete:
                 self.rules.check(args)
             t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope, record, self, args, attrs, saved)
             if mode.watch is not None:
                 mode.watch.made(t)
-        else:  # a constant is a leaf, and a leaf owns its buffer
-            t = _new(Tensor)._filled(unshared(y, values), sys._getframe(2), mode.scope)
+        else:
+            t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope)
         return t if type(y) is not tuple else _items(t, len(y))
 
     def pull(self, needed: list[int], inputs: Sequence[Any], values: Sequence[Any], arguments: tuple,
@@ -262,7 +276,7 @@ class Op(Signature):
                 if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
                     d = as_input(d, x) if type(d) is not _Parts else d
             except Exception as error:
-                error.add_note(f"in the gradient of {self.name} for its input {self.input_name(i)}:")
+                extend(error, errors.in_gradient(self, [i]))
                 raise
             sent.append((inputs[i], d))
         return sent
@@ -350,12 +364,16 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
     sent = list(zip(roots, seeds))  # as if something younger had sent them
     while True:
-        for a, d in sent:
-            if a in grads:
-                grads[a] = grads[a] + d
-            else:
-                grads[a] = d
-                heappush(pending, (-a.index, a))
+        try:
+            for a, d in sent:
+                if a in grads:
+                    grads[a] = grads[a] + d
+                else:
+                    grads[a] = d
+                    heappush(pending, (-a.index, a))
+        except Exception as error:  # such as an overflow where NumPy raises for it
+            pointing_at(a, extend(error, f"  where the gradients of {label(a)} are added up"))
+            raise
         if not pending:
             return
         t = heappop(pending)[1]
@@ -383,8 +401,9 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
             values.append(value if (value := a._array) is not None else value_of(a))
         else:
             values.append(a)
+    by_kernel = t.saved is not None and needed and not create_graph
     try:
-        if t.saved is not None and needed and not create_graph:
+        if by_kernel:
             kernel, saved = t.saved
             gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
             return [(inputs[i], d) for i, d in zip(needed, kernel_gradients(op, needed, values, gradients))]
@@ -394,7 +413,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
             arguments = (g, y, *values)
         return op.pull(needed, inputs, values, arguments, attrs)  # type: ignore[union-attr]
     except Exception as error:
-        pointing_at(t, error)
+        pointing_at(t, extend(error, errors.in_gradient(op, needed)) if by_kernel else error)
         raise
 
 

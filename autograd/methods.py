@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrays import Deferred
 from .describe import label, one_line, source_line
 from .errors import NumberError, not_floating_error
 from .state import current_mode, no_grad
@@ -39,6 +40,33 @@ def _numpys(name: str) -> Any:
     return method
 
 
+def _operators(name: str) -> tuple[Any, Any]:
+    """Return the operator that does what `np.name` does, and the one for a Tensor on its right."""
+    def forward(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((self, other), NO_ATTRS)
+        except Deferred:
+            return NotImplemented
+
+    def reflected(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((other, self), NO_ATTRS)
+        except Deferred:
+            return NotImplemented
+
+    return forward, reflected
+
+
+def _comparison(compare: Any, name: str) -> Any:
+    """Return the operator that does what `np.name` does; another object that compares by itself gets the numbers."""
+    def method(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((self, other), NO_ATTRS)
+        except Deferred:  # pytest.approx, for one; a comparison has no gradient that could be lost
+            return compare(self.data, other)
+    return method
+
+
 def _refusing(name: str, instead: str) -> Any:
     """A method of arrays that writes into them."""
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,11 +75,21 @@ def _refusing(name: str, instead: str) -> Any:
     return method
 
 
+class _Refusing:
+    """The answer to pandas, which asks by `>` whether it or a Tensor is to compute: it could neither keep a gradient
+    nor, in `series += t`, stand back."""
+
+    def __gt__(self, other: Any) -> bool:
+        raise TypeError("an object of pandas beside a Tensor would lose the gradient: make an array of it first, "
+                        "np.asarray(series)")
+
+
 class ArrayMethods:
     """Operators and methods of `Tensor`.  They hold no state and no mathematics: each calls an op."""
 
     __slots__ = ()
-    __array_priority__ = 1000.0  # matrix and other legacy types defer to a Tensor
+    __array_priority__ = 1000.0  # np.matrix and scipy.sparse let a Tensor decide what their product with it is
+    __pandas_priority__ = _Refusing()
     __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
     data: Any
     name: str
@@ -87,39 +125,28 @@ class ArrayMethods:
     source = property(source_line, doc="File and line of the user's code that made it.")
 
     # ------------------------------------------------------------------ operators
-    def __add__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((self, other), NO_ATTRS)
-    def __radd__(self, other: Any) -> Tensor: return REGISTRY["add"].apply((other, self), NO_ATTRS)
-    def __sub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((self, other), NO_ATTRS)
-    def __rsub__(self, other: Any) -> Tensor: return REGISTRY["subtract"].apply((other, self), NO_ATTRS)
-    def __mul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((self, other), NO_ATTRS)
-    def __rmul__(self, other: Any) -> Tensor: return REGISTRY["multiply"].apply((other, self), NO_ATTRS)
-    def __truediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((self, other), NO_ATTRS)
-    def __rtruediv__(self, other: Any) -> Tensor: return REGISTRY["divide"].apply((other, self), NO_ATTRS)
-    def __pow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((self, other), NO_ATTRS)
-    def __rpow__(self, other: Any) -> Tensor: return REGISTRY["power"].apply((other, self), NO_ATTRS)
-    def __matmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((self, other), NO_ATTRS)
-    def __rmatmul__(self, other: Any) -> Tensor: return REGISTRY["matmul"].apply((other, self), NO_ATTRS)
-    def __floordiv__(self, other: Any) -> Tensor: return REGISTRY["floor_divide"].apply((self, other), NO_ATTRS)
-    def __rfloordiv__(self, other: Any) -> Tensor: return REGISTRY["floor_divide"].apply((other, self), NO_ATTRS)
-    def __mod__(self, other: Any) -> Tensor: return REGISTRY["remainder"].apply((self, other), NO_ATTRS)
-    def __rmod__(self, other: Any) -> Tensor: return REGISTRY["remainder"].apply((other, self), NO_ATTRS)
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("subtract")
+    __mul__, __rmul__ = _operators("multiply")
+    __truediv__, __rtruediv__ = _operators("divide")
+    __pow__, __rpow__ = _operators("power")
+    __matmul__, __rmatmul__ = _operators("matmul")
+    __floordiv__, __rfloordiv__ = _operators("floor_divide")
+    __mod__, __rmod__ = _operators("remainder")
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: return self // other, self % other
     def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: return other // self, other % self
     def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), NO_ATTRS)
     def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), NO_ATTRS)
     def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), NO_ATTRS)
-    def __eq__(self, other: Any) -> Tensor: return REGISTRY["equal"].apply((self, other), NO_ATTRS)  # type: ignore[override]
-    def __ne__(self, other: Any) -> Tensor: return REGISTRY["not_equal"].apply((self, other), NO_ATTRS)  # type: ignore[override]
-    def __lt__(self, other: Any) -> Tensor: return REGISTRY["less"].apply((self, other), NO_ATTRS)
-    def __le__(self, other: Any) -> Tensor: return REGISTRY["less_equal"].apply((self, other), NO_ATTRS)
-    def __gt__(self, other: Any) -> Tensor: return REGISTRY["greater"].apply((self, other), NO_ATTRS)
-    def __ge__(self, other: Any) -> Tensor: return REGISTRY["greater_equal"].apply((self, other), NO_ATTRS)
-    def __and__(self, other: Any) -> Tensor: return REGISTRY["bitwise_and"].apply((self, other), NO_ATTRS)
-    def __rand__(self, other: Any) -> Tensor: return REGISTRY["bitwise_and"].apply((other, self), NO_ATTRS)
-    def __or__(self, other: Any) -> Tensor: return REGISTRY["bitwise_or"].apply((self, other), NO_ATTRS)
-    def __ror__(self, other: Any) -> Tensor: return REGISTRY["bitwise_or"].apply((other, self), NO_ATTRS)
-    def __xor__(self, other: Any) -> Tensor: return REGISTRY["bitwise_xor"].apply((self, other), NO_ATTRS)
-    def __rxor__(self, other: Any) -> Tensor: return REGISTRY["bitwise_xor"].apply((other, self), NO_ATTRS)
+    __eq__ = _comparison(operator.eq, "equal")  # type: ignore[assignment]
+    __ne__ = _comparison(operator.ne, "not_equal")  # type: ignore[assignment]
+    __lt__ = _comparison(operator.lt, "less")
+    __le__ = _comparison(operator.le, "less_equal")
+    __gt__ = _comparison(operator.gt, "greater")
+    __ge__ = _comparison(operator.ge, "greater_equal")
+    __and__, __rand__ = _operators("bitwise_and")
+    __or__, __ror__ = _operators("bitwise_or")
+    __xor__, __rxor__ = _operators("bitwise_xor")
     def __invert__(self) -> Tensor: return REGISTRY["invert"].apply((self,), NO_ATTRS)
 
     # ------------------------------------------------------------------ shape
@@ -230,7 +257,9 @@ class ArrayMethods:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
-                            "t.detach() for a constant, np.stack to make one Tensor of a list of them")
+                            "t.detach() for a constant, np.stack to make one Tensor of a list of them; and beside a "
+                            "masked array, a sparse matrix or another library's object, make that an array first: "
+                            "np.ma.filled(a, value), a.toarray(), np.asarray(a)")
         return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .engine import Tape, Tensor, free, reverse, tape, tensor
-from .errors import changed_error
+from .errors import changed_error, extend, pointing_at
 from .plan import SUM, Step, planned
 from .recorder import Recorder
 from .state import current_mode, within
-from .transform import called, copy_structure, tree_leaves, tree_map
+from .transform import called, copy_structure, is_module, tree_leaves, tree_map
 
 MOST = 16  # recordings that a program keeps, each with an arena of its own
 
@@ -105,7 +105,7 @@ def _kind(tree: Any) -> Any:
         return type(tree), tuple([_kind(branch) for branch in tree])
     if _is_input(tree):
         return tree.shape, tree.dtype, np.empty_like(tree).strides, isinstance(tree, np.generic)
-    if hasattr(tree, "map"):  # a Module
+    if is_module(tree):
         return _Same(tree), _kind(tree_leaves(tree))
     return (type(tree), repr(tree)) if isinstance(tree, (int, float, str, type(None))) else _Same(tree)
 
@@ -190,8 +190,7 @@ class Recording:
             np.copyto(t._array, leaf)
         for t in self.changing:
             t.touch()
-        for procedure, given in self.plan.steps[:self.n_forward]:
-            procedure(*given)
+        self._run(slice(self.n_forward))
         self.called, self.may_go_back = tensor(0).index, True
         outputs = iter(self.outputs)
         return tree_map(lambda t: next(outputs).copy(), self.result)
@@ -212,13 +211,24 @@ class Recording:
         self.seed[...] = 1 if gradient is None else gradient
         # An array that was somebody's .grad when this was recorded, and is no more, is left as it is.
         kept = {t: self.gradients[t].copy() for t in self.lent if t._grad is not self.gradients[t]}
-        for procedure, given in self.plan.steps[self.n_forward:]:
-            procedure(*given)
+        self._run(slice(self.n_forward, None))
         for t, g in self.gradients.items():
             if t._grad is not g:
                 t._grad = g.copy()
         for t, before in kept.items():
             self.gradients[t][...] = before
+
+    def _run(self, part: slice) -> None:
+        """Run a part of the steps; an error points at the record that its step is for."""
+        step = None
+        try:
+            for step in self.plan.steps[part]:
+                procedure, given = step
+                procedure(*given)
+        except Exception as error:
+            t, purpose = next(turn for turn, s in zip(self.plan.turns, self.plan.steps) if s is step)
+            pointing_at(t, extend(error, f"  in a recorded program ({purpose})"))
+            raise
 
     def current_tape(self) -> Tape:
         """The tape, as if its records had been made in the last call: their values can be asked for as long as no

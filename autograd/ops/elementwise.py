@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from ..arrays import narrow, widen
+from ..arrays import as_given, narrow, operand, widen
 from ..define import op
-from ..engine import Op
+from ..engine import Op, Tensor
 from ..methods import ANSWERS, NO_ATTRS
 
 LN2, LN10 = math.log(2), math.log(10)
@@ -242,6 +242,7 @@ def _(g, y, x, a_min=None, a_max=None):
     return np.where(x > a_max if a_min is None else (x > a_max) | (a_min > a_max), g, 0)
 
 
+ANSWERS[np.divmod] = lambda x, y: (x // y, x % y)
 ANSWERS[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
     x, min if a_min is None else a_min, max if a_max is None else a_max)
 
@@ -283,5 +284,8 @@ def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
 
 
 def as_array(x):
-    """Numbers and lists as arrays; arrays and Tensors as they are."""
+    """Numbers and lists as arrays; arrays and Tensors as they are.  Raises TypeError for what an op does not take."""
+    if type(x) is Tensor:
+        return x
+    x = operand(as_given(x), "an argument")
     return x if hasattr(x, "shape") else np.asarray(x)

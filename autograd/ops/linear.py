@@ -196,13 +196,13 @@ def inner(a, b):
 @composed(answers=(np.outer, np.linalg.outer))
 def outer(a, b):
     """All products of the elements of a and of b: aᵢ bⱼ"""
-    return np.ravel(a)[:, None] * np.ravel(b)
+    return np.ravel(as_array(a))[:, None] * np.ravel(as_array(b))
 
 
 @composed
 def vdot(a, b):
     """Sum of the products of all elements."""
-    return np.ravel(a) @ np.ravel(b)
+    return np.ravel(as_array(a)) @ np.ravel(as_array(b))
 
 
 @composed

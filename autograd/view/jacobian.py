@@ -209,7 +209,7 @@ def _digits(residual: float, size: float) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """What an error says, without the lines that point at the record."""
-    text = str(error).partition("\n")[0]
+    text, *more = str(error).splitlines() or [""]
     text = text if isinstance(error, (RuntimeError, ValueError)) and text else f"{type(error).__name__}: {text}"
-    where = next((note for note in getattr(error, "__notes__", ()) if note.endswith(":")), "")
-    return f"{where} {text}".strip()
+    where = next((line.strip() for line in more if line.startswith("  in the gradient")), "")
+    return f"{where}: {text}" if where else text

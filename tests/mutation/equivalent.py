@@ -296,8 +296,7 @@ EQUIVALENT = {
         "engine.Op.pull: values[i] -> inputs[i]",
     ],
     "not about gradients: tests/view/test_anomaly.py sees it": [
-        "engine.Op.pull: error.add_note(f'in the gradient of {self.name} for its input {self.input_name(i)}:') -> "
-        "error",
+        "engine.Op.pull: extend(error, in_gradient(self, [i])) -> error",
         "engine.reverse: watch is not None -> False",
         *[f"engine.reverse: watch.passed(t, g, sent) -> {other}"
           for other in ("watch.passed(g, t, sent)", "watch.passed(t, sent, g)", "watch.passed(t, g)", "watch")],

@@ -104,7 +104,7 @@ def test_errors_point_at_a_record(fail, name):
     assert last.startswith("  %") and "  here  test_anomaly.py:" in last
 
 
-def test_an_error_in_a_rule_has_a_note():
+def test_an_error_in_a_rule_ends_with_its_line():
     @ag.op
     def odd(x):
         return x * 1.0
@@ -116,7 +116,8 @@ def test_an_error_in_a_rule_has_a_note():
     try:
         with pytest.raises(IndexError) as caught:
             odd(leaf([1.0])).sum().backward()
-        assert caught.value.__notes__[0] == "in the gradient of odd for its input x:"
-        assert caught.value.__notes__[1].startswith("  %1 f64[1] = odd(%0)") and caught.value.record.op is odd
+        lines = str(caught.value).splitlines()
+        assert lines[1] == "  in the gradient of odd for its input x"
+        assert lines[2].startswith("  %1 f64[1] = odd(%0)") and caught.value.record.op is odd
     finally:
         del ag.REGISTRY["odd"]
