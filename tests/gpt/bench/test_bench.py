@@ -13,6 +13,7 @@ import pytest
 from gpt.bench import measure, peers
 from gpt.bench import step as bench_step
 from gpt.bench.command import BenchConfig, bench
+from gpt.bench.costs import COSTS, Cost, cost_rows
 from gpt.bench.memory import faults_a_step, in_passing, memory_rows
 from gpt.bench.race import config_of, start
 from gpt.bench.scaling import scaling_rows
@@ -164,6 +165,14 @@ def test_scaling_rows():
     e = growth.summary()["exponents"]
     assert growth.sizes == (1, 2, 4) and 0.7 < e["operations"] < 1 and 0 < e["MB"] < 1.2 and 0.5 < e["values"] < 1
     assert "depth 1, 2, 4" in growth.lines()[0]
+
+
+def test_scaling_rows_of_the_engine_and_its_views():
+    rows = list(cost_rows(3, (8, 16, 32)))
+    assert len(rows) == len(COSTS) and all(len(row.ms) == 3 and min(row.ms) > 0 for row in rows)
+    summary, lines = Cost("x", (1, 2, 4), [3.0, 12.0, 48.0]).summary(), Cost("x", (1, 2, 4), [3.0, 12.0, 48.0]).lines()
+    assert summary["exponents"]["ms"] == pytest.approx(2)
+    assert lines == ["scaling: x 1, 2, 4", "  time    3.0, 12.0, 48.0 ms: exponent 2.00"]
 
 
 def test_scaling_predicts_what_batches_take():
