@@ -293,7 +293,7 @@ _RULES: dict[Any, tuple[str, ...]] = {
     "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
              "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate",
              "split"),
-    "leading": ("inv", "det", "slogdet", "pinv", "cholesky", "eigh", "svd", "qr", "embedding", "causal_conv", "one_hot",
+    "leading": ("inv", "det", "slogdet", "pinv", "cholesky", "eigh", "svd", "qr", "matrix_rank", "embedding", "causal_conv", "one_hot",
                 "digitize", "isin"),
     only(1): ("searchsorted",),
     _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),

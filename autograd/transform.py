@@ -134,10 +134,11 @@ class _Traced:
     def out(self, tree: Any, graph: bool) -> Any:
         """Arrays in, arrays out; Tensors in, Tensors out; and Tensors wherever there is more to differentiate, or
         somebody is tracing."""
-        if graph:
+        tracing = current_mode().tracing
+        if tracing and not graph:
+            tree = tree_map(lambda t: t.detach() if isinstance(t, Tensor) and t.requires_grad else t, tree)
+        if tracing or graph:
             return tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), tree)
-        if current_mode().tracing:
-            return tree_map(lambda t: t.detach() if isinstance(t, Tensor) else tensor(t), tree)
         if self.given_tensors:
             return tree_map(tensor, tree)
         return tree_map(lambda t: owned(t._value() if isinstance(t, Tensor) else t), tree)

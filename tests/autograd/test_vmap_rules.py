@@ -20,7 +20,8 @@ BY_EXAMPLE = {"allclose": "", "array_equal": "", "nonzero": "", "flatnonzero": "
               "embedding": "the table", "causal_conv": "the weight", "one_hot": "n", "isin": "the second array",
               "digitize": "the bins", "searchsorted": "the sorted array", "argpartition": "kth",
               "getitem": "a mask", "put": "a mask", "scatter_add": "a mask", "last_written": "a mask"}
-NOT_MAPPED = {"choose": "raises by its numbers, unless its mode is 'wrap' or 'clip'"}
+NOT_MAPPED = {"choose": "raises by its numbers, unless its mode is 'wrap' or 'clip'",
+              "lstsq": "its sums of squares are there or not by the rank"}
 
 
 # ---------------------------------------------------------------------- every op
