@@ -34,6 +34,9 @@ def _numpys(name: str) -> Any:
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 or "out" in kwargs:
+            args, kwargs = _arguments(function, (self, *args), kwargs)
+            return ANSWERS[function](*args, **kwargs)
         return ANSWERS[function](self, *args, **kwargs)
 
     return method
@@ -143,6 +146,11 @@ class ArrayMethods:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
     def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    conj = conjugate = copy
+    @property
+    def real(self) -> Tensor: return self.copy()
+    @property
+    def imag(self) -> Tensor: return FUNCTIONS["zeros_like"](self)
     def detach(self) -> Tensor:
         """A constant with a copy of these numbers; no gradient flows through it."""
         with no_grad():
@@ -218,9 +226,7 @@ class ArrayMethods:
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method} does not take Tensors: use a function such as np.sum, "
                             "or t.data for the numbers")
-        if kwargs.get("out") is not None:
-            raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
-                            "write array = array + tensor")
+        _refuse_out(kwargs)
         return _answer(ufunc)(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
@@ -230,7 +236,7 @@ class ArrayMethods:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
-                            "t.detach() for a constant, np.stack to make one Tensor of a list of them")
+                            "t.detach() for a constant, ag.array (or np.stack) to make one Tensor of a list of them")
         return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
 
 
@@ -249,6 +255,7 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     if signature is None:
         return args, kwargs
     bound = signature.bind(*args, **kwargs)
+    _refuse_out(bound.arguments)
     args, kwargs = (), {}
     for name, value in bound.arguments.items():
         p = signature.parameters[name]
@@ -258,9 +265,15 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             kwargs |= value
         elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
             args += (value,)
-        elif not (value is p.default or type(value) is type(p.default) in (bool, int, str) and value == p.default):
+        elif name != "out" and not (value is p.default or type(value) is type(p.default) in (bool, int, str) and value == p.default):
             kwargs[name] = value
     return args, kwargs
+
+
+def _refuse_out(kwargs: dict) -> None:
+    if kwargs.get("out") is not None:
+        raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
+                        "write array = array + tensor")
 
 
 def _answer(function: Any) -> Any:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..define import op
-from ..methods import ANSWERS
+from ..define import composed, op
+from ..methods import ANSWERS, REGISTRY
 
 LN2, LN10 = math.log(2), math.log(10)
 
@@ -43,6 +43,11 @@ FUNCTIONS_OF_ONE = [
     (np.arccosh, "arcosh x    The slope at 1 is infinite.", "g / √(x² − 1)",
      lambda g, y, x: g / np.sqrt((x - 1) * (x + 1))),
     (np.arctanh, "artanh x", "g / (1 − x²)", lambda g, y, x: g / ((1 - x) * (1 + x))),
+    (np.fabs, "|x|, as a floating-point number    The gradient at 0 is 0.", "g ⊙ sign(x)",
+     lambda g, y, x: g * np.sign(x)),
+    (np.deg2rad, "π x / 180", "π g / 180", lambda g, y, x: g * (math.pi / 180)),
+    (np.rad2deg, "180 x / π", "180 g / π", lambda g, y, x: g * (180 / math.pi)),
+    (np.sinc, "sin(πx) / πx, and 1 at 0", "g ⊙ (cos πx − y) / x, and 0 at 0", lambda g, y, x: g * sinc_slope(y, x)),
 ]
 
 # NumPy's function, z; ∂L/∂x in words and as a rule; ∂L/∂y in words and as a rule.
@@ -77,6 +82,18 @@ FUNCTIONS_OF_TWO = [
     (np.logaddexp, "ln(eˣ + eʸ)",
      "g ⊙ sigmoid(x − y)", lambda g, z, x, y: g * sigmoid(x - y),
      "g ⊙ sigmoid(y − x)", lambda g, z, x, y: g * sigmoid(y - x)),
+    (np.logaddexp2, "log₂(2ˣ + 2ʸ)",
+     "g ⊙ sigmoid((x − y) ln 2)", lambda g, z, x, y: g * sigmoid((x - y) * LN2),
+     "g ⊙ sigmoid((y − x) ln 2)", lambda g, z, x, y: g * sigmoid((y - x) * LN2)),
+    (np.fmax, "max(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x > y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, (x > y) | (y != y)),
+     "g ⊙ ([y > x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, (y > x) | (x != x))),
+    (np.fmin, "min(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x < y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, (x < y) | (y != y)),
+     "g ⊙ ([y < x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * np.where(x == y, 0.5, (y < x) | (x != x))),
+    (np.fmod, "x − y trunc(x / y), between 0 and x",
+     "g", lambda g, z, x, y: g,
+     "−g ⊙ trunc(x / y)", lambda g, z, x, y: -g * np.rint((x - z) / y)),
 ]
 
 for _function, _value, *_gradients in FUNCTIONS_OF_ONE + FUNCTIONS_OF_TWO:
@@ -92,7 +109,8 @@ for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide
                   np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
                   np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
                   np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
-                  np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal):
+                  np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal,
+                  np.array_equiv, np.isreal, np.iscomplex, np.angle, np.spacing):
     op(_constant, differentiable=False)
 op(np.round, differentiable=False, answers=(np.round, np.around))
 
@@ -173,7 +191,7 @@ def _(g, y, x):
     return g * (y * (1 - y))
 
 
-@op(answers=(np.copy, np.positive))
+@op(answers=(np.copy, np.positive, np.conjugate, np.real))
 def copy(x):
     """The same numbers in an array of their own.  y = x"""
     return x.copy()
@@ -195,6 +213,30 @@ def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
     return np.where(np.isfinite(x), g, 0)
 
 
+# ---------------------------------------------------------------------- composed
+
+
+@composed
+def copysign(x, y):
+    """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
+    x = np.absolute(x)
+    return np.where(np.signbit(y), -x, x)
+
+
+@composed
+def modf(x):
+    """The fractional and the whole part, both with the sign of x."""
+    finite = np.where(np.isinf(x), 0, x)
+    return finite - np.trunc(finite), np.trunc(x)
+
+
+ANSWERS[np.radians], ANSWERS[np.degrees] = REGISTRY["deg2rad"], REGISTRY["rad2deg"]
+ANSWERS[np.fix] = REGISTRY["trunc"]
+ANSWERS[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
+ANSWERS[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
+ANSWERS[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
+
+
 def not_zero(x):
     """x with 1 for 0, to divide by where the dividend is 0 too."""
     return np.where(x == 0, 1, x)
@@ -203,6 +245,20 @@ def not_zero(x):
 def root(x):
     """√x with gradient 0 at 0, where that is the choice to make: for lengths and standard deviations."""
     return np.where(x == 0, 0, np.sqrt(not_zero(x)))
+
+
+_SINC = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)]
+
+
+def sinc_slope(y, x):
+    """The slope of y = sin(u) / u by x, u = πx.  Near 0, where cos(u) − y cancels, it is the series
+    u Σₖ (−1)ᵏ 2k u²ᵏ⁻² / (2k + 1)!"""
+    u = math.pi * x
+    is_near = np.absolute(u) < 1
+    near, far, slope = np.where(is_near, u, 0), np.where(is_near, 1, u), 0
+    for c in _SINC:
+        slope = slope * (near * near) + c
+    return math.pi * np.where(is_near, near * slope, (np.cos(u) - y) / far)
 
 
 def as_array(x):
