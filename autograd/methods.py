@@ -141,7 +141,9 @@ class ArrayMethods:
         """The matrix transpose: the last two axes swapped."""
         return REGISTRY["swapaxes"](self, -1, -2)
 
-    def reshape(self, *shape: Any) -> Tensor: return REGISTRY["reshape"](self, shape[0] if len(shape) == 1 else shape)
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
+        shape = shape[0] if len(shape) == 1 else shape
+        return REGISTRY["reshape"](self, shape) if order == "C" else ANSWERS[np.reshape](self, shape, order)
     def transpose(self, *axes: Any) -> Tensor:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)

@@ -45,8 +45,6 @@ FUNCTIONS_OF_ONE = [
     (np.arctanh, "artanh x", "g / (1 − x²)", lambda g, y, x: g / ((1 - x) * (1 + x))),
     (np.fabs, "|x|, as a floating-point number    The gradient at 0 is 0.", "g ⊙ sign(x)",
      lambda g, y, x: g * np.sign(x)),
-    (np.deg2rad, "π x / 180", "π g / 180", lambda g, y, x: g * (math.pi / 180)),
-    (np.rad2deg, "180 x / π", "180 g / π", lambda g, y, x: g * (180 / math.pi)),
     (np.sinc, "sin(πx) / πx, and 1 at 0", "g ⊙ (cos πx − y) / x, and 0 at 0", lambda g, y, x: g * sinc_slope(y, x)),
 ]
 
@@ -153,6 +151,9 @@ def _(g, z, condition, x, y):
     return np.where(condition, 0, g)
 
 
+ANSWERS[np.where] = lambda condition, x=None, y=None: np.nonzero(condition) if x is None else where(condition, x, y)
+
+
 @op
 def clip(x, a_min=None, a_max=None):
     """Limits, either of which may be None.  y = min(max(x, a_min), a_max)    At a limit the gradient is x's."""
@@ -216,6 +217,18 @@ def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
 # ---------------------------------------------------------------------- composed
 
 
+@composed(answers=(np.deg2rad, np.radians))
+def deg2rad(x):
+    """Degrees in radians.  y = x π / 180"""
+    return x * (math.pi / 180)
+
+
+@composed(answers=(np.rad2deg, np.degrees))
+def rad2deg(x):
+    """Radians in degrees.  y = x 180 / π"""
+    return x * (180 / math.pi)
+
+
 @composed
 def copysign(x, y):
     """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
@@ -223,15 +236,13 @@ def copysign(x, y):
     return np.where(np.signbit(y), -x, x)
 
 
-@composed
-def modf(x):
-    """The fractional and the whole part, both with the sign of x."""
+def _modf(x):
+    """The fractional and the whole part of x."""
     finite = np.where(np.isinf(x), 0, x)
     return finite - np.trunc(finite), np.trunc(x)
 
 
-ANSWERS[np.radians], ANSWERS[np.degrees] = REGISTRY["deg2rad"], REGISTRY["rad2deg"]
-ANSWERS[np.fix] = REGISTRY["trunc"]
+ANSWERS[np.fix], ANSWERS[np.modf] = REGISTRY["trunc"], _modf
 ANSWERS[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 ANSWERS[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
 ANSWERS[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
@@ -264,3 +275,8 @@ def sinc_slope(y, x):
 def as_array(x):
     """Numbers and lists as arrays; arrays and Tensors as they are."""
     return x if hasattr(x, "shape") else np.asarray(x)
+
+
+def as_array_like(x, a):
+    """Numbers and lists `a` as arrays of the dtype and the library of x; arrays and Tensors as they are."""
+    return a if hasattr(a, "shape") else (np.zeros_like(x, shape=np.shape(a)) + a).astype(x.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..define import composed, op
-from .elementwise import as_array, not_zero
+from .elementwise import as_array, as_array_like, not_zero
 from .reduce import _as_rows, _in_dtype
 from .shape import _named
 
@@ -40,7 +40,8 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
         raise ValueError(f"n is how many times, and x needs an axis: n is {n}, and x of shape {x.shape}")
     axis = normalize_axis_index(axis, x.ndim)
     one = (*x.shape[:axis], 1, *x.shape[axis + 1:])
-    parts = [np.broadcast_to(as_array(a), one) if np.ndim(a) == 0 else a for a in (prepend, x, append) if a is not None]
+    parts = [as_array_like(x, a) for a in (prepend, x, append) if a is not None]
+    parts = [np.broadcast_to(a, one) if a.ndim == 0 else a for a in parts]
     x = np.concatenate(parts, axis=axis) if n and len(parts) > 1 else x
     for _ in range(n):
         x = _differences(x, axis)
@@ -51,7 +52,8 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
 def ediff1d(x, to_end=None, to_begin=None):
     """Differences of neighbours of all elements in order, between `to_begin` and `to_end`."""
     y = _differences(np.ravel(x), 0)
-    return np.concatenate([np.ravel(_in_dtype(as_array(a), y.dtype)) for a in (to_begin, y, to_end) if a is not None])
+    parts = [np.ravel(as_array_like(y, a)) for a in (to_begin, y, to_end) if a is not None]
+    return np.concatenate([_in_dtype(a, y.dtype) for a in parts])
 
 
 @composed
@@ -181,7 +183,7 @@ def _(g, y, a, v, mode="full"):
 @composed
 def correlate(a, v, mode="valid"):
     """Cross-correlation of two 1-D arrays.  yₖ = Σᵢ aᵢ₊ₖ vᵢ, for the k of `mode` as in convolve."""
-    a, v = np.ravel(a), np.ravel(v)
+    a, v = as_array(a), as_array(v)
     return np.convolve(v, a[::-1], mode)[::-1] if a.size < v.size else np.convolve(a, v[::-1], mode)
 
 
@@ -293,7 +295,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     xs = [np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T for x in xs]
     x = np.concatenate(xs, axis=0) if len(xs) > 1 else xs[0]
     ddof = (0 if bias else 1) if ddof is None else ddof
-    w = math.prod(as_array(w) for w in (fweights, aweights) if w is not None) * np.ones_like(x[0])
+    w = math.prod((as_array(w) for w in (fweights, aweights) if w is not None), start=np.ones_like(x[0]))
     n = w.sum()
     divisor = n - ddof * (1 if aweights is None else (w * aweights).sum() / n)
     x = x - ((x * w).sum(axis=1) / n)[:, None]

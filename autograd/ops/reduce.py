@@ -230,9 +230,9 @@ def cumulative_prod(x, axis=None, dtype=None, include_initial=False):
 
 
 def _cumulative(function, first, x, axis, dtype, include_initial):
-    if axis is None and x.ndim != 1:
+    if axis is None and x.ndim > 1:
         raise ValueError(f"axis= says along which of its axes an array of shape {x.shape} is added up")
-    axis = axis or 0
+    axis = 0 if axis is None else axis
     y = function(x, axis=axis, dtype=dtype)
     if not include_initial:
         return y

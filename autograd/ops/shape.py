@@ -135,9 +135,20 @@ def _(g, y, x, k=0):
 
 
 @composed
-def ravel(x):
-    """All elements on one axis."""
-    return np.reshape(x, (-1,))
+def ravel(x, order="C"):
+    """All elements on one axis, row by row ("C") or column by column ("F")."""
+    return np.reshape(x, (-1,), order=order)
+
+
+def _reshape(x, shape, order="C", copy=None):
+    """NumPy's spelling of a reshape, which has the order of the elements."""
+    if order not in ("C", "F"):
+        raise ValueError(f'the elements are in the order "C" or "F", and not {order!r}')
+    shape = tuple(shape) if np.ndim(shape) else (shape,)
+    return reshape(x, shape) if order == "C" else np.transpose(reshape(np.transpose(x), shape[::-1]))
+
+
+ANSWERS[np.reshape] = _reshape
 
 
 def _reshaping(function, words):
@@ -253,14 +264,14 @@ def _joining(function, words, *which):
 
         def places(x):
             nonlocal end
-            xs.append(as_array(x))
-            end += xs[-1].size
-            return np.arange(end - xs[-1].size, end).reshape(xs[-1].shape)
+            xs.append(x)
+            end += np.size(x)
+            return np.arange(end - np.size(x), end).reshape(np.shape(x))
 
         args = [tree_map(places, a) if i in which else _plain(a) for i, a in enumerate(args)]
         index = function(*args, **_plain(kwargs))
         if function is np.insert:  # whose values take the dtype of the array
-            xs = [x if x.dtype == xs[0].dtype else x.astype(xs[0].dtype) for x in xs]
+            xs = [x if x.dtype == xs[0].dtype else x.astype(xs[0].dtype) for x in map(as_array, xs)]
         return np.concatenate(xs, axis=None)[index]
     return _named(joined, function, words)
 
