@@ -505,7 +505,8 @@ SAMPLES.update({  # functions of numerical analysis and of statistics, and what 
     "fmod": [(np.array(5.3), np.array(2.0)), (np.array([5.3, -5.3, 5.3, -5.3]), np.array([2.0, 2.0, -2.0, -2.0])),
              (np.array([[0.5], [3.7]]), np.array([1.1, -0.9])), (7.0, between(2.4, 2.9, 3)),
              (between(4.2, 4.8, 3, 2).T, np.array(2.0)), (normal(0, 2), np.ones(2)), (np.array([7.3, -9.1]), 0.6)],
-    "copysign": [(apart(3), np.array([-1, 2, -3])), (apart(2, 3), -1.0), (apart(3, 1), np.array([5, -5])), (apart(0), 1.0)],
+    "copysign": [(apart(3), np.array([-1, 2, -3], np.int8)), (apart(2, 3), -1.0), (apart(0), 1.0),
+                 (apart(3, 1), np.array([5, -5], np.int8))],
     **{name: _one(apart) for name in ("isreal", "iscomplex", "angle", "spacing")},
     "array_equiv": [(apart(3), apart(3)), (apart(2), np.zeros((3, 2)))],
     **{name: [(holed(4),), (holed(2, 4), {"axis": 1}), (apart(3, 2).T, {"axis": 0})]
@@ -530,7 +531,7 @@ SAMPLES.update({  # functions of numerical analysis and of statistics, and what 
             (normal(2, 4), {"bias": True}), (normal(2, 4), None, True, False, None, np.array([1, 2, 1, 2])),
             (normal(2, 4), None, True, False, None, None, between(0.5, 2, 4)), (normal(3, 2).T, {"ddof": 0})],
     "corrcoef": [(normal(3, 5),), (normal(4), normal(4)), (normal(5, 2), {"rowvar": False})],
-    "diff": [(normal(4),), (normal(2, 4), 2), (normal(3, 2), {"axis": 0}), (normal(3, 2).T, 1, -1, 0.5, 1.0),
+    "difference": [(normal(4),), (normal(2, 4), 2), (normal(3, 2), {"axis": 0}), (normal(3, 2).T, 1, -1, 0.5, 1.0),
              (normal(2, 3), 1, 0, normal(1, 3), normal(2, 3)), (normal(3), 0), (normal(0, 2), {"axis": 1})],
     "ediff1d": [(normal(4),), (normal(2, 2), normal(2), 1.0), (normal(3), None, normal(1))],
     "gradient": [(normal(4),), (normal(2, 3),), (normal(3, 3), 0.5, {"axis": 0}), (normal(4), _increasing),

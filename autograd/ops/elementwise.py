@@ -232,8 +232,10 @@ def rad2deg(x):
 @composed
 def copysign(x, y):
     """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
-    x = np.absolute(x)
-    return np.where(np.signbit(y), -x, x)
+    if type(y) in (int, float):
+        return np.absolute(x) * math.copysign(1, y)
+    x, y = x if type(x) in (int, float) else as_array(x), as_array(y)
+    return abs(x) * np.where(np.signbit(y), -1, 1).astype(y.dtype)
 
 
 def _modf(x):

@@ -20,7 +20,7 @@ def part(axis, *ends):
     return (slice(None),) * axis + (slice(*ends),)
 
 
-def _differences(x, axis):
+def _steps(x, axis):
     """Each element along `axis` minus the one before it; of booleans, whether they differ."""
     after, before = x[part(axis, 1, None)], x[part(axis, None, -1)]
     return after != before if x.dtype == bool else after - before
@@ -31,8 +31,8 @@ def _along(x, axis, ndim):
     return x.reshape(tuple(-1 if i == axis else 1 for i in range(ndim)))
 
 
-@composed
-def diff(x, n=1, axis=-1, prepend=None, append=None):
+@composed(answers=np.diff)
+def difference(x, n=1, axis=-1, prepend=None, append=None):
     """Differences of neighbours along `axis`, taken n times, after `prepend` and `append`, arrays or numbers, were put
     at the ends.  yᵢ = xᵢ₊₁ − xᵢ"""
     x = as_array(x)
@@ -44,14 +44,14 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
     parts = [np.broadcast_to(a, one) if a.ndim == 0 else a for a in parts]
     x = np.concatenate(parts, axis=axis) if n and len(parts) > 1 else x
     for _ in range(n):
-        x = _differences(x, axis)
+        x = _steps(x, axis)
     return x
 
 
 @composed
 def ediff1d(x, to_end=None, to_begin=None):
     """Differences of neighbours of all elements in order, between `to_begin` and `to_end`."""
-    y = _differences(np.ravel(x), 0)
+    y = _steps(np.ravel(x), 0)
     parts = [np.ravel(as_array_like(y, a)) for a in (to_begin, y, to_end) if a is not None]
     return np.concatenate([_in_dtype(a, y.dtype) for a in parts])
 
@@ -79,10 +79,10 @@ def _slopes(f, h, axis, edge_order):
     first, last, before, after = (part(axis, *ends) for ends in ((None, 1), (-1, None), (None, -1), (1, None)))
     share = 0.5
     if np.ndim(h):
-        h = _along(_differences(as_array(h), 0), axis, f.ndim)
+        h = _along(_steps(as_array(h), 0), axis, f.ndim)
         share = h[before] / (h[before] + h[after])  # of the slope behind a sample
-    between = _differences(f, axis) / h
-    bend = _differences(between, axis)
+    between = _steps(f, axis) / h
+    bend = _steps(between, axis)
     start, end = between[first], between[last]
     if edge_order == 2:
         of_start, of_end = (share, share) if np.ndim(share) == 0 else (share[first], share[last])
@@ -98,7 +98,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     axis = normalize_axis_index(axis, y.ndim)
     if x is not None:
         x = as_array(x)
-        dx = _along(_differences(x, 0), axis, y.ndim) if x.ndim == 1 else _differences(x, axis)
+        dx = _along(_steps(x, 0), axis, y.ndim) if x.ndim == 1 else _steps(x, axis)
     return (dx * (y[part(axis, 1, None)] + y[part(axis, None, -1)]) / 2).sum(axis=axis)
 
 

@@ -294,7 +294,7 @@ REFERENCE = {
     **{name: as_pair(getattr(np.fft, name)) for name in ("fft", "ifft", "rfft", "irfft", "fftn", "ifftn", "rfftn",
                                                          "irfftn")},
     "dft": lambda re, im, *args, **how: as_pair(np.fft.fft)((re, 0 * re if im is None else im), *args, **how),
-    "fftshift": np.fft.fftshift, "ifftshift": np.fft.ifftshift,
+    "difference": np.diff, "fftshift": np.fft.fftshift, "ifftshift": np.fft.ifftshift,
     "fabs": each(abs),
     "sinc": each(lambda a: math.sin(math.pi * a) / (math.pi * a) if a else 1.0), "fmax": each(max), "fmin": each(min),
     "fmod": each(math.fmod), "logaddexp2": each(lambda a, b: max(a, b) + math.log2(1 + 2 ** -abs(a - b))),
