@@ -14,7 +14,8 @@ from .methods import ANSWERS
 def supported() -> Iterator[tuple[str, str, str, str]]:
     """(name, gradient, the NumPy functions it stands in for, what it is) of each op and composed function, by name."""
     for name, known in sorted({**REGISTRY, **FUNCTIONS}.items()):
-        answered = [numpy_name(f) for f, answer in ANSWERS.items() if answer is known or f.__name__ == name]
+        answered = [numpy_name(f) for f, answer in ANSWERS.items()
+                    if getattr(answer, "op", answer) is known or f.__name__ == name]
         yield name, gradient(known), ", ".join(answered), summary(known)
 
 

@@ -35,6 +35,9 @@ def _numpys(name: str) -> Any:
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 or "out" in kwargs:
+            args, kwargs = _arguments(function, (self, *args), kwargs)
+            return ANSWERS[function](*args, **kwargs)
         return ANSWERS[function](self, *args, **kwargs)
 
     return method
@@ -165,11 +168,18 @@ class ArrayMethods:
         """The matrix transpose: the last two axes swapped."""
         return REGISTRY["swapaxes"](self, -1, -2)
 
-    def reshape(self, *shape: Any) -> Tensor: return REGISTRY["reshape"](self, shape[0] if len(shape) == 1 else shape)
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
+        shape = shape[0] if len(shape) == 1 else shape
+        return REGISTRY["reshape"](self, shape) if order == "C" else ANSWERS[np.reshape](self, shape, order)
     def transpose(self, *axes: Any) -> Tensor:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
     def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    conj = conjugate = copy
+    @property
+    def real(self) -> Tensor: return self.copy()
+    @property
+    def imag(self) -> Tensor: return FUNCTIONS["zeros_like"](self)
     def detach(self) -> Tensor:
         """A constant with a copy of these numbers; no gradient flows through it."""
         with no_grad():
@@ -245,9 +255,7 @@ class ArrayMethods:
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method} does not take Tensors: use a function such as np.sum, "
                             "or t.data for the numbers")
-        if kwargs.get("out") is not None:
-            raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
-                            "write array = array + tensor")
+        _refuse_out(kwargs)
         return _answer(ufunc)(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
@@ -257,9 +265,9 @@ class ArrayMethods:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
-                            "t.detach() for a constant, np.stack to make one Tensor of a list of them; and beside a "
-                            "masked array, a sparse matrix or another library's object, make that an array first: "
-                            "np.ma.filled(a, value), a.toarray(), np.asarray(a)")
+                            "t.detach() for a constant, ag.array (or np.stack) to make one Tensor of a list of them; "
+                            "and beside a masked array, a sparse matrix or another library's object, make that an "
+                            "array first: np.ma.filled(a, value), a.toarray(), np.asarray(a)")
         return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
 
 
@@ -278,6 +286,7 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     if signature is None:
         return args, kwargs
     bound = signature.bind(*args, **kwargs)
+    _refuse_out(bound.arguments)
     args, kwargs = (), {}
     for name, value in bound.arguments.items():
         p = signature.parameters[name]
@@ -287,9 +296,16 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             kwargs |= value
         elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
             args += (value,)
-        elif not (value is p.default or type(value) is type(p.default) in (bool, int, str) and value == p.default):
+        elif name != "out" and value is not p.default and not (
+                type(value) is type(p.default) in (bool, int, str) and value == p.default):
             kwargs[name] = value
     return args, kwargs
+
+
+def _refuse_out(kwargs: dict) -> None:
+    if kwargs.get("out") is not None:
+        raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
+                        "write array = array + tensor")
 
 
 def _answer(function: Any) -> Any:

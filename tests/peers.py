@@ -351,6 +351,57 @@ def dropped(shape, rate):
     return (np.random.default_rng(0).random(shape, dtype=np.float32) >= rate) / (1 - rate)
 
 
+def parts(z):
+    """A complex array as the pair of its parts."""
+    return (z.real, z.imag) if z.is_complex() else z
+
+
+def transform(function):
+    """One of torch's Fourier transforms, of a real array or of a pair, under NumPy's names."""
+    def call(x, n=None, axis=-1, norm=None):
+        return parts(function(torch.complex(*x) if isinstance(x, tuple) else x, n=n, dim=axis, norm=norm))
+    return call
+
+
+def transform_of_axes(function):
+    def call(x, s=None, axes=None, norm=None):
+        return parts(function(torch.complex(*x) if isinstance(x, tuple) else x, s=s, dim=axes, norm=norm))
+    return call
+
+
+def quantiles(function, unit=1):
+    def call(x, q, axis=None, keepdims=False):
+        return function(x, q / unit, dim=axis, keepdim=keepdims)
+    return call
+
+
+def convolve(a, v, mode="full"):
+    """By torch's, which does not turn the second array round, and has no modes."""
+    n = len(a) + len(v) - 1
+    y = F.conv1d(a[None, None], v.flip(0)[None, None], padding=len(v) - 1)[0, 0]
+    length = {"full": n, "same": max(len(a), len(v)), "valid": abs(len(a) - len(v)) + 1}[mode]
+    return y[(n - length) // 2:][:length]
+
+
+def correlate(a, v, mode="valid"):
+    return convolve(a, v.flip(0), mode) if len(a) >= len(v) else convolve(v, a.flip(0), mode).flip(0)
+
+
+def interp(x, xp, fp):
+    i = torch.searchsorted(xp.detach(), x.detach().contiguous(), right=True).clamp(1, len(xp) - 1)
+    y = torch.lerp(fp[i - 1], fp[i], (x - xp[i - 1]) / (xp[i] - xp[i - 1]))
+    return torch.where(x < xp[0], fp[0], torch.where(x > xp[-1], fp[-1], y))
+
+
+def linspace(start, stop, num):
+    share = torch.arange(num, dtype=start.dtype).reshape(-1, *[1] * max(start.ndim, stop.ndim)) / (num - 1)
+    return torch.lerp(*torch.broadcast_tensors(start, stop), share)
+
+
+def polyval(p, x):
+    return sum(c * x ** (len(p) - 1 - i) for i, c in enumerate(p))
+
+
 # ---------------------------------------------------------------------- the table
 
 uneven = nonzero(0.2, 2)  # neither two nor the sums of some of these are equal
@@ -621,7 +672,82 @@ TABLE = {
     "rotary": Entry(rotary, draw.rotated()),
     "causal_conv": Entry(causal_conv, draw.convolved()),
     "attention": Entry(attention, draw.attended(), largest=True, why="g·v − Σ g⊙y cancels: of one key nothing is left"),
+    # ------------------------------------------------------------------ numerical analysis, statistics, signals
+    "fabs": Entry(torch.absolute, one(nonzero())),
+    "deg2rad": Entry(torch.deg2rad, one()),
+    "rad2deg": Entry(torch.rad2deg, one()),
+    "sinc": Entry(torch.sinc, one(nonzero()), largest=True, why="cos πx − y cancels: the slope is 0 between the zeros"),
+    "logaddexp2": Entry(numbers(torch.logaddexp2), two()),
+    "fmax": Entry(numbers(torch.fmax), draw.elementwise(apart, draw.shifted(apart, 0.05))),
+    "fmin": Entry(numbers(torch.fmin), draw.elementwise(apart, draw.shifted(apart, 0.05))),
+    "fmod": Entry(numbers(torch.fmod), draw.elementwise(draw.between_whole, draw.signs)),
+    "copysign": Entry(lambda x, y: torch.absolute(x) * torch.sign(y), draw.elementwise(nonzero(), nonzero(), numbers=False)),
+    "nansum": Entry(reduced(torch.nansum), reductions(none=False)),
+    "nanmean": Entry(reduced(torch.nanmean), reductions(least=1, none=False)),
+    "nanprod": Entry(single(torch.prod), reductions(), largest=True,
+                     why="torch divides by x and multiplies with it again"),
+    "nanvar": Entry(variance(torch.var), reductions(least=2, none=False, ddof=st.integers(0, 1))),
+    "nanstd": Entry(variance(torch.std), reductions(apart, least=3, none=False, ddof=st.integers(0, 1))),
+    "nanmax": Entry(reduced(torch.amax), reductions(apart, least=1)),
+    "nanmin": Entry(reduced(torch.amin), reductions(apart, least=1)),
+    "nanmedian": Entry(single(median), reductions(apart, least=1, none=False)),
+    "nancumsum": Entry(along(torch.cumsum), draw.along_axis(default=False, flat=True)),
+    "nancumprod": Entry(along(torch.cumprod), draw.along_axis(default=False, flat=True)),
+    "cumulative_sum": Entry(along(torch.cumsum), draw.along_axis(default=False)),
+    "cumulative_prod": Entry(along(torch.cumprod), draw.along_axis(default=False)),
+    "quantile": Entry(quantiles(torch.quantile), draw.ordered(0.3)),
+    "nanquantile": Entry(quantiles(torch.nanquantile), draw.ordered(0.3)),
+    "percentile": Entry(quantiles(torch.quantile, 100), draw.ordered(30.0)),
+    "nanpercentile": Entry(quantiles(torch.nanquantile, 100), draw.ordered(30.0)),
+    "cov": Entry(lambda m, ddof=1: torch.cov(m, correction=ddof), calls(
+        draw.arrays(draw.shapes(2, 2, 2)), ddof=st.integers(0, 1))),
+    "corrcoef": Entry(torch.corrcoef, calls(draw.arrays(st.sampled_from([(2, 4), (3, 5)]))), largest=True,
+                      why="that of a variable and itself does not change"),
+    "difference": Entry(lambda x, n=1, axis=-1: torch.diff(x, n, axis), draw.from_array(
+        an_axis, draw.shapes(least=1, min_side=2), n=st.integers(1, 2))),
+    "ediff1d": Entry(lambda x: torch.diff(x.reshape(-1)), one(min_side=1)),
+    "gradient": Entry(lambda f, axis, edge_order=1: torch.gradient(f, dim=axis, edge_order=edge_order)[0],
+                      draw.from_array(an_axis, draw.shapes(least=1, min_side=3), edge_order=st.integers(1, 2))),
+    "trapezoid": Entry(lambda y, axis=-1, dx=1.0: torch.trapezoid(y, dx=dx, dim=axis), draw.from_array(
+        an_axis, draw.shapes(least=1, min_side=1), dx=st.just(0.3))),
+    "interp": Entry(interp, calls(draw.arrays(values=between(0, 3)), draw.arrays((4,), draw.increasing),
+                                  draw.arrays((4,)))),
+    "linspace": Entry(linspace, two(numbers=False).map(lambda call: draw.Call((*call.args, 4)))),
+    "polyval": Entry(polyval, calls(draw.arrays(draw.shapes(1, 1, 1)), draw.arrays())),
+    "convolve": Entry(convolve, draw.one_dimensional(mode=st.sampled_from(["full", "same", "valid"]))),
+    "correlate": Entry(correlate, draw.one_dimensional(mode=st.sampled_from(["full", "same", "valid"]))),
+    "dft": Entry(lambda re, im, **how: transform(torch.fft.fft)((re, im), **how), draw.complex_pairs()),
+    "fft": Entry(transform(torch.fft.fft), draw.complex_pairs(together=True)),
+    "ifft": Entry(transform(torch.fft.ifft), draw.complex_pairs(together=True)),
+    "rfft": Entry(transform(torch.fft.rfft), draw.complex_pairs(real=True)),
+    "irfft": Entry(transform(torch.fft.irfft), draw.complex_pairs(2, together=True)),
+    "fftn": Entry(transform_of_axes(torch.fft.fftn), draw.complex_pairs(together=True, axes=True)),
+    "ifftn": Entry(transform_of_axes(torch.fft.ifftn), draw.complex_pairs(together=True, axes=True)),
+    "rfftn": Entry(transform_of_axes(torch.fft.rfftn), draw.complex_pairs(real=True, axes=True)),
+    "irfftn": Entry(transform_of_axes(torch.fft.irfftn), draw.complex_pairs(2, together=True, axes=True)),
+    "fftshift": Entry(lambda x, axes=None: torch.fft.fftshift(x, axes), draw.from_array(
+        lambda d, x: {"axes": d(draw.axis(x.ndim))}, draw.shapes(least=1))),
+    "ifftshift": Entry(lambda x, axes=None: torch.fft.ifftshift(x, axes), draw.from_array(
+        lambda d, x: {"axes": d(draw.axis(x.ndim))}, draw.shapes(least=1))),
+    # ------------------------------------------------------------------ joining and cutting, as NumPy's users know them
+    "array": Entry(torch.stack, draw.pieces(same=True, attr=None)),
+    "column_stack": Entry(torch.column_stack, draw.pieces(same=True, attr=None)),
+    "dstack": Entry(torch.dstack, draw.pieces(same=True, attr=None)),
+    "block": Entry(lambda xs: torch.cat([torch.atleast_1d(x) for x in xs], dim=-1), draw.pieces(same=True, attr=None)),
+    "append": Entry(lambda x, v: torch.cat([x.reshape(-1), v.reshape(-1)]), calls(draw.arrays(), draw.arrays())),
+    "insert": Entry(lambda x, i, v: torch.cat([x.reshape(-1)[:i], v, x.reshape(-1)[i:]]), draw.from_array(
+        lambda d, x: (d(st.integers(0, x.size)), d(draw.arrays((2,)))))),
+    "resize": Entry(lambda x, shape: gathered(x, np.resize(np.arange(x.numel()), shape)), draw.from_array(
+        lambda d, x: (d(draw.shapes()),), draw.shapes(min_side=1))),
+    "unstack": Entry(lambda x, axis=0: torch.unbind(x, axis), draw.from_array(
+        an_axis, draw.shapes(least=1, min_side=1))),
+    "hsplit": Entry(lambda x, parts: split(x, parts, 1), draw.sections(2, along=1)),
+    "vsplit": Entry(lambda x, parts: split(x, parts, 0), draw.sections(2, along=0)),
+    "dsplit": Entry(lambda x, parts: split(x, parts, 2), draw.sections(3, along=2)),
     # ------------------------------------------------------------------ no gradient
+    **{name: constant(one(draw.whole)) for name in ("isreal", "iscomplex", "angle", "spacing")},
+    **{name: constant(reductions(draw.whole, some=False, least=1)) for name in ("nanargmax", "nanargmin")},
+    "array_equiv": constant(draw.alike(draw.whole, draw.whole)),
     **{name: constant(draw.elementwise(draw.whole, draw.whole)) for name in (
         "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "heaviside", "isclose", "logical_and",
         "logical_or", "logical_xor")},

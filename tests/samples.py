@@ -483,6 +483,102 @@ SAMPLES["norm"] += [
     (normal(2, 3, 2), 1, (2, 0)), (normal(2, 3, 2), np.inf, (0, -1), True), (spread(2, 3, 2), "nuc", (1, 2)),
     (spread(2, 3, 2), {"ord": 2, "axis": (-1, 1), "keepdims": True}), (normal(0, 3), 3, 1)]
 
+
+def holed(*shape):
+    """Numbers that lie apart, with NaN among them."""
+    x = apart(*shape)
+    x.flat[1::3] = np.nan
+    return x
+
+
+_increasing = np.cumsum(between(0.5, 1, 4))
+_between = np.array([[-0.3, 0.2], [0.55, 0.8]]) * _increasing[-1]  # none of them is one of the above
+
+SAMPLES.update({  # functions of numerical analysis and of statistics, and what NumPy's users find beside them
+    "fabs": _one(apart),
+    **{name: [*_one(), (np.array([-180.0, 1e-3, 400.0]),)] for name in ("deg2rad", "rad2deg")},
+    "sinc": [*_one(), (np.array([1e-3, 0.31, 0.33, -2.4]),), (np.array([-0.05, 0.0, 3.7]),)],
+    "logaddexp2": [*_two(), (np.array([-30.0, 20.0, 800.0]), np.array([5.0, -20.0, 801.0]))],
+    **{name: [(apart(), np.array(-0.3)), (apart(3), apart(3)[::-1] + 0.05), (apart(2, 3), np.array(0.05)),
+              (0.05, apart(4)), (apart(3, 1), apart(1, 2) + 0.05), (apart(0, 2), apart(2)),
+              (apart(3, 2).T, apart(6)[::2] + 0.05)] for name in ("fmax", "fmin")},
+    "fmod": [(np.array(5.3), np.array(2.0)), (np.array([5.3, -5.3, 5.3, -5.3]), np.array([2.0, 2.0, -2.0, -2.0])),
+             (np.array([[0.5], [3.7]]), np.array([1.1, -0.9])), (7.0, between(2.4, 2.9, 3)),
+             (between(4.2, 4.8, 3, 2).T, np.array(2.0)), (normal(0, 2), np.ones(2)), (np.array([7.3, -9.1]), 0.6)],
+    "copysign": [(apart(3), np.array([-1, 2, -3], np.int8)), (apart(2, 3), -1.0), (apart(0), 1.0),
+                 (apart(3, 1), np.array([5, -5], np.int8))],
+    **{name: _one(apart) for name in ("isreal", "iscomplex", "angle", "spacing")},
+    "array_equiv": [(apart(3), apart(3)), (apart(2), np.zeros((3, 2)))],
+    **{name: [(holed(4),), (holed(2, 4), {"axis": 1}), (apart(3, 2).T, {"axis": 0})]
+       for name in ("nanargmax", "nanargmin")},
+    # Those that leave out NaN are tried with NaN in test_numeric.py: no differences lead across it.
+    **{name: [(apart(3),), (apart(2, 4), {"axis": 1}), (apart(3, 2).T, {"axis": 0, "keepdims": True}),
+              (apart(2, 1, 3), {"axis": (0, -1)})]
+       for name in ("nansum", "nanprod", "nanmean", "nanmax", "nanmin", "nanvar", "nanmedian")},
+    "nanstd": [(apart(3),), (apart(2, 4), {"axis": 1, "ddof": 1}), (apart(3, 4).T, {"axis": 0, "keepdims": True}),
+               (apart(2, 1, 3), {"axis": (0, -1)})],
+    **{name: [(apart(4),), (apart(2, 3), {"axis": 0}), (apart(3, 2).T, {"axis": -1}), (apart(2, 2),), (apart(),)]
+       for name in ("nancumsum", "nancumprod")},
+    **{name: [(apart(3),), (apart(2, 3), {"axis": 1}), (apart(2, 3), {"axis": 0, "include_initial": True})
+              if name == "cumulative_sum" else (apart(4), {"include_initial": True}), (apart(3, 2).T, {"axis": -1})]
+       for name in ("cumulative_sum", "cumulative_prod")},
+    **{name: [(apart(5), 0.3 * unit), (apart(2, 4), 0.35 * unit, {"axis": 1}), (apart(3, 2).T, 0.8 * unit, {"axis": 0}),
+              (apart(3, 4), 0.55 * unit, {"axis": (0, -1), "keepdims": True}), (apart(2, 3), 0.4 * unit),
+              (apart(4, 2), np.array([0.2, 0.9]) * unit, {"axis": 0}),
+              (apart(5), np.array([[0.1, 0.3], [0.6, 0.9]]) * unit), (apart(4), 0.0), (apart(4), unit)]
+       for name, unit in (("quantile", 1), ("nanquantile", 1), ("percentile", 100), ("nanpercentile", 100))},
+    "cov": [(normal(2, 4),), (normal(4),), (normal(4, 2), {"rowvar": False}), (normal(2, 4), normal(4)),
+            (normal(2, 4), {"bias": True}), (normal(2, 4), None, True, False, None, np.array([1, 2, 1, 2])),
+            (normal(2, 4), None, True, False, None, None, between(0.5, 2, 4)), (normal(3, 2).T, {"ddof": 0})],
+    "corrcoef": [(normal(3, 5),), (normal(4), normal(4)), (normal(5, 2), {"rowvar": False})],
+    "difference": [(normal(4),), (normal(2, 4), 2), (normal(3, 2), {"axis": 0}), (normal(3, 2).T, 1, -1, 0.5, 1.0),
+             (normal(2, 3), 1, 0, normal(1, 3), normal(2, 3)), (normal(3), 0), (normal(0, 2), {"axis": 1})],
+    "ediff1d": [(normal(4),), (normal(2, 2), normal(2), 1.0), (normal(3), None, normal(1))],
+    "gradient": [(normal(4),), (normal(2, 3),), (normal(3, 3), 0.5, {"axis": 0}), (normal(4), _increasing),
+                 (normal(4), _increasing, {"edge_order": 2}), (normal(3, 4), 2.0, _increasing),
+                 (normal(4), {"edge_order": 2}), (normal(3, 2).T, {"axis": -1}), (normal(4), np.array(0.7)),
+                 (normal(2, 4), _increasing, {"axis": 1})],
+    "trapezoid": [(normal(4),), (normal(4), _increasing), (normal(2, 4), _increasing), (normal(3, 2), {"axis": 0}),
+                  (normal(2, 3), normal(2, 3)), (normal(3), {"dx": 0.3}), (normal(3, 2).T, {"axis": 0})],
+    "interp": [(_between, _increasing, normal(4)), (np.array(0.4), _increasing, normal(4)),
+               (_between[1], _increasing, normal(4), {"left": -1.0, "right": 2.0}),
+               (np.array([0.3, 2.6, -1.3]), np.array([2.9, 0.5, 1.4, 4.1]), normal(4), {"period": 2.0}),
+               (np.array([0.5, 1.5]), np.ones(1), normal(1))],
+    "linspace": [(normal(), normal(), 4), (normal(), 3.0, 5), (normal(2), normal(3, 1), 3), (0.0, normal(2), 3),
+                 (normal(2), normal(2), 4, {"endpoint": False, "axis": -1}), (normal(), normal(), 1)],
+    "polyval": [(normal(3), normal()), (normal(3), normal(2, 2)), ([1.0, 2.0, 3.0], normal(3)), (normal(1), normal(2))],
+    **{name: [(normal(4), normal(2)), (normal(2), normal(4), "full"), (normal(4), normal(3), "same"),
+              (normal(2), normal(5), {"mode": "same"}), (normal(5), normal(2), "valid"), (normal(1), normal(3), "valid"),
+              (normal(6)[::-2], normal(1), "full")] for name in ("convolve", "correlate")},
+    "dft": [(normal(4), normal(4)), (normal(3), None), (normal(2, 3), normal(2, 3), {"axis": 0}),
+            (normal(3), normal(3), 5), (normal(5), normal(5), 3), (normal(3, 2).T, normal(2, 3), {"norm": "ortho"}),
+            (normal(2, 4), None, {"n": 2, "norm": "forward"}), (normal(1), normal(1))],
+    "fft": [(normal(4),), ((normal(3), normal(3)),), (normal(2, 3), {"axis": 0, "norm": "ortho"}), (normal(3), 5)],
+    "ifft": [(normal(4),), ((normal(3), normal(3)),), ((normal(2, 3), normal(2, 3)), 2, 0), (normal(3), {"norm": "forward"})],
+    "rfft": [(normal(4),), (normal(5),), (normal(2, 3), {"axis": 0}), (normal(3), 6), (normal(3, 2).T, 2)],
+    "irfft": [((normal(3), normal(3)),), ((normal(3), normal(3)), 5), ((normal(3, 2), normal(3, 2)), {"axis": 0}),
+              (normal(4),), ((normal(2), normal(2)), 7, -1, "ortho")],
+    **{name: [(x,), (x, (2, 4), (0, 1)), (x, {"axes": (1, 0), "norm": "ortho"}), (x, {"axes": (0,)}), (x, (-1, 3), (0, 1))]
+       for name, x in (("fftn", (normal(3, 4), normal(3, 4))), ("ifftn", (normal(3, 4), normal(3, 4))),
+                       ("rfftn", normal(3, 4)), ("irfftn", (normal(3, 4), normal(3, 4))))},
+    **{name: [(normal(4),), (normal(3, 4),), (normal(3, 4), 1), (normal(2, 3), {"axes": (0,)})]
+       for name in ("fftshift", "ifftshift")},
+    "array": [([normal(2), normal(2)],), ([[normal(), 1.0], (2.0, normal())],), ([[normal(2, 1)], [normal(2, 1)]],),
+              ([normal(2), [1.0, 2.0]],), (normal(2, 3),), ([normal(3, 2).T, normal(2, 3)],)],
+    "column_stack": [([normal(3), normal(3)],), ((normal(3), normal(3, 2)),), ([normal(2, 1)],)],
+    "dstack": [([normal(2, 3), normal(2, 3)],), ([normal(3), normal(3)],), ([normal(2, 1, 2), normal(2, 1)],)],
+    "block": [([normal(2), normal(3)],), ([[normal(2, 2), normal(2, 1)], [normal(1, 2), np.ones((1, 1))]],), (normal(2),)],
+    "append": [(normal(3), normal(2)), (normal(2, 2), normal(3)), (normal(2, 3), normal(1, 3), 0),
+               (normal(2, 3), normal(2, 2), {"axis": -1}), (normal(2), 3.0)],
+    "insert": [(normal(4), 1, normal()), (normal(4), [0, 2], normal(2)), (normal(2, 3), 1, normal(2), {"axis": 1}),
+               (normal(2, 2), 3, 0.5), (normal(2, 3), slice(0, 2), normal(2, 3), 0)],
+    "resize": [(normal(4), (2, 3)), (normal(2, 3), 4), (normal(3, 2).T, (1, 7))],
+    "unstack": [(normal(3),), (normal(2, 3), {"axis": 1}), (normal(2, 1, 3), {"axis": -2})],
+    "hsplit": [(normal(4), 2), (normal(2, 3), [1]), (normal(2, 4, 1), 2)],
+    "vsplit": [(normal(4, 2), 2), (normal(3, 2).T, [1])],
+    "dsplit": [(normal(2, 1, 4), 2), (normal(1, 2, 3), [1, 2])],
+})
+
 SMALL = {  # one each, for the third order
     **{name: samples[min(1, len(samples) - 1)] for name, samples in SAMPLES.items()},
     "power": (between(0.5, 2, 2), normal(2)),
@@ -504,5 +600,10 @@ SMALL = {  # one each, for the third order
     "svd": (spread(2, 2),), "qr": (normal(2, 1),), "eigh": (symmetric(2, 2),), "cond": (spread(2, 1),),
     "multi_dot": ([normal(1, 2), normal(2)],), "lstsq": (spread(2, 1), normal(2)), "tensorinv": (regular(2, 2), 1),
     "tensorsolve": (normal(2, 2), normal(2)), "matrix_power": (normal(2, 2), 3), "norm": (apart(1, 2), 1.5, 1),
+    **{name: (np.array([0.2, 1.3]), *more) for name, *more in (
+        ("fmod", np.array([0.7, 0.45])), ("nanvar",), ("nanstd",), ("sinc",))},
+    "convolve": (normal(2), normal(2)), "dft": (normal(2), normal(2)), "linspace": (normal(), normal(), 3),
+    "interp": (np.array(0.4), _increasing, normal(4)), "cov": (normal(2, 2),), "corrcoef": (normal(2, 3),),
+    "gradient": (normal(3), np.array([0.1, 0.5, 1.4]), {"edge_order": 2}), "block": ([normal(1), normal(1)],),
     "inv": (regular(2, 2),), "det": (regular(2, 2),), "slogdet": (regular(2, 2),), "cholesky": (definite(2, 2),),
 }

@@ -338,6 +338,38 @@ def from_array(draw, make, shape=None, values=normal, **settings):
     return Call((x,), {**attrs, **made}) if isinstance(made, dict) else Call((x, *made), attrs)
 
 
+def ordered(q):
+    """An array whose order is safe, one of its axes or None, and the place q in that order."""
+    made = from_array(lambda d, x: {"axis": d(st.none() | axis(x.ndim))}, shapes(1, min_side=1), apart,
+                      keepdims=st.booleans())
+    return made.map(lambda call: Call((*call.args, q), call.attrs))
+
+
+def increasing(rng, shape):
+    return np.cumsum(rng.uniform(0.3, 1, shape))
+
+
+def one_dimensional(**settings):
+    """Two arrays with one axis, which is not empty."""
+    return calls(arrays(shapes(1, 1, 1)), arrays(shapes(1, 1, 1)), **settings)
+
+
+@st.composite
+def complex_pairs(draw, least=1, real=False, together=False, axes=False):
+    """The real and the imaginary parts of complex numbers, as one argument or as two; or `real` ones.  At least `least`
+    along each axis, and the lengths and axes of a Fourier transform: of one, or of all `axes`."""
+    shape = draw(shapes(1, min_side=least))
+    made = tuple(draw(arrays(shape)) for _ in range(1 if real else 2))
+    length = st.integers(1, 5)
+    attrs = draw(settled({"norm": st.sampled_from([None, "ortho", "forward", "backward"])}))
+    if draw(st.booleans()):
+        along = draw(st.permutations(range(len(shape))))
+        attrs |= {"axes": tuple(along)} if axes else {"axis": along[0]}
+        if draw(st.booleans()):
+            attrs |= {"s": tuple(draw(length) for _ in along)} if axes else {"n": draw(length)}
+    return Call((made,) if together else made, attrs)
+
+
 # ---------------------------------------------------------------------- matrices
 
 

@@ -1,5 +1,5 @@
 """The ops, a family a file; importing this package registers them all."""
 
-from . import elementwise, index, linalg, linear, network, reduce, shape
+from . import elementwise, fourier, index, linalg, linear, network, numeric, reduce, shape
 
-__all__ = ["elementwise", "index", "linalg", "linear", "network", "reduce", "shape"]
+__all__ = ["elementwise", "fourier", "index", "linalg", "linear", "network", "numeric", "reduce", "shape"]

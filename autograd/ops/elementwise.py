@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from ..arrays import as_given, narrow, operand, widen
-from ..define import op
+from ..define import composed, op
 from ..engine import Op, Tensor
-from ..methods import ANSWERS, NO_ATTRS
+from ..methods import ANSWERS, NO_ATTRS, REGISTRY
 
 LN2, LN10 = math.log(2), math.log(10)
 
@@ -127,6 +127,9 @@ FUNCTIONS_OF_ONE = [
     (np.arccosh, "arcosh x    The slope at 1 is infinite.", "g / √(x² − 1)",
      lambda g, y, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1))),
     (np.arctanh, "artanh x", "g / (1 − x²)", lambda g, y, x: g / ((1 - x) * (1 + x))),
+    (np.fabs, "|x|, as a floating-point number    The gradient at 0 is 0.", "g ⊙ sign(x)",
+     lambda g, y, x: g * by_convention(np.sign(x), x == 0, x)),
+    (np.sinc, "sin(πx) / πx, and 1 at 0", "g ⊙ (cos πx − y) / x, and 0 at 0", lambda g, y, x: g * sinc_slope(y, x)),
 ]
 
 # NumPy's function, z; ∂L/∂x in words and as a rule; ∂L/∂y in words and as a rule.
@@ -161,6 +164,18 @@ FUNCTIONS_OF_TWO = [
     (np.logaddexp, "ln(eˣ + eʸ)    At (−∞, −∞) the gradient is 0; at (∞, ∞) each gets half of it.",
      "g ⊙ sigmoid(x − y)", lambda g, z, x, y: g * sigmoid(difference(x, y)),
      "g ⊙ sigmoid(y − x)", lambda g, z, x, y: g * sigmoid(difference(y, x))),
+    (np.logaddexp2, "log₂(2ˣ + 2ʸ)",
+     "g ⊙ sigmoid((x − y) ln 2)", lambda g, z, x, y: g * sigmoid(difference(x, y) * LN2),
+     "g ⊙ sigmoid((y − x) ln 2)", lambda g, z, x, y: g * sigmoid(difference(y, x) * LN2)),
+    (np.fmax, "max(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x > y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((x > y) | (y != y), x, y),
+     "g ⊙ ([y > x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((y > x) | (x != x), x, y)),
+    (np.fmin, "min(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
+     "g ⊙ ([x < y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((x < y) | (y != y), x, y),
+     "g ⊙ ([y < x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((y < x) | (x != x), x, y)),
+    (np.fmod, "x − y trunc(x / y), between 0 and x",
+     "g", lambda g, z, x, y: g,
+     "−g ⊙ trunc(x / y)", lambda g, z, x, y: -g * np.rint((x - z) / y)),
 ]
 
 for _function, _value, *_gradients in FUNCTIONS_OF_ONE + FUNCTIONS_OF_TWO:
@@ -176,7 +191,8 @@ for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide
                   np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
                   np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
                   np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
-                  np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal):
+                  np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal,
+                  np.array_equiv, np.isreal, np.iscomplex, np.angle, np.spacing):
     op(_constant, differentiable=False)
 op(np.round, differentiable=False, answers=(np.round, np.around))
 
@@ -220,6 +236,9 @@ def _(g, z, condition, x, y):
     return np.where(condition, 0, g)
 
 
+ANSWERS[np.where] = lambda condition, x=None, y=None: np.nonzero(condition) if x is None else where(condition, x, y)
+
+
 @op
 def clip(x, a_min=None, a_max=None):
     """Limits, either of which may be None.  y = min(max(x, a_min), a_max)    At a limit the gradient is x's."""
@@ -261,7 +280,7 @@ def _(g, y, x):
     return g * (y * sigmoid(-x))
 
 
-@op(answers=(np.copy, np.positive))
+@op(answers=(np.copy, np.positive, np.conjugate, np.real))
 def copy(x):
     """The same numbers in an array of their own.  y = x"""
     return x.copy()
@@ -283,9 +302,64 @@ def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
     return np.where(np.isfinite(x), g, 0)
 
 
+# ---------------------------------------------------------------------- composed
+
+
+@composed(answers=(np.deg2rad, np.radians))
+def deg2rad(x):
+    """Degrees in radians.  y = x π / 180"""
+    return x * (math.pi / 180)
+
+
+@composed(answers=(np.rad2deg, np.degrees))
+def rad2deg(x):
+    """Radians in degrees.  y = x 180 / π"""
+    return x * (180 / math.pi)
+
+
+@composed
+def copysign(x, y):
+    """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
+    if type(y) in (int, float):
+        return np.absolute(x) * math.copysign(1, y)
+    x, y = x if type(x) in (int, float) else as_array(x), as_array(y)
+    return abs(x) * np.where(np.signbit(y), -1, 1).astype(y.dtype)
+
+
+def _modf(x):
+    """The fractional and the whole part of x."""
+    finite = np.where(np.isinf(x), 0, x)
+    return finite - np.trunc(finite), np.trunc(x)
+
+
+ANSWERS[np.fix], ANSWERS[np.modf] = REGISTRY["trunc"], _modf
+ANSWERS[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
+ANSWERS[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
+ANSWERS[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
+
+
+_SINC = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)]
+
+
+def sinc_slope(y, x):
+    """The slope of y = sin(u) / u by x, u = πx.  Near 0, where cos(u) − y cancels, it is the series
+    u Σₖ (−1)ᵏ 2k u²ᵏ⁻² / (2k + 1)!"""
+    u = math.pi * x
+    is_near = np.absolute(u) < 1
+    near, far, slope = np.where(is_near, u, 0), np.where(is_near, 1, u), 0
+    for c in _SINC:
+        slope = slope * (near * near) + c
+    return math.pi * np.where(is_near, near * slope, (np.cos(u) - y) / far)
+
+
 def as_array(x):
     """Numbers and lists as arrays; arrays and Tensors as they are.  Raises TypeError for what an op does not take."""
     if type(x) is Tensor:
         return x
     x = operand(as_given(x), "an argument")
     return x if hasattr(x, "shape") else np.asarray(x)
+
+
+def as_array_like(x, a):
+    """Numbers and lists `a` as arrays of the dtype and the library of x; arrays and Tensors as they are."""
+    return a if hasattr(a, "shape") else (np.zeros_like(x, shape=np.shape(a)) + a).astype(x.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -9,13 +10,18 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..arrays import narrow, widen
 from ..define import composed, op
+from ..methods import ANSWERS, REGISTRY
 from .elementwise import as_array, by_convention, root
 
 
 def axes_of(x, axis) -> tuple[int, ...]:
-    """The axes that a reduction of `x` has reduced, counted from 0; a number has none, though NumPy takes axis 0 of it.
+    """The axes that a reduction of `x` has reduced, counted from 0; a number has none, though NumPy takes axis 0 of one
+    for some of these.
     """
-    return tuple(range(x.ndim)) if axis is None or x.ndim == 0 else normalize_axis_tuple(axis, x.ndim)
+    if axis is None:
+        return tuple(range(x.ndim))
+    axes = normalize_axis_tuple(axis, x.ndim or 1)
+    return axes if x.ndim else ()
 
 
 def kept(a, x, axis):
@@ -108,32 +114,20 @@ def ptp(x, axis=None, *, keepdims=False):
 
 
 @composed
-def std(x, axis=None, *, ddof=0, keepdims=False):
+def std(x, axis=None, *, ddof=0, keepdims=False, **how):
     """Standard deviation of the n elements along `axis`.  y = √(Σᵢ (xᵢ − x̄)² / (n − ddof))    Where it is 0, so is its
     gradient."""
-    return narrow(root(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims)), x)
+    return narrow(root(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims, **how)), x)
 
 
 @composed
-def median(x, axis=None, *, keepdims=False):
-    """Middle element along `axis`, or the mean of the middle two.  NaN where an element is.    Of equal ones those that
-    sorting puts in the middle get the gradient."""
-    axes = axes_of(x, axis)
-    rows = _as_rows(x, axes)
-    n = rows.shape[-1]
-    if n == 0:
-        raise ValueError("the median of no elements")
-    y = np.sort(rows, axis=-1)[..., [(n - 1) // 2, n // 2]].mean(axis=-1)
-    y = np.where(np.isnan(rows).any(axis=-1), np.nan, y)
-    return kept(y, x, axes) if keepdims else y
-
-
-@composed
-def average(x, axis=None, weights=None, *, keepdims=False):
-    """Weighted mean.  y = Σᵢ wᵢ xᵢ / Σᵢ wᵢ, for weights of the shape of x, or 1-D along one axis."""
-    if weights is None:
-        return np.mean(x, axis=axis, keepdims=keepdims)
+def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
+    """Weighted mean.  y = Σᵢ wᵢ xᵢ / Σᵢ wᵢ, for weights of the shape of x, or 1-D along one axis.  returned: also give
+    the sum of the weights."""
     x = as_array(x)
+    if weights is None and not returned:
+        return np.mean(x, axis=axis, keepdims=keepdims)
+    weights = np.ones_like(x) if weights is None else weights
     if np.shape(weights) != x.shape:
         axes = axes_of(x, axis)
         if len(axes) != 1 or np.shape(weights) != (x.shape[axes[0]],):
@@ -141,8 +135,9 @@ def average(x, axis=None, weights=None, *, keepdims=False):
                              "need the shape of x, or one weight for each place along one axis")
         weights = np.reshape(weights, tuple(-1 if (i,) == axes else 1 for i in range(x.ndim)))
     wide, weights = widen(x), widen(weights) * np.ones_like(widen(x))
-    y = np.sum(wide * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
-    return narrow(y, x)
+    n = np.sum(weights, axis=axis, keepdims=keepdims)
+    y = narrow(np.sum(wide * weights, axis=axis, keepdims=keepdims) / n, x)
+    return (y, narrow(n, x)) if returned else y
 
 
 # ---------------------------------------------------------------------- products and running sums
@@ -214,5 +209,98 @@ def _moved(x, n):
 
 # Places and truths, through which no gradient flows.
 for _constant in (np.argmax, np.argmin, np.argsort, np.argpartition, np.any, np.all, np.count_nonzero, np.nonzero,
-                  np.flatnonzero, np.argwhere, np.searchsorted, np.digitize, np.isin):
+                  np.flatnonzero, np.argwhere, np.searchsorted, np.digitize, np.isin, np.nanargmax, np.nanargmin):
     op(_constant, differentiable=False)
+
+
+@composed
+def cumulative_sum(x, axis=None, dtype=None, include_initial=False):
+    """Running sum along `axis`, which only of a 1-D array may be left out; include_initial: with 0 in front."""
+    return _cumulative(np.cumsum, 0, as_array(x), axis, dtype, include_initial)
+
+
+@composed
+def cumulative_prod(x, axis=None, dtype=None, include_initial=False):
+    """Running product along `axis`, which only of a 1-D array may be left out; include_initial: with 1 in front."""
+    return _cumulative(np.cumprod, 1, as_array(x), axis, dtype, include_initial)
+
+
+def _cumulative(function, first, x, axis, dtype, include_initial):
+    if axis is None and x.ndim > 1:
+        raise ValueError(f"axis= says along which of its axes an array of shape {x.shape} is added up")
+    axis = 0 if axis is None else axis
+    y = function(x, axis=axis, dtype=dtype)
+    if not include_initial:
+        return y
+    shape = tuple(1 if i == axis % y.ndim else n for i, n in enumerate(y.shape))
+    return np.concatenate([np.full_like(y, first, shape=shape), y], axis=axis)
+
+
+# ---------------------------------------------------------------------- NumPy's other arguments
+
+
+def _wider(op, neutral, x, axis=None, dtype=None, initial=None, where=True, **how):
+    """Reduce x in another dtype, without the elements where a mask does not hold, and with `initial` beside them."""
+    x = x if dtype is None else _in_dtype(x, dtype)
+    if initial is not None:
+        x = _in_dtype(x, op(x.dtype.type(0)).dtype)  # the sum of booleans, say, is an integer
+        initial = _in_dtype(as_array(initial), x.dtype)
+    if where is not True:
+        if initial is None and op in (max, min):
+            raise ValueError(f"{op.name} of the elements where a mask holds needs initial=, as there may be none")
+        x = np.where(_mask(where, x), x, neutral if op not in (max, min) or x.dtype.kind == "f" else initial)
+    if initial is None:
+        y = op(x, axis=axis, **how)
+    else:
+        rows = _as_rows(x, axes_of(x, axis))
+        first = np.zeros_like(rows, shape=(*rows.shape[:-1], 1)) + initial
+        y = op(np.concatenate([first, rows], axis=-1), axis=-1)
+        y = kept(y, x, axis) if how.get("keepdims") else y
+    return y if dtype is None else _in_dtype(y, dtype)
+
+
+def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0, correction=None, keepdims=False):
+    """The mean or variance of x in another dtype, of the elements where a mask holds, or around a given mean."""
+    if ddof and correction is not None:
+        raise ValueError("correction is another name of ddof: give one of them")
+    how = {"axis": axis, "keepdims": keepdims}
+    ddof = ddof if correction is None else correction
+    dtype = np.dtype(dtype or (x.dtype if x.dtype.kind == "f" else float))
+    x = _in_dtype(_in_dtype(x, dtype), np.promote_types(dtype, np.float32))
+    if where is True and mean is None:
+        y = op(x, **how) if op.name == "mean" else op(x, ddof=ddof, **how)
+    else:
+        mask = where if where is True else _mask(where, x)
+        n = _count(x, axis) if where is True else np.count_nonzero(mask, **how)
+        if op.name == "var":  # what is left out is so before anything is computed of it, which may be NaN
+            x = np.where(mask, x, 0)
+            mean = np.mean(x, axis=axis, where=where, keepdims=True) if mean is None else mean
+            x, n = np.square(x - mean), np.maximum(n - ddof, 0)
+        y = np.sum(np.where(mask, x, 0), **how) / n
+    return _in_dtype(y, dtype)
+
+
+def _mask(where, x):
+    """`where` as booleans of the shape of x."""
+    where = as_array(where)
+    return np.broadcast_to(where if where.dtype == bool else where != 0, x.shape)
+
+
+def _in_dtype(x, dtype):
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def _with_numpys_arguments(op, wider, neutral):
+    """`op`, with those arguments too that only NumPy's function of that name has."""
+    @functools.wraps(op.formula)
+    def reduced(x, *axis, **how):
+        return op(x, *axis, **how) if how.keys() <= op.attr_names else wider(op, neutral, as_array(x), *axis, **how)
+    reduced.op = op
+    return reduced
+
+
+for _name, _wide, _neutral in (("sum", _wider, 0), ("prod", _wider, 1), ("max", _wider, -np.inf), ("min", _wider, np.inf),
+                               ("any", _wider, False), ("all", _wider, True), ("cumsum", _wider, 0),
+                               ("cumprod", _wider, 1), ("mean", _moment, 0), ("var", _moment, 0)):
+    for _function in [f for f, answer in ANSWERS.items() if answer is REGISTRY[_name]]:
+        ANSWERS[_function] = _with_numpys_arguments(REGISTRY[_name], _wide, _neutral)

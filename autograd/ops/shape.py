@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..define import composed, op
 from ..engine import Tensor, tensor
-from ..methods import ANSWERS
+from ..methods import ANSWERS, FUNCTIONS
 from ..transform import tree_map
 from .elementwise import as_array
 from .index import put, scatter_add
@@ -135,9 +135,20 @@ def _(g, y, x, k=0):
 
 
 @composed
-def ravel(x):
-    """All elements on one axis."""
-    return np.reshape(x, (-1,))
+def ravel(x, order="C"):
+    """All elements on one axis, row by row ("C") or column by column ("F")."""
+    return np.reshape(x, (-1,), order=order)
+
+
+def _reshape(x, shape, order="C", copy=None):
+    """NumPy's spelling of a reshape, which has the order of the elements."""
+    if order not in ("C", "F"):
+        raise ValueError(f'the elements are in the order "C" or "F", and not {order!r}')
+    shape = tuple(shape) if np.ndim(shape) else (shape,)
+    return reshape(x, shape) if order == "C" else np.transpose(reshape(np.transpose(x), shape[::-1]))
+
+
+ANSWERS[np.reshape] = _reshape
 
 
 def _reshaping(function, words):
@@ -188,6 +199,9 @@ _taking(np.tile, "Copies side by side, reps[i] of them along axis i.")
 _taking(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
 _taking(np.delete, "Without the places `obj` along an axis (None: of all elements).")
 _taking(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
+_taking(np.resize, "All elements in order, again and again, as many as a new shape has.")
+_taking(np.fft.fftshift, "The first element of a Fourier transform moved to the middle, along axes (None: all).")
+_taking(np.fft.ifftshift, "The inverse of `fftshift`.")
 
 
 def _at_least(function, words):
@@ -240,6 +254,79 @@ def hstack(xs):
     """Arrays side by side: along the second axis, or the only one."""
     xs = [np.atleast_1d(x) for x in xs]
     return np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
+
+
+def _joining(function, words, *which):
+    """`function` as taking from the arrays in its arguments `which` (trees), all in a row, the places that NumPy's puts
+    where when given the elements' numbers."""
+    def joined(*args, **kwargs):
+        xs, end = [], 0
+
+        def places(x):
+            nonlocal end
+            xs.append(x)
+            end += np.size(x)
+            return np.arange(end - np.size(x), end).reshape(np.shape(x))
+
+        args = [tree_map(places, a) if i in which else _plain(a) for i, a in enumerate(args)]
+        index = function(*args, **_plain(kwargs))
+        if function is np.insert:  # whose values take the dtype of the array
+            xs = [x if x.dtype == xs[0].dtype else x.astype(xs[0].dtype) for x in map(as_array, xs)]
+        return np.concatenate(xs, axis=None)[index]
+    return _named(joined, function, words)
+
+
+_joining(np.column_stack, "Arrays side by side, 1-D ones as columns.", 0)
+_joining(np.dstack, "Arrays behind one another: along the third axis.", 0)
+_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, those around along the one before.", 0)
+_joining(np.append, "Values behind the elements of an array: along an axis, or (None) behind all of them in order.", 0, 1)
+_joining(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
+
+
+@composed(answers=())
+def array(xs, dtype=None):
+    """Nested lists of Tensors, arrays and numbers as one array, as np.array makes it of arrays: ag.array([t, 2 * t]).
+
+    All in one list need one shape.  Without Tensors it is np.array.  Raises ValueError where the shapes differ.
+    """
+    leaves = []
+    shape = _gathered(xs, leaves)
+    if not any(isinstance(x, Tensor) for x in leaves):
+        return np.array(xs, dtype=dtype)
+    y = np.concatenate(leaves, axis=None).reshape(shape)
+    return y if dtype is None or y.dtype == dtype else y.astype(dtype)
+
+
+def _gathered(xs, leaves):
+    """The shape of nested lists, whose arrays and numbers are added to `leaves`."""
+    if not isinstance(xs, (list, tuple)):
+        leaves.append(xs)
+        return xs.shape if hasattr(xs, "shape") else ()
+    shapes = list(dict.fromkeys([_gathered(x, leaves) for x in xs]))
+    if len(shapes) > 1:
+        raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they need "
+                         "the same")
+    return (len(xs), *(shapes[0] if shapes else ()))
+
+
+@composed
+def unstack(x, axis=0):
+    """A tuple of the parts at each place along an axis, without that axis."""
+    return tuple(np.moveaxis(x, axis, 0))
+
+
+def _splitting(function, axis, words):
+    def parts(x, indices_or_sections):
+        x = as_array(x)
+        if x.ndim <= min(axis, 1) * (axis != 1):
+            raise ValueError(f"{function.__name__} takes no array of {x.ndim} axes")
+        return np.split(x, indices_or_sections, axis=0 if x.ndim == 1 else axis)
+    return _named(parts, function, words)
+
+
+_splitting(np.hsplit, 1, "`split` along the second axis, or the only one.")
+_splitting(np.vsplit, 0, "`split` along the first axis.")
+_splitting(np.dsplit, 2, "`split` along the third axis.")
 
 
 @composed
@@ -296,5 +383,8 @@ for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
 if hasattr(np, "astype"):  # NumPy 2.1
     ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
 ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
+ANSWERS[np.imag] = FUNCTIONS["zeros_like"]
+ANSWERS[np.iscomplexobj], ANSWERS[np.isrealobj] = (lambda x: False), (lambda x: True)
+ANSWERS[np.result_type] = lambda *xs: np.result_type(*[x.dtype if isinstance(x, Tensor) else x for x in xs])
 for _asked in (np.shape, np.ndim, np.size):
     ANSWERS[_asked] = lambda x, function=_asked, **how: function(np.broadcast_to(0, x.shape), **how)

@@ -21,6 +21,12 @@ def test_the_table_has_a_line_for_each_op_and_function():
     assert rows["embedding"][0] == "of table" and rows["gelu"][1] == ""
 
 
+def test_each_is_reached_by_its_name():
+    """No function of the package stands before one of them."""
+    for name, known in {**ag.REGISTRY, **ag.FUNCTIONS}.items():
+        assert getattr(ag, name) is known
+
+
 def test_every_line_says_what_it_is():
     assert all(what for *_, what in supported())
 

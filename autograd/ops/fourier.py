@@ -1,0 +1,113 @@
+"""Fourier transforms, of which the complex numbers are pairs (real, imaginary)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from ..define import composed, op
+from ..methods import ANSWERS
+from .elementwise import as_array
+from .numeric import part
+
+_INVERSE_NORM = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
+
+
+@op
+def dft(re, im, n=None, axis=-1, norm=None):
+    """Discrete Fourier transform of complex numbers re + i im (im None: 0), two arrays of one shape, cut to n along
+    `axis` or filled up with zeros.  y₀ + i y₁ = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    norm: as NumPy's."""
+    z = np.fft.fft(re if im is None else re + 1j * im, n, axis, norm)
+    return np.real(z), np.imag(z)
+
+@dft.gradient("re", "im")
+def _(g, y, re, im, n=None, axis=-1, norm=None):
+    """∂L/∂re + i ∂L/∂im = Σₖ (g₀ + i g₁) exp(2πi jk / n)    the transform, with the parts exchanged before and after"""
+    d_im, d_re = dft(g[1], g[0], None, axis, norm)
+    return _fitted(d_re, re.shape[axis], axis), _fitted(d_im, re.shape[axis], axis)
+
+
+def _fitted(x, n, axis):
+    """x cut to n elements along `axis`, or filled up with zeros."""
+    axis, missing = normalize_axis_index(axis, x.ndim), n - x.shape[axis]
+    if missing <= 0:
+        return x if missing == 0 else x[part(axis, n)]
+    zeros = np.zeros_like(x, shape=(*x.shape[:axis], missing, *x.shape[axis + 1:]))
+    return np.concatenate([x, zeros], axis=axis)
+
+
+def _pair(x):
+    """The real and the imaginary part (or None) of a pair of both, or of a real array."""
+    if not isinstance(x, tuple):
+        return as_array(x), None
+    if len(x) != 2:
+        raise ValueError(f"complex numbers are a pair (real, imaginary), and no {len(x)} arrays")
+    return np.broadcast_arrays(*x)
+
+
+@composed
+def fft(x, n=None, axis=-1, norm=None):
+    """Discrete Fourier transform of n elements along `axis`, as a pair (real, imaginary), of a real array or of such a
+    pair.  yₖ = Σⱼ xⱼ exp(−2πi jk / n)"""
+    return dft(*_pair(x), n=n, axis=axis, norm=norm)
+
+
+@composed
+def ifft(x, n=None, axis=-1, norm=None):
+    """The inverse of `fft`.  yⱼ = Σₖ xₖ exp(2πi jk / n) / n"""
+    re, im = _pair(x)
+    im, re = dft(np.zeros_like(re) if im is None else im, re, n=n, axis=axis, norm=_INVERSE_NORM[norm])
+    return re, im
+
+
+@composed
+def rfft(x, n=None, axis=-1, norm=None):
+    """The first n // 2 + 1 elements of the `fft` of a real array, as a pair (real, imaginary); they say what the others
+    are."""
+    x = as_array(x)
+    n = x.shape[axis] if n is None else n
+    return tuple(_fitted(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
+
+
+@composed(answers=np.fft.irfft)
+def irfft(x, n=None, axis=-1, norm=None):
+    """The inverse of `rfft`: n real numbers, 2 (m − 1) if there are m elements, from a pair (real, imaginary)."""
+    re, im = _pair(x)
+    n, axis = 2 * (re.shape[axis] - 1) if n is None else n, normalize_axis_index(axis, re.ndim)
+    re, im = (_fitted(a, n // 2 + 1, axis) for a in (re, np.zeros_like(re) if im is None else im))
+    mirrored = part(axis, (n - 1) // 2, 0, -1)  # the elements behind the middle are the conjugates of these
+    re, im = np.concatenate([re, re[mirrored]], axis=axis), np.concatenate([im, -im[mirrored]], axis=axis)
+    return ifft((re, im), axis=axis, norm=norm)[0]
+
+
+def _along_several(name, each, last, words, answers=()):
+    """The transform `each` along several axes, of which the last one has the transform `last`: as the first or, in an
+    inverse, as the last of them."""
+    def transform(x, s=None, axes=None, norm=None):
+        axes = tuple(range(_pair(x)[0].ndim))[-len(s) if s else 0:] if axes is None else axes
+        steps = list(zip([each] * (len(axes) - 1) + [last], s or [-1] * len(axes), axes, strict=True))
+        for function, n, axis in steps if name.startswith("i") else steps[::-1]:
+            x = function(x, None if n == -1 else n, axis, norm)
+        return x
+    transform.__name__, transform.__doc__ = name, words
+    return composed(transform, answers=answers)
+
+
+_along_several("fftn", fft, fft, "`fft` along several axes (None: all, or the last ones), of the lengths s (−1: all of "
+               "it).")
+_along_several("ifftn", ifft, ifft, "The inverse of `fftn`.")
+_along_several("rfftn", fft, rfft, "`rfft` along the last of several axes, as in `fftn`, and `fft` along the others.")
+_along_several("irfftn", ifft, irfft, "The inverse of `rfftn`: real numbers.", np.fft.irfftn)
+
+
+def _refuse(function, instead):
+    def refuse(*args, **kwargs):
+        raise TypeError(f"np.fft.{function.__name__} gives complex numbers, which no Tensor holds: {instead} gives them "
+                        "as a pair (real, imaginary), and takes such a pair in their place")
+    ANSWERS[function] = refuse
+
+
+for _name in ("fft", "ifft", "rfft"):
+    _refuse(getattr(np.fft, _name), f"ag.{_name}(x)")
+    _refuse(getattr(np.fft, f"{_name}n"), f"ag.{_name}n(x)")
+    _refuse(getattr(np.fft, f"{_name}2"), f"ag.{_name}n(x, axes=(-2, -1))")
