@@ -130,7 +130,7 @@ def _same_bits(a: Any, b: Any) -> bool:
 
 def owner(array: Any) -> Any:
     """The array whose memory `array` is in: itself, unless it is a view."""
-    while (base := getattr(array, "base", None)) is not None and isinstance(base, type(array)):
+    while isinstance(base := getattr(array, "base", None), type(array)) and base is not array:  # a dtype is its own
         array = base
     return array
 

@@ -16,7 +16,7 @@ from tests.samples import SAMPLES
 rng = np.random.default_rng(1)
 
 # Ops that go by one example after the other, with a warning: whatever is mapped, or only where what is named is.
-BY_EXAMPLE = {"allclose": "", "array_equal": "", "nonzero": "", "flatnonzero": "", "argwhere": "",
+BY_EXAMPLE = {"allclose": "", "matrix_rank": "", "array_equal": "", "nonzero": "", "flatnonzero": "", "argwhere": "",
               "embedding": "the table", "causal_conv": "the weight", "one_hot": "n", "isin": "the second array",
               "digitize": "the bins", "searchsorted": "the sorted array", "argpartition": "kth",
               "getitem": "a mask", "put": "a mask", "scatter_add": "a mask", "last_written": "a mask"}
