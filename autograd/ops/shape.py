@@ -315,18 +315,17 @@ def unstack(x, axis=0):
     return tuple(np.moveaxis(x, axis, 0))
 
 
-def _splitting(function, axis, words):
+def _splitting(function, axis, least, words):
     def parts(x, indices_or_sections):
-        x = as_array(x)
-        if x.ndim <= min(axis, 1) * (axis != 1):
-            raise ValueError(f"{function.__name__} takes no array of {x.ndim} axes")
+        if x.ndim < least:
+            raise ValueError(f"{function.__name__} takes arrays of {least} axes or more, and x has shape {x.shape}")
         return np.split(x, indices_or_sections, axis=0 if x.ndim == 1 else axis)
     return _named(parts, function, words)
 
 
-_splitting(np.hsplit, 1, "`split` along the second axis, or the only one.")
-_splitting(np.vsplit, 0, "`split` along the first axis.")
-_splitting(np.dsplit, 2, "`split` along the third axis.")
+_splitting(np.hsplit, 1, 1, "`split` along the second axis, or the only one.")
+_splitting(np.vsplit, 0, 2, "`split` along the first axis.")
+_splitting(np.dsplit, 2, 3, "`split` along the third axis.")
 
 
 @composed

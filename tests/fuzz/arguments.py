@@ -71,6 +71,7 @@ def by_sign(p):
 
 
 away = one(lambda x: apart(x, 0))
+both_away = pair(lambda x, y: apart(x, 0) and apart(y, 0))
 limits = one(lambda x: apart(x, -0.31) and apart(x, 0.73))
 powers = one(n=one_of(2, 3, 2.0, 1, 0))
 any_two = one(y=fitting(lambda x, y: x.size * y.size <= MOST_ELEMENTS))
@@ -160,6 +161,22 @@ def two_axes(p):
     return {"x": x, "i": i, "j": j, "k": p.integer(-1, 2)}
 
 
+def table(x):
+    """Whether the rows of x are at least two variables, not nearly the same, of several observations."""
+    return x.ndim == 2 and x.shape[0] > 1 and x.shape[1] > 2 and spread(x.T)
+
+
+def between_points(p):
+    """x apart from 1-D coordinates c, and values f there."""
+    c = np.array([-0.9, -0.2, 0.43])
+    x = p.pick(lambda x: apart(x[..., None], c))
+    return {"x": x, "c": p.constant(c), "f": p.of_shape(3)}
+
+
+signals = one(lambda x: x.ndim == 1 and x.size, y=fitting(lambda x, y: y.ndim == 1 and y.size > 0),
+              mode=one_of("full", "same", "valid"))
+complex_numbers = alike(lambda x, y: x.ndim and x.size, axis=lambda p, x: p.integer(0, x.ndim),
+                        n=lambda p, x: p.integer(1, 6))
 weighted = along(1, w=lambda p, n: p.of_shape(n))
 
 
