@@ -91,7 +91,7 @@ def cofactor(x, *ds):
     if not ds and not np.any(np.absolute(value) < np.finfo(x.dtype).tiny):
         return value[..., None, None] * np.linalg.inv(x).mT
     outside = np.ones_like(x)
-    for _ in range(2):  # columns, and then rows, to one scale, by powers of two
+    for _ in range(2):  # columns, and then rows, to one scale by powers of two
         scale = np.exp2(np.floor(np.log2(not_zero(np.max(np.absolute(x), axis=-2, keepdims=True, initial=0)))))
         x, ds, outside = (x / scale).mT, [(d / scale).mT for d in ds], (outside * _products_without(scale, 1)).mT
     u, s, vh = np.linalg.svd(x)

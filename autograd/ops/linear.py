@@ -278,6 +278,8 @@ def matrix_power(x, n):
 def multi_dot(arrays):
     """Product of several matrices, in an order that takes few multiplications; the first and the last may be 1-D."""
     arrays = [as_array(a) for a in arrays]
+    if len(arrays) < 2 or not {arrays[0].ndim, arrays[-1].ndim} <= {1, 2}:
+        raise ValueError(f"arrays of the shapes {[a.shape for a in arrays]}: a product is that of two or more matrices")
     terms = [string.ascii_letters[i:i + 2] for i in range(len(arrays))]
     terms[0] = terms[0][2 - arrays[0].ndim:]
     terms[-1] = terms[-1][:arrays[-1].ndim]
