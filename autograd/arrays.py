@@ -220,6 +220,12 @@ def widen(a: Any) -> Any:
     return a.astype(np.float32) if getattr(a, "dtype", None) == np.float16 else a
 
 
+def as_floats(a: Any) -> Any:
+    """Integers and booleans in double precision, and any other array as it is: small integers overflow, unsigned ones
+    have no negatives, and NumPy's functions make half precision of those of one byte."""
+    return a if a.dtype.kind == "f" else a.astype(float)
+
+
 def narrow(y: Any, x: Any) -> Any:
     """A result `y` of `widen(x)` in the precision of x."""
     return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y

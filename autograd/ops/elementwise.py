@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..arrays import as_given, narrow, operand, widen
+from ..arrays import as_floats, as_given, narrow, operand, widen
 from ..define import composed, op
 from ..engine import Op, Tensor
 from ..methods import ANSWERS, NO_ATTRS, REGISTRY
@@ -270,7 +270,7 @@ ANSWERS[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
 def sigmoid(x):
     """Logistic function.  y = 1 / (1 + exp(−x))"""
     with np.errstate(over="ignore"):  # of ∞, the reciprocal is 0
-        e = np.exp(-widen(x))
+        e = np.exp(-widen(as_floats(x)))
     e += 1
     return narrow(1 / e, x)
 

@@ -102,8 +102,8 @@ _along_several("irfftn", ifft, irfft, "The inverse of `rfftn`: real numbers.", n
 
 def _refuse(function, instead):
     def refuse(*args, **kwargs):
-        raise TypeError(f"np.fft.{function.__name__} gives complex numbers, which no Tensor holds: {instead} gives them "
-                        "as a pair (real, imaginary), and takes such a pair in their place")
+        raise TypeError(f"np.fft.{function.__name__} gives complex numbers, which no Tensor holds: {instead} gives a "
+                        "pair (real, imaginary) in their place, and takes one")
     ANSWERS[function] = refuse
 
 

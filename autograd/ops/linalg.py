@@ -8,7 +8,7 @@ import string
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..arrays import narrow, widen
+from ..arrays import as_floats, narrow, widen
 from ..define import composed, op
 from ..errors import repeated_values
 from ..methods import ANSWERS
@@ -87,6 +87,7 @@ def cofactor(x, *ds):
     Without ds it is det x · x⁻ᵀ, accurate however close to singular x is (Stewart 1998, On the adjugate matrix).  Where
     this does not exist, and with ds, it is Leibniz's formula in the basis of the singular vectors, with no division.
     """
+    x = as_floats(x)
     value = np.linalg.det(x)
     if not ds and not np.any(np.absolute(value) < np.finfo(x.dtype).tiny):
         return value[..., None, None] * np.linalg.inv(x).mT
@@ -158,7 +159,7 @@ def _(g, y, x, rcond=None):
 
 def _cutoff(x, rtol=None):
     """What part of the largest singular value counts as 0: rtol, or for None as much as rounding may leave."""
-    return max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rtol is None else rtol
+    return max(x.shape[-2:]) * float(np.finfo(as_floats(x).dtype).eps) if rtol is None else rtol
 
 
 ANSWERS[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
@@ -179,6 +180,7 @@ def _symmetric(x):
     """(x + xᵀ) / 2, of square matrices: others might broadcast."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise np.linalg.LinAlgError(f"x has shape {x.shape}, and its last two axes have to be of one length")
+    x = as_floats(x)
     return (x + x.mT) / 2
 
 @cholesky.gradient("x")
@@ -352,7 +354,7 @@ def _extreme(x, order, axis, keepdims=False):
 
 
 def _vector_norm(x, p, axes, keepdims=False):
-    return narrow(_wide_norm(widen(x) if x.dtype.kind == "f" else x.astype(float), p, axes, keepdims), x)
+    return narrow(_wide_norm(widen(as_floats(x)), p, axes, keepdims), x)
 
 
 def _wide_norm(x, p, axes, keepdims):

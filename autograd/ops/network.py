@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..arrays import narrow, widen
+from ..arrays import as_floats, narrow, widen
 from ..define import composed, op
 from ..engine import Op
 from ..state import drawn
@@ -68,12 +68,13 @@ def _polynomial(u, coefficients):
 @op
 def erf(x):
     """Error function.  y = 2/√π ∫₀ˣ exp(−t²) dt"""
-    end, top, bottom = _ERF_SINGLE if x.dtype.itemsize <= 4 else _ERF_DOUBLE
-    x = np.clip(x, -end, end)
-    u = x * x
-    x *= _polynomial(u, top)
-    x /= _polynomial(u, bottom)
-    return np.tanh(x)
+    wide = widen(as_floats(x))
+    end, top, bottom = _ERF_SINGLE if wide.dtype.itemsize <= 4 else _ERF_DOUBLE
+    wide = np.clip(wide, -end, end)
+    u = wide * wide
+    wide *= _polynomial(u, top)
+    wide /= _polynomial(u, bottom)
+    return narrow(np.tanh(wide), x)
 
 @erf.gradient("x")
 def _(g, y, x):
@@ -140,7 +141,7 @@ def gelu(x, approximate="none"):
     approximate: "tanh" puts Φ(x) ≈ ½ (1 + tanh u) = sigmoid(2u), u = √(2/π) (x + 0.044715 x³)."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'approximate is "none" or "tanh", not {approximate!r}')
-    wide = widen(x)
+    wide = widen(as_floats(x))
     return narrow(wide * (normal_cdf(wide) if approximate == "none" else _sigmoid_2u(wide)[0]), x)
 
 
@@ -176,6 +177,7 @@ def _(g, y, x, approximate="none"):
 @op
 def softplus(x):
     """Smooth relu.  y = ln(1 + eˣ)"""
+    x = as_floats(x)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.absolute(x)))
 
 @softplus.gradient("x")
@@ -217,7 +219,7 @@ def dropout(x, rate, rng):
 def below_largest(x, axis):
     """`x` minus its largest number along `axis`, and that number.  Equal infinities are 0 apart; what is −∞ throughout
     stays so."""
-    x = widen(x) if x.dtype.kind == "f" else x.astype(float)
+    x = widen(as_floats(x))
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
     if np.isfinite(largest).all():
         return x - largest, largest
@@ -342,7 +344,7 @@ def _reduced(loss, reduction):
 @composed
 def mse(prediction, target, reduction="mean"):
     """Squared error.  L = (prediction − target)², reduced"""
-    return narrow(_reduced(np.square(widen(prediction) - widen(target)), reduction), prediction)
+    return narrow(_reduced(np.square(widen(as_floats(prediction)) - widen(target)), reduction), prediction)
 
 
 @composed
@@ -351,6 +353,7 @@ def binary_cross_entropy(logits, targets, reduction="mean"):
     L = targets ⊙ ln(1 + exp(−logits)) + (1 − targets) ⊙ ln(1 + exp(logits)), reduced"""
     if np.shape(targets) != logits.shape:
         raise ValueError(f"targets have shape {np.shape(targets)}, and need that of the logits: {logits.shape}")
+    logits = as_floats(logits)
     return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
@@ -358,6 +361,7 @@ def binary_cross_entropy(logits, targets, reduction="mean"):
 def kl_divergence(log_q, p, axis=-1, reduction="mean"):
     """Kullback–Leibler divergence of the probabilities p from q, given log q, along `axis`: D = Σᵢ pᵢ (ln pᵢ − ln qᵢ),
     then its mean over the other axes, its sum, or each.  Where p is 0 the term is 0, and so is its gradient."""
+    p = as_floats(p)
     distance = np.where(p == 0, 0, np.log(not_zero(p)) - log_q)
     return _reduced((p * distance).sum(axis=axis), reduction)
 
@@ -452,6 +456,7 @@ def rotary(x, angles):
     if x.ndim < 2 or x.shape[-1] % 2 or angles.shape != (x.shape[-2], h):
         raise ValueError(f"x has shape {x.shape} and angles {angles.shape}: x needs an even last axis d, and angles "
                          "shape (T, d/2), where T is the last axis of x but one")
+    x, angles = as_floats(x), as_floats(angles)
     cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     a, b = x[..., :h], x[..., h:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
@@ -502,7 +507,7 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
     sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives 0.  Where k and
     v have fewer heads (axis −3) than q, each of theirs serves as many neighbours of q's (Ainslie et al. 2023).
     """
-    wide, k, v = widen(q), _for_heads_of(q, widen(k)), _for_heads_of(q, widen(v))
+    wide, k, v = (widen(as_floats(a)) for a in (q, _for_heads_of(q, k), _for_heads_of(q, v)))
     return narrow(_attention_weights(wide, k, mask, causal, scale) @ v, q)
 
 

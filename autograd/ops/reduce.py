@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..arrays import narrow, widen
+from ..arrays import as_floats, narrow, widen
 from ..define import composed, op
 from ..methods import ANSWERS, REGISTRY
 from .elementwise import as_array, by_convention, root
@@ -134,7 +134,8 @@ def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
             raise ValueError(f"weights of shape {np.shape(weights)} for x of shape {x.shape} and axis {axis}: they "
                              "need the shape of x, or one weight for each place along one axis")
         weights = np.reshape(weights, tuple(-1 if (i,) == axes else 1 for i in range(x.ndim)))
-    wide, weights = widen(x), widen(weights) * np.ones_like(widen(x))
+    wide = widen(as_floats(x))
+    weights = widen(weights) * np.ones_like(wide)
     n = np.sum(weights, axis=axis, keepdims=keepdims)
     y = narrow(np.sum(wide * weights, axis=axis, keepdims=keepdims) / n, x)
     return (y, narrow(n, x)) if returned else y

@@ -1,0 +1,156 @@
+"""Dtypes of results are NumPy's, for every op and dtype; gradients arrive in the dtype of their input."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import autograd as ag
+from autograd.methods import ANSWERS
+from tests.samples import SAMPLES
+from tests.strategies import map_arrays, outputs
+
+FUNCTIONS = {**ag.REGISTRY, **ag.FUNCTIONS}
+TWINS = {}  # name -> the function of NumPy that it stands in for
+for _function, _answer in ANSWERS.items():
+    _name = _function.__name__
+    if _name in SAMPLES and FUNCTIONS[_name] is _answer and (
+            _name not in TWINS or _function is getattr(np, _name, None)):
+        TWINS[_name] = _function
+del TWINS["empty_like"]  # which gives whatever is in memory
+OWN = [name for name in SAMPLES if name not in TWINS and name != "empty_like"]
+INTEGERS = ["int8", "int32", "int64", "uint8", "bool"]
+FLOATS = ["float16", "float32", "float64", "longdouble"]
+OTHER = {  # where ours is not NumPy's, and why
+    ("dot", "float16"): "a Python number beside an array takes its dtype, as everywhere else",
+    ("dot", "float32"): "a Python number beside an array takes its dtype, as everywhere else",
+    ("power", "bool"): "x ** 1 is not np.power(x, 1), in NumPy either",
+    ("lstsq", "float32"): "a rank is an integer of any size", ("lstsq", "float64"): "a rank is an integer of any size",
+    **{("lstsq", dtype): "a rank is an integer of any size" for dtype in INTEGERS},
+    ("cond", "bool"): "the inverse of a singular matrix is refused",
+}
+
+
+def samples_of(name, dtype):
+    """(arguments, settings) of each sample, with large numbers in them if the dtype is one of integers."""
+    def cast(a):
+        if a.dtype.kind != "f":
+            return a
+        if dtype not in INTEGERS:
+            return a.astype(dtype)
+        return np.asarray(np.abs(53 * a) % 127 if dtype == "uint8" else np.clip(53 * a, -127, 127)).astype(dtype)
+
+    for sample in SAMPLES[name]:
+        args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
+        yield args, map_arrays(cast, args), attrs
+
+
+def results(function, args, attrs):
+    """The arrays that a function gives, or None if it refuses."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return [np.asarray(y) for y in outputs(function(*args, **attrs))]
+        except (TypeError, ValueError, ArithmeticError):
+            return None
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+@pytest.mark.parametrize("name", TWINS)
+def test_results_are_numpys(name, dtype):
+    for _, args, attrs in samples_of(name, dtype):
+        expected = results(TWINS[name], args, attrs)
+        if expected is None:
+            continue
+        found = results(FUNCTIONS[name], args, attrs)
+        if (name, dtype) in OTHER:
+            assert found is None or [y.shape for y in found] == [y.shape for y in expected]
+            continue
+        assert [(y.dtype, y.shape) for y in found] == [(y.dtype, y.shape) for y in expected]
+        tolerance = {np.float16: 4e-3, np.float32: 2e-5}.get(expected[0].dtype.type, 1e-9)
+        if name not in ("eigh", "svd", "qr", "partition", "argpartition"):  # which are one choice of several
+            for y, z in zip(found, expected):
+                np.testing.assert_allclose(y.astype(float), z.astype(float), rtol=tolerance, atol=tolerance)
+
+
+# Integers in, integers out, as of NumPy's sums and products.
+WHOLE = {"relu", "squared_relu", "clip", "linear", "einsum", "put", "put_along_axis", "concatenate", "getitem", "take",
+         "scatter_add", "embedding", "top_k", "causal_conv", "last_written", "one_hot", "causal_mask", "truncate"}
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("name", OWN)
+def test_integers_are_real_numbers_to_functions_of_these(name, dtype):
+    for given, args, attrs in samples_of(name, dtype):
+        wide = iter([a.astype(float) if b.dtype.kind == "f" else a for a, b in zip(arrays(args), arrays(given))])
+        expected = results(FUNCTIONS[name], map_arrays(lambda a, wide=wide: next(wide), args), attrs)
+        if expected is None:
+            continue
+        found = results(FUNCTIONS[name], args, attrs)
+        assert found is not None
+        if name in WHOLE:
+            assert all(y.dtype.kind in "iub" for y in found) or name == "clip"
+        elif name not in ("swiglu", "binary_cross_entropy"):  # products, and 1 − y of what is no probability
+            for y, z in zip(found, expected):
+                assert y.dtype == z.dtype
+                np.testing.assert_allclose(y, z, rtol=1e-10, atol=1e-12)
+
+
+def arrays(tree):
+    found = []
+    map_arrays(lambda a: found.append(a) or a, tree)
+    return found
+
+
+def test_squares_and_differences_of_small_integers_do_not_overflow():
+    x, y = np.array([1, 200], np.uint8), np.array([3, 100], np.uint8)
+    assert ag.mse(x, y) == (4 + 100 ** 2) / 2
+    assert ag.mse(x > 100, y > 50) == 0
+    np.testing.assert_allclose(ag.sigmoid(x), 1 / (1 + np.exp(-x.astype(float))))
+    np.testing.assert_allclose(ag.rotary(np.array([[3, 4]]), np.array([[1]])),
+                               [[3 * np.cos(1) - 4 * np.sin(1), 3 * np.sin(1) + 4 * np.cos(1)]])
+    np.testing.assert_allclose(np.linalg.cholesky(ag.tensor([[100, 100], [100, 120]], np.uint8)).data,
+                               np.linalg.cholesky([[100.0, 100.0], [100.0, 120.0]]))
+
+
+# ---------------------------------------------------------------------- gradients
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def kernels(request):
+    pytest.importorskip(request.param)
+    ag.kernels.use(request.param)
+    yield
+    ag.kernels.use("numpy")
+
+
+DIFFERENTIABLE = [name for name in SAMPLES if name not in ag.REGISTRY or ag.REGISTRY[name].differentiable]
+
+
+@pytest.mark.parametrize("dtypes", [("float16",), ("longdouble",), ("float32", "float64"), ("float64", "float32")],
+                         ids=" ".join)
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_arrive_in_the_dtype_of_their_input(name, dtypes, kernels):
+    for sample in SAMPLES[name]:
+        args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
+        leaves = []
+
+        def leaf(a):
+            if a.dtype.kind != "f":
+                return a
+            leaves.append(ag.tensor(a, dtypes[len(leaves) % len(dtypes)], requires_grad=True))  # noqa: B023
+            return leaves[-1]  # noqa: B023
+
+        tensors = map_arrays(leaf, args)
+        with np.errstate(all="ignore"):
+            try:
+                ys = [y for y in outputs(FUNCTIONS[name](*tensors, **attrs)) if y.requires_grad]
+            except TypeError as error:
+                assert "unsupported in linalg" in str(error)
+                continue
+            for create_graph in (False, True):
+                for y in ys:
+                    y.backward(np.ones(y.shape), create_graph=create_graph)
+                    for t in leaves:
+                        assert t.grad is None or t.grad.dtype == t.dtype and t.grad.shape == t.shape
+                        t.grad = None
