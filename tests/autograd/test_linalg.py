@@ -180,7 +180,7 @@ def test_chains_and_powers(rng):
 
 
 def test_cross_products(rng):
-    for a, b in [((3,), (3,)), ((2, 3), (3,)), ((4, 1, 3), (5, 3)), ((0, 3), (3,)), ((4,), (4,)), ((2,), (3, 2))]:
+    for a, b in [((3,), (3,)), ((2, 3), (3,)), ((4, 1, 3), (5, 3)), ((0, 3), (3,)), ((4,), (4,))]:
         assert_numpys(lambda a, b: np.cross(a, b), rng.normal(size=a), rng.normal(size=b))
     with pytest.warns(DeprecationWarning):
         expected = np.cross([1.0, 2.0], [3.0, 5.0]), np.cross([1.0, 2.0], [3.0, 5.0, 6.0])
