@@ -16,13 +16,14 @@ _INVERSE_NORM = {None: "forward", "backward": "forward", "forward": "backward", 
 @op
 def dft(re, im, n=None, axis=-1, norm=None):
     """Discrete Fourier transform of complex numbers re + i im (im None: 0), two arrays of one shape, cut to n along
-    `axis` or filled up with zeros.  y₀ + i y₁ = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    norm: as NumPy's."""
+    `axis` or filled up with zeros.  y = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    The pair of its parts; norm as NumPy's."""
     z = np.fft.fft(re if im is None else re + 1j * im, n, axis, norm)
     return np.real(z), np.imag(z)
 
 @dft.gradient("re", "im")
 def _(g, y, re, im, n=None, axis=-1, norm=None):
-    """∂L/∂re + i ∂L/∂im = Σₖ (g₀ + i g₁) exp(2πi jk / n)    the transform, with the parts exchanged before and after"""
+    """∂L/∂re = the real part of Σₖ (g₀ + i g₁) exp(2πi jk / n)
+    ∂L/∂im = its imaginary part    which is the transform, with the parts exchanged before and after"""
     d_im, d_re = dft(g[1], g[0], None, axis, norm)
     return _fitted(d_re, re.shape[axis], axis), _fitted(d_im, re.shape[axis], axis)
 

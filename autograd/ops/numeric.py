@@ -92,8 +92,8 @@ def _slopes(f, h, axis, edge_order):
 
 @composed
 def trapezoid(y, x=None, dx=1.0, axis=-1):
-    """Integral of samples along `axis` by straight lines between them, at the coordinates x (1-D, or of y's shape) or at
-    the distance dx.  Σᵢ (xᵢ₊₁ − xᵢ) (yᵢ₊₁ + yᵢ) / 2"""
+    """Integral of samples along `axis` by straight lines between them, at the coordinates x (1-D, or of y's shape), or
+    at the distance dx.  Σᵢ (xᵢ₊₁ − xᵢ) (yᵢ₊₁ + yᵢ) / 2"""
     y = as_array(y)
     axis = normalize_axis_index(axis, y.ndim)
     if x is not None:
@@ -111,7 +111,8 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     its fp), behind the last `right`.  With a period xp may be in any order.  In double precision, as NumPy's."""
     x, xp, fp = (_in_dtype(as_array(a), np.dtype(float)) for a in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape or xp.size == 0:
-        raise ValueError(f"xp and fp are the coordinates of points, and cannot have the shapes {xp.shape} and {fp.shape}")
+        raise ValueError(f"xp and fp are the coordinates of points, and cannot have the shapes {xp.shape} and "
+                         f"{fp.shape}")
     if period is not None:
         x, xp, order = x % abs(period), xp % abs(period), np.argsort(xp % abs(period))
         xp, fp = (np.concatenate([a[order[-1:]] - step, a[order], a[order[:1]] + step])
