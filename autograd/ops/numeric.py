@@ -158,8 +158,8 @@ def polyval(p, x):
 
 @op
 def convolve(a, v, mode="full"):
-    """Convolution of two 1-D arrays.  yₖ = Σᵢ aᵢ vₖ₋ᵢ    mode: "full" is every k for which there is a term; "same" are as
-    many in the middle as the longer array has elements; "valid" those with all terms of the shorter one."""
+    """Convolution of two 1-D arrays.  yₖ = Σᵢ aᵢ vₖ₋ᵢ    mode: "full" is every k for which there is a term; "same"
+    are as many in the middle as the longer array has elements; "valid" those with all terms of the shorter one."""
     return np.convolve(a, v, mode)
 
 
@@ -234,9 +234,9 @@ def _quantiles(name, unit, words):
     _named(quantiles, getattr(np, name), words)
 
 
-_quantiles("quantile", 1, """The element at the part q (from 0 to 1; or an array of parts, whose axes come first) of the order
-    along `axis`: between two elements on a straight line, or by another of NumPy's methods.  NaN where an element is.
-    Of equal elements those that sorting puts there get the gradient.""")
+_quantiles("quantile", 1, """The element at the part q (from 0 to 1; or an array of parts, whose axes come first) of
+    the order along `axis`: between two elements on a straight line, or by another of NumPy's methods. NaN where an
+    element is. Of equal elements those that sorting puts there get the gradient.""")
 _quantiles("percentile", 100, "`quantile`, with q from 0 to 100.")
 _quantiles("nanquantile", 1, "`quantile` of the elements that are not NaN, on straight lines.")
 _quantiles("nanpercentile", 100, "`nanquantile`, with q from 0 to 100.")

@@ -278,8 +278,8 @@ def _joining(function, words, *which):
 
 _joining(np.column_stack, "Arrays side by side, 1-D ones as columns.", 0)
 _joining(np.dstack, "Arrays behind one another: along the third axis.", 0)
-_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, those around along the one before.", 0)
-_joining(np.append, "Values behind the elements of an array: along an axis, or (None) behind all of them in order.", 0, 1)
+_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, and so on.", 0)
+_joining(np.append, "Values behind the elements of an array: along an axis, or (None) of all in order.", 0, 1)
 _joining(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
 
 
@@ -304,8 +304,8 @@ def _gathered(xs, leaves):
         return xs.shape if hasattr(xs, "shape") else ()
     shapes = list(dict.fromkeys([_gathered(x, leaves) for x in xs]))
     if len(shapes) > 1:
-        raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they need "
-                         "the same")
+        raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they "
+                         "need the same")
     return (len(xs), *(shapes[0] if shapes else ()))
 
 
