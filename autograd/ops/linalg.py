@@ -14,7 +14,7 @@ from ..errors import repeated_values
 from ..methods import ANSWERS
 from ..state import current_mode
 from . import reduce
-from .elementwise import as_array, not_zero, root
+from .elementwise import as_array, by_convention, not_zero, root
 from .reduce import products_before
 
 
@@ -249,11 +249,12 @@ def _(g, y, x, full_matrices=True):
     both = np.concatenate([gu, gv], axis=-2)
     f = _reciprocal_gaps("svd", np.concatenate([s, -s], axis=-1), np.concatenate([both, both], axis=-1))
     minus, plus = f[..., :n, :n], f[..., n:, :n]
-    half = np.linalg.diagonal(plus)[..., None, :]  # 1 / 2s
+    half = np.linalg.diagonal(plus)[..., None, :]  # 1 / 2s, or 0
+    values = g[1][..., None, :] * by_convention(np.sign(half), half == 0, s[..., None, :])
     a, b = u.mT @ gu, v.mT @ gv
     turn_u, turn_v = a - a.mT, b - b.mT
     inner = ((turn_u + turn_v) * minus + (turn_u - turn_v) * plus) / 2
-    left = u @ inner + u * np.where(half == 0, 0, g[1][..., None, :]) + (gu - u @ a) * (2 * half)
+    left = u @ inner + u * values + (gu - u @ a) * (2 * half)
     return left @ v.mT + u @ ((gv - v @ b) * (2 * half)).mT
 
 
@@ -354,21 +355,22 @@ def _extreme(x, order, axis, keepdims=False):
 
 
 def _vector_norm(x, p, axes, keepdims=False):
-    return narrow(_wide_norm(widen(as_floats(x)), p, axes, keepdims), x)
+    return narrow(_wide_norm(widen(as_floats(x)), p, {"axis": axes, "keepdims": keepdims}), x)
 
 
-def _wide_norm(x, p, axes, keepdims):
-    size = np.absolute(x)
+def _wide_norm(x, p, how):
     if p in (np.inf, -np.inf):
-        return _extreme(size, p, axes, keepdims)
+        return _extreme(np.absolute(x), p, **how)
     if p in (0, 1):
-        return np.sum(size if p else (x != 0).astype(x.dtype), axis=axes, keepdims=keepdims)
+        return np.sum(np.absolute(x) if p else (x != 0).astype(x.dtype), **how)
     if p == 2:
-        return root(np.sum(np.square(x), axis=axes, keepdims=keepdims))
-    # A power below 1 has no slope at 0, and neither has the root of the sum.
-    powers = size ** p if p > 1 else np.where(size == 0, root(size) if p > 0 else np.inf, not_zero(size) ** p)
-    total = np.sum(powers, axis=axes, keepdims=keepdims)
-    return np.where(total == 0, root(total) if p > 0 else np.inf, not_zero(total) ** (1 / p))
+        return root(np.sum(np.square(x), **how))
+    powers = np.where(x == 0, 0 if p > 0 else np.inf, np.absolute(not_zero(x)) ** p)
+    total = np.sum(powers, axis=how["axis"], keepdims=True)
+    y = np.where(total == 0, 0 if p > 0 else np.inf, not_zero(total) ** (1 / p))
+    # Vectors of zeros have gradient 0 by convention, and for p < 2 elements of 0 too: as root, which has no second one.
+    corner = x == 0 if p < 2 else total == 0
+    return np.sum(y, **how) + np.sum(np.where(corner, root(np.where(corner, np.square(x), 1)), 0), **how)
 
 
 ANSWERS[np.linalg.matrix_norm] = lambda x, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)

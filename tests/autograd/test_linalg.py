@@ -330,7 +330,7 @@ def test_the_logarithm_of_a_determinant_that_is_0():
     assert sign.item() == 0 and logarithm.item() == -inf
     with pytest.raises(np.linalg.LinAlgError, match="Singular") as error:
         logarithm.backward()
-    assert "in the gradient of slogdet" in "".join(error.value.__notes__)
+    assert "in the gradient of slogdet" in str(error.value)
 
 
 # ---------------------------------------------------------------------- equal values, and values at 0
@@ -374,8 +374,8 @@ def test_vectors_of_equal_values_have_no_gradient(name, i, x, words):
     with pytest.raises(np.linalg.LinAlgError, match=words) as error:
         ag.grad(squares(i)[name])(x)
     assert "one choice of many" in str(error.value) and "add a small diagonal" in str(error.value)
-    assert any(f"in the gradient of {'eigh' if name == 'eigh' else 'svd'}" in note for note in error.value.__notes__)
-    assert error.value.record.op.name in ("eigh", "svd")
+    assert f"in the gradient of {error.value.record.op.name} for its input x" in str(error.value)
+    assert error.value.record.op.name == ("eigh" if name == "eigh" else "svd")
 
 
 @pytest.mark.parametrize("name, i, x", [("eigh", 2, TWICE_SYMMETRIC), ("eigh", 2, FLAT_SYMMETRIC), ("u", 0, TWICE),
