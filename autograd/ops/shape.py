@@ -171,23 +171,24 @@ def _plain(settings):
 
 
 def _named(made, function, words):
-    made.__name__, made.__doc__, made.__signature__ = function.__name__, words, inspect.signature(function)
+    made.__name__ = made.__qualname__ = function.__name__  # by which pickle finds it in this module
+    made.__doc__, made.__signature__ = words, inspect.signature(function)
     return composed(made, answers=function)
 
 
-_reshaping(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
-_reshaping(np.squeeze, "Without axes of length 1: all of them, or the given ones.")
-_transposing(np.moveaxis, "Axes moved from `source` to `destination`, the others in their order.")
-_transposing(np.rollaxis, "An axis moved to before the axis `start`.")
-_taking(np.flip, "The order reversed along axes (None: all).")
-_taking(np.fliplr, "The order reversed along the second axis.")
-_taking(np.flipud, "The order reversed along the first axis.")
-_taking(np.roll, "Elements moved along axes, those that fall out coming back on the other side.")
-_taking(np.rot90, "The plane of two axes turned by k right angles, from the first towards the second.")
-_taking(np.tile, "Copies side by side, reps[i] of them along axis i.")
-_taking(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
-_taking(np.delete, "Without the places `obj` along an axis (None: of all elements).")
-_taking(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
+expand_dims = _reshaping(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
+squeeze = _reshaping(np.squeeze, "Without axes of length 1: all of them, or the given ones.")
+moveaxis = _transposing(np.moveaxis, "Axes moved from `source` to `destination`, the others in their order.")
+rollaxis = _transposing(np.rollaxis, "An axis moved to before the axis `start`.")
+flip = _taking(np.flip, "The order reversed along axes (None: all).")
+fliplr = _taking(np.fliplr, "The order reversed along the second axis.")
+flipud = _taking(np.flipud, "The order reversed along the first axis.")
+roll = _taking(np.roll, "Elements moved along axes, those that fall out coming back on the other side.")
+rot90 = _taking(np.rot90, "The plane of two axes turned by k right angles, from the first towards the second.")
+tile = _taking(np.tile, "Copies side by side, reps[i] of them along axis i.")
+repeat = _taking(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
+delete = _taking(np.delete, "Without the places `obj` along an axis (None: of all elements).")
+diagonal = _taking(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
 
 
 def _at_least(function, words):
@@ -197,9 +198,9 @@ def _at_least(function, words):
     return _named(at_least, function, words)
 
 
-_at_least(np.atleast_1d, "Arrays with an axis, if they have none.")
-_at_least(np.atleast_2d, "Arrays with new first axes, up to two.")
-_at_least(np.atleast_3d, "Arrays with new first and last axes, up to three.")
+atleast_1d = _at_least(np.atleast_1d, "Arrays with an axis, if they have none.")
+atleast_2d = _at_least(np.atleast_2d, "Arrays with new first axes, up to two.")
+atleast_3d = _at_least(np.atleast_3d, "Arrays with new first and last axes, up to three.")
 
 
 @composed
@@ -287,12 +288,12 @@ def _filled_like(function):
         like = x if not isinstance(x, Tensor) else x._array if x._array is not None else x.data
         made = function(like, *fill, dtype=dtype, shape=shape)
         return made if like is x else tensor(made)
-    filled.__name__ = function.__name__
+    filled.__name__ = filled.__qualname__ = function.__name__
     return composed(filled)
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
-    _filled_like(_function)
+zeros_like, ones_like, empty_like, full_like = map(_filled_like, (
+    np.zeros_like, np.ones_like, np.empty_like, np.full_like))
 if hasattr(np, "astype"):  # NumPy 2.1
     ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
 ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
