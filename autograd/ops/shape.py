@@ -373,12 +373,12 @@ def _filled_like(function):
         like = x if not isinstance(x, Tensor) else x._array if x._array is not None else x.data
         made = function(like, *fill, dtype=dtype, shape=shape)
         return made if like is x else tensor(made)
-    filled.__name__ = function.__name__
+    filled.__name__ = filled.__qualname__ = function.__name__
     return composed(filled)
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
-    _filled_like(_function)
+zeros_like, ones_like, empty_like, full_like = map(_filled_like, (
+    np.zeros_like, np.ones_like, np.empty_like, np.full_like))
 if hasattr(np, "astype"):  # NumPy 2.1
     ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
 ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
