@@ -537,7 +537,7 @@ TABLE = {
     "diagonal": Entry(torch.diagonal, draw.from_array(lambda d, x: (d(some_diagonal), *two_axes(d, x)), matrices)),
     "trace": Entry(lambda x, *how: torch.diagonal(x, *how).sum(-1),
                    draw.from_array(lambda d, x: (d(some_diagonal), *two_axes(d, x)), matrices)),
-    "norm": Entry(norm, st.one_of(draw.from_array(norms, draw.shapes(min_side=1), uneven),
+    "norm": Entry(norm, st.one_of(draw.from_array(norms, draw.shapes(1, 3, 2), uneven),  # of one element it is linear
                                   draw.from_array(spectral_norms, draw.shapes(2, 3, 1), draw.spread_singular))),
     "vecdot": Entry(linalg.vecdot, draw.vectors()),
     "matvec": Entry(lambda x, y: (x @ y[..., None])[..., 0], draw.matrices_and_vectors()),

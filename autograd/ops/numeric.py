@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..define import composed, op
+from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
 from .reduce import _as_rows, _in_dtype
 from .shape import _named
@@ -259,7 +260,7 @@ def _instead_of_nan(function, number, words):
     """`function` with a number in the place of NaN.  Of nothing but NaN it is NaN, if the number is no result."""
     def replacing(x, axis=None, **how):
         x = as_array(x)
-        y = function(np.where(np.isnan(x), number, x) if x.dtype.kind == "f" else x, axis=axis, **how)
+        y = ANSWERS[function](np.where(np.isnan(x), number, x) if x.dtype.kind == "f" else x, axis=axis, **how)
         if math.isfinite(number) or "initial" in how:
             return y
         return np.where(np.all(np.isnan(x), axis=axis, keepdims=how.get("keepdims", False)), np.nan, y)
@@ -294,9 +295,11 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     if any(x.ndim > 2 for x in xs):
         raise ValueError("the variables are the rows of a matrix, and of no array of more than two axes")
     xs = [np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T for x in xs]
+    if not len(xs[0]):  # of no variables NumPy forgets y, too
+        return np.zeros_like(xs[0], shape=(0, 0))
     x = np.concatenate(xs, axis=0) if len(xs) > 1 else xs[0]
     ddof = (0 if bias else 1) if ddof is None else ddof
-    w = math.prod((as_array(w) for w in (fweights, aweights) if w is not None), start=np.ones_like(x[0]))
+    w = math.prod((as_array(w) for w in (fweights, aweights) if w is not None), start=np.ones_like(x, shape=x.shape[1:]))
     n = w.sum()
     divisor = n - ddof * (1 if aweights is None else (w * aweights).sum() / n)
     x = x - ((x * w).sum(axis=1) / n)[:, None]

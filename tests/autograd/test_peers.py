@@ -307,7 +307,7 @@ EDGES = [
     ("np.linalg.norm(x, 4)", "torch.linalg.norm(x, 4)", [0.0, 2.0], 2.0, [[0.0, 1.0], [0.0, 0.0]]),
     ("np.linalg.norm(x, 4)", "torch.linalg.norm(x, 4)", [0.0, 0.0], 0.0, [[0.0, 0.0], [0.0, 0.0]],
      {"ours": [[0.0, 0.0], [nan, nan]], "says": ("norm", "gradient of a zero vector's is 0")}),
-    ("np.linalg.norm(x, 1.5)", "torch.linalg.norm(x, 1.5)", [0.0, 4.0], 4.0, [[0.0, 1.0], [nan, 0.0]]),
+    ("np.linalg.norm(x, 1.5)", "torch.linalg.norm(x, 1.5)", [0.0, 1.0], 1.0, [[0.0, 1.0], [nan, 0.0]]),
     ("np.linalg.norm(x, 0.5)", "torch.linalg.norm(x, 0.5)", [0.0, 4.0], 4.0, [[0.0, 1.0], [nan, 0.0]]),
     ("np.linalg.norm(x, 0.5)", "torch.linalg.norm(x, 0.5)", [0.0, 0.0], 0.0, [[0.0, 0.0], [nan, nan]]),
     ("np.linalg.norm(x, -1)", "torch.linalg.norm(x, -1)", [0.0, 2.0], 0.0, [[0.0, 0.0], [nan, 0.0]]),
