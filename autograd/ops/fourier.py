@@ -18,7 +18,7 @@ def dft(re, im, n=None, axis=-1, norm=None):
     """Discrete Fourier transform of complex numbers re + i im (im None: 0), two arrays of one shape, cut to n along
     `axis` or filled up with zeros.  y = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    The pair of its parts; norm as NumPy's."""
     z = np.fft.fft(re if im is None else re + 1j * im, n, axis, norm)
-    return np.real(z), np.imag(z)
+    return np.real(z).copy(), np.imag(z).copy()
 
 @dft.gradient("re", "im")
 def _(g, y, re, im, n=None, axis=-1, norm=None):

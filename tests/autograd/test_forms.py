@@ -185,6 +185,12 @@ def test_odd_forms_go_back(f, shape):
     ag.check_grads(f, np.linspace(1.0, 2.0, 6).reshape(-1)[:np.prod(shape)].reshape(shape))
 
 
+def test_a_dtype_goes_through_a_program():
+    """Which has a `base` that is itself."""
+    program = ag.record(lambda x: (x * x).astype(x.dtype), np.ones(2, np.float32))
+    np.testing.assert_array_equal(program(np.float32([2, 3])), [4, 9])
+
+
 @pytest.mark.parametrize("given", [(1.0, 2.0), [1.0, 2.0]])
 def test_a_tuple_is_an_array_in_a_program_too(given):
     w = ag.tensor([2.0, 3.0], requires_grad=True)

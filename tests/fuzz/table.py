@@ -165,7 +165,7 @@ TABLE = [
     E("insert", one(a.axes(1), y=lambda p, x: p.of_shape(2), n=lambda p, x: p.integer(0, x.size + 1)),
       "np.insert({x}, {n}, {y})"),
     E("resize", one(lambda x: x.size, shape=lambda p, x: (p.integer(1, 4), p.integer(1, 4))), "np.resize({x}, {shape})"),
-    E("unstack", along(1), "ag.unstack({x}, axis={axis})"),
+    E("unstack", along(2), "ag.unstack({x}, axis={axis})"),
     *[E(f, one(a.axes(max(i + 1, 2)), n=lambda p, x, i=i: [p.integer(0, x.shape[i] + 1)]), f"np.{f}({{x}}, {{n}})")
       for i, f in enumerate(("vsplit", "hsplit", "dsplit"))],
     *[E(f, along(), f"np.fft.{f}({{x}}, axes={{axis}})", f"peers.{f}({{x}}, axes={{axis}})")
