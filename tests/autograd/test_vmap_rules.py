@@ -183,9 +183,13 @@ def test_a_program_of_an_op_that_goes_by_example(new_op):
 
     doubled.gradient("x")(lambda g, y, x: g * 2)
     halves.gradient("x")(lambda g, y, x: (g[0] + g[1]) / 2)
-    function = ag.vmap(ag.checkpoint(lambda x: sum(halves(doubled(x))) * 3))
-    program = ag.record(function, X)
-    assert np.array_equal(program(2 * X), function(2 * X)) and np.array_equal(function(X), 6 * X)
+    def function(x):
+        return sum(halves(doubled(x))) * 3
+
+    programs = [ag.record(ag.vmap(f), X) for f in (function, ag.checkpoint(function))]
+    assert all(np.array_equal(program(2 * X), 12 * X) for program in programs)
+    steps = [len(recording.plan.steps) for program in programs for recording in program._recordings.values()]
+    assert steps[0] == steps[1]  # and none for what was freed
 
 
 @pytest.mark.filterwarnings("ignore:vmap applies")
