@@ -83,11 +83,7 @@ def einsum(subscripts, *xs, optimize=False):
     takes them (np.einsum also takes lists of numbers: `np.einsum(x, [0, 1], y, [1, 2])`).
     y = Σ over the letters not in the result of Π xs"""
     y = np.einsum(_explicit(subscripts, xs)[0], *[widen(x) for x in xs], optimize=optimize)
-<<<<<<< ours
-    return y.astype(np.float16) if all(getattr(x, "dtype", None) == np.float16 for x in xs) else y
-=======
     return y.astype(np.float16) if np.result_type(*xs) == np.float16 else y
->>>>>>> theirs
 
 
 def _explicit(subscripts, xs):

@@ -299,7 +299,8 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
         return np.zeros_like(xs[0], shape=(0, 0))
     x = np.concatenate(xs, axis=0) if len(xs) > 1 else xs[0]
     ddof = (0 if bias else 1) if ddof is None else ddof
-    w = math.prod((as_array(w) for w in (fweights, aweights) if w is not None), start=np.ones_like(x, shape=x.shape[1:]))
+    w = np.ones_like(x, shape=x.shape[1:])
+    w = math.prod((as_array(given) for given in (fweights, aweights) if given is not None), start=w)
     n = w.sum()
     divisor = n - ddof * (1 if aweights is None else (w * aweights).sum() / n)
     x = x - ((x * w).sum(axis=1) / n)[:, None]

@@ -152,5 +152,6 @@ def test_an_op_elsewhere(tmp_path):
     assert found == "<op cubed(x)>\n"
     (tmp_path / "theirs.py").unlink()
     missing = subprocess.run([*run, load], cwd=tmp_path, capture_output=True, text=True)
-    assert missing.returncode == 1 and "LookupError: there is no op 'cubed' here, and importing theirs defines none" in (
+    said = "LookupError: there is no op 'cubed' here, and importing theirs defines none"
+    assert missing.returncode == 1 and said in (
         missing.stderr)
