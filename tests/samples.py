@@ -552,8 +552,8 @@ SAMPLES.update({  # functions of numerical analysis and of statistics, and what 
     "polyval": [(normal(3), normal()), (normal(3), normal(2, 2)), ([1.0, 2.0, 3.0], normal(3)), (normal(1), normal(2))],
     **{name: [(normal(4), normal(2)), (normal(2), normal(4), "full"), (normal(4), normal(3), "same"),
               (normal(2), normal(5), {"mode": "same"}), (normal(5), normal(2), "valid"),
-              (normal(1), normal(3), "valid"),
-              (normal(6)[::-2], normal(1), "full")] for name in ("convolve", "correlate")},
+              (normal(1), normal(3), "valid"), (normal(6)[::-2], normal(1), "full")]
+       for name in ("convolve", "correlate")},
     "dft": [(normal(4), normal(4)), (normal(3), None), (normal(2, 3), normal(2, 3), {"axis": 0}),
             (normal(3), normal(3), 5), (normal(5), normal(5), 3), (normal(3, 2).T, normal(2, 3), {"norm": "ortho"}),
             (normal(2, 4), None, {"n": 2, "norm": "forward"}), (normal(1), normal(1))],

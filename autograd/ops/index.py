@@ -133,6 +133,11 @@ def _(g, y, x, k, axis=-1):
     return scatter_add(g[0], _along_axis(x, y[1], axis), shape=x.shape)
 
 
+def part(axis, *ends):
+    """The index of a slice along `axis`, a number that is not negative."""
+    return (slice(None),) * axis + (slice(*ends),)
+
+
 # ---------------------------------------------------------------------- composed
 
 

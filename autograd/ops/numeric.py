@@ -1,4 +1,4 @@
-"""Functions of numerical analysis and of statistics, composed of ops; and convolution, which is one."""
+"""Functions of numerical analysis and of statistics, composed of ops."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..define import composed, op
+from ..define import composed
 from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
+from .index import part
 from .reduce import _as_rows, _in_dtype
 from .shape import _named
 
 # ---------------------------------------------------------------------- differences and integrals
-
-
-def part(axis, *ends):
-    """The index of a slice along `axis`, a number that is not negative."""
-    return (slice(None),) * axis + (slice(*ends),)
 
 
 def _steps(x, axis):
@@ -152,41 +148,6 @@ def polyval(p, x):
     for c in p:
         y = y * x + c
     return y
-
-
-# ---------------------------------------------------------------------- convolution
-
-
-@op
-def convolve(a, v, mode="full"):
-    """Convolution of two 1-D arrays.  yₖ = Σᵢ aᵢ vₖ₋ᵢ    mode: "full" is every k for which there is a term; "same"
-    are as many in the middle as the longer array has elements; "valid" those with all terms of the shorter one."""
-    return np.convolve(a, v, mode)
-
-
-def _correlated(g, a, v):
-    """Σₖ gₖ vₖ₋ᵢ for each i of a; what the mode has left out of g, half of it in front, is 0."""
-    v = v.reshape((-1,))
-    n = a.size + v.size - 1
-    before = (n - g.size) // 2
-    return np.convolve(np.pad(g, (before, n - g.size - before)), v[::-1], "full")[v.size - 1:][:a.size]
-
-@convolve.gradient("a")
-def _(g, y, a, v, mode="full"):
-    """∂L/∂aᵢ = Σₖ gₖ vₖ₋ᵢ"""
-    return _correlated(g, a, v)
-
-@convolve.gradient("v")
-def _(g, y, a, v, mode="full"):
-    """∂L/∂vⱼ = Σₖ gₖ aₖ₋ⱼ"""
-    return _correlated(g, v, a)
-
-
-@composed
-def correlate(a, v, mode="valid"):
-    """Cross-correlation of two 1-D arrays.  yₖ = Σᵢ aᵢ₊ₖ vᵢ, for the k of `mode` as in convolve."""
-    a, v = as_array(a), as_array(v)
-    return np.convolve(v, a[::-1], mode)[::-1] if a.size < v.size else np.convolve(a, v[::-1], mode)
 
 
 # ---------------------------------------------------------------------- statistics
