@@ -6,9 +6,11 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from . import FUNCTIONS, REGISTRY
 from .engine import Op
-from .methods import ANSWERS
+from .methods import ANSWERS, numpy_name
 
 
 def supported() -> Iterator[tuple[str, str, str, str]]:
@@ -30,10 +32,6 @@ def gradient(known: Any) -> str:
     return "of " + ", ".join(inputs)
 
 
-def numpy_name(function: Any) -> str:
-    return f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}"
-
-
 def summary(known: Any) -> str:
     """The first paragraph of a docstring on one line; of NumPy's the first after the signature."""
     paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(known) or "").split("\n\n")]
@@ -48,7 +46,7 @@ def explain(name: str) -> str:
     if not isinstance(known, Op):
         return f"{name}{inspect.signature(known)}\n\n{inspect.getdoc(known)}"
     rules = dict.fromkeys(rule for rule, _ in known.rules.values())
-    text = inspect.getdoc(known) if known.rules or not known.formula.__module__ == "numpy" else summary(known)
+    text = inspect.getdoc(known) if known.rules or not isinstance(known.formula, np.ufunc) else summary(known)
     return "\n\n".join([f"{name}{known.signature}", text or "", *[inspect.getdoc(rule) or "" for rule in rules]])
 
 

@@ -7,6 +7,7 @@ front.  Rules compute by ops, so that arrays and Tensors go through them alike.
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 import warnings
@@ -107,15 +108,15 @@ def only(place: int, otherwise: Rule = by_example) -> Rule:
     return rule
 
 
-def along_axis(t: Any, args: tuple, mapped: Mapped) -> Any:
-    """An array, or `*xs`, along the axis or axes `axis` (None: of all elements)."""
+def along_axis(t: Any, args: tuple, mapped: Mapped, n_arrays: int = 1) -> Any:
+    """An array (or the first `n_arrays` inputs, or `*xs`) along the axis or axes `axis` (None: of all elements)."""
     op, n = t.op, size_of(args, mapped)
     if "axis" not in op.parameters:
         raise ValueError(f"{op.name}.batching is 'axis', and it has no setting of that name")
-    n_arrays = len(args) if op.star == 0 else 1
+    n_arrays = len(args) if op.star == 0 else n_arrays
     if any(mapped[n_arrays:]) or any(isinstance(a, np.ndarray) for a in t.attrs.values()):
         return by_example(t, args, mapped)
-    xs = [_repeated(a, m, n) for a, m in zip(args[:n_arrays], mapped)]
+    xs: list[Any] = [a if a is None else _repeated(a, m, n) for a, m in zip(args[:n_arrays], mapped)]
     rank, axis = xs[0].ndim - 1, _setting(t, "axis")
     if axis is None or rank == 0:  # elements in order: the result's axes come back by its shape
         xs = [x.reshape((n, math.prod(x.shape[1:]))) for x in xs]
@@ -288,14 +289,14 @@ def _cross_entropy(t: Any, args: tuple, mapped: Mapped) -> Any:
 
 _RULES: dict[Any, tuple[str, ...]] = {
     "elementwise": ("power", "where", "clip", "sigmoid", "copy", "nan_to_num", "relu", "squared_relu", "softplus",
-                    "erf", "gelu", "astype", "truncate", "round", "isclose", "isposinf", "isneginf", "attention",
-                    "cofactor"),
-    "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "argsort",
-             "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax", "log_softmax", "concatenate",
-             "split"),
+                    "erf", "gelu", "sinc", "angle", "astype", "truncate", "round", "isclose", "isposinf", "isneginf",
+                    "isreal", "iscomplex", "attention", "cofactor"),
+    "axis": ("sum", "mean", "var", "max", "min", "prod", "any", "all", "count_nonzero", "argmax", "argmin", "nanargmax",
+             "nanargmin", "argsort", "argpartition", "top_k", "logsumexp", "cumsum", "cumprod", "softmax",
+             "log_softmax", "concatenate", "split"),
     "leading": ("inv", "det", "slogdet", "pinv", "cholesky", "eigh", "svd", "qr", "embedding", "causal_conv", "one_hot",
                 "digitize", "isin"),
-    only(1): ("searchsorted",),
+    only(1): ("searchsorted",), functools.partial(along_axis, n_arrays=2): ("dft",),
     _reshape: ("reshape",), _transpose: ("transpose",), _swapaxes: ("swapaxes",), _broadcast_to: ("broadcast_to",),
     _triangle: ("tril", "triu"), _of_shapes: ("causal_mask",),
     _indexing: ("getitem", "scatter_add", "put", "last_written"),

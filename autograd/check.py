@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import permutations
@@ -63,8 +62,7 @@ def check_op(op: Op, samples: Iterable[Sequence[Any]], order: int = 2, seed: int
     """
     if not isinstance(op, Op):
         raise TypeError(f"check_op checks ops, and {getattr(op, '__name__', op)!r} is none: use check_grads")
-    op = copy.copy(op)
-    op.kernels = {}  # the rules are what is checked; kernels are compared with them
+    op = _variant(op, kernels={})  # the rules are what is checked; kernels are compared with them
     checked = False
     for sample in samples:
         checked |= _check_sample(op, *bind_sample(op, sample), order, np.random.default_rng(seed))
@@ -182,6 +180,13 @@ def _check_gradients(op: Op, inputs: tuple, attrs: dict, places: list[int], surr
            substitutes, compares=surrogate is not True)
 
 
+def _variant(op: Op, **changes: Any) -> Op:
+    """Another op with the fields of `op` but those that change; `copy` gives the same one, as of functions."""
+    made = object.__new__(Op)
+    vars(made).update(vars(op), **changes)
+    return made
+
+
 def surrogate_op(op: Op, surrogate: Callable[..., Any], inputs: tuple, attrs: dict) -> Op:
     """`op` with `surrogate` for its formula (True: with that itself), whose rules get what the formula makes of these
     inputs, whatever it is differentiated by.  Raises ValueError if the surrogate makes another shape."""
@@ -190,8 +195,7 @@ def surrogate_op(op: Op, surrogate: Callable[..., Any], inputs: tuple, attrs: di
     if [a.shape for a in parts_of(y)] != [np.shape(a) for a in parts_of(stand_in)]:
         raise ValueError(f"the surrogate of {op.name} returned {describe(stand_in)}, and its formula {describe(y)}: "
                          "they need the same shape")
-    made = copy.copy(op)
-    made.formula, made.kernels = surrogate, {}
+    made = _variant(op, formula=surrogate, kernels={})
     made.pull = lambda needed, inputs, values, arguments, attrs: op.pull(  # type: ignore[method-assign]
         needed, inputs, values, (arguments[0], y, *arguments[2:]), attrs)
     return made

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
+import importlib
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from .arrays import parts_of
 from .engine import Op
-from .methods import ANSWERS, FUNCTIONS, REGISTRY
+from .methods import ANSWERS, FUNCTIONS, REGISTRY, module_of
+from .signature import is_ufunc, signature_of
 from .state import scope
 
 
@@ -61,6 +66,13 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
             \"""∂L/∂x = g, straight through (Bengio et al. 2013)\"""
             return g
 
+    A ufunc of another library becomes an op as it is, and is then called by its own name, with Tensors too:
+
+        from scipy.special import expit
+        ag.op(expit).gradient("x")(lambda g, y, x: g * y * (1 - y))
+
+    Its inputs are called x, or x and y, or x1, x2, x3 …; Numba's have the names of the function they are made of.
+
     answers: the NumPy function (or several) that the op stands in for when it is given Tensors; without it, the one
     named like the op, if there is one.  differentiable=False: no gradient flows, and none is needed, as the result is
     constant almost everywhere (a comparison, say).  `swish.batching = "elementwise"` lets `ag.vmap` compute it for a
@@ -72,11 +84,29 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
     parameter `**kwargs` or a keyword without a default; ValueError for a name that another module has taken.  A call
     in which an input requires a gradient and has no rule is a TypeError.
     """
-    if formula is not None and not isinstance(formula, np.ufunc) and not hasattr(formula, "__name__"):
+    if formula is not None and not hasattr(formula, "__name__"):
         raise TypeError(f"an op is made of a function that def has named, and not of {formula!r:.60}")
     if formula is None:
         return functools.partial(op, differentiable=differentiable, answers=answers)
+    if is_ufunc(formula) and answers is None:
+        answers = [formula, *filter(is_ufunc, [getattr(formula, "ufunc", None)])]  # Numba's have NumPy's inside
+    if isinstance(formula, np.ufunc) and all("O" in types for types in formula.types):
+        formula = _of_objects(formula)
     return _known(Op(formula, differentiable), formula, REGISTRY, answers)
+
+
+def _of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
+    """What `np.frompyfunc` makes computes with Python's objects; here as a formula, which computes with numbers."""
+    def formula(*xs: Any) -> Any:
+        floats = [x.dtype for x in xs if getattr(x, "dtype", np.dtype(int)).kind == "f"]
+        y = ufunc(*xs)
+        made = [np.asarray(part).astype(np.result_type(*floats or [float])) for part in parts_of(y)]
+        return tuple(made) if type(y) is tuple else made[0]
+
+    formula.__name__ = formula.__qualname__ = ufunc.__name__.removesuffix(" (vectorized)")
+    formula.__module__, formula.__doc__ = module_of(ufunc), "A function of Python's numbers, for each element."
+    formula.__signature__ = signature_of(ufunc)  # type: ignore[attr-defined]
+    return formula
 
 
 def composed(function: Any = None, *, answers: Any = None) -> Any:
@@ -90,6 +120,10 @@ def composed(function: Any = None, *, answers: Any = None) -> Any:
         with scope(function.__name__):
             return function(*args, **kwargs)
 
+    name, module = function.__name__, sys.modules[function.__module__]
+    call.__qualname__ = name
+    if not hasattr(module, name):  # one that a table makes, which pickle looks for in its module
+        setattr(module, name, call)
     return _known(call, function, FUNCTIONS, answers)
 
 
@@ -99,16 +133,17 @@ def _known(made: Any, function: Callable[..., Any], table: dict[str, Any], answe
     if not name.isidentifier() or name in vars(sys.modules["autograd"]):
         raise ValueError(f"{name!r} cannot be the name of an op, as ag.{name} would not reach it: choose another")
     if answers is None:
-        named_alike = function if function.__module__ == "numpy" else getattr(np, name, None)
+        named_alike = getattr(np, name, None)
         answers = named_alike if callable(named_alike) else ()
     answers = tuple(answers) if isinstance(answers, (list, tuple, set)) else (answers,)
     if not all(map(callable, answers)):
         raise TypeError(f"answers= takes a NumPy function or several, such as np.sinc, and not {answers!r:.60}")
-    if (old := REGISTRY.get(name) or FUNCTIONS.get(name)) and _origin(old) != function.__module__:
-        raise ValueError(f"ag.{name} is there already, from {_origin(old)}: choose another name")
+    if (old := REGISTRY.get(name) or FUNCTIONS.get(name)) and _origin(old) != module_of(function):
+        raise ValueError(f"ag.{name} is there already, from {_origin(old) or 'a ufunc'}: choose another name, such as "
+                         f"that of a function that calls it, and @ag.op(answers=it)")
     for answered in answers:
         owner = ANSWERS.get(answered)
-        if owner is not None and _origin(owner) != function.__module__:
+        if owner is not None and _origin(owner) != module_of(function):
             raise ValueError(f"{_origin(owner)} answers for {answered.__name__} already: call yours by its own name")
     if old:
         for known in (REGISTRY, FUNCTIONS, ANSWERS):
@@ -121,4 +156,24 @@ def _known(made: Any, function: Callable[..., Any], table: dict[str, Any], answe
 
 def _origin(known: Any) -> str:
     """The module that an op or function is from."""
-    return getattr(known, "formula", known).__module__
+    return module_of(getattr(known, "formula", known))
+
+
+def _named(name: str, module: str) -> Any:
+    """What is known by that name; an op is pickled as its name, as functions are, and `module` defines it."""
+    if name not in REGISTRY:
+        with suppress(ImportError, ValueError):  # the latter of no name: a ufunc's module is not known
+            importlib.import_module(module)
+    if name not in REGISTRY:
+        raise LookupError(f"there is no op {name!r} here, and importing {module or 'autograd'} defines none: define it "
+                          "as where it was pickled before loading this")
+    return REGISTRY[name]
+
+
+def _by_name(known: Op) -> Any:
+    """An op for pickle and copy.  One that is not known is what its module calls it; another has taken its name, if
+    that is not so."""
+    return (_named, (known.name, _origin(known))) if REGISTRY.get(known.name) is known else known.formula.__qualname__
+
+
+copyreg.pickle(Op, _by_name)

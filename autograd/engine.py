@@ -188,7 +188,7 @@ class Op(Signature):
 
     def __init__(self, formula: Callable[..., Any], differentiable: bool = True):
         super().__init__(formula)
-        functools.update_wrapper(self, formula)
+        functools.update_wrapper(self, formula, updated=())
         self.formula, self.differentiable, self.rules = formula, differentiable, Rules(self)
         self.kernels: dict[type, Any] = {}
 

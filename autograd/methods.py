@@ -14,6 +14,7 @@ import numpy as np
 from .arrays import Deferred
 from .describe import label, one_line, source_line
 from .errors import NumberError, not_floating_error
+from .signature import is_ufunc, signature_of
 from .state import current_mode, no_grad
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ class ArrayMethods:
     # np.exp(t), array * t, np.sum(t) and np.asarray(t) end here.
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__":
-            raise TypeError(f"np.{ufunc.__name__}.{method} does not take Tensors: use a function such as np.sum, "
+            raise TypeError(f"{numpy_name(ufunc)}.{method} does not take Tensors: use a function such as np.sum, "
                             "or t.data for the numbers")
         _refuse_out(kwargs)
         return _answer(ufunc)(*inputs, **kwargs)
@@ -308,11 +309,28 @@ def _refuse_out(kwargs: dict) -> None:
                         "write array = array + tensor")
 
 
+def module_of(function: Any) -> str:
+    """The module of a function; a ufunc of another library than NumPy says none, and that is ""."""
+    named_alike = getattr(np, getattr(function, "__name__", ""), None)
+    return getattr(function, "__module__", None) or ("numpy" if named_alike is function else "")
+
+
+def numpy_name(function: Any) -> str:
+    """`np.linalg.inv`; a ufunc of another library only has a name of its own."""
+    return f"{module_of(function).replace('numpy', 'np', 1)}.{function.__name__}".lstrip(".")
+
+
 def _answer(function: Any) -> Any:
-    """What stands in for a NumPy function that was given a Tensor."""
-    if function not in ANSWERS:
-        name = f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}"
-        raise TypeError(f"{name} does not take Tensors yet.  Compose it of functions that do (`python -m autograd` "
-                        f"lists them), or make it an op: @ag.op(answers={name}) above its formula (help(ag.op)); "
-                        "where no gradient is needed, t.data is the array")
-    return ANSWERS[function]
+    """What stands in for a NumPy function, or a ufunc, that was given a Tensor."""
+    if function in ANSWERS:
+        return ANSWERS[function]
+    name = numpy_name(function)
+    if is_ufunc(function) and not name.startswith("np."):
+        bare, x = function.__name__.partition(" ")[0], next(iter(signature_of(function).parameters))
+        instead = f"ag.{bare} is there" if bare in {*REGISTRY, *FUNCTIONS} else (
+            f'make it an op, `{bare} = ag.op({bare})`, and give it a gradient, `@{bare}.gradient("{x}")` (help(ag.op))')
+        raise TypeError(f"the ufunc {name} does not take Tensors yet: {instead}; where no gradient is needed, t.data "
+                        "is the array")
+    raise TypeError(f"{name} does not take Tensors yet.  Compose it of functions that do (`python -m autograd` lists "
+                    f"them), or make it an op: @ag.op(answers={name}) above its formula (help(ag.op)); where no "
+                    "gradient is needed, t.data is the array")

@@ -170,15 +170,14 @@ class Recorder:
         values = [a._array if type(a) is Tensor else a for a in t.inputs]
         gs, ys = (part if type(part) is tuple else (part,) for part in (g, t._array))
         needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
-        new, outs, given, integers = [], [], [*gs, *ys, *values], _integers(t)
+        new, given, integers = [], [*gs, *ys, *values], _integers(t)
         bases = _bases(given)
         for place, (a, d) in enumerate(sent):
             if type(d) is np.ndarray:
                 sent[place] = a, (d := _settled_views(d, integers))
-            if not isinstance(d, (np.ndarray, np.generic)) or self._is_view(d, bases):
-                continue
-            new.append(place)
-            outs.append(self._array_for(d))
+            if isinstance(d, (np.ndarray, np.generic)) and not self._is_view(d, bases):
+                new.append(place)
+        outs = [self._array_for(sent[place][1]) for place in new]  # only now: several may be views of one new array
         if outs:
             counts = (len(gs) if type(g) is tuple else None, len(ys) if type(t._array) is tuple else None)
             self.steps.append(Step(functools.partial(_by_rules, t.op, t.attrs, needed, counts, self._numbers_in(given),

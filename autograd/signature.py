@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 
 
-def _signature(formula: Callable[..., Any]) -> inspect.Signature:
-    """The parameters of a formula; of NumPy's own functions those that an op can have."""
+def is_ufunc(function: Any) -> bool:
+    """Whether `function` is a ufunc: NumPy's, or one that another library has compiled."""
+    return callable(function) and hasattr(function, "nin") and hasattr(function, "nout")
+
+
+def signature_of(formula: Any) -> inspect.Signature:
+    """The parameters of a formula, of which `out` is none; those of a ufunc without names are x, or x and y, or x1, x2,
+    x3 …"""
     if isinstance(formula, np.ufunc):
-        names = ("x", "y") if formula.nin == 2 else ("x",)
+        names = {1: ["x"], 2: ["x", "y"]}.get(formula.nin) or [f"x{i + 1}" for i in range(formula.nin)]
         return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names])
     signature = inspect.signature(formula)
-    return signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "out"])
+    parameters = [p for p in signature.parameters.values() if p.name != "out"]
+    return signature.replace(parameters=parameters[:formula.nin] if is_ufunc(formula) else parameters)
 
 
 class Signature:
@@ -27,7 +34,7 @@ class Signature:
     cheap = False  # whether a recorded program computes its value again on the way back, rather than keep it
 
     def __init__(self, formula: Callable[..., Any]):
-        self.name, self.signature = formula.__name__, _signature(formula)
+        self.name, self.signature = formula.__name__, signature_of(formula)
         parameters = self.signature.parameters.values()
         self.parameters = [p.name for p in parameters]
         self.star = next((i for i, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
@@ -52,11 +59,11 @@ class Signature:
 
     def check_rule(self, rule: Callable[..., Any], what: str = "gradient rule", before: tuple = ("g", "y")) -> None:
         """Raise TypeError unless a rule takes (g, y), or what else comes `before`, and then what the formula takes."""
-        given = list(_signature(rule).parameters.values())[len(before):]
+        given = list(signature_of(rule).parameters.values())[len(before):]
         wanted = self.signature.parameters.values()
         if [(p.name, p.kind, repr(p.default)) for p in given] != [(p.name, p.kind, repr(p.default)) for p in wanted]:
             raise TypeError(f"a {what} of {self.name} takes ({', '.join([*before, str(self.signature)[1:-1]])}), "
-                            f"and this one takes {_signature(rule)}")
+                            f"and this one takes {signature_of(rule)}")
 
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """(inputs, attrs) of a call, in whatever way its arguments were given."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,35 +159,34 @@ def _variable(leaf: Any) -> Tensor:
     return t
 
 
-def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
+def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
                    has_aux: bool = False) -> Callable[..., Any]:
     """A function of the same arguments that returns `(f(...), gradient)`.
 
     `f` returns one element.  The gradient has the structure of argument `argnums` (array, number, Tensor, or a
-    nested dict, list, tuple or Module of these); for several argnums it is a tuple.  Given Tensors, it returns
-    Tensors, which can be differentiated again.
+    nested dict, list, tuple or Module of these); for a list or tuple of argnums it is a tuple.  Negative ones count
+    from the last argument.  Given Tensors, it returns Tensors, which can be differentiated again.
 
     has_aux: `f` returns `(result, aux)`, aux being anything that is to be handed on and not differentiated (losses to
     print, predictions), and the function returns `((result, aux), gradient)`.
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = _positions(argnums)
 
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        _check_argnums(f, positions, args)
-        traced = _Traced(f, positions, args, kwargs, has_aux)
+        traced = _Traced(f, _of_call(positions, f, args), args, kwargs, has_aux)
         if not isinstance(traced.y, Tensor):
             raise TypeError(f"{name_of(f)} returned a {type(traced.y).__name__}; a gradient is that of one Tensor: "
                             "use ag.jacobian or ag.vjp for several, or has_aux=True for (result, aux)")
         value = traced.out(traced.y, traced.graph)
         gradients = traced.pull([None], keep=False)
         return ((value, traced.aux_out()) if has_aux else value,
-                gradients[0] if isinstance(argnums, int) else gradients)
+                gradients if isinstance(argnums, Sequence) else gradients[0])
 
     return call
 
 
-def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function of the same arguments that returns the gradient of `f`, or with has_aux=True `(gradient, aux)`: see
     `value_and_grad`."""
     both = value_and_grad(f, argnums, has_aux)
@@ -242,10 +241,13 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
 def jacobian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the Jacobian of `f`, of shape (*y.shape, *x.shape): one walk back for each
     element of y.  With has_aux=True, where `f` returns `(y, aux)`, it returns `(Jacobian, aux)`."""
+    if isinstance(argnums, Sequence):
+        raise TypeError(f"a Jacobian is by one argument: argnums is its position, not {argnums!r:.60}")
+    positions = _positions(argnums)
+
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        _check_argnums(f, (argnums,), args)
-        traced = _Traced(f, (argnums,), args, kwargs, has_aux)
+        traced = _Traced(f, _of_call(positions, f, args), args, kwargs, has_aux)
         y, x = traced.y, traced.variables[0]
         if not isinstance(y, Tensor) or not isinstance(x, Tensor):
             raise TypeError(f"a Jacobian is that of one array by one array; {name_of(f)} takes or returns several")
@@ -312,10 +314,22 @@ def called(f: Callable[..., Any], args: list, kwargs: dict) -> Any:
         raise
 
 
-def _check_argnums(f: Callable[..., Any], positions: tuple[int, ...], args: tuple) -> None:
-    if len(set(positions)) < len(positions) or not all(isinstance(i, int) and 0 <= i < len(args) for i in positions):
+def _positions(argnums: Any) -> tuple[int, ...]:
+    """The positions of arguments: whole numbers, Python's or NumPy's.  Raises TypeError for anything else."""
+    positions = argnums if isinstance(argnums, Sequence) else (argnums,)
+    if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in positions):
+        raise TypeError(f"argnums is the position of an argument, or a list or tuple of several, not {argnums!r:.60}")
+    return tuple(map(int, positions))
+
+
+def _of_call(positions: tuple[int, ...], f: Callable[..., Any], args: tuple) -> tuple[int, ...]:
+    """The positions among the arguments of a call, those that count from the last too.  Raises ValueError for one that
+    is not there, or there twice."""
+    found = tuple([i + len(args) if i < 0 else i for i in positions])
+    if len(set(found)) < len(found) or not all(0 <= i < len(args) for i in found):
         raise ValueError(f"argnums {positions} for {name_of(f)}, which was called with {len(args)} positional "
-                         "arguments")
+                         "arguments: they count from 0, negative ones from the last, and each stands there once")
+    return found
 
 
 def name_of(f: Callable[..., Any]) -> str:

@@ -333,7 +333,6 @@ def _modf(x):
 
 
 ANSWERS[np.fix], ANSWERS[np.modf] = REGISTRY["trunc"], _modf
-ANSWERS[np.divmod] = lambda x, y: (np.floor_divide(x, y), np.remainder(x, y))
 ANSWERS[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
 ANSWERS[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
 

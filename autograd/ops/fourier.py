@@ -5,35 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..define import composed, op
+from ..define import composed
 from ..methods import ANSWERS
 from .elementwise import as_array
-from .numeric import part
+from .index import part
+from .linear import dft, fitted
 
 _INVERSE_NORM = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
-
-
-@op
-def dft(re, im, n=None, axis=-1, norm=None):
-    """Discrete Fourier transform of complex numbers re + i im (im None: 0), two arrays of one shape, cut to n along
-    `axis` or filled up with zeros.  y₀ + i y₁ = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    norm: as NumPy's."""
-    z = np.fft.fft(re if im is None else re + 1j * im, n, axis, norm)
-    return np.real(z), np.imag(z)
-
-@dft.gradient("re", "im")
-def _(g, y, re, im, n=None, axis=-1, norm=None):
-    """∂L/∂re + i ∂L/∂im = Σₖ (g₀ + i g₁) exp(2πi jk / n)    the transform, with the parts exchanged before and after"""
-    d_im, d_re = dft(g[1], g[0], None, axis, norm)
-    return _fitted(d_re, re.shape[axis], axis), _fitted(d_im, re.shape[axis], axis)
-
-
-def _fitted(x, n, axis):
-    """x cut to n elements along `axis`, or filled up with zeros."""
-    axis, missing = normalize_axis_index(axis, x.ndim), n - x.shape[axis]
-    if missing <= 0:
-        return x if missing == 0 else x[part(axis, n)]
-    zeros = np.zeros_like(x, shape=(*x.shape[:axis], missing, *x.shape[axis + 1:]))
-    return np.concatenate([x, zeros], axis=axis)
 
 
 def _pair(x):
@@ -66,7 +44,7 @@ def rfft(x, n=None, axis=-1, norm=None):
     are."""
     x = as_array(x)
     n = x.shape[axis] if n is None else n
-    return tuple(_fitted(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
+    return tuple(fitted(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
 
 
 @composed(answers=np.fft.irfft)
@@ -74,7 +52,7 @@ def irfft(x, n=None, axis=-1, norm=None):
     """The inverse of `rfft`: n real numbers, 2 (m − 1) if there are m elements, from a pair (real, imaginary)."""
     re, im = _pair(x)
     n, axis = 2 * (re.shape[axis] - 1) if n is None else n, normalize_axis_index(axis, re.ndim)
-    re, im = (_fitted(a, n // 2 + 1, axis) for a in (re, np.zeros_like(re) if im is None else im))
+    re, im = (fitted(a, n // 2 + 1, axis) for a in (re, np.zeros_like(re) if im is None else im))
     mirrored = part(axis, (n - 1) // 2, 0, -1)  # the elements behind the middle are the conjugates of these
     re, im = np.concatenate([re, re[mirrored]], axis=axis), np.concatenate([im, -im[mirrored]], axis=axis)
     return ifft((re, im), axis=axis, norm=norm)[0]

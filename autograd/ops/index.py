@@ -133,6 +133,11 @@ def _(g, y, x, k, axis=-1):
     return scatter_add(g[0], _along_axis(x, y[1], axis), shape=x.shape)
 
 
+def part(axis, *ends):
+    """The index of a slice along `axis`, a number that is not negative."""
+    return (slice(None),) * axis + (slice(*ends),)
+
+
 # ---------------------------------------------------------------------- composed
 
 
@@ -205,7 +210,9 @@ def choose(a, choices, mode="raise"):
     a = a % n if mode == "wrap" else np.clip(a, 0, n - 1) if mode == "clip" else a
     if mode not in ("wrap", "clip") and np.any((a < 0) | (a >= n)):
         raise ValueError(f"a choice below 0 or above {n - 1}")
-    return select([a == i for i in range(n - 1)], choices[:-1], choices[-1])
+    last = as_array(choices[-1])
+    return select([a == i for i in range(n - 1)], choices[:-1],
+                  np.broadcast_to(last, np.broadcast_shapes(a.shape, last.shape)))
 
 
 def _in_place(function, instead):

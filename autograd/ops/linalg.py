@@ -120,7 +120,7 @@ def _(g, y, x, *ds):
 
 @cofactor.gradient("*ds")
 def _(g, y, x, *ds):
-    """∂L/∂dᵢ = cofactor(x, the other ds, g)"""
+    """∂L/∂dsᵢ = cofactor(x, the other ds, g)"""
     return [cofactor(x, [*ds[:i], *ds[i + 1:], g]) for i in range(len(ds))]
 
 

@@ -1,4 +1,4 @@
-"""Products of vectors, matrices and arrays of more axes."""
+"""Products of vectors, matrices and arrays of more axes; convolution and the Fourier transform, which are such."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import operator
 import string
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..arrays import widen
 from ..define import composed, op
 from ..methods import ANSWERS
 from .elementwise import as_array
-from .index import scatter_add
+from .index import part, scatter_add
 
 # ---------------------------------------------------------------------- products
 
@@ -83,7 +83,7 @@ def einsum(subscripts, *xs, optimize=False):
     takes them (np.einsum also takes lists of numbers: `np.einsum(x, [0, 1], y, [1, 2])`).
     y = Σ over the letters not in the result of Π xs"""
     y = np.einsum(_explicit(subscripts, xs)[0], *[widen(x) for x in xs], optimize=optimize)
-    return y.astype(np.float16) if all(getattr(x, "dtype", None) == np.float16 for x in xs) else y
+    return y.astype(np.float16) if np.result_type(*xs) == np.float16 else y
 
 
 def _explicit(subscripts, xs):
@@ -284,3 +284,62 @@ def multi_dot(arrays):
     terms[0] = terms[0][2 - arrays[0].ndim:]
     terms[-1] = terms[-1][:arrays[-1].ndim]
     return einsum(f"{','.join(terms)}->{terms[0][:-1]}{terms[-1][1:]}", arrays, optimize=True)
+
+
+# ---------------------------------------------------------------------- convolution and the Fourier transform
+
+
+@op
+def convolve(a, v, mode="full"):
+    """Convolution of two 1-D arrays.  yₖ = Σᵢ aᵢ vₖ₋ᵢ    mode: "full" is every k for which there is a term; "same"
+    are as many in the middle as the longer array has elements; "valid" those with all terms of the shorter one."""
+    return np.convolve(a, v, mode)
+
+
+def _correlated(g, a, v):
+    """Σₖ gₖ vₖ₋ᵢ for each i of a; what the mode has left out of g, half of it in front, is 0."""
+    v = v.reshape((-1,))
+    n = a.size + v.size - 1
+    before = (n - g.size) // 2
+    return np.convolve(np.pad(g, (before, n - g.size - before)), v[::-1], "full")[v.size - 1:][:a.size]
+
+@convolve.gradient("a")
+def _(g, y, a, v, mode="full"):
+    """∂L/∂aᵢ = Σₖ gₖ vₖ₋ᵢ"""
+    return _correlated(g, a, v)
+
+@convolve.gradient("v")
+def _(g, y, a, v, mode="full"):
+    """∂L/∂vⱼ = Σₖ gₖ aₖ₋ⱼ"""
+    return _correlated(g, v, a)
+
+
+@composed
+def correlate(a, v, mode="valid"):
+    """Cross-correlation of two 1-D arrays.  yₖ = Σᵢ aᵢ₊ₖ vᵢ, for the k of `mode` as in convolve."""
+    a, v = as_array(a), as_array(v)
+    return np.convolve(v, a[::-1], mode)[::-1] if a.size < v.size else np.convolve(a, v[::-1], mode)
+
+
+@op
+def dft(re, im, n=None, axis=-1, norm=None):
+    """Discrete Fourier transform of complex numbers re + i im (im None: 0), two arrays of one shape, cut to n along
+    `axis` or filled up with zeros.  y = Σⱼ (reⱼ + i imⱼ) exp(−2πi jk / n)    The pair of its parts; norm as NumPy's."""
+    z = np.fft.fft(re if im is None else re + 1j * im, n, axis, norm)
+    return np.real(z).copy(), np.imag(z).copy()
+
+@dft.gradient("re", "im")
+def _(g, y, re, im, n=None, axis=-1, norm=None):
+    """∂L/∂re = the real part of Σₖ (g₀ + i g₁) exp(2πi jk / n)
+    ∂L/∂im = its imaginary part    which is the transform, with the parts exchanged before and after"""
+    d_im, d_re = dft(g[1], g[0], None, axis, norm)
+    return fitted(d_re, re.shape[axis], axis), fitted(d_im, re.shape[axis], axis)
+
+
+def fitted(x, n, axis):
+    """x cut to n elements along `axis`, or filled up with zeros."""
+    axis, missing = normalize_axis_index(axis, x.ndim), n - x.shape[axis]
+    if missing <= 0:
+        return x if missing == 0 else x[part(axis, n)]
+    zeros = np.zeros_like(x, shape=(*x.shape[:axis], missing, *x.shape[axis + 1:]))
+    return np.concatenate([x, zeros], axis=axis)

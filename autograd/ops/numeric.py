@@ -1,4 +1,4 @@
-"""Functions of numerical analysis and of statistics, composed of ops; and convolution, which is one."""
+"""Functions of numerical analysis and of statistics, composed of ops."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..define import composed, op
+from ..define import composed
+from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
+from .index import part
 from .reduce import _as_rows, _in_dtype
 from .shape import _named
 
 # ---------------------------------------------------------------------- differences and integrals
-
-
-def part(axis, *ends):
-    """The index of a slice along `axis`, a number that is not negative."""
-    return (slice(None),) * axis + (slice(*ends),)
 
 
 def _steps(x, axis):
@@ -92,8 +89,8 @@ def _slopes(f, h, axis, edge_order):
 
 @composed
 def trapezoid(y, x=None, dx=1.0, axis=-1):
-    """Integral of samples along `axis` by straight lines between them, at the coordinates x (1-D, or of y's shape) or at
-    the distance dx.  Σᵢ (xᵢ₊₁ − xᵢ) (yᵢ₊₁ + yᵢ) / 2"""
+    """Integral of samples along `axis` by straight lines between them, at the coordinates x (1-D, or of y's shape), or
+    at the distance dx.  Σᵢ (xᵢ₊₁ − xᵢ) (yᵢ₊₁ + yᵢ) / 2"""
     y = as_array(y)
     axis = normalize_axis_index(axis, y.ndim)
     if x is not None:
@@ -111,7 +108,8 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     its fp), behind the last `right`.  With a period xp may be in any order.  In double precision, as NumPy's."""
     x, xp, fp = (_in_dtype(as_array(a), np.dtype(float)) for a in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape or xp.size == 0:
-        raise ValueError(f"xp and fp are the coordinates of points, and cannot have the shapes {xp.shape} and {fp.shape}")
+        raise ValueError(f"xp and fp are the coordinates of points, and cannot have the shapes {xp.shape} and "
+                         f"{fp.shape}")
     if period is not None:
         x, xp, order = x % abs(period), xp % abs(period), np.argsort(xp % abs(period))
         xp, fp = (np.concatenate([a[order[-1:]] - step, a[order], a[order[:1]] + step])
@@ -150,41 +148,6 @@ def polyval(p, x):
     for c in p:
         y = y * x + c
     return y
-
-
-# ---------------------------------------------------------------------- convolution
-
-
-@op
-def convolve(a, v, mode="full"):
-    """Convolution of two 1-D arrays.  yₖ = Σᵢ aᵢ vₖ₋ᵢ    mode: "full" is every k for which there is a term; "same" are as
-    many in the middle as the longer array has elements; "valid" those with all terms of the shorter one."""
-    return np.convolve(a, v, mode)
-
-
-def _correlated(g, a, v):
-    """Σₖ gₖ vₖ₋ᵢ for each i of a; what the mode has left out of g, half of it in front, is 0."""
-    v = v.reshape((-1,))
-    n = a.size + v.size - 1
-    before = (n - g.size) // 2
-    return np.convolve(np.pad(g, (before, n - g.size - before)), v[::-1], "full")[v.size - 1:][:a.size]
-
-@convolve.gradient("a")
-def _(g, y, a, v, mode="full"):
-    """∂L/∂aᵢ = Σₖ gₖ vₖ₋ᵢ"""
-    return _correlated(g, a, v)
-
-@convolve.gradient("v")
-def _(g, y, a, v, mode="full"):
-    """∂L/∂vⱼ = Σₖ gₖ aₖ₋ⱼ"""
-    return _correlated(g, v, a)
-
-
-@composed
-def correlate(a, v, mode="valid"):
-    """Cross-correlation of two 1-D arrays.  yₖ = Σᵢ aᵢ₊ₖ vᵢ, for the k of `mode` as in convolve."""
-    a, v = as_array(a), as_array(v)
-    return np.convolve(v, a[::-1], mode)[::-1] if a.size < v.size else np.convolve(a, v[::-1], mode)
 
 
 # ---------------------------------------------------------------------- statistics
@@ -233,9 +196,9 @@ def _quantiles(name, unit, words):
     _named(quantiles, getattr(np, name), words)
 
 
-_quantiles("quantile", 1, """The element at the part q (from 0 to 1; or an array of parts, whose axes come first) of the order
-    along `axis`: between two elements on a straight line, or by another of NumPy's methods.  NaN where an element is.
-    Of equal elements those that sorting puts there get the gradient.""")
+_quantiles("quantile", 1, """The element at the part q (from 0 to 1; or an array of parts, whose axes come first) of
+    the order along `axis`: between two elements on a straight line, or by another of NumPy's methods. NaN where an
+    element is. Of equal elements those that sorting puts there get the gradient.""")
 _quantiles("percentile", 100, "`quantile`, with q from 0 to 100.")
 _quantiles("nanquantile", 1, "`quantile` of the elements that are not NaN, on straight lines.")
 _quantiles("nanpercentile", 100, "`nanquantile`, with q from 0 to 100.")
@@ -258,7 +221,7 @@ def _instead_of_nan(function, number, words):
     """`function` with a number in the place of NaN.  Of nothing but NaN it is NaN, if the number is no result."""
     def replacing(x, axis=None, **how):
         x = as_array(x)
-        y = function(np.where(np.isnan(x), number, x) if x.dtype.kind == "f" else x, axis=axis, **how)
+        y = ANSWERS[function](np.where(np.isnan(x), number, x) if x.dtype.kind == "f" else x, axis=axis, **how)
         if math.isfinite(number) or "initial" in how:
             return y
         return np.where(np.all(np.isnan(x), axis=axis, keepdims=how.get("keepdims", False)), np.nan, y)
@@ -293,9 +256,12 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     if any(x.ndim > 2 for x in xs):
         raise ValueError("the variables are the rows of a matrix, and of no array of more than two axes")
     xs = [np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T for x in xs]
+    if not len(xs[0]):  # of no variables NumPy forgets y, too
+        return np.zeros_like(xs[0], shape=(0, 0))
     x = np.concatenate(xs, axis=0) if len(xs) > 1 else xs[0]
     ddof = (0 if bias else 1) if ddof is None else ddof
-    w = math.prod((as_array(w) for w in (fweights, aweights) if w is not None), start=np.ones_like(x[0]))
+    w = np.ones_like(x, shape=x.shape[1:])
+    w = math.prod((as_array(given) for given in (fweights, aweights) if given is not None), start=w)
     n = w.sum()
     divisor = n - ddof * (1 if aweights is None else (w * aweights).sum() / n)
     x = x - ((x * w).sum(axis=1) / n)[:, None]

@@ -300,8 +300,9 @@ def _with_numpys_arguments(op, wider, neutral):
     return reduced
 
 
-for _name, _wide, _neutral in (("sum", _wider, 0), ("prod", _wider, 1), ("max", _wider, -np.inf), ("min", _wider, np.inf),
-                               ("any", _wider, False), ("all", _wider, True), ("cumsum", _wider, 0),
+for _name, _wide, _neutral in (("sum", _wider, 0), ("prod", _wider, 1), ("max", _wider, -np.inf),
+                               ("min", _wider, np.inf), ("any", _wider, False), ("all", _wider, True),
+                               ("cumsum", _wider, 0),
                                ("cumprod", _wider, 1), ("mean", _moment, 0), ("var", _moment, 0)):
     for _function in [f for f, answer in ANSWERS.items() if answer is REGISTRY[_name]]:
         ANSWERS[_function] = _with_numpys_arguments(REGISTRY[_name], _wide, _neutral)

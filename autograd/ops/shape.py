@@ -278,8 +278,8 @@ def _joining(function, words, *which):
 
 _joining(np.column_stack, "Arrays side by side, 1-D ones as columns.", 0)
 _joining(np.dstack, "Arrays behind one another: along the third axis.", 0)
-_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, those around along the one before.", 0)
-_joining(np.append, "Values behind the elements of an array: along an axis, or (None) behind all of them in order.", 0, 1)
+_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, and so on.", 0)
+_joining(np.append, "Values behind the elements of an array: along an axis, or (None) of all in order.", 0, 1)
 _joining(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
 
 
@@ -304,8 +304,8 @@ def _gathered(xs, leaves):
         return xs.shape if hasattr(xs, "shape") else ()
     shapes = list(dict.fromkeys([_gathered(x, leaves) for x in xs]))
     if len(shapes) > 1:
-        raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they need "
-                         "the same")
+        raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they "
+                         "need the same")
     return (len(xs), *(shapes[0] if shapes else ()))
 
 
@@ -373,12 +373,12 @@ def _filled_like(function):
         like = x if not isinstance(x, Tensor) else x._array if x._array is not None else x.data
         made = function(like, *fill, dtype=dtype, shape=shape)
         return made if like is x else tensor(made)
-    filled.__name__ = function.__name__
+    filled.__name__ = filled.__qualname__ = function.__name__
     return composed(filled)
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
-    _filled_like(_function)
+zeros_like, ones_like, empty_like, full_like = map(_filled_like, (
+    np.zeros_like, np.ones_like, np.empty_like, np.full_like))
 if hasattr(np, "astype"):  # NumPy 2.1
     ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
 ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)

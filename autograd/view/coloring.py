@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tape, Tensor
+from ..methods import module_of
 from ..state import within
 from .fold import Box, Fold, Frame, is_item
 from .text import norm as norm_of
@@ -218,8 +219,8 @@ def family(t: Tensor) -> str:
     """The file of `autograd.ops` that the operation of a record is in, or `your own`."""
     if is_item(t):
         return "shape"
-    module = getattr(t.op.formula, "__module__", "") or "numpy"  # type: ignore[union-attr]
-    if module == "numpy":  # its ufuncs name no module
+    module = module_of(t.op.formula)  # type: ignore[union-attr]
+    if module == "numpy":
         return "elementwise"
     return module.rpartition(".")[2] if module.startswith("autograd.ops.") else "your own"
 

@@ -22,6 +22,7 @@ import re
 import unicodedata
 from typing import Any
 
+from ..methods import module_of
 from .html import Html, escape
 
 _SYMBOL = r"[^\W\d][\w\u0300-\u036f′]*"  # a letter or a word, with accents and indices: ĝ, xᵢ, label_smoothing
@@ -34,7 +35,7 @@ _PART = re.compile(r"[α-ωΑ-Ω]|(?:[^\Wα-ωΑ-Ω][\u0300-\u036f]*)+|\W")  # �
 
 def formula(op: Any) -> str:
     """What an op computes, as its docstring says: `y = exp(x) / Σ exp(x)`; empty if it does not."""
-    if not op.rules and op.formula.__module__.startswith("numpy"):
+    if not op.rules and module_of(op.formula).startswith("numpy"):
         return ""  # NumPy's own docstring
     match = _FORMULA.search(_docstring(op))
     return f"{match[1]} = {match[2]}" if match else ""

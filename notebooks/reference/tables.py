@@ -19,9 +19,9 @@ from .docstrings import as_rest
 from .running import IMPORTS, run
 
 FAMILIES = {
-    "elementwise": "Element by element", "linear": "Products", "linalg": "Inverses, determinants and decompositions",
-    "reduce": "Reductions",
-    "shape": "Shapes", "index": "Indexing", "network": "Neural networks"}
+    "elementwise": "Element by element", "linear": "Products, convolution and the Fourier transform",
+    "linalg": "Inverses, determinants and decompositions", "reduce": "Reductions", "shape": "Shapes",
+    "index": "Indexing", "network": "Neural networks"}
 
 
 def index(derivations: dict[str, Derivation]) -> str:

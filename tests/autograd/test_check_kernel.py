@@ -291,6 +291,23 @@ def test_a_kernel_that_is_wrong_in_single_precision_alone_is_found():
         ag.check_kernel(op_with(Mixed), SAMPLES)
 
 
+def test_samples_of_mixed_precision_are_tried_as_they_are():
+    class Mixed(Right):
+        @classmethod
+        def backward(cls, executor, needed, g, y, scaled, x, w, slope=2.0):
+            dx, dw = executor.empty(x, x.shape), executor.empty(w if cls.right else x, w.shape)
+            executor.run(write_backward, g, x, scaled, slope, dx, dw)
+            return [(dx, dw)[i] for i in needed]
+
+    Mixed.right = True
+    op, sample = op_with(Mixed), (X, W.astype(np.float32))
+    assert ag.check_kernel(op, [sample]) == [True]
+    Mixed.right = False
+    assert ag.check_kernel(op, [(X, W)]) == [True]
+    with pytest.raises(AssertionError, match=r"mixed precision, as given: the gradients of w: .*returned f64\[3,4\]"):
+        ag.check_kernel(op, [sample])
+
+
 def test_a_right_kernel_passes_and_what_it_declines_is_told():
     class Some(Right):
         @classmethod

@@ -281,9 +281,11 @@ def test_half_precision_neither_overflows_nor_stalls(name, family):
 # ---------------------------------------------------------------------- nothing
 
 # What we refuse and NumPy answers, with NaN and a warning or because nothing is taken; and the other way round.
-REFUSED = {"median": "the median of no elements", "take": "out of bounds"}
-ANSWERED = {"median", "average", "cond", "tensorinv"}
-UNLIKE = {"empty_like", "einsum", "put", "put_along_axis", "clip"}  # no numbers, or called in another way
+QUANTILES = ("median", "quantile", "percentile", "nanmedian", "nanquantile", "nanpercentile")
+REFUSED = {**dict.fromkeys(QUANTILES, "of 0 elements"), "take": "out of bounds", "resize": "out of bounds"}
+ANSWERED = {"median", "cov", "average", "cond", "tensorinv", "quantile", "percentile"}
+# No numbers, called in another way, or NumPy forgets how many quantiles are asked for.
+UNLIKE = {"empty_like", "einsum", "put", "put_along_axis", "clip", "nanquantile", "nanpercentile"}
 
 
 def emptied(args):
@@ -301,6 +303,7 @@ def emptied(args):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):
     numpys = getattr(np, name, None) or getattr(np.linalg, name, None)
+    numpys = numpys if callable(numpys) else None  # np.fft is a module
     tried = 0
     for sample in SAMPLES[name]:
         args, attrs = split_attrs(sample)
@@ -313,7 +316,7 @@ def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):
             except (ValueError, IndexError, TypeError) as error:
                 assert "zero-size array to reduction" not in str(error)
                 if numpys and REFUSED.get(name, "-") not in str(error):
-                    with pytest.raises((ValueError, IndexError, TypeError)):
+                    with pytest.raises((ValueError, IndexError, TypeError, RuntimeError)):
                         numpys(*given, **attrs)
                 continue
             if numpys and name not in UNLIKE:
@@ -326,7 +329,7 @@ def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):
 def compare_with_numpys(name, got, numpys, given, attrs):
     try:
         wanted = numpys(*given, **attrs)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, RuntimeError):
         assert name in ANSWERED
         return
     for y, z in zip(outputs(got), outputs(wanted), strict=True):
@@ -337,8 +340,9 @@ def compare_with_numpys(name, got, numpys, given, attrs):
 def check_gradients_of_empty(name, given, attrs):
     """They have the shapes of the arrays, and are finite where a result is."""
     given, leaves = as_leaves(given)
-    ys = outputs(OURS[name](*given, **attrs))
-    if not leaves or name == "einsum" and 0 in leaves[0].shape:  # NumPy's takes a letter of two lengths, if one is 0
+    ys = [y for y in outputs(OURS[name](*given, **attrs))
+          if getattr(y, "requires_grad", False)]  # a polynomial of no coefficients is 0
+    if not leaves or not ys or name == "einsum" and 0 in leaves[0].shape:  # its letters may have lengths 0 and n
         return
     try:
         backward(ys)

@@ -121,6 +121,13 @@ def test_rotary_of_any_shape(shape):
     assert takes("rotary", rng.normal(size=shape), rng.normal(size=(shape[-2], shape[-1] // 2)))
 
 
+@pytest.mark.parametrize("precisions", [(np.float32, np.float64), (np.float64, np.float32)])
+def test_rotary_of_angles_in_another_precision(precisions):
+    rng = np.random.default_rng(1)
+    x, angles = rng.normal(size=(5, 6)), rng.normal(size=(5, 3))
+    assert takes("rotary", x.astype(precisions[0]), angles.astype(precisions[1]))
+
+
 @pytest.mark.parametrize("taps", [1, 2, 5, 9])
 @pytest.mark.parametrize("shape", [(5, 6), (2, 3, 5, 33), (0, 2, 4), (3, 0, 2), (1, 1)])
 def test_causal_conv_of_any_shape(shape, taps):

@@ -316,6 +316,22 @@ def test_an_error_on_the_way_back(new_op):
     assert w.grad.tolist() == [3, 6]
 
 
+def test_gradients_that_are_views_of_one_new_array(new_op):
+    @new_op
+    def mixed(x, y):
+        return 2 * x + 3 * y
+
+    @mixed.gradient("x", "y")
+    def _(g, z, x, y):
+        return tuple(np.stack([2 * g, 3 * g]))
+
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    program = poisoned(ag.record(lambda: (mixed(x, y) ** 2).sum()))
+    program()
+    program.backward()
+    np.testing.assert_array_equal([x.grad, y.grad], [[44, 64], [66, 96]])
+
+
 def test_a_long_program():
     w = leaf(np.ones(2))
 

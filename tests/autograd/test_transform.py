@@ -309,6 +309,35 @@ def test_jacobian_has_the_axes_of_both(shape):
     np.testing.assert_allclose(d.reshape(x.size, x.size), np.diag(2 * x.ravel()))
 
 
+@pytest.mark.parametrize("argnums, alike", [
+    (np.int64(1), 1), (np.uint8(2), 2), (-1, 2), (np.int32(-3), 0), ([0, 2], (0, 2)), (range(2), (0, 1)),
+    ((np.int64(2), -3), (2, 0)), ([-1], (2,))])
+def test_argnums_of_any_kind(argnums, alike):
+    f, args = lambda x, y, z: np.sum(x * y**2 * z**3), [np.array([n, n + 1.0]) for n in (1.0, 3.0, 5.0)]
+    got, expected = ag.grad(f, argnums)(*args), ag.grad(f, alike)(*args)
+    assert type(got) is type(expected)
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(ag.value_and_grad(f, argnums)(*args)[1], expected)
+    if isinstance(alike, int):
+        for transform in (ag.jacobian, ag.hessian):
+            np.testing.assert_array_equal(transform(f, argnums)(*args), transform(f, alike)(*args))
+
+
+@pytest.mark.parametrize("argnums", [True, 1.0, "0", None, (0, "1"), [0.0], {0}, np.array([0, 1])])
+@pytest.mark.parametrize("transform", [ag.grad, ag.value_and_grad, ag.jacobian, ag.hessian])
+def test_argnums_that_are_no_positions_are_refused_at_once(transform, argnums):
+    with pytest.raises(TypeError, match="argnums is"):
+        transform(lambda x, y: x * y, argnums)
+
+
+@pytest.mark.parametrize("argnums", [2, -3, (0, 2), (0, 0), (0, -2), [1, -1]])
+@pytest.mark.parametrize("transform", [ag.grad, ag.value_and_grad])
+def test_argnums_beyond_the_arguments(transform, argnums):
+    with pytest.raises(ValueError, match=r"argnums .* for product, which was called with 2 positional arguments"):
+        def product(x, y): return x * y
+        transform(product, argnums)(1.0, 2.0)
+
+
 def test_jacobian_argnums_and_errors():
     np.testing.assert_array_equal(ag.jacobian(lambda x, y: x * y, 1)(np.array([1.0, 2.0]), 3.0), [1, 2])
     with pytest.raises(TypeError, match="one array by one array"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -219,6 +220,7 @@ def test_each_example_draws_its_own():
     (lambda: ag.vmap(lambda a, b: a)(X, b="mean"), "argument 'b' has shape"),
     (lambda: ag.vmap(f, (0, 0))(X), "in_axes has 2 entries, and f was called with 1 positional"),
     (lambda: ag.vmap(f, ({"a": 0},))({"b": X}), "argument 0 has no structure like that of its axes"),
+    (lambda: ag.vmap(lambda m: m.w, ({"w": 0, "b": 1},))(Line(X, X)), "argument 0 has no structure like that"),
     (lambda: ag.vmap(f, "0")(X), "argument 0 has no structure like that of its axes '0'"),
     (lambda: ag.vmap(f, 0, 2)(X), r"out_axes 2 for a result of shape \(4, 3\)"),
     (lambda: ag.vmap(f, 0, None)(X), "out_axes=None is for results that are the same"),
@@ -249,6 +251,26 @@ def test_records_have_the_line_and_the_scope_of_the_function():
     made = [t for t in ag.tape(ag.vmap(function)(X)) if t.op is not None]
     assert [t.op.name for t in made] == ["multiply", "tanh"] and {t.scope for t in made} == {"inside"}
     assert all("# this line" in open(file).read().splitlines()[line - 1] for file, line in (t.source for t in made))
+
+
+def test_a_program_has_no_steps_for_the_example():
+    program = ag.record(ag.vmap(lambda x: ag.gelu(x) * 2), X)
+    (recording,) = program._recordings.values()
+    assert {a.shape for _, given in recording.plan.steps for a in given if isinstance(a, np.ndarray)} == {X.shape}
+
+
+def test_what_is_needed_no_more_is_dropped():
+    def chain(x):
+        for _ in range(30):
+            x = np.tanh(x)
+        return x
+
+    batch = rng.normal(size=(500, 1000))
+    tracemalloc.start()
+    ag.vmap(chain)(batch)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * batch.nbytes
 
 
 # ---------------------------------------------------------------------- models

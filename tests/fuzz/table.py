@@ -82,7 +82,8 @@ TABLE = [
     E("nansum", reduced(), f"np.nansum({{x}}, {KEPT})", f"peers.sum({{x}}, {KEPT})"),
     E("nanprod", reduced(), f"np.nanprod({{x}}, {KEPT})"),
     E("nanmean", reduced(a.filled(1)), f"np.nanmean({{x}}, {KEPT})", f"peers.mean({{x}}, {KEPT})"),
-    *[E(f, reduced(fits), f"np.{f}({{x}}, ddof=1, {KEPT})") for f, fits in (("nanvar", a.filled(2)), ("nanstd", a.spread))],
+    *[E(f, reduced(fits), f"np.{f}({{x}}, ddof=1, {KEPT})")
+      for f, fits in (("nanvar", a.filled(2)), ("nanstd", a.spread))],
     *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("nanmax", "nanmin", "nanmedian")],
     *[E(f, a.in_order, f"np.{f}({{x}}, {q}, axis={{axis}})") for f, q in (
         ("quantile", 0.3), ("nanquantile", 0.6), ("percentile", 70.0), ("nanpercentile", 10.0))],
@@ -164,8 +165,9 @@ TABLE = [
     E("append", pair(), "np.append({x}, {y})"),
     E("insert", one(a.axes(1), y=lambda p, x: p.of_shape(2), n=lambda p, x: p.integer(0, x.size + 1)),
       "np.insert({x}, {n}, {y})"),
-    E("resize", one(lambda x: x.size, shape=lambda p, x: (p.integer(1, 4), p.integer(1, 4))), "np.resize({x}, {shape})"),
-    E("unstack", along(1), "ag.unstack({x}, axis={axis})"),
+    E("resize", one(lambda x: x.size, shape=lambda p, x: (p.integer(1, 4), p.integer(1, 4))),
+      "np.resize({x}, {shape})"),
+    E("unstack", along(2), "ag.unstack({x}, axis={axis})"),
     *[E(f, one(a.axes(max(i + 1, 2)), n=lambda p, x, i=i: [p.integer(0, x.shape[i] + 1)]), f"np.{f}({{x}}, {{n}})")
       for i, f in enumerate(("vsplit", "hsplit", "dsplit"))],
     *[E(f, along(), f"np.fft.{f}({{x}}, axes={{axis}})", f"peers.{f}({{x}}, axes={{axis}})")

@@ -234,7 +234,8 @@ def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
     m = gpt_program().memory()
     text = repr(m)
     assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB \([\d.]+ kB if", text)
-    assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +backward %\d+ +%\d+ f32\[6,16,64\] = linear\(", text)
+    assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +computed again %\d+ +%\d+ f32\[6,16,64\] = linear\(",
+                     text)
     assert re.search(r"\n +[\d.]+ kB +[\d.]+ kB +2 +gelu\n", text)
     assert f"step {m.peak_step}, " in text and len(text.splitlines()) < 30
 
