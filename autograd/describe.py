@@ -66,7 +66,8 @@ def is_small(value: Any) -> bool:
 
 def numbers(value: Any) -> str:
     """The numbers of a small array: `[1., 2.]`."""
-    return " ".join(np.array2string(np.asarray(value), precision=4, separator=", ").split())
+    with np.errstate(all="ignore"):
+        return " ".join(np.array2string(np.asarray(value), precision=4, separator=", ").split())
 
 
 def statistics(value: Any) -> str:
@@ -75,9 +76,10 @@ def statistics(value: Any) -> str:
         return f"{value.min()}…{value.max()}" if value.size else ""
     finite = value[np.isfinite(value)]
     largest = max(abs(finite).max(initial=0), np.finfo(value.dtype).tiny)
-    scaled = (finite / largest).astype(float)  # whose squares cannot overflow
-    parts = [] if not finite.size else [f"{finite.min():.3g}…{finite.max():.3g}",
-                                        f"mean {scaled.mean() * largest:.2g}±{scaled.std() * largest:.2g}"]
+    with np.errstate(all="ignore"):
+        scaled = (finite / largest).astype(float)  # whose squares cannot overflow
+        parts = [] if not finite.size else [f"{finite.min():.3g}…{finite.max():.3g}",
+                                            f"mean {scaled.mean() * largest:.2g}±{scaled.std() * largest:.2g}"]
     for what, bad in (("NaN", np.isnan(value)), ("inf", np.isinf(value))):
         parts += [f"{bad.sum()} {what}"] * bool(bad.any())
     return ", ".join(parts)

@@ -15,6 +15,7 @@ _RATIO = 3.7  # of each step to the next; no whole number, so that not all of th
 _STEPS = 20  # so many further ones at most
 _MOST = 64  # elements that are tried of one input; of a larger one, so many at random
 _EPS = float(np.finfo(float).eps)
+_TINY = 1e-300  # the smallest scale: steps of subnormal numbers could not be told apart
 
 
 class _Window(NamedTuple):
@@ -135,12 +136,13 @@ def _limit(coarse: float, fine: float, order: int) -> float:
 def differences(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: int, name: str,
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The derivatives of the sum of f's results by the elements of xs[i], and what they are uncertain of; NaN for
-    those not tried."""
+    those not tried, and for infinities and NaN, which no step moves."""
     x, y = xs[i], f(*xs)
-    size, largest = float(np.max(abs(y), initial=0)), float(np.max(abs(x), initial=0))
+    finite = np.flatnonzero(np.isfinite(x))
+    size, largest = float(np.max(abs(y), initial=0)), float(np.max(abs(x.ravel()[finite]), initial=0))
     if not math.isfinite(size) and x.size:
         raise ValueError(f"nothing to compare with: f is not finite where {name} is {x!r:.60}; check at another point")
-    chosen = range(x.size) if x.size <= _MOST else rng.choice(x.size, _MOST, replace=False)
+    chosen = finite if finite.size <= _MOST else rng.choice(finite, _MOST, replace=False)
     found = {}
     for place in [tuple(map(int, np.unravel_index(p, x.shape))) for p in chosen]:
         def at(value: float, place: tuple[int, ...] = place) -> np.ndarray:
@@ -151,7 +153,7 @@ def differences(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: int, name
             except (ArithmeticError, ValueError):  # as some say that they are not finite
                 return np.full(y.shape, np.nan)
 
-        unit = abs(float(x[place])) or largest or 1.0
+        unit = max(abs(float(x[place])) or largest or 1.0, _TINY)
         line = _Line(at, y, float(x[place]), unit)
         steps_up = (math.log(max(1.0, largest)) - math.log(unit)) / math.log(_RATIO)
         with np.errstate(all="ignore"):

@@ -203,7 +203,7 @@ def _digits(residual: float, size: float) -> str:
     """How far numbers up to `size` agree."""
     if not residual:
         return ": both are 0" if not size else " to 15 digits"
-    digits = min(15, math.floor(math.log10(size / residual))) if size else 0
+    digits = math.floor(math.log10(min(size / residual, 1e15))) if size else 0
     return f" to {digits} digits" if digits > 0 else f" up to {residual:.0e}"
 
 

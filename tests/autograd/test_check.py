@@ -548,3 +548,25 @@ def test_what_cannot_be_checked_is_said():
     with pytest.raises(TypeError, match=r"a list of tuples of arguments, such as \[\(x,\)\]"):
         ag.check_op(ag.softmax, (np.ones(2),))
     ag.check_grads(np.square, np.array([1e-150, 1e150]), order=1)
+
+
+ODD = {"inf": [1.0, np.inf], "-inf": [1.0, -np.inf], "nan": [1.0, np.nan], "large": [1.0, 1.7e308],
+       "subnormal": [1.0, 5e-324], "all inf": [np.inf, np.inf], "zeros": [0.0, 0.0], "empty": []}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("f", [ag.softmax, np.exp, np.square, np.log, np.tanh, np.absolute, ag.logsumexp])
+def test_odd_numbers_are_checked_or_refused_in_words(f, values):
+    with np.errstate(all="ignore"):
+        try:
+            ag.check_grads(f, np.array(values))
+        except (ValueError, AssertionError) as error:  # and no OverflowError, say
+            assert str(error)
+
+
+def test_a_masked_softmax_passes():
+    ag.check_grads(ag.softmax, np.array([0.3, -np.inf, 1.2]))
+    with pytest.raises(AssertionError, match=r"index \(2,\)"):
+        wrong = ag.Op(lambda x: ag.softmax(x))
+        wrong.gradient("x")(lambda g, y, x: y * (g - (g * y).sum()) * np.array([1.0, 1.0, 1.1]))
+        ag.check_grads(wrong, np.array([0.3, -np.inf, 1.2]), order=1)
