@@ -241,7 +241,7 @@ def _log_sum_exp(x, axis):
 
 @op
 def softmax(x, axis=-1):
-    """Probabilities along `axis`; 0 of nothing but −∞.  y = exp(x) / Σ exp(x)"""
+    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)    Of nothing but −∞ they are 0; ∞ gets all."""
     e = np.exp(below_largest(x, axis)[0])
     e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the largest counts 1, if it is not −∞
     return narrow(e, x)
@@ -256,7 +256,7 @@ def _(g, y, x, axis=-1):
 
 @op
 def log_softmax(x, axis=-1):
-    """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)"""
+    """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)    Of nothing but −∞ they are −∞."""
     below, _ = below_largest(x, axis)
     return narrow(below - _log_sum_exp(below, axis), x)
 
@@ -270,7 +270,7 @@ def _(g, y, x, axis=-1):
 @op
 def logsumexp(x, axis=None, keepdims=False):
     """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
-    gradient 0."""
+    gradient 0; ∞ gets all of the gradient."""
     below, largest = below_largest(x, axis)
     y = _log_sum_exp(below, axis) + largest
     y = y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes_of(x, axis)))

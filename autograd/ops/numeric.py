@@ -221,7 +221,9 @@ def _instead_of_nan(function, number, words):
     """`function` with a number in the place of NaN.  Of nothing but NaN it is NaN, if the number is no result."""
     def replacing(x, axis=None, **how):
         x = as_array(x)
-        y = ANSWERS[function](np.where(np.isnan(x), number, x) if x.dtype.kind == "f" else x, axis=axis, **how)
+        if x.dtype.kind != "f":
+            return ANSWERS[function](x, axis=axis, **how)
+        y = ANSWERS[function](np.where(np.isnan(x), number, x), axis=axis, **how)
         if math.isfinite(number) or "initial" in how:
             return y
         return np.where(np.all(np.isnan(x), axis=axis, keepdims=how.get("keepdims", False)), np.nan, y)
