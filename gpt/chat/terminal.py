@@ -28,7 +28,8 @@ A question that begins with / is written with a space before it."""
 class ChatConfig(Sampling):
     """The settings of `gpt chat`."""
 
-    path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True)
+    path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True,
+                        path=True)
     system: str = setting("", "what the model is told before the first question", group="text", metavar="TEXT")
     max_new_tokens: int = setting(400, "most tokens of an answer", at_least=1, group="text")
     temperature: float = setting(0.5, "below 1: more predictable; above: more varied; 0: always the likeliest token",
@@ -38,7 +39,7 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load(config.path)
+    run = load(config.path, note)
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if talk.template is None:

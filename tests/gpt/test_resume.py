@@ -17,6 +17,7 @@ import pytest
 
 import gpt
 from gpt import TrainConfig, checkpoint, train
+from gpt.folder import writable_folder
 from gpt.metrics import Metrics
 from gpt.team import ALONE
 from gpt.trainer import Interrupted, Trainer
@@ -199,17 +200,15 @@ def test_rows_after_the_checkpoint_are_cut_off(tmp_path):
     assert path.read_text() == ""
 
 
-def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
+def test_one_run_at_a_time_writes_to_a_folder(tiny):
     pytest.importorskip("fcntl")
-    path = tmp_path / "metrics.jsonl"
-    with Metrics(path, 0) as file:
-        file.write({"iter": 1})
-        file.sync()
+    with writable_folder(tiny["out"]) as out:
+        (out / "metrics.jsonl").write_text('{"iter": 1, "ms": 5}\n')
         with pytest.raises(OSError, match=r"another run is writing to .*: wait for it, stop it, or .* --out"):
-            Metrics(path, 0)
-        assert path.read_text() == '{"iter": 1}\n'
-    with Metrics(path, 0):
-        assert path.read_text() == ""
+            train(TrainConfig(**tiny), quiet)
+        assert (out / "metrics.jsonl").read_text() == '{"iter": 1, "ms": 5}\n'
+    train(TrainConfig(**tiny), quiet)
+    assert len(metrics(tiny["out"])) == 30
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
@@ -219,9 +218,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with Metrics(tmp_path / "metrics.jsonl", 0) as file:
-        file.write({"iter": 1})
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"iter": 1}\n'
+    with writable_folder(tmp_path / "out") as out:
+        (out / "mine").touch()
+    assert (tmp_path / "out" / "mine").exists()
 
 
 def test_what_killed_runs_left_half_written_is_deleted(tiny):
@@ -315,7 +314,7 @@ class MetricsFile(io.FileIO):
         return super().truncate(size)
 
 
-CALLS = [(os, "replace"), (os, "fsync"), (os, "link"), (os, "unlink"), (checkpoint, "save_file"), (os, "open"),
+CALLS = [(os, "replace"), (os, "fsync"), (os, "link"), (os, "unlink"), (checkpoint, "write_tensors"), (os, "open"),
          (MetricsFile, "write")]
 
 
@@ -346,7 +345,7 @@ def test_a_fault_at_any_write_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path, 
             failed = True
             assert str(out) in str(error) and ("choose another folder" in str(error) or "make room" in str(error))
         monkeypatch.setattr(where, name, real)
-        assert not [file for file in out.iterdir() if file.name.endswith(".tmp")]
+        assert not list(out.glob(".*.tmp"))
         if next(calls) <= k:  # so many calls a run does not make
             break
         if not (out / checkpoint.FILE).exists():  # the first one could not be written
