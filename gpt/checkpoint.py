@@ -163,9 +163,9 @@ def choose(path: str | os.PathLike) -> tuple[Path, str]:
     match last, best:
         case {"state": {"latest": float(end)}, "iter": int(i)}, {"iter": int(j)} \
                 if end > best_loss(last) >= (loss := best_loss(best)) and last.get("data") == best.get("data"):
-            return file.with_name(BEST), (f"these are the best weights of {path}, of step {j:,}, with a validation "
-                                          f"loss of {loss:.4f}; training has gone on to {end:.4f}, and the last "
-                                          f"weights, of step {i:,}, are in {file}")
+            return file.with_name(BEST), (f"the best weights of {path}, of step {j:,} with a validation loss of "
+                                          f"{loss:.4f}, and not the last ones, of step {i:,} with {end:.4f}, which are "
+                                          f"in {file}")
     return file, ""
 
 
@@ -180,7 +180,7 @@ def load(path: str | os.PathLike, say: Callable[[str], None] | None = None) -> R
     from .tuning import lora  # only here: it imports this file
     file, note = choose(path)
     if note and say:
-        say(f"note    {note}")
+        say(f"note    taking {note}")
     if lora.beside(file):
         return lora.load(file.parent)
     return _loaded(file)[0]

@@ -13,7 +13,7 @@ from .report import clock, command
 from .settings import setting
 from .writing import locked, sweep
 
-SHORT = 120  # seconds: a run that took less is replaced where its command is given again
+SHORT = 300  # seconds: a run that took less is replaced where its command is given again
 # Settings that do not decide what is learned: runs that differ in these alone are the same.
 FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas")
 

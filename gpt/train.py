@@ -59,8 +59,9 @@ class TrainConfig(Architecture):
                                   "lines", above=0, below=1, group="data")
     cache_dir: str | None = setting(None, "folder for the tokens of large text; none: the user's cache folder",
                                     group="data", path=True)
-    out: str = setting("out", "folder for the checkpoints and metrics.jsonl; what it holds of another run is refused, "
-                       f"and the same run is replaced if it took less than {SHORT} seconds", group="output", path=True)
+    out: str = setting("out", "folder for the checkpoints and metrics.jsonl; one with another run in it is refused, "
+                       f"but the same run is replaced if it took less than {SHORT // 60} minutes", group="output",
+                       path=True)
     overwrite: bool = overwrite_setting()
     resume: str | None = setting(None, "go on with the run in this folder, or from this checkpoint, with its settings",
                                  group="output", path=True)
@@ -226,15 +227,15 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
     if not trainer.finished:
         raise Stopped(f"stopped after {trainer.iter:,} steps; to go on:\n\n    {command('train --resume', out)}\n",
                       asked[0])
-    _, worse = checkpoint.choose(out)
-    done = f"weights in {out / checkpoint.FILE}; more text from them:\n\n    {command('sample', out)}\n"
+    weights, worse = checkpoint.choose(out)
+    done = f"weights in {weights}; more text from them:\n\n    {command('sample', out)}\n"
     try:
         if asked:
             raise Stopped(number=asked[0])
         show_sample(checkpoint.load(out) if worse else run, "After training it writes", say)
         say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
-            say(f"note    {worse}; sample, tune, chat, show and export take the best")
+            say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
         if config.task != "text":
             say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
     except KeyboardInterrupt as stop:

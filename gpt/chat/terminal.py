@@ -39,7 +39,7 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load(config.path, note)
+    run = load(config.path, lambda line: note(line.removeprefix("note    ")))
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if talk.template is None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
+from ..chat.turns import TurnTokenizer
 from ..checkpoint import Run
 from ..folder import check_run, overwrite_setting, writable_folder
 from ..metrics import FILE as METRICS
@@ -136,6 +137,8 @@ def write_pretrained(folder: Path, run: Run) -> str:
     """
     about = run.about.get("pretrained")
     about = about if isinstance(about, dict) else {}
+    if isinstance(run.tokenizer, TurnTokenizer):
+        about = about | {"eos_token_id": run.tokenizer.end}
     c, model = run.config, run.model
     values = written_config(c, about, raw(model.wte.weight).dtype.name)
     if model.frequencies is not None and not np.allclose(

@@ -86,7 +86,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
         raise ValueError(f"--out is {config.out}, where the model lies that is to be tuned: choose another folder")
     chosen, note = checkpoint.choose(config.checkpoint)
     if note:  # which may be another one when the LoRA is saved
-        say(f"note    {note}")
+        say(f"note    taking {note}")
         config = replace(config, checkpoint=str(chosen))
     with writable_folder(config.out) as out:
         note = check_run(out, config.overwrite, "tune", asdict(config))
