@@ -4,6 +4,7 @@ second copy of a model is never in memory."""
 import errno
 import json
 import math
+import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -30,10 +31,22 @@ _LARGEST_HEAD = 100_000_000  # bytes, as in the library safetensors
 _MOST_AXES = 64  # NumPy's, before the product of damaged ones takes all time
 
 
+class Opened:
+    """A file that stays open while there are arrays of it to read: whatever takes its place meanwhile, all that is read
+    is of the same file.  Raises OSError if it cannot be read."""
+
+    def __init__(self, path: Path):
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
 @dataclass(frozen=True)
 class Stored:
     """An array in a safetensors file: where its numbers lie."""
-    file: Path
+    file: Opened
     dtype: str                                                 # safetensors' name of it
     shape: tuple[int, ...]
     offset: int                                                # bytes from the start of the file
@@ -51,10 +64,13 @@ class Stored:
         does not have."""
         if not self.nbytes:
             return np.empty(self.shape, self.type)
+        before = self.offset % mmap.ALLOCATIONGRANULARITY
         try:
-            return np.asarray(np.memmap(self.file, self.type, "r", self.offset, self.shape))
+            numbers = mmap.mmap(self.file.descriptor, before + self.nbytes, access=mmap.ACCESS_READ,
+                                offset=self.offset - before)
         except OSError as error:
             raise MemoryError if error.errno == errno.ENOMEM else error from None
+        return np.frombuffer(numbers, self.type, offset=before).reshape(self.shape)
 
     def read(self) -> Array:
         """As `map`, with the numbers of float16 and bfloat16 widened to float32."""
@@ -73,25 +89,26 @@ def read_head(file: Path, cure: str = "copy it or train again") -> tuple[dict[st
     Raises OSError for a file that cannot be read, and ValueError with the `cure` for one that is damaged.
     """
     try:
-        with open(file, "rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            length = int.from_bytes(opened.read(8), "little")
+        opened = Opened(file)
+        with open(opened.descriptor, "rb", closefd=False) as read:
+            size = os.fstat(opened.descriptor).st_size
+            length = int.from_bytes(read.read(8), "little")
             if not 0 < length <= min(_LARGEST_HEAD, size - 8):
                 raise ValueError(f"its head is said to have {length:,} bytes of {size:,}")
-            head = json.loads(opened.read(length))
+            head = json.loads(read.read(length))
         if not isinstance(head, dict):
             raise ValueError("its head is no JSON object")
         metadata = head.pop("__metadata__", None) or {}
         if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("its metadata are not texts")
-        return metadata, _arrays(file, head, 8 + length, size)
+        return metadata, _arrays(opened, head, 8 + length, size)
     except OSError as error:
         raise type(error)(f"{file} cannot be read ({error.strerror or error}): check its permissions") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no safetensors file, or damaged ({error!s:.200}): {cure}") from None
 
 
-def _arrays(file: Path, head: dict[str, Any], start: int, size: int) -> dict[str, Stored]:
+def _arrays(file: Opened, head: dict[str, Any], start: int, size: int) -> dict[str, Stored]:
     """The arrays that the entries of a head describe.  Raises ValueError for entries that leave gaps, overlap, or have
     other lengths than their shapes."""
     found = []
