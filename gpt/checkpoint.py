@@ -219,7 +219,7 @@ def read(file: Path, *formats: str) -> tuple[dict[str, str], dict[str, Stored]]:
                          + theirs * (file.parent / "config.json").is_file())
     found = metadata.pop(_CHECKSUM, None)
     try:
-        with room_for(stored.values(), file):
+        with room_for([a for name, a in stored.items() if not name.startswith(_STATE)], file):
             checksum = _checksum(metadata, stored)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} holds arrays that NumPy has no type or shape for ({error})") from None
