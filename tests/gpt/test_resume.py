@@ -4,11 +4,9 @@ import errno
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -403,34 +401,6 @@ def command(settings, *more):
 
 def go_on(out):
     return [sys.executable, "-m", "gpt", "train", "--resume", str(out)]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-def test_kills_at_random_moments(tiny, tmp_path):
-    """40 of them, or as many as the variable KILLS says; each is followed by --resume."""
-    kills, rng = int(os.environ.get("KILLS", 40)), random.Random(0)
-    settings = tiny | {"max_iters": 250 * kills, "checkpoint_interval": 5, "eval_interval": 500, "keep": 3}
-    train(TrainConfig.from_recipe(**settings | {"out": str(tmp_path / "whole")}), quiet)
-    out, done, first = Path(tiny["out"]), 0, command(settings)
-    while done < kills:
-        process = subprocess.Popen(go_on(out) if (out / checkpoint.FILE).exists() else first,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if rng.random() < 0.9:  # and else at the start, before the first line
-            process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.5))
-        if process.poll() is not None:
-            errors = process.stderr.read()
-            assert process.returncode == 0 or "has taken its" in errors, errors
-            break
-        process.kill()
-        process.communicate()
-        done += 1
-    if (out / checkpoint.FILE).exists() and gpt.load(out).about["iter"] < settings["max_iters"]:
-        subprocess.run(go_on(out), check=True, capture_output=True)
-    assert_equal_runs(tmp_path / "whole", out)
-    assert done >= kills / 2, f"{done} kills in {settings['max_iters']} steps"
-    print(f"{done} kills survived")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
