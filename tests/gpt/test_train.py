@@ -16,6 +16,7 @@ import pytest
 import gpt
 from gpt import AdamW, TrainConfig, train
 from gpt import trainer as trainer_module
+from gpt.cli import main
 from gpt.optim import clip_scale, global_norm
 from gpt.recipes import RECIPES
 from gpt.team import ALONE
@@ -256,6 +257,16 @@ def test_a_run_says_how_it_learns(tiny, recipe, words):
     train(TrainConfig.from_recipe(recipe, **sizes), said.append)
     text = "\n".join(said)
     assert f"recipe {recipe}" in text and all(part in text for part in words), text
+
+
+@pytest.mark.parametrize("recipe", ["nanogpt", "fast"])
+def test_a_run_says_at_its_start_whether_its_model_can_be_exported(tiny, tmp_path, recipe):
+    said = []
+    train(TrainConfig.from_recipe(recipe, **tiny | {"max_iters": 1, "warmup_iters": 0}), said.append)
+    (line,) = [line for line in said if line.startswith("export")] or [""]
+    argv = ["export", tiny["out"], "--out", str(tmp_path / "made")]
+    assert main(argv) == (recipe == "fast") and bool(line) is (recipe == "fast")
+    assert not line or "gpt export will refuse it: llama, the nearest, has no counterpart for gated False" in line
 
 
 def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
