@@ -98,6 +98,14 @@ def _checksum(metadata: dict[str, str], arrays: Mapping[str, Array | Stored]) ->
 def keep(folder: Path, about: dict[str, Any], last: int) -> None:
     """Keep the newest checkpoint of a run, which says `about` itself, under its number too, and the `last` numbered
     ones of which it is one; as the best one if it is."""
+    name = _copied(folder, about, last)
+    later = [file for file in numbered(folder) if file.name > name]  # of a run that goes on from an earlier one
+    earlier = [file for file in numbered(folder) if file.name <= name]
+    delete(later + (earlier[:-last] if last > 1 else earlier))
+
+
+def _copied(folder: Path, about: dict[str, Any], last: int) -> str:
+    """The name with the number of the newest checkpoint, which has been copied to all of its names."""
     name = f"iter-{about['iter']:08d}.safetensors"
     best = about["state"]["best_iter"] == about["iter"] and lowest(folder) >= best_loss(about)
     for copy in [name] * (last > 1) + [BEST] * best:
@@ -109,24 +117,22 @@ def keep(folder: Path, about: dict[str, Any], last: int) -> None:
                 os.link(folder / FILE, temporary)  # takes no room
             except OSError:  # a file system without links
                 shutil.copyfile(folder / FILE, temporary)
-    later = [file for file in numbered(folder) if file.name > name]  # of a run that goes on from an earlier one
-    earlier = [file for file in numbered(folder) if file.name <= name]
-    delete(later + (earlier[:-last] if last > 1 else earlier))
+    return name
 
 
 def restore(folder: Path) -> None:
     """Do what a run that was killed right after its newest checkpoint had left to do: move its metrics into place, and
-    keep the checkpoint."""
+    copy the checkpoint."""
     try:
-        about = read_about(folder)
+        about = read_about(folder if (folder / FILE).exists() else folder / LORA)
     except (OSError, ValueError):
         return
     match about:
         case {"metrics": str(name)} if PENDING.fullmatch(name) and (folder / name).is_file():
             os.replace(folder / name, folder / METRICS)
     match about:
-        case {"state": {"best_iter": int()}, "iter": int(i), "train": {"keep": int(last)}} if 0 < i < 10**8 and last:
-            keep(folder, about, last)
+        case {"state": {"best_iter": int()}, "iter": int(i), "train": {"keep": int(last)}} if 0 < i < 10**8:
+            _copied(folder, about, last)
 
 
 def best_loss(about: dict[str, Any]) -> float:

@@ -40,8 +40,8 @@ def made(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield the folder `path` to write to, made if it is missing, and locked; what a killed run left to do there is
-    done.  It is gone again if the command fails and it is empty.
+    """Yield the folder `path` to write to, made if it is missing, locked and tidied up; gone again if the command fails
+    and it is empty.
 
     Raises OSError, before a run's work is done, if the folder takes no files or another command is writing to it.
     """
@@ -58,10 +58,20 @@ def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
         except OSError as error:
             raise type(error)(f"nothing can be written to {folder} ({error.strerror}): choose another folder with "
                               "--out") from None
-        checkpoint.restore(folder)
-        for name in ("*.safetensors", metrics.FILE):
-            sweep(folder, name)
-        yield folder
+        tidy(folder)
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell of
+                tidy(folder)
+            raise
+
+
+def tidy(folder: Path) -> None:
+    """Do what a run that ended early has left to do in a folder, and delete what it has left half-written."""
+    checkpoint.restore(folder)
+    for name in ("*.safetensors", metrics.FILE):
+        sweep(folder, name)
 
 
 # ---------------------------------------------------------------------- what lies there

@@ -18,20 +18,20 @@ class Metrics:
     written after its last checkpoint, are cut off.
 
     `aside`: the lines there belong to a checkpoint that is not the one which this run begins with.  They stay until
-    `publish`, and those of this run are in a file of their own, `pending`, which goes if there is no checkpoint of it.
+    `publish`, and those of this run are in a file of their own, which goes with `checkpoint.restore` and `sweep`.
 
     Raises OSError that says what to do, here and in the methods, if the disk is full or refuses, and for a link or
     anything else that is no file of its own.
     """
 
     def __init__(self, path: Path, iter: int, aside: bool = False):
-        self.path, self.aside = path, aside
-        self.pending = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+        self.path = path
+        self.pending = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp") if aside else path
         if path.is_symlink() or path.exists() and not path.is_file():
             raise OSError(f"{path} is a link, a folder or a device, and is not written to: move it away, or choose "
                           "another folder with --out")
         with self._explained():
-            self.file = open(self.pending if aside else path, "ab")
+            self.file = open(self.pending, "ab")
         try:
             with self._explained():
                 end = _end(path, iter)
@@ -42,8 +42,6 @@ class Metrics:
                     self.file.truncate(end)
         except BaseException:
             self.file.close()
-            if aside:
-                self.pending.unlink(missing_ok=True)
             raise
 
     def write(self, row: dict[str, Any]) -> None:
@@ -58,10 +56,10 @@ class Metrics:
 
     def publish(self) -> None:
         """Let the lines of this run take the place of those of another, whose checkpoint is no more."""
-        if self.aside:
+        if self.pending != self.path:
             with self._explained():
                 os.replace(self.pending, self.path)
-            self.aside = False
+            self.pending = self.path
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -78,10 +76,8 @@ class Metrics:
         try:
             with self._explained():
                 self.file.close()
-                if self.aside:
+                if error and not self.pending.stat().st_size:
                     self.pending.unlink()
-                elif error and not self.path.stat().st_size:
-                    self.path.unlink()
         except OSError:
             if error is None:  # else it would hide why the run ends
                 raise

@@ -307,7 +307,7 @@ def save(out: Path, run: Run, trainer: Trainer, metrics: Metrics, first: bool) -
     """Write a checkpoint, and then what else there is of it, which `checkpoint.restore` makes up for where that is cut
     short; those of another run that lay there go with the `first`."""
     metrics.sync()  # so that no checkpoint is ahead of them
-    run.about |= {"state": trainer.state(), "metrics": (metrics.pending if metrics.aside else metrics.path).name}
+    run.about |= {"state": trainer.state(), "metrics": metrics.pending.name}
     checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays(), first)
     metrics.publish()
     checkpoint.keep(out, run.about, trainer.config.keep)

@@ -1,5 +1,6 @@
 """Files that are written safely: each whole or not at all, with what killed writes have left swept away."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ _MARKED = 1 << 13  # bytes at the start and at the end of a file in which its ma
 def replacing(file: Path) -> Iterator[Path]:
     """Yield a file to write that then takes the place of `file`: whoever reads that, and whatever fails, sees the old
     one or the new one, also after a power cut."""
-    sweep(file.parent, file.name)
+    sweep(file.parent, glob.escape(file.name))
     with beside(file) as temporary:
         yield temporary
         sync(temporary)

@@ -1,5 +1,6 @@
 """Folders as Hugging Face's libraries write them: JSON beside safetensors files."""
 
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ def filled_folder(folder: Path) -> Iterator[Path]:
     folder = folder.absolute()
     try:
         with made(folder.parent):
-            sweep(folder.parent, folder.name)
+            sweep(folder.parent, glob.escape(folder.name))
             with beside(folder, folder=True) as temporary:
                 yield temporary
                 for file in (*temporary.iterdir(), temporary):

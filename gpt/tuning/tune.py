@@ -192,6 +192,7 @@ def learn(config: TuneConfig, run: Run, trainer: Trainer, metrics: Metrics, say:
             metrics.write(row)
             if best or over and first:
                 run.about |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
+                              "metrics": metrics.pending.name,
                               **{name: row[name] for name in ("val_loss",) if name in row}}
                 metrics.sync()
                 save(config, run, out, first)

@@ -132,6 +132,7 @@ def test_a_loss_beyond_all_floats_is_no_error(tiny, monkeypatch):
 def killed_before(monkeypatch, name, steps):
     """Let the next run end, as a kill would end it, before the call of a function of `checkpoint` at this step."""
     real = getattr(checkpoint, name)
+    monkeypatch.setattr("gpt.folder.tidy", quiet)
 
     def ends(folder, about, *args):
         if about["iter"] == steps:
@@ -166,12 +167,9 @@ def test_metrics_that_a_killed_run_did_not_move_are_moved(tiny, tmp_path, monkey
     train(TrainConfig(**tiny | {"out": str(tmp_path / "whole")}), quiet)
     train(TrainConfig(**tiny | {"seed": 3, "max_iters": 40}), quiet)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr("gpt.metrics.Metrics.publish", lambda self: [][1])
-        patch.setattr("gpt.metrics.Metrics.__exit__", lambda self, *error: self.file.close())
-        try:
-            train(TrainConfig(**tiny | {"overwrite": True, "checkpoint_interval": 10}), quiet)
-        except IndexError:
-            raise SystemExit from None
+        patch.setattr("gpt.metrics.Metrics.publish", lambda self: exit())
+        patch.setattr("gpt.folder.tidy", quiet)
+        train(TrainConfig(**tiny | {"overwrite": True, "checkpoint_interval": 10}), quiet)
     assert len(metrics(tiny["out"])) == 40
     train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
     assert metrics(tiny["out"]) == metrics(tmp_path / "whole")
