@@ -168,7 +168,7 @@ def choose(path: str | os.PathLike) -> tuple[Path, str]:
         return file, ""
     match last, best:
         case {"state": {"latest": float(end)}, "iter": int(i)}, {"iter": int(j)} \
-                if end > best_loss(last) >= (loss := best_loss(best)) and last.get("data") == best.get("data"):
+                if end > best_loss(last) >= (loss := best_loss(best)):
             return file.with_name(BEST), (f"the best weights of {path}, of step {j:,} with a validation loss of "
                                           f"{loss:.4f}, and not the last ones, of step {i:,} with {end:.4f}, which are "
                                           f"in {file}")

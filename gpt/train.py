@@ -232,7 +232,7 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
     try:
         if asked:
             raise Stopped(number=asked[0])
-        show_sample(checkpoint.load(out) if worse else run, "After training it writes", say)
+        show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say)
         say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
             say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")

@@ -99,11 +99,12 @@ def test_training_goes_on_from_the_last(out):
     assert [row["iter"] for row in metrics(out)] == list(range(1, 82))
 
 
-def test_a_best_checkpoint_that_cannot_be_read_or_is_of_other_data_is_not_taken(out):
+def test_a_best_checkpoint_that_cannot_be_read_or_is_worse_than_the_best_is_not_taken(out):
     run, arrays = checkpoint.load_with_state(out / "best.safetensors")
-    for data in ("others", run.about["data"]):
-        checkpoint.save(out / "best.safetensors", run.model, run.tokenizer, run.about | {"data": data}, arrays)
-        assert (checkpoint.choose(out)[1] == "") is (data == "others")
+    for more in (0.1, 0):
+        state = run.about["state"] | {"best": run.about["state"]["best"] + more}
+        checkpoint.save(out / "best.safetensors", run.model, run.tokenizer, run.about | {"state": state}, arrays)
+        assert (checkpoint.choose(out)[1] == "") is bool(more)
     (out / "best.safetensors").write_bytes(b"nonsense")
     assert checkpoint.choose(out) == (out / "model.safetensors", "")
 

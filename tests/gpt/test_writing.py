@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ import safetensors.numpy
 
 import gpt
 from gpt import checkpoint, writing
+from gpt.chat.conversation import Message
+from gpt.chat.terminal import save as save_chat
 from gpt.metrics import Metrics
 from gpt.tensors import read_head, write_tensors
 
@@ -151,6 +154,20 @@ def test_a_file_without_room_is_half_there_nowhere(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], cwd=ROOT, capture_output=True, text=True)
     assert "file cannot be written (File too large)" in done.stderr.splitlines()[-1]
     assert (tmp_path / "file").read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_chat_is_saved_whole_or_not_at_all_and_over_nothing(tmp_path, monkeypatch):
+    talk = SimpleNamespace(transcript=[Message("user", "hi"), Message("assistant", "hello")], system="")
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="cannot be written .*No space"):
+        patch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        save_chat(talk, str(tmp_path / "chat"))
+    assert not os.listdir(tmp_path)
+    save_chat(talk, str(tmp_path / "chat"))
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    for name in ("chat", "link"):
+        with pytest.raises(ValueError, match="is there already, and nothing is written over"):
+            save_chat(talk, str(tmp_path / name))
+    assert json.loads((tmp_path / "chat").read_text())["messages"][1]["content"] == "hello"
 
 
 @pytest.mark.parametrize("make", ["link", "dangling", "folder", "fifo"])
