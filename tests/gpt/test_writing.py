@@ -19,7 +19,7 @@ from gpt import checkpoint, writing
 from gpt.chat.conversation import Message
 from gpt.chat.terminal import save as save_chat
 from gpt.metrics import Metrics
-from gpt.tensors import read_head, write_tensors
+from gpt.tensors import Stored, read_head, write_tensors
 
 ROOT = Path(__file__).parents[2]
 DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
@@ -109,6 +109,14 @@ def test_weights_larger_than_memory_are_one_plain_line(tmp_path, tokenizer):
             assert "for which there is no room in memory" in done.stderr or "nothing to go on from" in done.stderr
         done = in_memory(room, "info", tmp_path)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="nothing tells how much memory there is")
+def test_weights_that_are_larger_than_all_memory_are_not_read(saved, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 10)
+    monkeypatch.setattr(Stored, "map", None)
+    with pytest.raises(OSError, match="model.safetensors holds .* bytes of numbers, for which there is no room"):
+        gpt.load(saved)
 
 
 def test_no_bit_of_the_key_can_switch_the_checksum_off(saved):
