@@ -55,7 +55,7 @@ class AblationConfig(Settings):
     """The settings of `gpt ablate`.  Raises ValueError for values that make no sense."""
 
     data: tuple[str, ...] = setting((), "UTF-8 text files, folders, - for standard input; none: the Python language "
-                                    "reference")
+                                    "reference", path=True)
     seeds: int = setting(3, "how often each is trained, from the seeds 1, 2 and so on", at_least=1)
     max_iters: int = setting(RECIPES[RECIPE]["max_iters"], "steps of each training", at_least=1)
 

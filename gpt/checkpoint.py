@@ -4,29 +4,33 @@ Nothing in them is code, a file is written whole or not at all, and a checksum t
 """
 
 import json
+import math
 import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from .metrics import FILE as METRICS
+from .metrics import PENDING
 from .model import GPT, GPTConfig
 from .module import Array, raw
+from .tensors import Stored, read_head, room_for, write_tensors
 from .text import tokenizer as tokenizers
+from .writing import delete, replacing
 
 FILE = "model.safetensors"  # the newest checkpoint in the folder of a run
 BEST = "best.safetensors"  # that of the lowest validation loss
-_FORMAT = "tapegrad gpt 1"
+LORA = "lora.safetensors"  # in place of the newest: what gpt tune --lora-rank has learned beside other weights
+FORMATS = ("tapegrad gpt 2", "tapegrad gpt 1")  # ours, and that of earlier versions, whose first wrote no checksum
 _STATE = "training."  # what the arrays are called that only training needs
-_CHECKSUM = "checksum"  # its key among the metadata; files of earlier versions have none
+_CHECKSUM = "checksum"  # its key among the metadata
 _DEEPEST = 16  # levels of lists and objects within each other that metadata may have
 
 
@@ -43,22 +47,30 @@ class Run:
 
 
 def save(path: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any] | None = None,
-         state: dict[str, Array] | None = None) -> Path:
+         state: dict[str, Array] | None = None, first: bool = False) -> Path:
     """Write the run to `path` (a file, or the folder of the run), whole or not at all; where it lies.
 
-    `state`: arrays that training goes on from, such as an optimizer's.  Raises OSError, and leaves what was there, if
-    the disk is full or refuses.
+    `state`: arrays that training goes on from, such as an optimizer's.  `first`: of its run, for whose sake the
+    checkpoints of another run go that lie there.  Raises OSError, and leaves what was there, if the disk is full or
+    refuses.
     """
-    file = _file(path)
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)),
+    file = file_of(path)
+    metadata = {"format": FORMATS[0], "config": json.dumps(asdict(model.config)),
                 "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(about or {})}
     arrays = {name: raw(a) for name, a in model.named_arrays().items()}
-    arrays |= {_STATE + name: a for name, a in (state or {}).items()}
-    arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    metadata[_CHECKSUM] = _checksum(metadata, arrays)
-    with _explained(file), _replacing(file) as temporary:
-        save_file(arrays, temporary, metadata)
+    write(file, metadata, arrays | {_STATE + name: a for name, a in (state or {}).items()}, first)
     return file
+
+
+def write(file: Path, metadata: dict[str, str], arrays: dict[str, Array], first: bool = False) -> None:
+    """Write a file of these with a checksum, as `save` does."""
+    arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    with _explained(file), replacing(file) as temporary:
+        write_tensors(temporary, arrays, metadata | {_CHECKSUM: _checksum(metadata, arrays)})
+        if first:  # before there is a newest checkpoint that they are not copies of
+            delete([*numbered(file.parent), file.with_name(BEST)])
+    if first:
+        delete([file.with_name(LORA if file.name == FILE else FILE)])
 
 
 @contextmanager
@@ -66,59 +78,77 @@ def _explained(file: Path) -> Iterator[None]:
     """Turn what goes wrong at a write into an OSError that says what to do."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OSError(f"the weights could not be saved as {file}, and what lay there before is untouched ({error}): "
                       "make room on the disk, or choose another folder with --out") from None
 
 
-def _checksum(metadata: dict[str, str], arrays: dict[str, Array]) -> str:
+def _checksum(metadata: dict[str, str], arrays: Mapping[str, Array | Stored]) -> str:
     """CRC-32 of all that a file holds, in whichever order; 1.5 ms for 10 MB."""
     crc = 0
     for key, text in sorted(metadata.items()):
         crc = zlib.crc32(json.dumps([key, text]).encode(), crc)
     for name, a in sorted(arrays.items()):
+        a = a.map() if isinstance(a, Stored) else a
         crc = zlib.crc32(json.dumps([name, str(a.dtype), a.shape]).encode(), crc)
         crc = zlib.crc32(a.reshape(-1).view(np.uint8), crc)
     return f"{crc:08x}"
 
 
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """A temporary file to write, which then takes the place of `file`: whoever reads that, and whatever fails, sees the
-    old one or the new one, also after a power cut."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, file)
-        _sync(file.parent)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to tell of
+def keep(folder: Path, about: dict[str, Any], last: int) -> None:
+    """Keep the newest checkpoint of a run, which says `about` itself, under its number too, and the `last` numbered
+    ones of which it is one; as the best one if it is."""
+    name = _copied(folder, about, last)
+    later = [file for file in numbered(folder) if file.name > name]  # of a run that goes on from an earlier one
+    earlier = [file for file in numbered(folder) if file.name <= name]
+    delete(later + (earlier[:-last] if last > 1 else earlier))
+
+
+def _copied(folder: Path, about: dict[str, Any], last: int) -> str:
+    """The name with the number of the newest checkpoint, which has been copied to all of its names."""
+    name = f"iter-{about['iter']:08d}.safetensors"
+    best = about["state"]["best_iter"] == about["iter"] and lowest(folder) >= best_loss(about)
+    for copy in [name] * (last > 1) + [BEST] * best:
+        if (folder / copy).exists() and (folder / copy).samefile(folder / FILE):
+            continue
+        with _explained(folder / copy), replacing(folder / copy) as temporary:
             temporary.unlink()
-        raise
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk itself."""
-    if path.is_dir() and os.name == "nt":  # where a folder cannot be opened
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def keep(folder: Path, iter: int, last: int, best: bool) -> None:
-    """Keep the newest checkpoint of a run, that of iteration `iter`, under its number too, and the `last` numbered ones
-    of which it is one; as the best one if it is."""
-    for name in [f"iter-{iter:08d}.safetensors"] * (last > 1) + [BEST] * best:
-        with _explained(folder / name), _replacing(folder / name) as temporary:
             try:
                 os.link(folder / FILE, temporary)  # takes no room
             except OSError:  # a file system without links
                 shutil.copyfile(folder / FILE, temporary)
-    delete(numbered(folder)[:-last] if last > 1 else numbered(folder))
+    return name
+
+
+def restore(folder: Path) -> None:
+    """Do what a run that was killed right after its newest checkpoint had left to do: move its metrics into place, and
+    copy the checkpoint."""
+    try:
+        about = read_about(folder if (folder / FILE).exists() else folder / LORA)
+    except (OSError, ValueError):
+        return
+    match about:
+        case {"metrics": str(name)} if PENDING.fullmatch(name) and (folder / name).is_file():
+            os.replace(folder / name, folder / METRICS)
+    match about:
+        case {"state": {"best_iter": int()}, "iter": int(i), "train": {"keep": int(last)}} if 0 < i < 10**8:
+            _copied(folder, about, last)
+
+
+def best_loss(about: dict[str, Any]) -> float:
+    """The lowest validation loss of a run up to a checkpoint that says `about` itself; infinite before the first."""
+    match about:
+        case {"state": {"best": float() | int() as loss}}:
+            return loss
+    return math.inf
+
+
+def lowest(folder: Path) -> float:
+    """The loss of the best checkpoint in a folder; infinite if it has none."""
+    try:
+        return best_loss(read_about(folder / BEST))
+    except (OSError, ValueError):
+        return math.inf
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -126,40 +156,53 @@ def numbered(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("iter-*.safetensors") if re.fullmatch(r"iter-\d{8}", file.stem))
 
 
-def sweep(folder: Path) -> None:
-    """Delete what runs that were killed have left half-written; no run may be writing to the folder."""
-    delete(folder.glob(".*.safetensors.*.tmp"))
+def choose(path: str | os.PathLike) -> tuple[Path, str]:
+    """The checkpoint that a path stands for, and a note where it is not the newest one of a folder: the best one of a
+    run whose last evaluation was worse than that."""
+    file = file_of(path)
+    if file == Path(path):
+        return file, ""
+    try:
+        last, best = read_about(file), read_about(file.with_name(BEST))
+    except (OSError, ValueError):  # who reads them says so
+        return file, ""
+    match last, best:
+        case {"state": {"latest": float(end)}, "iter": int(i)}, {"iter": int(j)} \
+                if end > best_loss(last) >= (loss := best_loss(best)):
+            return file.with_name(BEST), (f"the best weights of {path}, of step {j:,} with a validation loss of "
+                                          f"{loss:.4f}, and not the last ones, of step {i:,} with {end:.4f}, which are "
+                                          f"in {file}")
+    return file, ""
 
 
-def delete(files: Iterable[Path]) -> None:
-    """Raises OSError that names the file which cannot be deleted."""
-    for file in files:
-        try:
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise type(error)(f"{file} cannot be deleted ({error.strerror}): check the permissions of its folder, or "
-                              "choose another folder with --out") from None
-
-
-def load(path: str | os.PathLike) -> Run:
-    """The run that `gpt train` left at `path`, its folder (whose newest checkpoint it is) or its file; where `gpt tune`
-    left a LoRA, it is added to the weights that it belongs to.
+def load(path: str | os.PathLike, say: Callable[[str], None] | None = None) -> Run:
+    """The run that `gpt train` left at `path`, its file or its folder, of which that is the newest checkpoint, or the
+    best one if training has gone on to worse ones (`say` is told); where `gpt tune` left a LoRA, it is added to the
+    weights that it belongs to.
 
     Raises FileNotFoundError if there is none, ValueError for a file that is foreign, damaged or does not hold
-    the arrays of its configuration.
+    the arrays of its configuration, and OSError for one that memory has no room for.
     """
     from .tuning import lora  # only here: it imports this file
-    if lora.beside(_file(path)):
-        return lora.load(_file(path).parent)
-    return load_with_state(path)[0]
+    file, note = choose(path)
+    if note and say:
+        say(f"note    taking {note}")
+    if lora.beside(file):
+        return lora.load(file.parent)
+    return _loaded(file)[0]
 
 
 def load_with_state(path: str | os.PathLike) -> tuple[Run, dict[str, Array]]:
-    """As `load`, and the arrays that training goes on from."""
-    file = _file(path)
+    """The newest checkpoint at `path`, and the arrays that training goes on from.  Raises as `load` does."""
+    run, state = _loaded(file_of(path))
+    return run, {name: a.map() for name, a in state.items()}
+
+
+def _loaded(file: Path) -> tuple[Run, dict[str, Stored]]:
+    """A checkpoint, and where the arrays lie that training goes on from."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there are no weights here: train some with gpt train --out {file.parent}")
-    metadata, arrays = _read(file)
+    metadata, stored = read(file, *FORMATS)
     try:
         config, about = GPTConfig(**_parsed(metadata["config"])), _parsed(metadata["about"])
         tokenizer = tokenizers.from_json(_parsed(metadata["tokenizer"]))
@@ -168,20 +211,40 @@ def load_with_state(path: str | os.PathLike) -> tuple[Run, dict[str, Array]]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} has a configuration or tokenizer that this version cannot read: "
                          f"{error!s:.300}") from None
-    state = {name.removeprefix(_STATE): arrays.pop(name) for name in [*arrays] if name.startswith(_STATE)}
-    return Run(_filled(config, arrays, file), tokenizer, about), state
+    state = {name.removeprefix(_STATE): stored.pop(name) for name in [*stored] if name.startswith(_STATE)}
+    with room_for(stored.values(), file):
+        return Run(_filled(config, stored, file), tokenizer, about), state
+
+
+def read(file: Path, *formats: str) -> tuple[dict[str, str], dict[str, Stored]]:
+    """Metadata and arrays of a file that we wrote, in one of these formats, and that nothing has damaged since."""
+    metadata, stored = read_head(file)
+    if metadata.get("format") not in formats:
+        theirs = f": gpt import {file.parent} reads models in Hugging Face's form"
+        raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote"
+                         + theirs * (file.parent / "config.json").is_file())
+    found = metadata.pop(_CHECKSUM, None)
+    try:
+        with room_for([a for name, a in stored.items() if not name.startswith(_STATE)], file):
+            checksum = _checksum(metadata, stored)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{file} holds arrays that NumPy has no type or shape for ({error})") from None
+    if found is None and metadata["format"] == FORMATS[1]:
+        return metadata, stored
+    if found != checksum:
+        raise ValueError(f"{file} is damaged: what it holds has another checksum than when it was written: copy it "
+                         "again, or take another checkpoint of its folder")
+    return metadata, stored
 
 
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
     """What a file says of its training, without its arrays.  Raises as `load` does."""
-    file = _file(path)
+    file = file_of(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no run here to go on with: check the path after --resume")
-    with _opened(file) as opened:
-        metadata = opened.metadata() or {}
     try:
-        return _parsed(metadata["about"])
-    except (KeyError, ValueError) as error:
+        return _parsed(read_head(file)[0]["about"])
+    except KeyError as error:
         raise ValueError(f"{file} is no checkpoint of gpt train, or damaged ({error})") from None
 
 
@@ -202,57 +265,26 @@ def _parsed(text: str) -> dict[str, Any]:
     return value
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """A safetensors file, whose head has been read and fits the file's size.  Raises ValueError if it is none."""
-    try:
-        with safe_open(file, "np") as opened:
-            yield opened
-    except SafetensorError as error:
-        raise ValueError(f"{file} is no safetensors file, or damaged ({error}): copy it or train again") from None
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read ({error.strerror or error}): check its permissions") from None
-
-
-def _read(file: Path) -> tuple[dict[str, str], dict[str, Array]]:
-    """Metadata and arrays of a file that `save` wrote."""
-    with _opened(file) as opened:
-        metadata = opened.metadata() or {}
-        if metadata.get("format") != _FORMAT:
-            theirs = f": gpt import {file.parent} reads models in Hugging Face's form"
-            raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote"
-                             + theirs * (file.parent / "config.json").is_file())
-        try:
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(f"{file} holds arrays that NumPy has no type or shape for ({error})") from None
-    found = metadata.pop(_CHECKSUM, None)
-    if found is not None and found != _checksum(metadata, arrays):
-        raise ValueError(f"{file} is damaged: what it holds has another checksum than when it was written: copy it "
-                         "again, or take another checkpoint of its folder")
-    return metadata, arrays
-
-
-def _filled(config: GPTConfig, arrays: dict[str, Array], file: Path) -> GPT:
+def _filled(config: GPTConfig, stored: dict[str, Stored], file: Path) -> GPT:
     """A model with these arrays, which have to be all of its own."""
-    dtype = arrays["wte.weight"].dtype if "wte.weight" in arrays else np.dtype(np.float32)
+    dtype = stored["wte.weight"].type if "wte.weight" in stored else np.dtype(np.float32)
     if dtype.kind != "f":
         raise ValueError(f"{file} holds weights of {dtype}, and weights are floating-point numbers")
-    held = sum(a.size for a in arrays.values())
-    if _numbers(config) > 2 * held + 1_000_000 or config.n_layer > len(arrays) + 1000:
+    held = sum(math.prod(a.shape) for a in stored.values())
+    if _numbers(config) > 2 * held + 1_000_000 or config.n_layer > len(stored) + 1000:
         raise ValueError(f"{file} does not hold the arrays of its configuration, which asks for far more than the "
                          f"{held:,} numbers in it")  # before a damaged size takes all memory
     model = GPT(config, seed=None, dtype=dtype)
     expected = model.named_arrays()
-    wrong = ([f"{name} is missing" for name in expected.keys() - arrays.keys()]
-             + [f"{name} is unknown" for name in arrays.keys() - expected.keys()]
-             + [f"{name} is {a.dtype}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
+    wrong = ([f"{name} is missing" for name in expected.keys() - stored.keys()]
+             + [f"{name} is unknown" for name in stored.keys() - expected.keys()]
+             + [f"{name} is {a.type}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
                 for name, t in expected.items()
-                if (a := arrays.get(name)) is not None and (a.shape, a.dtype) != (t.shape, t.dtype)])
+                if (a := stored.get(name)) is not None and (a.shape, a.type) != (t.shape, t.dtype)])
     if wrong:
         raise ValueError(f"{file} does not hold the arrays of its configuration: {'; '.join(sorted(wrong))}")
     for name, t in expected.items():
-        t.data = arrays.pop(name)  # which frees it, so that a large model is not held twice
+        t.data = stored[name].map()
     return model
 
 
@@ -264,5 +296,11 @@ def _numbers(c: GPTConfig) -> int:
     return (tables + c.n_layer * rows) * c.n_embd
 
 
-def _file(path: str | os.PathLike) -> Path:
+def file_of(path: str | os.PathLike) -> Path:
+    """The file that a path stands for: itself, or the newest checkpoint of a folder."""
     return path if (path := Path(path)).suffix == ".safetensors" else path / FILE
+
+
+def folder_of(path: str | os.PathLike) -> Path:
+    """The folder that a path stands for: itself, or the one that a checkpoint is in."""
+    return file_of(path).parent

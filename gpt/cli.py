@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
@@ -61,6 +62,9 @@ class Help(argparse.HelpFormatter):
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=28)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)  # no flag in two lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,6 +211,8 @@ def metavar(f: Any) -> str:
         return f"{{{','.join(choices)}}}"
     if f.metadata["positional"]:
         return f.name.upper()
+    if f.metadata["path"] and not is_list(f):
+        return "PATH"
     return "FILE" if is_list(f) else {int: "N", float: "X"}.get(base_type(f.type), "VALUE")
 
 

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Sampling(Settings):
 class SampleConfig(Sampling):
     """The settings of `gpt sample`."""
 
-    path: str = setting("out", "folder or file that gpt train left", positional=True)
+    path: str = setting("out", "folder or file that gpt train left", positional=True, path=True)
     prompt: str = setting("", "text to go on from; -: read it from standard input; none: the start of a line",
                           group="text", metavar="TEXT")
     num_samples: int = setting(1, "texts to write", at_least=1, group="text")
@@ -263,7 +264,7 @@ def check_stop(stop: Any) -> None:
 
 def sample(config: SampleConfig) -> None:
     """Print texts of the model at `config.path` as they are written: the command `gpt sample`."""
-    run = load(config.path)
+    run = load(config.path, partial(print, file=sys.stderr))
     prompt, lines = read_prompt(config.prompt), writes_lines(run)
     stop, between = config.stop or ("\n",) * lines, "" if lines else "-" * 40 + "\n"
     for first in range(0, config.num_samples, BATCH):

@@ -1,34 +1,45 @@
 """metrics.jsonl: a line of numbers for each step, which goes on where the checkpoint does."""
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+FILE = "metrics.jsonl"  # its name in the folder of a run
+PENDING = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{8}}\.tmp")  # what it is called before the first checkpoint
 
 
 class Metrics:
     """A file of one JSON object a step, opened after `iter` steps: lines of later ones, which a run that was killed has
     written after its last checkpoint, are cut off.
 
-    One run at a time can have it open.  Raises OSError that says what to do, here and in the methods, if another run
-    has, and if the disk is full or refuses.
+    `aside`: the lines there belong to a checkpoint that is not the one which this run begins with.  They stay until
+    `publish`, and those of this run are in a file of their own, which goes with `checkpoint.restore` and `sweep`.
+
+    Raises OSError that says what to do, here and in the methods, if the disk is full or refuses, and for a link or
+    anything else that is no file of its own.
     """
 
-    def __init__(self, path: Path, iter: int):
+    def __init__(self, path: Path, iter: int, aside: bool = False):
         self.path = path
+        self.pending = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp") if aside else path
+        if path.is_symlink() or path.exists() and not path.is_file():
+            raise OSError(f"{path} is a link, a folder or a device, and is not written to: move it away, or choose "
+                          "another folder with --out")
         with self._explained():
-            self.file = open(path, "ab")
+            self.file = open(self.pending, "ab")
         try:
             with self._explained():
-                _lock(self.file)
-                self.file.truncate(_end(path, iter))
+                end = _end(path, iter)
+                if aside and end:
+                    with open(path, "rb") as lines:
+                        self.file.write(lines.read(end))
+                else:
+                    self.file.truncate(end)
         except BaseException:
             self.file.close()
             raise
@@ -43,16 +54,20 @@ class Metrics:
             self.file.flush()
             os.fsync(self.file.fileno())
 
+    def publish(self) -> None:
+        """Let the lines of this run take the place of those of another, whose checkpoint is no more."""
+        if self.pending != self.path:
+            with self._explained():
+                os.replace(self.pending, self.path)
+            self.pending = self.path
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except BlockingIOError:
-            raise OSError(f"another run is writing to {self.path.parent}: wait for it, stop it, or choose another "
-                          "folder with --out") from None
         except OSError as error:
-            raise type(error)(f"{self.path} cannot be written ({error.strerror or error}): make room on the disk or "
-                              "check its permissions; gpt train --resume goes on from the last checkpoint") from None
+            raise type(error)(f"{self.path} cannot be written ({error.strerror or error}): make room on the disk, "
+                              "or check its permissions") from None
 
     def __enter__(self) -> Self:
         return self
@@ -61,25 +76,30 @@ class Metrics:
         try:
             with self._explained():
                 self.file.close()
+                if error and not self.pending.stat().st_size:
+                    self.pending.unlink()
         except OSError:
             if error is None:  # else it would hide why the run ends
                 raise
 
 
-def _lock(file: Any) -> None:
-    """Raises BlockingIOError if another process has locked the file."""
-    if not fcntl:
-        return
+def seconds(path: Path) -> float:
+    """How long the steps took whose lines a file holds; 0 without one, and infinite if it is none of `Metrics`."""
+    if not os.path.lexists(path):
+        return 0.0
+    if not path.is_file() or path.stat().st_size > 1 << 24:
+        return math.inf
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a file system without locks
-        pass
+        rows = [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return sum(float(row["ms"]) for row in rows if row["iter"]) / 1e3
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
 
 
 def _end(path: Path, iter: int) -> int:
     """Where the lines of the first `iter` steps end."""
+    if not iter or not path.exists():
+        return 0
     end = 0
     with open(path, "rb") as file:
         for line in file:
@@ -89,4 +109,4 @@ def _end(path: Path, iter: int) -> int:
             except (ValueError, KeyError, TypeError, RecursionError):
                 break
             end += len(line)
-    return end if iter else 0
+    return end

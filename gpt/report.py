@@ -17,6 +17,7 @@ import autograd as ag
 from .checkpoint import Run
 from .generate import continue_text
 from .muon import kind
+from .pretrained.config import counterpart
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
         f"{c.batches} batches, seed {c.seed}")
     say(f"learn   {learning(c, trainer)}")
+    family, lacks = counterpart(run.config)
+    if lacks:
+        say(f"export  transformers has no model like this one, so gpt export will refuse it: {family}, the nearest, "
+            f"has no counterpart for {', '.join(lacks)}; one of --recipe nanogpt can be exported")
     kernels = ag.kernels.in_use()
     say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
 
@@ -71,9 +76,10 @@ def learning(c: TrainConfig, trainer: Trainer) -> str:
 def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
     """The line of an evaluation."""
     val_loss, i = row["val_loss"], row["iter"]
+    perplexity = math.exp(val_loss) if val_loss < 709 else math.inf
     bits = val_loss / math.log(2) / trainer.data.characters_per_token
     left = trainer.seconds / i * (trainer.config.max_iters - i)
-    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {math.exp(val_loss):.2f}, "
+    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {perplexity:.4g}, "
             f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
             f"{clock(trainer.seconds)} passed, {clock(left)} left")
 

@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 def setting(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None,
             above: float | None = None, below: float | None = None, choices: tuple[str, ...] = (),
-            positional: bool = False, group: str = "", metavar: str = "") -> Any:
+            positional: bool = False, group: str = "", metavar: str = "", path: bool = False) -> Any:
     """A field of a Settings dataclass: its default, what it does in one line, which values make sense, under which
-    heading the command line lists it, and what stands for its value there."""
+    heading the command line lists it, what stands for its value there, and whether that is a path, or several."""
     return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most, "above": above,
                                             "below": below, "choices": choices, "positional": positional,
-                                            "group": group, "metavar": metavar})
+                                            "group": group, "metavar": metavar, "path": path})
 
 
 class Settings:
@@ -37,6 +37,10 @@ def _check(name: str, value: Any, kind: Any, limits: Any, default: Any) -> None:
     accepted: Any = {int: int, float: (int, float), bool: bool, str: str}.get(kind, object)
     if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
         raise TypeError(f"{name} is {value!r}, and needs to be of type {getattr(kind, '__name__', kind)}")
+    if limits["path"] and "" in ([value] if isinstance(value, str) else value):
+        flag = name if limits["positional"] else "--" + name.replace("_", "-")
+        raise ValueError(f"{flag} {'is empty' if isinstance(value, str) else 'has an empty name in it'}: give a path, "
+                         "or leave it out")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, and needs to be a finite number")
     if limits["choices"] and value not in limits["choices"]:

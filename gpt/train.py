@@ -1,11 +1,10 @@
 """Training: the settings and recipes of a run, and its loop."""
 
 import math
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ import autograd as ag
 from . import checkpoint
 from .checkpoint import Run
 from .environment import differences, environment
+from .folder import SHORT, check_run, overwrite_setting, writable_folder
 from .malloc import keep_freed_memory
+from .metrics import FILE as METRICS
 from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
 from .optim import SCHEDULES
@@ -44,7 +45,7 @@ class TrainConfig(Architecture):
     Raises ValueError for values that make no sense."""
 
     data: tuple[str, ...] = setting((), "UTF-8 text files, folders, - for standard input; none: the Python language "
-                                    "reference", group="data")
+                                    "reference", group="data", path=True)
     task: str = setting("text", "learn to write text, or to add numbers, whose sums can be checked",
                         choices=("text", *TASKS), group="data")
     digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
@@ -56,10 +57,14 @@ class TrainConfig(Architecture):
     lines: bool = setting(False, "each line of the text is an example of its own", group="data")
     val_fraction: float = setting(0.1, "share that is only validated on: of the text its end, or of the different "
                                   "lines", above=0, below=1, group="data")
-    cache_dir: str = setting("", "folder for the tokens of large text; none: the user's cache folder", group="data")
-    out: str = setting("out", "folder for the checkpoints and metrics.jsonl", group="output")
-    resume: str = setting("", "go on with the run in this folder, or from this checkpoint, with its settings",
-                          group="output")
+    cache_dir: str | None = setting(None, "folder for the tokens of large text; none: the user's cache folder",
+                                    group="data", path=True)
+    out: str = setting("out", "folder for the checkpoints and metrics.jsonl; one with another run in it is refused, "
+                       f"but the same run is replaced if it took less than {SHORT // 60} minutes", group="output",
+                       path=True)
+    overwrite: bool = overwrite_setting()
+    resume: str | None = setting(None, "go on with the run in this folder, or from this checkpoint, with its settings",
+                                 group="output", path=True)
     checkpoint_interval: int = setting(100, "steps between checkpoints", at_least=1, group="output")
     keep: int = setting(2, "how many of the last checkpoints to keep, besides the best", at_least=1, group="output")
     recipe: str = setting("nanogpt", "settings by name: fast, or nanoGPT's own, to the letter; single flags override "
@@ -120,7 +125,7 @@ class TrainConfig(Architecture):
         """The settings of a recipe, by default "fast", or of the run to `resume`, with `changes`.
 
         A task has settings of its own, which change those of nanoGPT."""
-        if changes.get("resume"):
+        if changes.get("resume") is not None:
             return cls._of_run(**changes, **({"recipe": recipe} if recipe else {}))
         if of_task := OF_TASK.get(changes.get("task", "text")):
             if recipe not in (None, "nanogpt"):
@@ -132,6 +137,7 @@ class TrainConfig(Architecture):
 
     @classmethod
     def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
+        cls(resume=resume)  # which raises for an empty one
         about = checkpoint.read_about(resume)
         if "state" not in about or not about.get("train"):
             raise ValueError(f"{resume} holds weights and nothing to go on from: give a checkpoint of gpt train")
@@ -144,20 +150,26 @@ class TrainConfig(Architecture):
         if fixed:
             flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
             raise ValueError(f"{flags} cannot change in a run that goes on: leave it out, or start a new run")
-        folder = Path(resume).parent if Path(resume).suffix == ".safetensors" else Path(resume)
-        return cls(**{**settings, "out": str(folder), **changes, "resume": resume})
+        return cls(**{**settings, "out": str(checkpoint.folder_of(resume)), **changes, "resume": resume})
 
     @classmethod
     def _parsed(cls, plain: Any) -> dict[str, Any]:
         """The settings in what JSON made of them.  Raises AttributeError, TypeError or ValueError for what is none."""
         known = {f.name for f in fields(cls)}
-        settings = {name: value for name, value in plain.items() if name in known}
+        settings = {name: value for name, value in plain.items() if name in known - {"resume", "overwrite"}}
+        if settings.get("cache_dir") == "":  # as earlier versions wrote
+            del settings["cache_dir"]
         data = settings.get("data", [])
         if not (isinstance(data, list) and all(isinstance(path, str) for path in data)):
             raise TypeError(f"data is {data!r:.40}, and needs to be a list of paths")
         settings["data"] = tuple(data)  # JSON has no tuples
         cls(**settings)
         return settings
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run in the folder `out` goes on."""
+        return self.resume is not None and checkpoint.folder_of(self.resume).resolve() == Path(self.out).resolve()
 
     @property
     def n_replicas(self) -> int:
@@ -171,14 +183,19 @@ class TrainConfig(Architecture):
 def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
     """Train a GPT as `config` says, or go on, and leave its checkpoints in `config.out`: the command `gpt train`.
 
+    Returns the run as it ended; `load(config.out)` is the best one if it ended worse than that.
+
     Ctrl-C or SIGTERM finishes the step, saves and raises Stopped, a KeyboardInterrupt; a second one stops at once.
     Raises OSError or ValueError for an output folder that cannot be written and for text that cannot be used, and
     FloatingPointError for a loss that is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
-    out = writable_folder(config.out)
-    with fastest_kernels(), Team(config.n_replicas) as team:
-        return train_with(team, out, config, say)
+    with writable_folder(config.out) as out:
+        note = "" if config.goes_on else check_run(out, config.overwrite, "train", asdict(config))
+        if note:
+            say(note)
+        with fastest_kernels(), Team(config.n_replicas) as team:
+            return train_with(team, out, config, say, replaces=bool(note))
 
 
 @contextmanager
@@ -192,30 +209,33 @@ def fastest_kernels() -> Iterator[None]:
         ag.kernels.use(before)
 
 
-def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None]) -> Run:
-    """`train`, with a team's threads."""
+def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None], replaces: bool) -> Run:
+    """`train`, with a team's threads.  `replaces`: whether another run is in the folder."""
     run, trainer = (resumed if config.resume else started)(config, team, say)
     say_plan(config, run, trainer, say)
     if not trainer.iter:
         show_sample(run, "Before training it writes", say)
-    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", trainer.recorded) as metrics:
-        checkpoint.sweep(out)
-        for row, best, over in loop(trainer, asked, say):
+    first, aside = not config.goes_on, replaces or goes_back(config, trainer, say)
+    with stop_on_signal() as asked, Metrics(out / METRICS, trainer.recorded, aside) as metrics:
+        for row, _, over in loop(trainer, asked, say):
             if not trainer.row:
                 metrics.write(row)
             run.about |= {"iter": trainer.iter, **{name: row[name] for name in ("val_loss",) if name in row}}
             if over or "val_loss" in row or trainer.iter % config.checkpoint_interval == 0:
-                metrics.sync()  # first, so that no checkpoint is ahead of them
-                save(out, run, trainer, best)
+                save(out, run, trainer, metrics, first)
+                first = False
     if not trainer.finished:
         raise Stopped(f"stopped after {trainer.iter:,} steps; to go on:\n\n    {command('train --resume', out)}\n",
                       asked[0])
-    done = f"weights in {out / checkpoint.FILE}; more text from them:\n\n    {command('sample', out)}\n"
+    weights, worse = checkpoint.choose(out)
+    done = f"weights in {weights}; more text from them:\n\n    {command('sample', out)}\n"
     try:
         if asked:
             raise Stopped(number=asked[0])
-        show_sample(run, "After training it writes", say)
+        show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say)
         say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
+        if worse:
+            say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
         if config.task != "text":
             say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
     except KeyboardInterrupt as stop:
@@ -230,14 +250,12 @@ def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     data, tokenizer = load(config)
     model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
     about = {"train": asdict(config), "data": identity(data), "environment": environment(team.n)}
-    if checkpoint.numbered(Path(config.out)) or (Path(config.out) / checkpoint.FILE).exists():
-        say(f"note    {config.out} holds a run already, which this one replaces at its first checkpoint; "
-            f"{command('train --resume', config.out)} would go on with it")
     return Run(model, tokenizer, about), Trainer(config, model, data, team)
 
 
 def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """The run at `config.resume`, as it was when it was saved."""
+    assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config)
     if tokenizer.to_json() != run.tokenizer.to_json() or identity(data) != run.about.get("data"):
@@ -273,13 +291,26 @@ def identity(data: Any) -> str:
     return f"{data.description}, checksum {zlib.crc32(ids.tobytes()):08x}"
 
 
-def save(out: Path, run: Run, trainer: Trainer, best: bool) -> None:
-    """Write a checkpoint; the numbered ones of a run that lay there before go with the first."""
-    if not (run.about.get("saved") or trainer.config.resume):
-        checkpoint.delete(checkpoint.numbered(out))
-    run.about |= {"state": trainer.state(), "saved": True}
-    checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays())
-    checkpoint.keep(out, trainer.iter, trainer.config.keep, best)
+def goes_back(config: TrainConfig, trainer: Trainer, say: Callable[[str], None]) -> bool:
+    """Whether the run goes on from another checkpoint of its folder than the newest; says so if that is a later one."""
+    newest = Path(config.out) / checkpoint.FILE
+    if not (config.resume and config.goes_on and newest.exists()) or newest.samefile(checkpoint.file_of(config.resume)):
+        return False
+    with suppress(OSError, ValueError):
+        if isinstance(i := checkpoint.read_about(newest).get("iter"), int) and i > trainer.iter:
+            say(f"note    the later checkpoints in {config.out}, up to step {i:,}, are replaced at the first one of "
+                "this run; with another --out they stay")
+    return True
+
+
+def save(out: Path, run: Run, trainer: Trainer, metrics: Metrics, first: bool) -> None:
+    """Write a checkpoint, and then what else there is of it, which `checkpoint.restore` makes up for where that is cut
+    short; those of another run that lay there go with the `first`."""
+    metrics.sync()  # so that no checkpoint is ahead of them
+    run.about |= {"state": trainer.state(), "metrics": metrics.pending.name}
+    checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays(), first)
+    metrics.publish()
+    checkpoint.keep(out, run.about, trainer.config.keep)
 
 
 def loop(trainer: Trainer, asked: list[int],
@@ -316,18 +347,3 @@ def loop(trainer: Trainer, asked: list[int],
                 say(line)
             if ends:
                 return
-
-
-def writable_folder(path: str) -> Path:
-    """The folder `path`, made if it is missing.  Raises OSError, before a run's work is done, if it takes no files."""
-    if not path:
-        raise ValueError("--out is empty: give the name of a folder")
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise type(error)(f"nothing can be written to {folder} ({error.strerror}): "
-                          "choose another folder with --out") from None
-    return folder

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WHOLE = "whole validation part"
 METRICS = ("iter", "loss", "lr", "grad_norm", "ms", "tokens_per_s")  # of a step
+JUDGED = ("best", "best_iter", "latest", "without_gain")  # what an evaluation changes
 
 
 class Trainer:
@@ -41,7 +42,8 @@ class Trainer:
         self.row: dict[str, Any] | None = None  # the metrics of the last one, if its evaluation was interrupted
         self.finished = False  # whether training is over, and not only this call of it
         self.seconds = 0.0  # that they took, with evaluations
-        self.best, self.without_gain = math.inf, 0  # lowest validation loss, and evaluations since
+        self.best = self.latest = math.inf  # the lowest validation loss, and that of the last evaluation
+        self.best_iter, self.without_gain = 0, 0  # the step of the lowest, and evaluations since
 
     def step(self) -> dict[str, Any]:
         """Train on one batch, or on `accumulate` of them; what metrics.jsonl says of it."""
@@ -115,15 +117,16 @@ class Trainer:
     def evaluation(self, last: bool, asked: Sequence[int]) -> tuple[float, bool, bool, str]:
         """The validation loss, whether it is the lowest so far, whether the run ends with it, and over what it is.
         Raises Interrupted, and then all is as before."""
-        c, before = self.config, (self.best, self.without_gain)
+        c, before = self.config, {name: getattr(self, name) for name in JUDGED}
         try:
             val_loss, over = self.validate(last, asked)
-            best = self.judge(val_loss)
+            worse = last and c.eval_iters and val_loss > self.best  # maybe because others are of some batches only
+            best = self.judge(self.validate(False, asked)[0] if worse else val_loss)
             last = last or over == WHOLE and c.target_val_loss is not None and val_loss <= c.target_val_loss
             if not last and c.patience is not None and self.without_gain >= c.patience:
                 (val_loss, over), last = self.validate(True, asked), True
         except Interrupted:
-            self.best, self.without_gain = before
+            vars(self).update(before)
             raise
         return val_loss, best, last, over
 
@@ -132,15 +135,18 @@ class Trainer:
         if not math.isfinite(val_loss):
             raise FloatingPointError(f"the validation loss is {val_loss} at iteration {self.iter}: lower "
                                      f"--learning-rate, which is {self.config.learning_rate}, or --weight-decay")
-        lower = val_loss < self.best
-        self.best, self.without_gain = (val_loss, 0) if lower else (self.best, self.without_gain + 1)
+        lower, self.latest = val_loss < self.best, val_loss
+        if lower:
+            self.best, self.best_iter = val_loss, self.iter
+        self.without_gain = 0 if lower else self.without_gain + 1
         return lower
 
     # ------------------------------------------------------------------ to go on from
     def state(self) -> dict[str, Any]:
         """What the next step depends on besides arrays, as plain data."""
-        return {"iter": self.iter, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None,
-                "without_gain": self.without_gain, "row": self.row,
+        best, latest = (loss if math.isfinite(loss) else None for loss in (self.best, self.latest))
+        return {"iter": self.iter, "seconds": self.seconds, "best": best, "best_iter": self.best_iter,
+                "latest": latest, "without_gain": self.without_gain, "row": self.row,
                 "batches": self.batches.bit_generator.state,
                 "dropout": [random.bit_generator.state for random in self.random]}
 
@@ -158,8 +164,9 @@ class Trainer:
             own[name][...] = a
         try:
             self.iter, self.without_gain = (count(state[name]) for name in ("iter", "without_gain"))
-            self.seconds = number(state["seconds"])
-            self.best = math.inf if state["best"] is None else number(state["best"])
+            self.seconds, self.best_iter = number(state["seconds"]), count(state.get("best_iter", 0))
+            self.best, self.latest = (math.inf if state.get(name) is None else number(state[name])
+                                      for name in ("best", "latest"))  # earlier versions wrote no `latest`
             self.row = state.get("row")
             if self.row is not None and [number(self.row[name]) for name in METRICS][0] != self.iter:
                 raise ValueError(f"the metrics of step {self.iter} are those of {self.row['iter']}")

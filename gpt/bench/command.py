@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..folder import overwrite_setting
 from ..settings import Settings, setting
 from .costs import cost_rows
+from ..view.plot import check_picture
 from .measure import Side, load, machine
 from .memory import memory_rows
-from .profile import check_picture, profile
+from .profile import MARK, profile
 from .race import config_of, fast, large
 from .scaling import scaling_rows
 from .small import import_rows, op_rows, sample_rows
@@ -44,14 +46,15 @@ class BenchConfig(Settings):
     json: bool = setting(False, "print one JSON object a row")
     profile: bool = setting(False, "show where the time of a step goes, and measure no row")
     out: str | None = setting(None, "picture of the profile to write, .svg, .png or .pdf by its ending (needs "
-                              "matplotlib); only with --profile", metavar="FILE")
+                              "matplotlib); only with --profile", metavar="FILE", group="output")
+    overwrite: bool = overwrite_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if unknown := [peer for peer in self.asked if peer not in PEERS]:
             raise ValueError(f"peers are {', '.join(PEERS)} or none, and not {unknown[0]!r}")
         if self.out is not None:
-            check_picture(self.out)
+            check_picture(self.out, MARK, self.overwrite)
             if not self.profile:
                 raise ValueError("--out is for the picture of a profile: add --profile")
         if self.profile and self.row not in PROFILED:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
 from typing import Any
@@ -18,6 +16,7 @@ from autograd.view.text import count
 
 from ..train import TrainConfig
 from ..trainer import Trainer
+from ..view.plot import write_picture
 from .measure import settled
 from .products import Floor
 from .race import config_of, kernels, programs, training
@@ -27,7 +26,7 @@ FORWARD, BACKWARD, OPTIMIZER, REST = PHASES = ("forward", "backward", "optimizer
 BETWEEN = "between the program's steps"
 WITHOUT = ", by its formula"  # of operations that have no kernel
 TURNS = 3  # of the steps and the products alone
-PICTURES = (".svg", ".png", ".pdf")
+MARK = "gpt bench"  # of its picture
 
 Part = tuple[str, str]  # what was done, and in which phase
 
@@ -98,17 +97,7 @@ class Profile:
         axes.set_xlabel(f"ms of {self.total:.2f}, and percent of the {self.floor:.2f} of its matrix products alone")
         picture.suptitle(self.what, fontsize=10, fontweight="bold")
         axes.legend(loc="lower right", frameon=False)
-        try:
-            with warnings.catch_warnings(action="ignore"):  # a letter that the font lacks
-                picture.savefig(out, dpi=150)
-        except OSError as error:
-            raise type(error)(f"{out} cannot be written ({error.strerror}): choose another place with --out") from None
-
-
-def check_picture(out: str) -> None:
-    """Raise ValueError for a name that says no kind of picture."""
-    if Path(out).suffix.lower() not in PICTURES:
-        raise ValueError(f"--out is {out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+        write_picture(picture, out, MARK)
 
 
 # ---------------------------------------------------------------------- measuring

@@ -1,6 +1,7 @@
 """`gpt chat`: a conversation in the terminal, or with a script that writes a question a line."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -8,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from ..checkpoint import load
 from ..generate import Sampling
 from ..settings import setting
+from ..writing import replacing
 from .chat import Chat
 
 HELP = """\
@@ -28,7 +31,8 @@ A question that begins with / is written with a space before it."""
 class ChatConfig(Sampling):
     """The settings of `gpt chat`."""
 
-    path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True)
+    path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True,
+                        path=True)
     system: str = setting("", "what the model is told before the first question", group="text", metavar="TEXT")
     max_new_tokens: int = setting(400, "most tokens of an answer", at_least=1, group="text")
     temperature: float = setting(0.5, "below 1: more predictable; above: more varied; 0: always the likeliest token",
@@ -38,7 +42,7 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load(config.path)
+    run = load(config.path, lambda line: note(line.removeprefix("note    ")))
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if talk.template is None:
@@ -168,11 +172,12 @@ def save(talk: Chat, file: str) -> None:
         raise ValueError("there is no answer yet that could be saved")
     messages = [{"role": "system", "content": talk.system}] if talk.system else []
     messages += [{"role": m.role, "content": m.text} for pair in pairs for m in pair]
+    path = Path(shlex.split(file)[0])
+    if os.path.lexists(path):
+        raise ValueError(f"{file} is there already, and nothing is written over: choose another name")
     try:
-        with open(shlex.split(file)[0], "x", encoding="utf-8") as opened:
-            opened.write(json.dumps({"messages": messages}) + "\n")
-    except FileExistsError:
-        raise ValueError(f"{file} is there already, and nothing is written over: choose another name") from None
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{file} cannot be written ({error.strerror}): choose another name") from None
 

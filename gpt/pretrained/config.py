@@ -226,16 +226,22 @@ def different(c: GPTConfig, **allowed: tuple[Any, ...]) -> list[str]:
 # ---------------------------------------------------------------------- both
 
 
+def counterpart(c: GPTConfig) -> tuple[str, list[str]]:
+    """Which family of transformers' models is nearest to a model, and the choices that this family does not have."""
+    lacks = {"gpt2": gpt2_lacks(c), "llama": llama_lacks(c)}
+    family = min(lacks, key=lambda name: len(lacks[name]))
+    return family, lacks[family]
+
+
 def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str, Any]:
     """The config.json of a model, for transformers.
 
     about: what `parsed_config` gave, if it was imported.  Raises ValueError that lists choices without a counterpart.
     """
-    lacks = {"gpt2": gpt2_lacks(c), "llama": llama_lacks(c)}
-    family = min(lacks, key=lambda name: len(lacks[name]))
-    if lacks[family]:
+    family, lacks = counterpart(c)
+    if lacks:
         raise ValueError(f"transformers has no model like this one: of GPT-2's and Llama's kinds the nearest is "
-                         f"{family}, which has no counterpart for {', '.join(lacks[family])}")
+                         f"{family}, which has no counterpart for {', '.join(lacks)}")
     kind = "qwen2" if family == "llama" and c.qkv_bias else family
     keys = gpt2_keys(c) if kind == "gpt2" else llama_keys(c, rope_of(c, about))
     return {"architectures": [CLASSES[kind]], "model_type": kind, "vocab_size": c.vocab_size, **keys,

@@ -8,24 +8,28 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
+from ..chat.turns import TurnTokenizer
 from ..checkpoint import Run
+from ..folder import check_run, overwrite_setting, writable_folder
+from ..metrics import FILE as METRICS
 from ..model import GPT
 from ..module import raw
 from ..report import announce, command
 from ..settings import Settings, setting
-from ..train import writable_folder
+from ..tensors import room_for, write_tensors
+from ..writing import delete
 from .config import CLASSES, parsed_config, rope_frequencies, rope_of, written_config
 from .files import (
+    CONFIG,
     WEIGHTS,
-    free_folder,
+    check_free,
+    filled_folder,
     given_folder,
     inside,
-    new_folder,
     read_json,
     shortened,
     stored_tensors,
     write_json,
-    write_tensors,
 )
 from .layout import model_of, their_arrays
 from .tokenizer import read_tokenizer, read_words, write_tokenizer
@@ -35,15 +39,16 @@ from .tokenizer import read_tokenizer, read_words, write_tokenizer
 class ImportConfig(Settings):
     """The settings of `gpt import`."""
 
-    path: str = setting("", "folder of a model in Hugging Face's form: config.json, model.safetensors (or its index "
-                        "and files), tokenizer.json", positional=True)
-    out: str = setting("out", "folder for the checkpoint", group="output")
+    path: str | None = setting(None, "folder of a model in Hugging Face's form: config.json, model.safetensors (or its "
+                               "index and files), tokenizer.json", positional=True, path=True)
+    out: str = setting("out", "folder for the checkpoint", group="output", path=True)
+    overwrite: bool = overwrite_setting()
     dtype: str = setting("float32", "type of the numbers; those of float16 and bfloat16 are widened",
                          choices=("float32", "float64"), group="output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.path:
+        if self.path is None:
             raise ValueError(f"give the folder of a model: gpt import FOLDER (kinds: {', '.join(CLASSES)})")
 
 
@@ -52,8 +57,9 @@ class ExportConfig(Settings):
     """The settings of `gpt export`."""
 
     checkpoint: str = setting("out", "folder that gpt train, import or tune left, or a .safetensors file in it",
-                              positional=True)
-    out: str = setting("exported", "folder to make, which transformers loads", group="output")
+                              positional=True, path=True)
+    out: str = setting("exported", "folder to make, which transformers loads", group="output", path=True)
+    overwrite: bool = overwrite_setting()
 
 
 def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
@@ -64,7 +70,7 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
     naming the file, for what is missing, damaged, unknown or asks for what this GPT does not have.
     """
     folder = given_folder(os.fspath(path))
-    file = inside(folder, "config.json")
+    file = inside(folder, CONFIG)
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no config.json: give the folder of a model in Hugging Face's form")
     values = read_json(file)
@@ -74,7 +80,8 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
         raise ValueError(f"{file} cannot be used: {error}") from None
     stored = stored_tensors(folder)
     try:
-        model = model_of(about["model_type"], config, about.get("rope", {}), stored, np.dtype(dtype))
+        with room_for(stored.values(), folder):
+            model = model_of(about["model_type"], config, about.get("rope", {}), stored, np.dtype(dtype))
     except ValueError as error:
         raise ValueError(f"{folder} does not hold the model of its config.json: {error}") from None
     return model, {"pretrained": about, **read_words(folder)}, unread
@@ -89,10 +96,18 @@ def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Run:
 
 def import_model(config: ImportConfig) -> None:
     """Make a checkpoint of a model in Hugging Face's form: the command `gpt import`."""
+    assert config.path is not None
     folder = given_folder(config.path)
-    out = Path(config.out)
-    if out.resolve() == folder.resolve() or (out / checkpoint.FILE).exists() or checkpoint.numbered(out):
-        raise ValueError(f"{out} holds weights already, and nothing is written over: choose another folder with --out")
+    if Path(config.out).resolve() == folder.resolve():
+        raise ValueError(f"{config.out} holds the model itself: choose another folder with --out")
+    with writable_folder(config.out) as out:
+        if note := check_run(out, config.overwrite):
+            announce(note)
+        import_into(out, folder, config)
+
+
+def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
+    """`import_model` of a folder into another one."""
     model, about, unread = read_model(folder, config.dtype)
     tokenizer = read_tokenizer(folder, model.config.vocab_size)
     c, kind = model.config, about["pretrained"]["model_type"]
@@ -100,15 +115,16 @@ def import_model(config: ImportConfig) -> None:
              f"{c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
     if unread:
         announce(f"note    keys of config.json that are not used: {shortened(unread)}")
-    file = checkpoint.save(writable_folder(config.out), model, tokenizer, about)
+    file = checkpoint.save(out, model, tokenizer, about, first=True)
+    delete([out / METRICS])
     announce(f"weights in {file}; text from them:\n\n    {command('sample', out)}\n")
 
 
 def export_model(config: ExportConfig) -> None:
     """Write a folder that transformers loads: the command `gpt export`."""
-    out = free_folder(config.out)
-    run = checkpoint.load(config.checkpoint)
-    with new_folder(out) as folder:
+    check_free(Path(config.out), config.overwrite)
+    run = checkpoint.load(config.checkpoint, announce)
+    with filled_folder(Path(config.out)) as folder:
         said = write_pretrained(folder, run)
     announce(f"{said}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
              f"({config.out!r})\n")
@@ -121,6 +137,8 @@ def write_pretrained(folder: Path, run: Run) -> str:
     """
     about = run.about.get("pretrained")
     about = about if isinstance(about, dict) else {}
+    if isinstance(run.tokenizer, TurnTokenizer):
+        about = about | {"eos_token_id": run.tokenizer.end}
     c, model = run.config, run.model
     values = written_config(c, about, raw(model.wte.weight).dtype.name)
     if model.frequencies is not None and not np.allclose(
@@ -128,7 +146,7 @@ def write_pretrained(folder: Path, run: Run) -> str:
         raise ValueError("the model's rotary positions turn by other angles than its settings say, and config.json has "
                          "no place for them: it cannot be exported")
     arrays = their_arrays(values["model_type"], model)
-    write_json(folder / "config.json", values)
-    write_tensors(folder / WEIGHTS, arrays)
+    write_json(folder / CONFIG, values)
+    write_tensors(folder / WEIGHTS, arrays, {"format": "pt"})  # without which transformers refuses the file
     words = write_tokenizer(folder, run.tokenizer, run.about)
     return f"a {values['model_type']} of {model.n_parameters:,} parameters, {words}, "

@@ -1,47 +1,21 @@
-"""Folders as Hugging Face's libraries write them: JSON, and safetensors files that are read and written a tensor at a
-time, so that a second copy of a model is never in memory."""
+"""Folders as Hugging Face's libraries write them: JSON beside safetensors files."""
 
+import glob
 import json
 import os
-import shutil
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
 from ..checkpoint import _parsed
-from ..module import Array
+from ..folder import made
+from ..tensors import Stored, read_head
+from ..writing import beside, delete, sweep, sync
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # a bfloat16 is the upper half of a float32
-NAMES = {"float64": "F64", "float32": "F32"}
-_LARGEST_HEADER = _LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers take 1 MB
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor in a safetensors file: where its numbers lie."""
-    file: Path
-    dtype: str                                                 # safetensors' name of it
-    shape: tuple[int, ...]
-    offset: int                                                # bytes from the start of the file
-
-    def read(self) -> Array:
-        """Its numbers, mapped from the file; those of float16 and bfloat16 widened to float32."""
-        stored = np.memmap(self.file, DTYPES[self.dtype], "r", self.offset, self.shape)
-        if self.dtype != "BF16":
-            return stored.astype(np.float32) if self.dtype == "F16" else stored
-        wide = np.empty(self.shape, np.float32)
-        bits = wide.view(np.uint32)
-        bits[...] = stored
-        bits <<= 16
-        return wide
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+EXPORTED = (CONFIG, WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers take 1 MB
 
 
 def given_folder(path: str) -> Path:
@@ -127,30 +101,9 @@ def _sharded(folder: Path) -> dict[str, Stored]:
 
 
 def _tensors_of(file: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file, whose header the library checks: entries fill the file and do not overlap."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: download it, too")
-    try:
-        with open(file, "rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            if length > _LARGEST_HEADER:
-                raise ValueError(f"its header claims {length:,} bytes")
-            with safe_open(file, "np"):
-                pass
-            header = json.loads(opened.read(length))
-        header.pop("__metadata__", None)
-        found = {name: Stored(file, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
-                 for name, entry in header.items()}
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read ({error.strerror or error}): copy it or check its permissions") \
-            from None
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise ValueError(f"{file} is no safetensors file, or damaged ({error!s:.200}): download it again") from None
-    size = file.stat().st_size
-    for name, t in found.items():
-        if t.dtype in DTYPES and t.offset + prod(t.shape) * np.dtype(DTYPES[t.dtype]).itemsize > size:
-            raise ValueError(f"{file} is damaged: {name!r:.100} ends behind the end of the file: download it again")
-    return found
+    return read_head(file, "download it again")[1]
 
 
 def shortened(names: list[str], most: int = 12) -> str:
@@ -162,51 +115,46 @@ def shortened(names: list[str], most: int = 12) -> str:
 # ---------------------------------------------------------------------- writing
 
 
-def free_folder(path: str) -> Path:
-    """A folder that is not there, or is empty.  Raises ValueError for any other."""
-    if not path:
-        raise ValueError("--out is empty: give the name of a folder")
-    folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already, and nothing is written over: choose another folder with --out")
-    return folder
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise ValueError for a folder with something in it, unless `overwrite` allows it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not overwrite):
+        held = shortened(sorted(file.name for file in folder.iterdir())) if folder.is_dir() else "no folder"
+        raise ValueError(f"{folder} is there already ({held}), and nothing is written over: choose another folder with "
+                         "--out, or replace the files of an earlier export with --overwrite")
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which then becomes `folder`: what fails leaves nothing.  Raises OSError if it cannot be
-    written."""
-    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.tmp")
+def filled_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, whose files then become those of `folder`: what fails leaves that as it was.  Raises
+    OSError if it cannot be written."""
+    folder = folder.absolute()
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        with made(folder.parent):
+            sweep(folder.parent, glob.escape(folder.name))
+            with beside(folder, folder=True) as temporary:
+                yield temporary
+                for file in (*temporary.iterdir(), temporary):
+                    sync(file)
+                _move(temporary, folder)
     except OSError as error:
         raise type(error)(f"{folder} could not be written ({error.strerror or error}): make room on the disk, or "
                           "choose another folder with --out") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+        sync(folder.parent)
+        return
+    delete(folder / name for name in EXPORTED)  # the first one first: without it nobody takes this for a model
+    for name in reversed(EXPORTED):
+        if (temporary / name).exists():
+            os.replace(temporary / name, folder / name)
+    sync(folder)
+    temporary.rmdir()
 
 
 def write_json(file: Path, value: dict[str, Any]) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def write_tensors(file: Path, arrays: dict[str, Array]) -> None:
-    """A safetensors file of these arrays, which may be views: each is laid out for itself when its turn comes."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # without it transformers refuses the file
-    end = 0
-    for name, a in arrays.items():
-        start, end = end, end + a.nbytes
-        header[name] = {"dtype": NAMES[a.dtype.name], "shape": list(a.shape), "data_offsets": [start, end]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)  # the numbers begin at a multiple of 8
-    with open(file, "wb") as opened:
-        opened.write(struct.pack("<Q", len(head)) + head)
-        for a in arrays.values():
-            little = a.astype(a.dtype.newbyteorder("<"), copy=False)
-            opened.write(np.ascontiguousarray(little).data.cast("B"))
-        opened.flush()
-        os.fsync(opened.fileno())

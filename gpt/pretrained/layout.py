@@ -9,8 +9,9 @@ import numpy as np
 from ..architecture import GPTConfig
 from ..model import GPT
 from ..module import Array, raw
+from ..tensors import FLOATS, Stored
 from .config import rope_frequencies
-from .files import DTYPES, Stored, shortened
+from .files import shortened
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def check(layout: Layout, stored: dict[str, Stored]) -> None:
         "unknown": [name for name in stored if name not in wanted],
         "of another shape": [f"{name} {list(stored[name].shape)} instead of {list(wanted[name].shape)}"
                              for name in both if stored[name].shape != wanted[name].shape],
-        f"of another type than {', '.join(DTYPES)}": [f"{name} {stored[name].dtype}" for name in both
-                                                      if stored[name].dtype not in DTYPES],
+        f"of another type than {', '.join(FLOATS)}": [f"{name} {stored[name].dtype}" for name in both
+                                                      if stored[name].dtype not in FLOATS],
     }
     if any(problems.values()):
         raise ValueError("the tensors are not those of the configuration: " + "; ".join(
@@ -121,7 +122,7 @@ def check(layout: Layout, stored: dict[str, Stored]) -> None:
 
 def same(a: Stored, b: Stored) -> bool:
     """Whether two tensors hold the same numbers."""
-    return a.dtype in DTYPES and a.shape == b.shape and np.array_equal(a.read(), b.read())
+    return a.dtype in FLOATS and a.shape == b.shape and np.array_equal(a.read(), b.read())
 
 
 def joined(parts: list[Theirs], stored: dict[str, Stored], dtype: Any) -> Array:

@@ -3,12 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+from ..chat.turns import NAMES, TurnTokenizer
 from ..text.bpe import BPETokenizer, _byte_of
 from ..text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from .files import inside, read_json, write_json
 
 FILE, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+# The form of conversations that `gpt tune` teaches a model which has none.
+TURNS = ("{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
+         "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+         "{% if add_generation_prompt %}<|assistant|>{% endif %}")
 _LARGEST_TEMPLATE = 1 << 20  # characters
 _UNUSED, _MOST_UNUSED = "<|no token {}|>", 1 << 16
 
@@ -35,9 +40,14 @@ def with_unused(plain: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """A tokenizer.json with special tokens that stand for nothing, up to `vocab_size`: models often have more rows than
     tokens, to be of a round size."""
     first = BPETokenizer(plain).vocab_size
-    unused = [{"id": i, "content": _UNUSED.format(i), "single_word": False, "lstrip": False, "rstrip": False,
-               "normalized": False, "special": True} for i in range(first, vocab_size)]
-    return plain | {"added_tokens": [*plain["added_tokens"], *unused]}
+    return with_special(plain, {i: _UNUSED.format(i) for i in range(first, vocab_size)})
+
+
+def with_special(plain: dict[str, Any], tokens: dict[int, str]) -> dict[str, Any]:
+    """A tokenizer.json with more special tokens, by their numbers."""
+    return plain | {"added_tokens": [*plain["added_tokens"], *(
+        {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True} for i, text in tokens.items())]}
 
 
 def without_unused(plain: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +99,8 @@ def write_tokenizer(folder: Path, tokenizer: Any, about: dict[str, Any]) -> str:
     special, template = about.get("special_tokens"), about.get("chat_template")
     values = {name: token for name, token in special.items() if name in SPECIAL and isinstance(token, str)} \
         if isinstance(special, dict) else {}
+    if isinstance(tokenizer, TurnTokenizer):
+        template, values["eos_token"] = TURNS, NAMES[-1]
     if isinstance(template, str):
         values["chat_template"] = template
     write_json(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
@@ -98,6 +110,9 @@ def write_tokenizer(folder: Path, tokenizer: Any, about: dict[str, Any]) -> str:
 
 def tokenizer_json(tokenizer: Any) -> dict[str, Any] | None:
     """The content of tokenizer.json that does what a tokenizer does; None if the library has nothing like it."""
+    if isinstance(tokenizer, TurnTokenizer):
+        plain = tokenizer_json(tokenizer.base)
+        return plain and with_special(plain, dict(enumerate(NAMES, tokenizer.base.vocab_size)))
     if isinstance(tokenizer, CharTokenizer):
         return _described({c: i for i, c in enumerate(tokenizer.characters)}, {"type": "WordLevel", "unk_token": ""},
                           {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},

@@ -11,19 +11,15 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # Windows, where no file can be deleted that a process has open
-    fcntl = None  # type: ignore[assignment]
-
 from ..module import Array
+from ..writing import replacing, sweep
 from . import words
 from .corpus import Corpus
 from .tokenizer import VOCAB_SIZE, Tokenizer, from_json, make
@@ -32,7 +28,7 @@ _VERSION = 2  # part of the names of kept files: raise it when the same text wou
 _DTYPES = ("|u1", "<u2", "<u4")
 _BLOCK = 1 << 22  # bytes checked at a time
 _MOST_LEARNED = 1 << 26  # bytes of a text that a vocabulary is learned from: more teach it little, and take memory
-_UNFINISHED = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{16}\.(npy|json)\.[0-9a-f]{8}\.tmp")
+_KEPT = "-".join(["[0-9a-f]" * 16] * 2) + ".*"  # the names of kept files
 _HEADER = re.compile(rb"\{'descr': '(\|u1|<u2|<u4)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n")
 
 
@@ -84,7 +80,7 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 def write(path: Path, pieces: Iterable[Array], dtype: np.dtype) -> None:
     """Write tokens, given in pieces (n,), whole or not at all."""
-    with _replacing(path) as file:
+    with replacing(path) as temporary, open(temporary, "r+b") as file:
         n = 0
         _write_header(file, dtype, n)
         start = file.tell()
@@ -98,34 +94,6 @@ def write(path: Path, pieces: Iterable[Array], dtype: np.dtype) -> None:
 
 def _write_header(file: IO[bytes], dtype: np.dtype, n: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": (n,)})
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` once it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """While this process writes in the folder.  What killed ones have left goes first, unless others write there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        with suppress(OSError):  # another process writes, or the file system knows no locks
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for file in filter(lambda file: _UNFINISHED.fullmatch(file.name), folder.iterdir()):
-                file.unlink()
-        with suppress(OSError):
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
 
 
 def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike | None = None,
@@ -148,14 +116,15 @@ def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike 
     except (OSError, ValueError) as error:
         tqdm.write(f"note    the kept tokens of the text cannot be used, and are made again: {error}", sys.stderr)
     try:
-        with _writing(folder):
-            made = _make(corpus, kind, border, file, *learned)
-            if corpus.stamp != stamp:
-                file.unlink(missing_ok=True)
-                raise OSError("the text has changed while it was read: start again when it is complete")
-            for old in {*folder.glob(f"{slot}-*")} - {file, file.with_suffix(".json")}:
-                with suppress(OSError):  # where another run has it open and the system minds
-                    old.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, _KEPT)
+        made = _make(corpus, kind, border, file, *learned)
+        if corpus.stamp != stamp:
+            file.unlink(missing_ok=True)
+            raise OSError("the text has changed while it was read: start again when it is complete")
+        for old in {*folder.glob(f"{slot}-*")} - {file, file.with_suffix(".json")}:
+            with suppress(OSError):  # where another run has it open and the system minds
+                old.unlink()
     except OSError as error:
         if not error.errno:  # one of ours, which says what to do
             raise
@@ -214,8 +183,9 @@ def _make(corpus: Corpus, kind: str, border: str, file: Path, *learned: int) -> 
     tokenizer, tokens = tokenized(kind, pieces, str(file.parent), *learned)
     write(file, tokens, token_dtype(tokenizer.vocab_size))
     written, described = TokenFile(file), json.dumps(tokenizer.to_json())
-    with _replacing(file.with_suffix(".json")) as description:
-        description.write(json.dumps({"tokenizer": described, "checksum": _checksum(described, written)}).encode())
+    about = {"tokenizer": described, "checksum": _checksum(described, written)}
+    with replacing(file.with_suffix(".json")) as temporary:
+        temporary.write_bytes(json.dumps(about).encode())
     return tokenizer, written
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 import autograd as ag
 
@@ -17,9 +16,10 @@ from .. import checkpoint
 from ..checkpoint import Run
 from ..model import GPT, Embedding, GPTConfig, Linear
 from ..module import Array, Module, raw
+from ..tensors import Stored, read_head
 from ..text import tokenizer as tokenizers
 
-FILE = "lora.safetensors"  # in the folder of a run, in place of model.safetensors
+FILE = checkpoint.LORA
 _FORMAT = "tapegrad lora 1"
 
 
@@ -139,21 +139,20 @@ def named(model: GPT) -> GPT:
 # ---------------------------------------------------------------------- on disk
 
 
-def save(folder: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any], base: str | os.PathLike) -> Path:
+def save(folder: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any], base: str | os.PathLike,
+         first: bool = False) -> Path:
     """Write what an adapted model has learned, and a reference to the checkpoint `base`, into a folder; where it lies.
 
-    Raises OSError, and leaves what was there, if the disk is full or refuses.
+    `first`: as for `checkpoint.save`.  Raises OSError, and leaves what was there, if the disk is full or refuses.
     """
-    file, base = Path(folder) / FILE, checkpoint._file(base).resolve()
-    arrays = {name: np.asarray(raw(t), order="C") for name, t in model.named_arrays().items() if t.requires_grad}
+    file, base = Path(folder) / FILE, checkpoint.file_of(base).resolve()
+    arrays = {name: raw(t) for name, t in model.named_arrays().items() if t.requires_grad}
     layer = next(part for part in _layers(model))
     metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)),
                 "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(about),
                 "lora": json.dumps({"rank": layer.A.shape[1], "alpha": layer.scale * layer.A.shape[1],
                                     "base": os.path.relpath(base, file.parent.resolve()), "base_checksum": _sum(base)})}
-    metadata[checkpoint._CHECKSUM] = checkpoint._checksum(metadata, arrays)
-    with checkpoint._explained(file), checkpoint._replacing(file) as temporary:
-        save_file(arrays, temporary, metadata)
+    checkpoint.write(file, metadata, arrays, first)
     return file
 
 
@@ -178,7 +177,7 @@ def load(path: str | os.PathLike, merge: bool = True) -> Run:
     if wrong:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
-        t.data = arrays[name].astype(t.dtype)
+        t.data = arrays[name].map()
     return Run(merged(model) if merge else model, tokenizer, about)
 
 
@@ -214,22 +213,12 @@ def _layers(model: GPT) -> list[LoRALinear]:
     return found
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, Array]]:
+def _read(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no LoRA here: make one with gpt tune --lora-rank 8")
-    with checkpoint._opened(file) as opened:
-        metadata = opened.metadata() or {}
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(f"{file} is a safetensors file, but not one that gpt tune --lora-rank wrote")
-        arrays = {name: opened.get_tensor(name) for name in opened.keys()}
-    found = metadata.pop(checkpoint._CHECKSUM, None)
-    if found != checkpoint._checksum(metadata, arrays):
-        raise ValueError(f"{file} is damaged: what it holds has another checksum than when it was written: copy it "
-                         "again, or tune again")
-    return metadata, arrays
+    return checkpoint.read(file, _FORMAT)
 
 
 def _sum(file: Path) -> str:
     """The checksum that a checkpoint says it has."""
-    with checkpoint._opened(file) as opened:
-        return str((opened.metadata() or {}).get(checkpoint._CHECKSUM))
+    return str(read_head(file)[0].get(checkpoint._CHECKSUM))

@@ -1,7 +1,7 @@
 """Instruction tuning: a trained model learns to answer, from conversations, by all its weights or by LoRA."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,16 @@ from ..chat.chat import answer
 from ..chat.conversation import Conversation, Message, read
 from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
 from ..checkpoint import Run
+from ..folder import check_run, overwrite_setting, writable_folder
 from ..malloc import keep_freed_memory
+from ..metrics import FILE as METRICS
 from ..metrics import Metrics
 from ..model import Architecture
 from ..report import announce, command
 from ..settings import Settings, setting
 from ..signals import Stopped, stop_on_signal
 from ..team import Team, cores
-from ..train import TrainConfig, fastest_kernels, loop, writable_folder
+from ..train import TrainConfig, fastest_kernels, loop
 from ..trainer import Trainer
 from . import lora
 from .grow import grown
@@ -36,9 +38,9 @@ class TuneConfig(Settings):
     """The settings of `gpt tune`.  Raises ValueError for values that make no sense."""
 
     checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
-                              positional=True)
+                              positional=True, path=True)
     data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, or of messages with "
-                                    "roles; none: a few hundred that come with the package", group="data")
+                                    "roles; none: a few hundred that come with the package", group="data", path=True)
     val_fraction: float = setting(0.1, "share of the different questions that are only validated on", above=0, below=1,
                                   group="data")
     block_size: int | None = setting(None, "tokens the tuned model sees at once; none: as before, but with rotary "
@@ -63,7 +65,8 @@ class TuneConfig(Settings):
     seed: int = setting(1337, "the same seed gives the same run", at_least=0, group="training")
     replicas: int = setting(0, "threads that each compute a part of every batch; 0: one a core", at_least=0,
                             group="training")
-    out: str = setting("tuned", "folder for the tuned model and metrics.jsonl", group="output")
+    out: str = setting("tuned", "folder for the tuned model and metrics.jsonl", group="output", path=True)
+    overwrite: bool = overwrite_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +82,22 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
     """
     keep_freed_memory()
     conversations = read(config.data)
-    out = output(config)
+    if Path(config.out).resolve() == checkpoint.folder_of(config.checkpoint).resolve():
+        raise ValueError(f"--out is {config.out}, where the model lies that is to be tuned: choose another folder")
+    chosen, note = checkpoint.choose(config.checkpoint)
+    if note:  # which may be another one when the LoRA is saved
+        say(f"note    taking {note}")
+        config = replace(config, checkpoint=str(chosen))
+    with writable_folder(config.out) as out:
+        note = check_run(out, config.overwrite, "tune", asdict(config))
+        if note:
+            say(note)
+        return tune_with(config, conversations, out, say, replaces=bool(note))
+
+
+def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Path, say: Callable[[str], None],
+              replaces: bool) -> Run:
+    """`tune` into the folder `out`, in which another run may be that this one `replaces`."""
     run, data, held_out = prepared(config, conversations, say)
     c = train_config(config, run, data)
     with fastest_kernels(), Team(c.n_replicas) as team:
@@ -93,7 +111,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
         say(f"loss    {before:.4f} on held-out answers before tuning")
         plain = lora.merged(run.model) if config.lora_rank else run.model
         first = rehearse(Run(plain, run.tokenizer, run.about), held_out)
-        learn(config, run, trainer, out, say)
+        learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
     tuned = checkpoint.load(saved_file(config, out)) if not config.lora_rank or config.merge else lora.load(out)
     after = tuned.about["val_loss"]
     for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
@@ -107,7 +125,7 @@ def prepared(config: TuneConfig, conversations: Sequence[Conversation],
              say: Callable[[str], None]) -> tuple[Run, ConversationData, list[Conversation]]:
     """The model, ready to learn; the data; and some of the conversations that are held out."""
     source = Path(config.checkpoint)
-    if config.lora_rank and lora.beside(checkpoint._file(source)):
+    if config.lora_rank and lora.beside(checkpoint.file_of(source)):
         raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
                          "with --merge")
     run = checkpoint.load(source)
@@ -166,45 +184,36 @@ def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainC
                        seed=config.seed, replicas=min(config.replicas or cores(), config.batch_size), out=config.out)
 
 
-def learn(config: TuneConfig, run: Run, trainer: Trainer, out: Path, say: Callable[[str], None]) -> None:
-    """Train, and keep the weights with the lowest held-out loss in `out`."""
-    saved = False
-    with stop_on_signal() as asked, Metrics(out / "metrics.jsonl", 0) as metrics:
+def learn(config: TuneConfig, run: Run, trainer: Trainer, metrics: Metrics, say: Callable[[str], None]) -> None:
+    """Train, and keep the weights with the lowest held-out loss in the folder of the metrics."""
+    first, out = True, metrics.path.parent
+    with stop_on_signal() as asked, metrics:
         for row, best, over in loop(trainer, asked, say):
             metrics.write(row)
-            if best or over and not saved:
+            if best or over and first:
                 run.about |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
+                              "metrics": metrics.pending.name,
                               **{name: row[name] for name in ("val_loss",) if name in row}}
-                save(config, run, out)
-                saved = True
+                metrics.sync()
+                save(config, run, out, first)
+                metrics.publish()
+                first = False
     if not trainer.finished:
         raise Stopped(f"stopped after {trainer.iter:,} steps; the best weights so far are in {saved_file(config, out)}",
                       asked[0])
 
 
-def save(config: TuneConfig, run: Run, out: Path) -> None:
-    """Write the tuned model, or its LoRA, in place of what an earlier run has left in the folder."""
-    file = saved_file(config, out)
-    if file.name == lora.FILE:
-        lora.save(out, run.model, run.tokenizer, run.about, config.checkpoint)
+def save(config: TuneConfig, run: Run, out: Path, first: bool) -> None:
+    """Write the tuned model, or its LoRA; the `first` takes the place of another run's checkpoints in the folder."""
+    if saved_file(config, out).name == lora.FILE:
+        lora.save(out, run.model, run.tokenizer, run.about, config.checkpoint, first)
     else:
-        checkpoint.save(out, lora.merged(run.model) if config.lora_rank else run.model, run.tokenizer, run.about)
-    for other in {out / checkpoint.FILE, out / lora.FILE} - {file}:
-        other.unlink(missing_ok=True)
+        model = lora.merged(run.model) if config.lora_rank else run.model
+        checkpoint.save(out, model, run.tokenizer, run.about, first=first)
 
 
 def saved_file(config: TuneConfig, out: Path) -> Path:
     return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
-
-
-def output(config: TuneConfig) -> Path:
-    """The folder for the tuned model.  Raises ValueError for the one that the model itself is in, or another run."""
-    out, source = Path(config.out), Path(config.checkpoint)
-    if out.resolve() in (source.resolve(), source.resolve().parent):
-        raise ValueError(f"--out is {out}, where the model lies that is to be tuned: choose another folder")
-    if checkpoint.numbered(out):
-        raise ValueError(f"{out} holds a run of gpt train, which would be lost: choose another folder with --out")
-    return writable_folder(config.out)
 
 
 def rehearse(run: Run, conversations: Sequence[Conversation]) -> list[str]:

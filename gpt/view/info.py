@@ -9,13 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from autograd.view.text import size
 
 from .. import checkpoint
 from ..architecture import Architecture
 from ..settings import Settings, setting
+from ..tensors import read_head
 from ..tuning import lora
 
 WIDTH = 100
@@ -32,7 +31,8 @@ DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 class InfoConfig(Settings):
     """The settings of `gpt info`."""
 
-    checkpoint: str = setting("out", "folder that gpt train left, or a .safetensors file in it", positional=True)
+    checkpoint: str = setting("out", "folder that gpt train left, or a .safetensors file in it", positional=True,
+                              path=True)
     json: bool = setting(False, "print one JSON object instead of text", group="output")
 
 
@@ -46,26 +46,18 @@ def info(config: InfoConfig) -> None:
 
 
 def describe(path: str | os.PathLike) -> dict[str, Any]:
-    """What a checkpoint says of itself, as plain data: file, bytes, saved, config, parts, training_state, tokenizer,
-    about (what is said of its training)."""
-    file = checkpoint._file(path)
-    if Path(path).is_file() and file != Path(path):
+    """What a checkpoint says of itself, as plain data: file, note (why it is not the newest), bytes, saved, config,
+    parts, training_state, tokenizer, about (what is said of its training)."""
+    if Path(path).is_file() and Path(path).suffix != ".safetensors":
         raise ValueError(f"{path} is no checkpoint: give the folder of a run, or a .safetensors file in it")
+    file, note = checkpoint.choose(path)
     if lora.beside(file):
         file = file.with_name(lora.FILE)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
                                 f"gpt train --out {file.parent}")
-    try:
-        stat = file.stat()
-        with safe_open(file, "np") as opened:  # reads the head, and checks that the arrays fill the rest
-            metadata = opened.metadata() or {}
-            arrays = {name: (opened.get_slice(name).get_shape(), opened.get_slice(name).get_dtype())
-                      for name in opened.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{file} is no safetensors file, or damaged ({error}): copy or train it again") from None
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read ({error.strerror or error}): check its permissions") from None
+    stat, (metadata, stored) = file.stat(), read_head(file)
+    arrays = {name: ([*a.shape], a.dtype) for name, a in stored.items()}
     check_format(file, metadata.get("format"))
     try:
         config, tokenizer, about = (checkpoint._parsed(metadata[key]) for key in ("config", "tokenizer", "about"))
@@ -74,7 +66,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
     state = {name: a for name, a in arrays.items() if name.startswith(checkpoint._STATE)}
-    return {"file": str(file), "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
+    return {"file": str(file), "note": note, "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
             "parts": parts({name: a for name, a in arrays.items() if name not in state},
                            fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
             "training_state": {"numbers": sum(math.prod(shape) for shape, _ in state.values())},
@@ -83,11 +75,11 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
 
 def check_format(file: Path, found: str | None) -> None:
     """Raises ValueError for a file that `gpt train` did not write, or a later version of it did."""
-    if found in (checkpoint._FORMAT, lora._FORMAT):
+    if found in (*checkpoint.FORMATS, lora._FORMAT):
         return
-    ours = checkpoint._FORMAT.rpartition(" ")[0]
+    ours = checkpoint.FORMATS[0].rpartition(" ")[0]
     if found and found.startswith(f"{ours} "):
-        raise ValueError(f"{file} has the format {found!r}, and this version reads {checkpoint._FORMAT!r}: "
+        raise ValueError(f"{file} has the format {found!r}, and this version reads {checkpoint.FORMATS[0]!r}: "
                          "update tapegrad")
     raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote")
 
@@ -124,7 +116,8 @@ def lines(known: dict[str, Any]) -> list[str]:
     """The text of `gpt info`."""
     about, config = dict(known["about"]), known["config"]
     train, state = about.pop("train", {}), about.pop("state", {})
-    about.pop("saved", None)
+    for name in ("saved", "metrics"):  # of the folder
+        about.pop(name, None)
     for key in ("best", "seconds"):
         if isinstance(state, dict) and state.get(key):
             about[{"best": "best_val_loss"}.get(key, key)] = state[key]
@@ -134,6 +127,7 @@ def lines(known: dict[str, Any]) -> list[str]:
     numbers = known["training_state"]["numbers"]
     return [
         *entry("file", f"{known['file']}: {size(known['bytes'])}, saved {saved}"),
+        *(entry("note", known["note"]) if known["note"] else []),
         *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
                                      " only: training cannot go on from it where it stopped")),
         *entry("model", settings_text(chosen(config))),

@@ -1,5 +1,6 @@
 """How runs went: metrics.jsonl as curves in a picture (with matplotlib) or in the terminal (with nothing installed)."""
 
+import io
 import json
 import os
 import shutil
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ..folder import overwrite_setting
+from ..metrics import FILE
 from ..module import Array
 from ..settings import Settings, setting
+from ..writing import check_ours, write_file
 
-FILE = "metrics.jsonl"  # its name in the folder of a run
 QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
     "loss": ("loss", "Loss (nats per token)", True),
     "val_loss": ("val loss", "Loss (nats per token)", False),
@@ -25,6 +28,7 @@ QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its pan
     "tokens_per_s": ("tokens/s", "Speed (tokens/s)", True),
 }
 PICTURES = (".svg", ".png", ".pdf")
+MARK = "gpt plot"
 MOST_POINTS = 2000  # of a curve in a picture: more than its pixels show
 # Colours that colour-blind eyes tell apart (Okabe & Ito 2008), and two more.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c4033")
@@ -42,9 +46,10 @@ class PlotConfig(Settings):
     """The settings of `gpt plot`."""
 
     run: tuple[str, ...] = setting(("out",), "folders that gpt train left, or their metrics.jsonl; several are drawn "
-                                             "together", positional=True)
+                                             "together", positional=True, path=True)
     out: str | None = setting(None, "picture to write, .svg, .png or .pdf by its ending (needs matplotlib); none: "
                                     "sparklines in the terminal", group="output")
+    overwrite: bool = overwrite_setting()
     smoothing: int | None = setting(None, "in a picture, loss, gradient norm and speed are means over this many steps "
                                           "around each (fewer near the ends), above each step drawn faintly; 1: each "
                                           "step alone; none: a fiftieth of the run", at_least=1, group="output")
@@ -70,9 +75,8 @@ def plot(config: PlotConfig) -> None:
 
     Raises OSError or ValueError for files that cannot be read or written, ImportError where matplotlib is missing.
     """
-    if config.out is not None and Path(config.out).suffix.lower() not in PICTURES:
-        raise ValueError(f"--out is {config.out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, "
-                         "which says what kind of picture it is")
+    if config.out is not None:
+        check_picture(config.out, MARK, config.overwrite)
     histories = [read(path) for path in config.run]
     for h, name in zip(histories, distinct_names(config.run)):
         h.name = name
@@ -249,13 +253,25 @@ def draw(histories: list[History], smoothing: int | None, out: str) -> None:
     with style.context(["default", STYLE]):
         picture = Figure(figsize=(9.6, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
         panels(picture, histories, smoothing)
-        kind = Path(out).suffix.lower()
-        undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(kind)  # the same runs, the same bytes
-        try:
-            with warnings.catch_warnings(action="ignore"):  # a name in letters that the font lacks
-                picture.savefig(out, dpi=150, metadata=undated)
-        except OSError as error:
-            raise type(error)(f"{out} cannot be written ({error.strerror}): choose another place with --out") from None
+        write_picture(picture, out, MARK)
+
+
+def check_picture(out: str, mark: str, overwrite: bool) -> None:
+    """Raise ValueError for a name that says no kind of picture, and for a file that the command `mark` has not
+    written, unless `overwrite` allows it."""
+    if Path(out).suffix.lower() not in PICTURES:
+        raise ValueError(f"--out is {out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, "
+                         "which says what kind of picture it is")
+    check_ours(Path(out), mark, overwrite)
+
+
+def write_picture(picture: Any, out: str, mark: str) -> None:
+    """Write a figure of matplotlib's, with the command that drew it in its metadata; of the same one the same bytes."""
+    kind, drawn = Path(out).suffix.lower(), io.BytesIO()
+    metadata = {".svg": {"Creator": mark, "Date": None}, ".pdf": {"Creator": mark, "CreationDate": None}}
+    with warnings.catch_warnings(action="ignore"):  # a name in letters that the font lacks
+        picture.savefig(drawn, format=kind[1:], dpi=150, metadata=metadata.get(kind, {"Software": mark}))
+    write_file(Path(out), drawn.getvalue())
 
 
 def panels(picture: Any, histories: list[History], smoothing: int | None) -> None:

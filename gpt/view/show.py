@@ -1,8 +1,6 @@
 """A model on a prompt: a page on what it predicts and looks at, its tape to play, a graph and a few lines of text."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,18 @@ import autograd as ag
 from autograd.view.text import count, numbered, size, totals
 
 from ..checkpoint import Run, load
+from ..folder import overwrite_setting, writable_folder
 from ..generate import generate, read_prompt, start
 from ..model import GPT
 from ..module import Array, raw
 from ..settings import Settings, setting
 from ..text.data import IGNORED, load_data
 from ..text.tokenizer import decode_on
-from ..train import TrainConfig, Trainer, writable_folder
+from ..train import TrainConfig, Trainer
+from ..writing import check_ours, delete, write_file
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
+MARK = "gpt show"  # in a comment at the end of each
 STEPS = 2  # that a model is trained where no checkpoint is given
 WRITTEN = 32  # tokens that the model writes where no prompt is given
 LARGEST = 5  # parameters whose gradients are listed
@@ -33,13 +34,15 @@ class ShowConfig(Settings):
     """The settings of `gpt show`."""
 
     checkpoint: str | None = setting(None, "folder or file that gpt train left; none: a new model, trained "
-                                           f"{STEPS} steps on the default text, which is not saved", positional=True)
+                                           f"{STEPS} steps on the default text, which is not saved", positional=True,
+                                     path=True)
     prompt: str = setting("", "text whose tokens the model predicts, each from those before it; of one longer than the "
                               "context its end; -: read it from standard input; none: what the model itself writes",
                           group="text", metavar="TEXT")
     answer: str = setting("", "a token that may follow the prompt: what speaks for it, and what against; none: the "
                               "likeliest", group="text", metavar="TEXT")
-    out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output")
+    out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output", path=True)
+    overwrite: bool = overwrite_setting()
 
 
 def show(config: ShowConfig) -> None:
@@ -51,10 +54,11 @@ def show(config: ShowConfig) -> None:
     Raises OSError or ValueError for a checkpoint that cannot be read, a prompt that the tokenizer does not know, and a
     folder that cannot be written.
     """
-    run = briefly_trained() if config.checkpoint is None else load(config.checkpoint)
+    for name in (PAGE, TAPE, GRAPH):
+        check_ours(Path(config.out) / name, MARK, config.overwrite)
+    run = briefly_trained() if config.checkpoint is None else load(config.checkpoint, print)
     ids, note = prompt_ids(run, read_prompt(config.prompt))
     answer = answer_token(run, config.answer)
-    out = writable_folder(config.out)
     model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
             f"{count(run.model.n_parameters, 'parameter')}"
     say("model", model)
@@ -66,7 +70,8 @@ def show(config: ShowConfig) -> None:
     tape = ag.tape(loss)
     for label, line in report(run.model, tape, loss.item(), what):
         say(label, line)
-    written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
+    with writable_folder(config.out) as out:
+        written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
     for line in [*written, f"open in a browser: {(out / PAGE).resolve().as_uri()}"]:
         say("", line)
 
@@ -166,28 +171,17 @@ def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
 # ---------------------------------------------------------------------- on disk
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Turn what goes wrong at a write into an OSError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise type(error)(f"{error.filename or out} cannot be written ({error.strerror or error}): choose another "
-                          "folder with --out") from None
-
-
 def write_inside(run: Run, ids: Array, answer: int | None, about: str, out: Path) -> str:
     """Write the page on what goes on in the model; a line on it."""
     from .inside import inside_page, look
 
     page = out / PAGE
-    with writing(out):
-        page.unlink(missing_ok=True)  # it would be that of another run if this one gets none
-        try:
-            inside = look(run.model, ids, answer)
-        except FloatingPointError as error:
-            return f"{page} was not written: {error}"
-        page.write_text(inside_page(inside, lambda ids: labels(run.tokenizer, ids), about), encoding="utf-8")
+    try:
+        inside = look(run.model, ids, answer)
+    except FloatingPointError as error:
+        delete([page])  # it would be that of another run
+        return f"{page} was not written: {error}"
+    write_marked(page, inside_page(inside, lambda ids: labels(run.tokenizer, ids), about))
     return f"{page}: what the model expects at each place, from which layer on, what its heads look at, and why"
 
 
@@ -195,14 +189,18 @@ def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
     """Write the player and the graph; a line on each, with what to do with it."""
     from autograd.view.graph import draw
     from autograd.view.player import Player
+    from autograd.view.render import NoGraphviz, rendered
 
     player, graph = out / TAPE, out / GRAPH
-    with writing(out):
-        Player(tape, tokens).save(player)
-        graph.unlink(missing_ok=True)
-        try:
-            draw(tape).save(graph)
-            drawn = f"{graph}: the tape as a graph; point at a box for its line of the tape and its formula"
-        except RuntimeError as error:
-            drawn = str(error)
+    write_marked(player, Player(tape, tokens).page)
+    try:
+        write_marked(graph, rendered(draw(tape).source, "svg").decode())
+        drawn = f"{graph}: the tape as a graph; point at a box for its line of the tape and its formula"
+    except NoGraphviz as error:
+        delete([graph])
+        drawn = f"{graph} was not written: {error}"
     return [f"{player}: plays the tape forward and back, with every value and gradient", drawn]
+
+
+def write_marked(file: Path, text: str) -> None:
+    write_file(file, f"{text.rstrip()}\n<!-- {MARK} -->\n".encode("utf-8", "replace"))

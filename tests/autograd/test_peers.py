@@ -480,7 +480,7 @@ def test_torch_at_the_edge(edge):
 def test_a_difference_from_torch_is_explained(edge):
     name, words = notes(edge)["says"]
     op = ag.REGISTRY.get(name)
-    assert words in (getattr(op.formula, "__doc__", None) or op.__doc__ if op else FUNCTIONS[name].__doc__)
+    assert words in (f"{op.__doc__} {op.formula.__doc__}" if op else FUNCTIONS[name].__doc__)
 
 
 @pytest.mark.parametrize("text, x, error, words", [

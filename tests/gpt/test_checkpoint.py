@@ -6,16 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 import gpt
 from gpt import GPT, checkpoint
 
 
+def save_file(arrays, file, metadata):
+    """Write a file of these, with a checksum if there is none: one that is whole."""
+    metadata = {"checksum": checkpoint._checksum(metadata, arrays), **metadata}
+    safetensors.numpy.save_file(arrays, file, metadata)
+
+
 @pytest.fixture
 def saved(model, tokenizer, tmp_path):
-    """A model's file, its metadata, without the checksum, so that others make a file that is whole, and its arrays."""
+    """A model's file, its metadata without the checksum, and its arrays."""
     file = gpt.save(tmp_path, model, tokenizer, {"iter": 7})
     with safe_open(file, "np") as opened:
         metadata = {key: text for key, text in opened.metadata().items() if key != "checksum"}
@@ -76,9 +82,12 @@ def test_a_checksum_of_all_that_a_file_holds(saved):
         gpt.load(file)
 
 
-def test_files_of_earlier_versions_have_no_checksum(saved, model):
+def test_files_of_earlier_versions_need_no_checksum(saved, model):
     file, metadata, arrays = saved
-    save_file(arrays, file, metadata)
+    safetensors.numpy.save_file(arrays, file, metadata)
+    with pytest.raises(ValueError, match="is damaged: what it holds has another checksum"):
+        gpt.load(file)
+    safetensors.numpy.save_file(arrays, file, metadata | {"format": "tapegrad gpt 1"})
     np.testing.assert_array_equal(gpt.load(file).model.wte.weight.data, model.wte.weight.data)
 
 
@@ -86,7 +95,7 @@ def test_foreign_files(saved):
     saved[0].write_bytes(b"PK\x03\x04" + b"x" * 5000)
     with pytest.raises(ValueError, match="no safetensors file"):
         gpt.load(saved[0])
-    save_file({"w": np.ones(3)}, saved[0])
+    safetensors.numpy.save_file({"w": np.ones(3)}, saved[0])
     with pytest.raises(ValueError, match="not one that gpt train wrote"):
         gpt.load(saved[0])
 
@@ -187,13 +196,14 @@ def test_a_disk_that_is_full(saved, model, tokenizer, monkeypatch):
     def full(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("gpt.checkpoint.save_file", full)
+    monkeypatch.setattr("gpt.checkpoint.write_tensors", full)
     with pytest.raises(OSError, match="could not be saved .* untouched .*No space left"):
         gpt.save(saved[0], model, tokenizer)
+    assert list(saved[0].parent.iterdir()) == [saved[0]]
 
 
 def test_a_folder_of_another_library_is_pointed_at_import(tmp_path):
-    save_file({"transformer.wte.weight": np.zeros((2, 2), np.float32)}, tmp_path / checkpoint.FILE)
+    safetensors.numpy.save_file({"transformer.wte.weight": np.zeros((2, 2), np.float32)}, tmp_path / checkpoint.FILE)
     with pytest.raises(ValueError, match="not one that gpt train wrote$"):
         gpt.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")

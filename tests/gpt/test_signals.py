@@ -95,7 +95,7 @@ START = [("gpt.train:writable_folder", 1), ("gpt.train:load", 1), ("gpt.text.dat
 def test_at_the_start_nothing_is_lost(settings, place, nth, when):
     train(TrainConfig.from_recipe(**settings | {"max_iters": 3}), quiet)
     before, number = files(settings["out"]), INT if when == "before" else TERM
-    done = training(settings, (place, nth, when, [number]))
+    done = gpt_with([(place, nth, when, [number])], *command(settings)[3:], "--overwrite")
     assert done.returncode == 128 + number and done.stderr.strip() == "gpt: stopped"
     assert files(settings["out"]) == before
 
@@ -113,7 +113,7 @@ sys.meta_path.insert(0, Watch())
 """
 
 
-@pytest.mark.parametrize("name", ["autograd", "numpy", "numpy.linalg", "gpt.model", "safetensors", "gpt.cli",
+@pytest.mark.parametrize("name", ["autograd", "numpy", "numpy.linalg", "gpt.model", "threadpoolctl", "gpt.cli",
                                   "pydoc_data.topics"])
 @pytest.mark.parametrize("number", [INT, TERM])
 def test_while_modules_are_imported(tmp_path, name, number):
@@ -125,12 +125,12 @@ def test_while_modules_are_imported(tmp_path, name, number):
 
 
 # Calls of a run of 30 steps that evaluates every 10, in 2 batches, and saves every 7.
-TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:sweep", 1), ("gpt.trainer:Trainer.step", 1),
+TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:restore", 1), ("gpt.trainer:Trainer.step", 1),
             ("gpt.trainer:Trainer.step", 7), ("gpt.replicas:Replicas.gradient", 8), ("gpt.muon:Muon.step", 8),
             ("gpt.trainer:Trainer.validate", 1), ("gpt.trainer:evaluate", 2), ("gpt.replicas:Replicas.loss", 3),
             ("gpt.trainer:Trainer.judge", 2), ("gpt.train:report", 1), ("gpt.metrics:Metrics.write", 10),
             ("gpt.metrics:Metrics.sync", 1), ("gpt.train:save", 1), ("gpt.train:save", 2),
-            ("gpt.checkpoint:save_file", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
+            ("gpt.checkpoint:write_tensors", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
             ("os:link", 2), ("gpt.checkpoint:keep", 3)]
 
 
@@ -212,7 +212,7 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
     done = gpt_with([("gpt.generate:choose", 20, "before", [number])], *argv)
     assert done.returncode == 128 + number and done.stderr.strip() == "gpt: stopped"
     assert done.stdout == text[:19] and len(text) == 41
-    early = gpt_with([("gpt.checkpoint:_read", 1, "after", [number])], *argv)
+    early = gpt_with([("gpt.checkpoint:read", 1, "after", [number])], *argv)
     assert (early.returncode, early.stdout, early.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
 

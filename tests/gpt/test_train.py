@@ -16,6 +16,7 @@ import pytest
 import gpt
 from gpt import AdamW, TrainConfig, train
 from gpt import trainer as trainer_module
+from gpt.cli import main
 from gpt.optim import clip_scale, global_norm
 from gpt.recipes import RECIPES
 from gpt.team import ALONE
@@ -159,18 +160,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
 def test_an_output_folder_that_takes_no_files(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"nothing can be written to .*file.*choose another folder with --out"):
-        writable_folder(str(tmp_path / "file"))
-    assert writable_folder(str(tmp_path / "new" / "one")).is_dir()
-    assert not list((tmp_path / "new" / "one").iterdir())
+        with writable_folder(str(tmp_path / "file")):
+            pass
+    with writable_folder(str(tmp_path / "new" / "one")) as folder:
+        assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_a_folder_that_a_command_made_goes_if_it_fails(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name, left in ("new/one", False), ("old", True), ("old/new", False):
+        with pytest.raises(KeyError), writable_folder(tmp_path / name):
+            raise KeyError
+        assert (tmp_path / name).exists() is left
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(KeyError), writable_folder(tmp_path / "new") as folder:
+        (folder / "mine").touch()
+        raise KeyError
+    assert (tmp_path / "new" / "mine").exists()
 
 
 def test_an_output_folder_without_permission(tmp_path, monkeypatch):
     def denied(dir):
         raise PermissionError(13, "Permission denied", str(dir / "name"))
 
-    monkeypatch.setattr(TRAIN.tempfile, "TemporaryFile", denied)
-    with pytest.raises(PermissionError, match=r"nothing can be written to .* \(Permission denied\): choose another"):
-        writable_folder(str(tmp_path))
+    monkeypatch.setattr("gpt.folder.tempfile.TemporaryFile", denied)
+    with pytest.raises(PermissionError, match=r"nothing can be written to .* \(Permission denied\): choose another"), \
+            writable_folder(str(tmp_path / "new")):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_folder_is_checked_before_anything_else(tiny, tmp_path):
@@ -206,7 +223,7 @@ NANOGPT = dict(
     beta1=0.9, beta2=0.99, momentum=0.9, embedding_lr=0.015, taps_lr=0.04, grad_clip=1.0, eval_interval=250,
     eval_iters=20, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
 DATA_AND_OUTPUT = {"data", "task", "digits", "tokenizer", "vocab_size", "lines", "val_fraction", "cache_dir", "out",
-                   "resume", "checkpoint_interval", "keep", "replicas"}
+                   "overwrite", "resume", "checkpoint_interval", "keep", "replicas"}
 
 
 def test_the_nanogpt_recipe_to_the_letter():
@@ -240,6 +257,16 @@ def test_a_run_says_how_it_learns(tiny, recipe, words):
     train(TrainConfig.from_recipe(recipe, **sizes), said.append)
     text = "\n".join(said)
     assert f"recipe {recipe}" in text and all(part in text for part in words), text
+
+
+@pytest.mark.parametrize("recipe", ["nanogpt", "fast"])
+def test_a_run_says_at_its_start_whether_its_model_can_be_exported(tiny, tmp_path, recipe):
+    said = []
+    train(TrainConfig.from_recipe(recipe, **tiny | {"max_iters": 1, "warmup_iters": 0}), said.append)
+    (line,) = [line for line in said if line.startswith("export")] or [""]
+    argv = ["export", tiny["out"], "--out", str(tmp_path / "made")]
+    assert main(argv) == (recipe == "fast") and bool(line) is (recipe == "fast")
+    assert not line or "gpt export will refuse it: llama, the nearest, has no counterpart for gated False" in line
 
 
 def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
@@ -322,7 +349,7 @@ def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_ste
 
 
 @pytest.mark.parametrize("losses, steps, best", [
-    ([3, 2, 2.5, 2.4, 9], 8, 2), ([3, 2, 2, 2, 9], 8, 2), ([3, 4, 2, 4], 10, 2), ([3, 4, 5, 9, 9], 6, 3)])
+    ([3, 2, 2.5, 2.4, 9], 8, 2), ([3, 2, 2, 2, 9], 8, 2), ([3, 4, 2, 4, 4], 10, 2), ([3, 4, 5, 9, 9], 6, 3)])
 def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, losses, steps, best):
     given = iter(losses)
     monkeypatch.setattr(Trainer, "validate", lambda self, last, asked:

@@ -201,7 +201,7 @@ def test_lora(source, merge):
 
 def test_of_two_tunings_in_a_folder_the_last_one_is_left(source):
     for rank, file in (None, checkpoint.FILE), (2, lora.FILE), (None, checkpoint.FILE):
-        tune(TuneConfig(**settings(source, lora_rank=rank, max_iters=4)), lambda line: None)
+        tune(TuneConfig(**settings(source, lora_rank=rank, max_iters=4, overwrite=True)), lambda line: None)
         assert {f.name for f in (source / "tuned").iterdir()} == {"metrics.jsonl", file}
 
 

@@ -21,7 +21,7 @@ def test_every_op_with_rules_has_its_formulas(op):
 def test_what_stands_around_a_formula_is_no_part_of_it():
     assert formula(ag.softmax) == "y = exp(x) / Σ exp(x)"
     assert gradients(ag.softmax) == {"x": "∂L/∂x = y ⊙ (g − Σ g⊙y)"}  # and not the remark behind it
-    assert words(ag.softmax) == "Probabilities along `axis`"
+    assert words(ag.softmax) == "Probabilities along `axis`. Of nothing but −∞ they are 0; ∞ gets all"
     assert words(ag.max) == "Largest element along `axis`. Equal ones share the gradient evenly"
     assert words(ag.argmax).startswith("Returns the indices of the maximum") and formula(ag.argmax) == ""
     assert words(ag.sign).startswith("Returns an element-wise indication")

@@ -8,7 +8,8 @@ import pytest
 
 import autograd as ag
 from gpt.bench import profile as module
-from gpt.bench.profile import BETWEEN, WITHOUT, Profile, check_picture, named, profile, timed
+from gpt.bench.command import BenchConfig
+from gpt.bench.profile import BETWEEN, WITHOUT, Profile, named, profile, timed
 from gpt.bench.race import config_of, kernels, programs, training
 
 TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
@@ -83,4 +84,4 @@ def test_shares_and_picture(tmp_path):
 
 def test_a_picture_has_a_known_ending():
     with pytest.raises(ValueError, match="needs to end in .svg, .png or .pdf"):
-        check_picture("profile.txt")
+        BenchConfig(out="profile.txt", profile=True)

@@ -7,9 +7,12 @@ import pytest
 
 import gpt
 from gpt import GPT, GPTConfig, Run
+from gpt.chat.conversation import Message
+from gpt.chat.turns import TurnTokenizer, template_of
 from gpt.cli import main
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.layout import their_arrays
+from gpt.text.bpe import BPETokenizer
 from gpt.text.tokenizer import ByteTokenizer, CharTokenizer
 
 torch = pytest.importorskip("torch")
@@ -235,3 +238,33 @@ def test_older_configurations(tmp_path):
     model, about, _ = read_model(tmp_path)
     assert close(model(batch()).data, logits_of(theirs, batch()), 1e-4)
     assert about["pretrained"]["rope"] == {"rope_type": "linear", "rope_theta": 700.0, "factor": 4.0}
+
+
+# ---------------------------------------------------------------------- models of one's own, tuned
+
+
+@pytest.mark.parametrize("make", [lambda: CharTokenizer("the cats do.\n"), ByteTokenizer,
+                                  lambda: BPETokenizer.train("the cats do. " * 20, 262)], ids=["char", "byte", "bpe"])
+def test_a_tuned_model_takes_its_tokenizer_and_its_form_of_turns_along(tmp_path, make):
+    pytest.importorskip("tokenizers")
+    tokenizer = TurnTokenizer(make())
+    config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=8)
+    run = Run(GPT(config, seed=1), tokenizer)
+    gpt.save(tmp_path / "model.safetensors", run.model, tokenizer)
+    assert main(["export", str(tmp_path), "--out", str(tmp_path / "made")]) == 0
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "made")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    said = [("system", "do the\ncats"), ("user", "the cat"), ("assistant", "does."), ("user", "cats do")]
+    ours = template_of(run).tokens([Message(role, text) for role, text in said])
+    ids = theirs.apply_chat_template([{"role": role, "content": text} for role, text in said],
+                                     add_generation_prompt=True, return_dict=False)
+    assert list(ids) == ours and theirs.decode(ids) == tokenizer.decode(ours)
+    assert theirs.eos_token_id == model.generation_config.eos_token_id == tokenizer.end
+    with torch.no_grad():
+        np.testing.assert_allclose(model(torch.tensor([ours])).logits[0].numpy(),
+                                   run.model(np.array([ours])).data[0], atol=1e-5)
+    pytest.importorskip("jinja2")
+    assert main(["import", str(tmp_path / "made"), "--out", str(tmp_path / "back")]) == 0
+    back = gpt.load(tmp_path / "back")
+    template = template_of(back)
+    assert template.tokens([Message(role, text) for role, text in said]) == ours and template.ends == {tokenizer.end}

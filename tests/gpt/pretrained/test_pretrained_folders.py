@@ -117,7 +117,7 @@ def test_nothing_is_written_over(gpt2, tmp_path, capsys):
     shard(shutil.copytree(gpt2, tmp_path / "sharded"))
     for source, out in ((gpt2, tmp_path / "out"), (gpt2, gpt2), (tmp_path / "sharded", tmp_path / "sharded")):
         assert main(["import", str(source), "--out", str(out)]) == 1
-        assert "holds weights already" in capsys.readouterr().err
+        assert re.search("holds (a model that gpt import has made|the model itself)", capsys.readouterr().err)
     assert not (tmp_path / "sharded" / "model.safetensors").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
@@ -357,9 +357,9 @@ def test_damaged_weights(gpt2, capsys):
 
 
 def test_a_header_that_is_too_long_is_not_read(gpt2, capsys):
-    n = 33 << 20
+    n = 101 << 20
     (gpt2 / "model.safetensors").write_bytes(struct.pack("<Q", n) + b"{}".ljust(n))
-    refused(capsys, gpt2, "its header claims 34,603,008 bytes")
+    refused(capsys, gpt2, "its head is said to have 105,906,176 bytes")
 
 
 def test_json_of_all_kinds(gpt2, capsys):

@@ -81,8 +81,8 @@ def test_the_page_and_the_graph(saved, tmp_path, capsys):
 
 def test_without_graphviz_it_says_how_to_get_it(saved, tmp_path, capsys, monkeypatch):
     out = tmp_path / "seen"
-    out.mkdir()
-    (out / "tape.svg").write_text("of an earlier run")
+    show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
+    (out / "tape.svg").write_text("<svg/>\n<!-- gpt show -->\n")  # where there was no Graphviz then, either
     monkeypatch.setattr("autograd.view.render.graphviz.Source.pipe", missing)
     monkeypatch.setattr("autograd.view.render.importlib.util.find_spec", lambda name: None)
     _, text, _ = show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
@@ -204,5 +204,7 @@ def test_nothing_is_written_after_a_mistake(saved, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["show.html", "tape.html", "tape.svg"])
 def test_a_file_that_cannot_be_written(saved, tmp_path, capsys, name):
     (tmp_path / "seen" / name).mkdir(parents=True)
-    error = fails(["show", saved[0], "--prompt", "the cat", "--out", str(tmp_path / "seen")], capsys)
-    assert f"{tmp_path / 'seen' / name} cannot be written" in error and "choose another folder with --out" in error
+    argv = ["show", saved[0], "--prompt", "the cat", "--out", str(tmp_path / "seen")]
+    assert f"{tmp_path / 'seen' / name} is there already, and gpt show has not written it" in fails(argv, capsys)
+    error = fails([*argv, "--overwrite"], capsys)
+    assert f"{tmp_path / 'seen' / name} cannot be written" in error and "choose another place with --out" in error
