@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ..arrays import as_floats
 from ..define import composed
 from ..methods import ANSWERS
 from .elementwise import as_array
@@ -17,10 +18,10 @@ _INVERSE_NORM = {None: "forward", "backward": "forward", "forward": "backward", 
 def _pair(x):
     """The real and the imaginary part (or None) of a pair of both, or of a real array."""
     if not isinstance(x, tuple):
-        return as_array(x), None
+        return as_floats(as_array(x)), None
     if len(x) != 2:
         raise ValueError(f"complex numbers are a pair (real, imaginary), and no {len(x)} arrays")
-    return np.broadcast_arrays(*x)
+    return np.broadcast_arrays(*[as_floats(as_array(part)) for part in x])
 
 
 @composed

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from ..arrays import as_floats
 from ..define import composed
 from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
@@ -59,7 +60,7 @@ def gradient(f, *spacings, axis=None, edge_order=1):
     that of the parabola through a sample and its neighbours; at an edge that to the neighbour, or of the parabola
     through the last three (edge_order=2).  spacings: a distance for all axes, or for each one a distance or 1-D
     coordinates."""
-    f = as_array(f)
+    f = as_floats(as_array(f))
     axes = tuple(range(f.ndim)) if axis is None else normalize_axis_tuple(axis, f.ndim)
     spacings = spacings or (1.0,)
     spacings = spacings * len(axes) if len(spacings) == 1 and np.ndim(spacings[0]) == 0 else spacings
@@ -128,7 +129,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     retstep: also give the step."""
     if num < 0:
         raise ValueError(f"num is a number of samples, not {num}")
-    start, stop = (a if type(a) in (int, float) else as_array(a) for a in (start, stop))
+    start, stop = (a if type(a) in (int, float) else as_floats(as_array(a)) for a in (start, stop))
     way, n = (stop - start) * 1.0, num - 1 if endpoint else num
     places = np.cumsum(np.ones_like(way, shape=(num,))) - 1  # 0, 1, 2 …, of the library that the array is from
     places = places.reshape((num,) + (1,) * np.ndim(way))
@@ -178,7 +179,7 @@ def _quantile(x, q, axis, keepdims, method, skips_nan):
     if at is not None and at.dtype.kind == "i":
         y = a
     elif method == "middle":
-        y = (a + b) / 2
+        y = (as_floats(a) + as_floats(b)) / 2
     else:
         way, share = b - a, place - below
         share = _in_dtype(share, np.result_type(x.dtype, float(q) if is_number else q.dtype))

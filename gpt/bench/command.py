@@ -7,8 +7,8 @@ from typing import Any
 
 from ..folder import overwrite_setting
 from ..settings import Settings, setting
-from .costs import cost_rows
 from ..view.plot import check_picture
+from .costs import cost_rows
 from .measure import Side, load, machine
 from .memory import memory_rows
 from .profile import MARK, profile
