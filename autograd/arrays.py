@@ -92,7 +92,7 @@ def owned(a: Any) -> Any:
 
     Raises TypeError for an array of anything but real numbers and booleans.
     """
-    if type(a) in _IMMUTABLE:
+    if type(a) in _IMMUTABLE or is_tensor(a):
         return a
     if type(a) is tuple:
         return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([owned(as_given(item)) for item in a])

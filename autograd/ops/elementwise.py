@@ -322,7 +322,7 @@ def copysign(x, y):
     """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
     if type(y) in (int, float):
         return np.absolute(x) * math.copysign(1, y)
-    x, y = x if type(x) in (int, float) else as_floats(as_array(x)), as_floats(as_array(y))
+    x, y = x if type(x) in (int, float) else as_floats(as_array(x)), as_array(y)
     return abs(x) * np.where(np.signbit(y), -1, 1).astype(y.dtype)
 
 

@@ -77,7 +77,7 @@ def _slopes(f, h, axis, edge_order):
     first, last, before, after = (part(axis, *ends) for ends in ((None, 1), (-1, None), (None, -1), (1, None)))
     share = 0.5
     if np.ndim(h):
-        h = _along(_steps(as_array(h), 0), axis, f.ndim)
+        h = _along(_steps(as_floats(as_array(h)), 0), axis, f.ndim)
         share = h[before] / (h[before] + h[after])  # of the slope behind a sample
     between = _steps(f, axis) / h
     bend = _steps(between, axis)
