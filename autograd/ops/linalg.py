@@ -335,6 +335,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
     """
     x = as_array(x)
     axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
+    if axis == ():
+        raise ValueError("a norm is over one axis, or two, and not over axis=()")
     if ord is None or len(axes) == 1 and not isinstance(ord, str) or len(axes) == 2 and ord in ("fro", "f"):
         return _vector_norm(x, 2 if ord in (None, "fro", "f") else ord, axes, keepdims)
     if len(axes) != 2 or ord not in ("nuc", 1, -1, 2, -2, np.inf, -np.inf):

@@ -71,6 +71,7 @@ ONE = {
     "negative": (lambda x: -x, lambda x: mpf(-1), always),
     "copy": (lambda x: x, lambda x: mpf(1), always),
     "absolute": (abs, mp.sign, always),
+    "fabs": (abs, mp.sign, always),
     "square": (lambda x: x * x, lambda x: 2 * x, always),
     "sqrt": (mp.sqrt, lambda x: 1 / (2 * mp.sqrt(x)), lambda x: x > 0),
     "cbrt": (cube_root, lambda x: 1 / (3 * cube_root(x) ** 2), always),
@@ -181,9 +182,11 @@ def differentiated(f, *xs):
 
 
 def test_every_elementwise_function_is_here():
-    """Those that are linear in each input, or choose one, apart."""
-    assert {f.__name__ for f, *_ in FUNCTIONS_OF_ONE} <= set(ONE)
-    assert {f.__name__ for f, *_ in FUNCTIONS_OF_TWO} <= {*TWO, "add", "subtract", "maximum", "minimum"}
+    """Those that are linear in each input, or choose one, apart, sinc, in which πx is rounded, and fmod and
+    logaddexp2, which are remainder and logaddexp in other units."""
+    assert {f.__name__ for f, *_ in FUNCTIONS_OF_ONE} <= {*ONE, "sinc"}
+    assert {f.__name__ for f, *_ in FUNCTIONS_OF_TWO} <= {
+        *TWO, "add", "subtract", "maximum", "minimum", "fmax", "fmin", "fmod", "logaddexp2"}
 
 
 def check_one(name, dtype):

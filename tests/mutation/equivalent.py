@@ -35,7 +35,7 @@ EDGES = {
     "nan_to_num": [([np.array([np.nan, np.inf, 2.0])], [[0, 0, 1]])],
     "logsumexp": [([np.array([-np.inf, -np.inf])], [[0, 0]])],
     "arctan2": [([ZERO, ZERO], [0, 0])],
-    "hypot": [([ZERO, ZERO], [np.nan, np.nan])],
+    "hypot": [([ZERO, ZERO], [0, 0])],
     "matmul": [([MATRIX, PAIR], [[2, 5]]), ([PAIR, MATRIX], [[3, 4]])],
     "solve": [([MATRIX, PAIR], [[0.5, 0.125]])],
     "slogdet": [([DIAGONAL], np.linalg.LinAlgError)],
@@ -91,9 +91,6 @@ EQUIVALENT = {
         "power.x: isinstance(y, (int, float)) -> isinstance(z, (int, float))",
         "power.x: isinstance(y, (int, float)) -> isinstance(x, (int, float))",
     ],
-    "where y is 0, so is the product": [
-        "power.x: np.where((x == 0) & (y == 0), 1, y - 1) -> np.where((x == 0) & (y == 0), 2, y - 1)",
-    ],
     "zeros, of whatever shape that broadcasts to x's": [
         "power.x: np.zeros_like(x) -> np.zeros_like(g)",
         "power.x: np.zeros_like(x) -> np.zeros_like(z)",
@@ -112,8 +109,6 @@ EQUIVALENT = {
     "g, y and x have as many axes, or one shape": [
         "put.v: last_written(x, index) -> last_written(g, index)",
         "put.v: last_written(x, index) -> last_written(y, index)",
-        "transpose.x: a % x.ndim -> a % g.ndim",
-        "transpose.x: a % x.ndim -> a % y.ndim",
         "transpose.x: range(x.ndim) -> range(g.ndim)",
         "transpose.x: range(x.ndim) -> range(y.ndim)",
         "cumprod.x: x.shape[-1] -> g.shape[-1]",
@@ -137,13 +132,6 @@ EQUIVALENT = {
     "the larger of two numbers": [
         "causal_conv.weight: max(t - k, 0) -> max(0, t - k)",
     ],
-    "y is of the kept axes by then": [
-        "logsumexp.x: kept(g, x, axis) -> kept(g, y, axis)",
-    ],
-    "exp(-inf) is 0, whatever finite number is taken from it": [
-        "logsumexp.x: y == -np.inf -> x == -np.inf",
-        "logsumexp.x: np.where(y == -np.inf, 0, y) -> np.where(y == -np.inf, 1, y)",
-    ],
     "a range is as good as a tuple": [
         "reduce.axes_of: tuple(range(x.ndim)) -> range(x.ndim)",
     ],
@@ -152,10 +140,6 @@ EQUIVALENT = {
         "cumprod.x: x.swapaxes(axis, -1) -> x.swapaxes(-1, axis)",
         "cumprod.x: g.swapaxes(axis, -1) -> g.swapaxes(-1, axis)",
         "cumprod.x: d.swapaxes(axis, -1) -> d.swapaxes(-1, axis)",
-    ],
-    "parts after the last one are empty, and paired with nothing": [
-        "concatenate.xs: len(sizes) - 1 -> len(sizes) + 1",
-        "concatenate.xs: len(sizes) - 1 -> len(sizes)",
     ],
     "rows only make one large product of many small ones": [
         "linear.x: _rows(g) -> g",
@@ -166,13 +150,6 @@ EQUIVALENT = {
     "where x > 0, y is x; elsewhere it is 0": [
         "relu.x: x <= 0 -> y <= 0",
     ],
-    "without smoothing the general formula is the same": [
-        "cross_entropy.logits: one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n if label_smoothing "
-        "else one_hot(targets, n) -> one_hot(targets, n) * (1 - label_smoothing) + label_smoothing / n",
-    ],
-    "an ignored place gets gradient 0, whatever its class": [
-        "network.checked_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
-    ],
     "only the dtype differs, which the engine restores": [
         "linalg._rounding: float(np.finfo(w.dtype).eps) -> np.finfo(w.dtype).eps",
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
@@ -180,8 +157,6 @@ EQUIVALENT = {
         "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, targets, reduction)",
         "reduce._among_equals: equal.sum(axis=axis, keepdims=True).astype(g.dtype) -> "
         "equal.sum(axis=axis, keepdims=True)",
-        "reduce._among_equals: g.dtype -> y.dtype",
-        "reduce._among_equals: g.dtype -> x.dtype",
         "network._divisor: keep.sum().astype(like.dtype) -> keep.sum()",
         "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype) -> "
         "np.where(causal_mask(q, k), 0, -np.inf)",
@@ -190,26 +165,9 @@ EQUIVALENT = {
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(i, shape=(n,))",
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(optimize, shape=(n,))",
     ],
-    "the formula has refused anything else": [
-        "network.normal_cdf: approximate == 'tanh' -> True",
-    ],
-    "q and k have the same last axis": [
-        "attention.q,k,v,mask: _scale(q, scale) -> _scale(k, scale)",
-        "network._attention_weights: _scale(q, scale) -> _scale(k, scale)",
-    ],
     "softmax is the same for scores that are all larger by 1": [
         "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf) -> np.where(causal_mask(q, k), 1, "
         "-np.inf)",
-    ],
-    "rows that see nothing become 0 afterwards; without any, nothing changes": [
-        "network._attention_weights: blind.any() -> True",
-        "network._attention_weights: np.where(blind, 0, scores) -> np.where(blind, 1, scores)",
-    ],
-    "g and y have the heads of q, or of k where nothing is repeated": [
-        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(g, k)",
-        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(y, k)",
-        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(g, v)",
-        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(y, v)",
     ],
     "repeating once, summing over one head and leaving that to the engine are the same": [
         "network._for_heads_of: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
@@ -283,8 +241,6 @@ EQUIVALENT = {
         "len(part.replace('...', ''))",
     ],
     "a shortcut for speed": [
-        "arrays.as_input: d.sum(axis=axes).reshape(x.shape) if axes else d -> d.sum(axis=axes).reshape(x.shape)",
-        "arrays.as_input: d if d.dtype == x.dtype else d.astype(x.dtype) -> d.astype(x.dtype)",
         "engine.Op.pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
         *[f"engine.Op.pull: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs) if "
           f"{other} else rule(*arguments)" for other in ("self", "needed", "inputs", "values", "arguments")],
@@ -294,12 +250,6 @@ EQUIVALENT = {
     "an input and its value have the same place, shape and dtype": [
         "engine.Op.pull: len(values) -> len(inputs)",
         "engine.Op.pull: values[i] -> inputs[i]",
-    ],
-    "not about gradients: tests/view/test_anomaly.py sees it": [
-        "engine.Op.pull: extend(error, in_gradient(self, [i])) -> error",
-        "engine.reverse: watch is not None -> False",
-        *[f"engine.reverse: watch.passed(t, g, sent) -> {other}"
-          for other in ("watch.passed(g, t, sent)", "watch.passed(t, sent, g)", "watch.passed(t, g)", "watch")],
     ],
 }
 
