@@ -28,7 +28,7 @@ class Gelu:
     @staticmethod
     def backward(executor, needed, g, y, slope, x, approximate="none"):
         d = executor.empty(x, x.shape)
-        executor.run(np.multiply, g, slope, d)
+        executor.run(_gelu_backward, g, slope, d)
         return [d]
 
 
@@ -41,6 +41,10 @@ def _gelu_forward(x, y, slope):
         e *= x_part
         e *= 1 / math.sqrt(2 * math.pi)
         slope_part += e
+
+
+def _gelu_backward(g, slope, d):
+    np.multiply(g, slope, out=d)
 
 
 # ---------------------------------------------------------------------- squared relu

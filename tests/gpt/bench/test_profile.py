@@ -52,8 +52,7 @@ def test_a_profile_names_the_operations():
     found = profile(3, config_of(**TINY), "numpy")
     forward, backward = ({name for name, phase in found.parts if phase == p} for p in ("forward", "backward"))
     ops = {"linear", "attention", "gelu", "layer_norm", "embedding", "cross_entropy"}
-    assert ops < forward and ops - {"gelu"} < backward and "sums of gradients" in backward
-    assert "multiply" in backward  # gelu's, by the slope that it keeps
+    assert ops < forward and ops < backward and "sums of gradients" in backward
     assert found.total == pytest.approx(sum(found.parts.values())) and found.floor > 0
     assert ("optimizer", "optimizer") in found.parts and "numpy kernels" in found.what
 
