@@ -165,9 +165,19 @@ EQUIVALENT = {
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(i, shape=(n,))",
         "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(optimize, shape=(n,))",
     ],
+    "q and k have the same last axis": [
+        "attention.q,k,v,mask: attention_scale(q, scale) -> attention_scale(k, scale)",
+        "network._attention_weights: attention_scale(q, scale) -> attention_scale(k, scale)",
+    ],
     "softmax is the same for scores that are all larger by 1": [
         "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf) -> np.where(causal_mask(q, k), 1, "
         "-np.inf)",
+    ],
+    "g and y have the heads of q, or of k where nothing is repeated": [
+        "attention.q,k,v,mask: _for_heads_of(q, widen(k)) -> _for_heads_of(g, widen(k))",
+        "attention.q,k,v,mask: _for_heads_of(q, widen(k)) -> _for_heads_of(y, widen(k))",
+        "attention.q,k,v,mask: _for_heads_of(q, widen(v)) -> _for_heads_of(g, widen(v))",
+        "attention.q,k,v,mask: _for_heads_of(q, widen(v)) -> _for_heads_of(y, widen(v))",
     ],
     "repeating once, summing over one head and leaving that to the engine are the same": [
         "network._for_heads_of: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
