@@ -1,4 +1,4 @@
-"""Whether formulas and gradient rules are pure: they change nothing they are given, keep nothing and draw nothing."""
+"""Checks that formulas and gradient rules are pure: they change nothing they are given, keep nothing, draw nothing."""
 
 from __future__ import annotations
 
