@@ -1,4 +1,4 @@
-"""What the engine asks of kernels: whatever else they return is found when it happens."""
+"""The contract of kernels: what they return is looked at, and a breach is found when it happens."""
 
 from __future__ import annotations
 
