@@ -25,7 +25,7 @@ class Deferred(TypeError):
 
 
 def is_tensor(a: Any) -> bool:
-    """Whether `a` is a Tensor, for those on whom the engine stands and who cannot name its type."""
+    """Tell a Tensor by what it has, for modules that the engine imports and that cannot import its type."""
     return hasattr(a, "backward") and hasattr(a, "op")
 
 
@@ -72,7 +72,7 @@ def unfit(a: Any, name: str) -> str:
 
 
 def computes_as_arrays_do(subclass: Any) -> bool:
-    """Whether a subclass of NumPy's arrays leaves the operators their meaning, as np.memmap does and np.matrix not."""
+    """Tell subclasses of NumPy's arrays that keep the operators' meaning (np.memmap) from others (np.matrix)."""
     return subclass.__mul__ is np.ndarray.__mul__ and subclass.__array_ufunc__ is np.ndarray.__array_ufunc__
 
 
@@ -122,7 +122,7 @@ def private(a: Any) -> Any:
 
 
 def _same_bits(a: Any, b: Any) -> bool:
-    """Whether two arrays of one shape and dtype are the same, NaN and −0 too, looked at a piece at a time."""
+    """Compare two arrays of one shape and dtype bit by bit, so NaN and −0 too, a piece at a time."""
     bits = f"u{a.itemsize}"
     pieces = np.nditer([a.view(bits), b.view(bits)], ["external_loop", "buffered"], order="K", buffersize=1 << 15)
     return all((x == y).all() for x, y in pieces)
@@ -180,7 +180,7 @@ def parts_of(value: Any) -> tuple:
 
 
 def has_floats(y: Any) -> bool:
-    """Whether a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
+    """Tell if a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
     return any(part.dtype.kind == "f" for part in parts_of(y))
 
 

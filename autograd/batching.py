@@ -197,11 +197,11 @@ class _Index:
         return [numbers, *self.aligned(items)]
 
     def picked(self, y: Any) -> Any:
-        """What `batched` picks, with its axes where they are in an example."""
+        """Return the elements that `batched` picks, with their axes where they are in an example."""
         return self._moved(y, 1, self.first + 1)
 
     def laid_out(self, v: Any, is_mapped: bool) -> Any:
-        """What is to be put where `batched` picks."""
+        """Return `v` in the shape of the places that `batched` picks."""
         if not hasattr(v, "ndim"):
             return v
         v = v if is_mapped else v[None]

@@ -22,7 +22,8 @@ def kernel_result(name: str, made: Any) -> tuple[Any, Any]:
 
 
 def kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
-    """What a kernel's backward returned, if it is a gradient for each input that needs one, like that input."""
+    """Return a kernel's gradients, once seen to be one for each input that needs one, and like that input.  Raises
+    TypeError for another number of them, ValueError for another shape or dtype."""
     if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):
         found = f"{len(gradients)} of them" if isinstance(gradients, (list, tuple)) else describe(gradients)
         raise TypeError(f"the backward of {op.name}'s kernel has to return a list with a gradient for each of "

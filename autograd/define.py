@@ -96,7 +96,7 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
 
 
 def _of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
-    """What `np.frompyfunc` makes computes with Python's objects; here as a formula, which computes with numbers."""
+    """Turn a ufunc of `np.frompyfunc`, which computes with Python's objects, into a formula of numbers."""
     def formula(*xs: Any) -> Any:
         floats = [x.dtype for x in xs if getattr(x, "dtype", np.dtype(int)).kind == "f"]
         y = ufunc(*xs)
@@ -160,7 +160,7 @@ def _origin(known: Any) -> str:
 
 
 def _named(name: str, module: str) -> Any:
-    """What is known by that name; an op is pickled as its name, as functions are, and `module` defines it."""
+    """Find an op by the name it was pickled as, importing `module`, which defines it, if need be."""
     if name not in REGISTRY:
         with suppress(ImportError, ValueError):  # the latter of no name: a ufunc's module is not known
             importlib.import_module(module)
