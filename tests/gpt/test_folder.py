@@ -19,6 +19,7 @@ from gpt.text.tokenizer import ByteTokenizer
 from .test_cli import fails
 from .test_resume import quiet
 
+pytest.importorskip("tokenizers")
 PAIRS = "\n".join(json.dumps({"prompt": f"the {a} and the {b}", "response": b}) for a in ("cat", "mat", "dog")
                   for b in ("cat", "mat", "dog", "sat"))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fcntl")
+pytest.importorskip("tokenizers")
 ROOT = Path(__file__).parents[2]
 
 

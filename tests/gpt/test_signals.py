@@ -86,7 +86,7 @@ def settings(whole, tmp_path):
     return whole[0] | {"out": str(tmp_path / "out")}
 
 
-START = [("gpt.train:writable_folder", 1), ("gpt.train:load", 1), ("gpt.text.data:find", 1), ("gpt.train:GPT", 1),
+START = [("gpt.train:writable_folder", 1), ("gpt.checkpoint:restore", 1), ("gpt.train:load", 1), ("gpt.text.data:find", 1), ("gpt.train:GPT", 1),
          ("gpt.train:show_sample", 1), ("gpt.generate:choose", 50)]
 
 
@@ -125,7 +125,7 @@ def test_while_modules_are_imported(tmp_path, name, number):
 
 
 # Calls of a run of 30 steps that evaluates every 10, in 2 batches, and saves every 7.
-TRAINING = [("gpt.train:Metrics", 1), ("gpt.checkpoint:restore", 1), ("gpt.trainer:Trainer.step", 1),
+TRAINING = [("gpt.train:Metrics", 1), ("gpt.trainer:Trainer.step", 1),
             ("gpt.trainer:Trainer.step", 7), ("gpt.replicas:Replicas.gradient", 8), ("gpt.muon:Muon.step", 8),
             ("gpt.trainer:Trainer.validate", 1), ("gpt.trainer:evaluate", 2), ("gpt.replicas:Replicas.loss", 3),
             ("gpt.trainer:Trainer.judge", 2), ("gpt.train:report", 1), ("gpt.metrics:Metrics.write", 10),

@@ -111,8 +111,8 @@ def relu_page(**changes):
 def test_a_page_has_all_its_parts():
     page = relu_page()
     for part in ("# relu", "y = max(x, 0)", "ag.relu(x)", "∂L/∂x = g where x > 0, else 0", "$∂L/∂x = g [x > 0]$",
-                 "return np.where(x <= 0, 0, g)", "y = [0.  0.5 2. ]", "x.grad = [0.  1.5 2. ]", "<svg",
-                 "`x`: agrees with finite differences to", "samples of the tests"):
+                 "return np.where(x <= 0, 0, g)", "y = [0.  0.5 2. ]", "x.grad = [0.  1.5 2. ]", '<div class="graph"><',
+                 "svg", "`x`: agrees with finite differences to", "samples of the tests"):
         assert part in page, part
 
 
