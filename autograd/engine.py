@@ -328,7 +328,7 @@ class Tape(tuple):
         return any(t is record for record in self)  # identity: Tensors compare elementwise
 
 
-def tape(*roots: Tensor, since: int = -1) -> Tape:
+def tape(*roots: Tensor, since: float = -1) -> Tape:
     """Everything that `roots` were made from, and they themselves (of the records newer than index `since`)."""
     if not all(type(t) is Tensor for t in roots): raise TypeError("a tape is that of Tensors: ag.tape(loss)")
     seen, stack = set(roots), list(roots)
@@ -355,7 +355,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     wanted = None
     if to is not None:
         wanted = set(to)
-        for t in tape(*roots):
+        for t in tape(*roots, since=min((t.index for t in wanted), default=0) - 1):  # none older leads to them
             # what has changed is visited too, to be refused: it may be seen through a view of its buffer
             if any(type(a) is Tensor and (a in wanted or a.changed > t.index) for a in t.inputs):
                 wanted.add(t)

@@ -105,7 +105,8 @@ class _Traced:
         # What requires a gradient and was made since is known to nobody outside.
         first = min((t.index for t in self.leaves), default=math.inf)
         ends = self.results + [leaf for leaf in tree_leaves(self.aux) if isinstance(leaf, Tensor)]
-        foreign = any(t.requires_grad and t.index < first for t in tape(*ends))
+        foreign = any(type(a) is Tensor and a.requires_grad and a.index < first
+                      for t in tape(*ends, since=first - 1) for a in (t, *t.inputs))
         self.graph = outer and foreign  # somebody outside may differentiate what comes out
 
     def _check_results(self, f: Callable[..., Any]) -> None:

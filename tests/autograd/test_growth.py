@@ -83,6 +83,15 @@ def checkpointed(n):
     return x.sum()
 
 
+def steps(transform):
+    """The end of n steps with a transform of a function in each, differentiated by where they began."""
+    def descend(x, n):
+        for _ in range(n):
+            x = x - 0.1 * transform(lambda v: np.sum(np.sin(v)), x)
+        return x.sum()
+    return lambda n: ag.grad(descend)(np.ones(2), n)
+
+
 W = ag.tensor(np.ones(2), requires_grad=True)
 CASES = {  # what is made of n, and what is counted
     "iterate a constant": (lambda n: ag.tensor(np.ones((n, 2))), lambda x: sum(x)),
@@ -110,6 +119,12 @@ CASES = {  # what is made of n, and what is counted
     "draw": (lambda n: ag.tape(cut(n)), lambda t: t.draw(color="grad").source),
     "memory": (lambda n: ag.tape(cut(n)), lambda t: repr(t.memory())),
     "memory of checkpoints": (lambda n: ag.tape(checkpointed(n)), lambda t: repr(t.memory())),
+    "steps by grad": (int, steps(lambda f, x: ag.grad(f)(x))),
+    "steps by jvp": (int, steps(lambda f, x: ag.jvp(f, (x,), (np.ones(2),))[1])),
+    "steps by vjp": (int, steps(lambda f, x: ag.vjp(f, x)[1](1.0)[0])),
+    "steps by hvp": (int, steps(lambda f, x: ag.hvp(f, x, np.ones(2)))),
+    "steps by hessian": (int, steps(lambda f, x: ag.hessian(f)(x) @ np.ones(2))),
+    "steps by vmap": (int, steps(lambda f, x: ag.vmap(ag.grad(f))(x))),
     "play": (lambda n: ag.tape(cut(n)), lambda t: t.player()),
 }
 
