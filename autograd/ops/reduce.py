@@ -117,7 +117,8 @@ def ptp(x, axis=None, *, keepdims=False):
 def std(x, axis=None, *, ddof=0, keepdims=False, **how):
     """Standard deviation of the n elements along `axis`.  y = √(Σᵢ (xᵢ − x̄)² / (n − ddof))    Where it is 0, so is its
     gradient."""
-    return narrow(root(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims, **how)), x)
+    y = root(np.var(widen(x), axis=axis, ddof=ddof, keepdims=keepdims, **how))
+    return narrow(y, x) if how.get("dtype") is None else y
 
 
 @composed

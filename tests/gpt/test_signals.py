@@ -86,8 +86,8 @@ def settings(whole, tmp_path):
     return whole[0] | {"out": str(tmp_path / "out")}
 
 
-START = [("gpt.train:writable_folder", 1), ("gpt.checkpoint:restore", 1), ("gpt.train:load", 1), ("gpt.text.data:find", 1), ("gpt.train:GPT", 1),
-         ("gpt.train:show_sample", 1), ("gpt.generate:choose", 50)]
+START = [("gpt.train:writable_folder", 1), ("gpt.checkpoint:restore", 1), ("gpt.train:load", 1),
+         ("gpt.text.data:find", 1), ("gpt.train:GPT", 1), ("gpt.train:show_sample", 1), ("gpt.generate:choose", 50)]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

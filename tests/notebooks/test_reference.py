@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import autograd as ag
+from autograd.methods import module_of
 from autograd.view import render
 from notebooks.reference import chapters, pages, running
 from notebooks.reference.__main__ import main
@@ -22,7 +23,7 @@ from tests.samples import SAMPLES
 ROOT = Path(__file__).parents[2]
 DERIVATIONS = ROOT / "notebooks" / "reference" / "derivations"
 RULES = [(name, op.parameters[i]) for name, op in ag.REGISTRY.items() for i in op.rules
-         if op.formula.__module__.startswith(("autograd.", "numpy"))]
+         if module_of(op.formula).startswith(("autograd.", "numpy"))]
 
 
 # ---------------------------------------------------------------------- derivations
