@@ -614,3 +614,24 @@ SMALL = {  # one each, for the third order
     "gradient": (normal(3), np.array([0.1, 0.5, 1.4]), {"edge_order": 2}), "block": ([normal(1), normal(1)],),
     "inv": (regular(2, 2),), "det": (regular(2, 2),), "slogdet": (regular(2, 2),), "cholesky": (definite(2, 2),),
 }
+
+_random = np.random.default_rng(24)
+
+for _name, _samples in {  # what a change to a rule would else go unnoticed by
+    "put": [(normal(4), normal(1, 1, 2), slice(1, 3)), (normal(2, 3), normal(1, 1), 1)],
+    "scatter_add": [(normal(1, 1, 2), (slice(1, 3),), {"shape": (4,)})],
+    "einsum": [("i,i->i", [normal(2), [1.5, -0.5]])],
+    "concatenate": [([normal(2), [1.5, -0.5], normal(1)],)],
+    "cross_entropy": [(normal(2, 2, 3), integers(3, 2, 2), {"label_smoothing": 0.3})],
+    "convolve": [(normal(3), normal()), (normal(), normal(3), "same")],
+    "dft": [(normal(2, 3, 2), None, {"n": 2, "axis": 1}), (normal(2, 3), None, {"n": 5}), (normal(4, 2), None, 2, 0)],
+}.items():
+    SAMPLES[_name] += _samples
+
+INNER = {  # ops without a public name, which rules and formulas are written with
+    "root": [*_one(near(0.2, 3)), (np.array([1e-2, 1.0, 1e4]),)],
+    "sech2": [*_one(), (_edge / 5,)],
+    "normal_cdf": [*_one(), (_edge / 5,)],
+    "_by_convention": [(normal(3), np.zeros(3, bool), normal(3)),
+                       (normal(2, 2), np.zeros((2, 2), bool), normal(2), normal())],
+}

@@ -35,7 +35,7 @@ def _(g, y, slope, corner, *xs):
 @_by_convention.gradient("*xs")
 def _(g, y, slope, corner, *xs):
     """∂L/∂xᵢ = NaN at a corner, else 0    Elsewhere the slope itself leads to what it depends on."""
-    return [np.where(corner, np.nan, 0)] * len(xs)
+    return [np.where(corner, np.nan, 0).astype(g.dtype)] * len(xs)
 
 
 @Op
@@ -75,10 +75,10 @@ def not_zero(x):
     return np.where(x == 0, 1, x)
 
 
-def or_half(wins, x, y):
-    """1 where `wins`, else 0; ½ where x and y are equal, by convention."""
+def or_half(g, wins, x, y):
+    """g where `wins`, else 0; ½ g where x and y are equal, by convention."""
     tie = x == y
-    return by_convention(np.where(tie, 0.5, wins), tie, x, y)
+    return g * by_convention(np.where(tie, 0.5, wins).astype(g.dtype), tie, x, y)
 
 
 def over_square(a, x, y):
@@ -147,11 +147,11 @@ FUNCTIONS_OF_TWO = [
      "g / y", lambda g, z, x, y: g / y,
      "−g ⊙ z / y", lambda g, z, x, y: -g * z / y),
     (np.maximum, "max(x, y)    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x > y] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(x < y), x, y),
-     "g ⊙ ([y > x] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(y < x), x, y)),
+     "g ⊙ ([x > y] + ½ [x = y])", lambda g, z, x, y: or_half(g, np.logical_not(x < y), x, y),
+     "g ⊙ ([y > x] + ½ [x = y])", lambda g, z, x, y: or_half(g, np.logical_not(y < x), x, y)),
     (np.minimum, "min(x, y)    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x < y] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(x > y), x, y),
-     "g ⊙ ([y < x] + ½ [x = y])", lambda g, z, x, y: g * or_half(np.logical_not(y > x), x, y)),
+     "g ⊙ ([x < y] + ½ [x = y])", lambda g, z, x, y: or_half(g, np.logical_not(x > y), x, y),
+     "g ⊙ ([y < x] + ½ [x = y])", lambda g, z, x, y: or_half(g, np.logical_not(y > x), x, y)),
     (np.remainder, "x − y ⌊x / y⌋, between 0 and y",
      "g", lambda g, z, x, y: g,
      "−g ⊙ ⌊x / y⌋", lambda g, z, x, y: -g * np.floor_divide(x, y)),
@@ -168,11 +168,11 @@ FUNCTIONS_OF_TWO = [
      "g ⊙ sigmoid((x − y) ln 2)", lambda g, z, x, y: g * sigmoid(difference(x, y) * LN2),
      "g ⊙ sigmoid((y − x) ln 2)", lambda g, z, x, y: g * sigmoid(difference(y, x) * LN2)),
     (np.fmax, "max(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x > y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((x > y) | (y != y), x, y),
-     "g ⊙ ([y > x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((y > x) | (x != x), x, y)),
+     "g ⊙ ([x > y or y is NaN] + ½ [x = y])", lambda g, z, x, y: or_half(g, (x > y) | (y != y), x, y),
+     "g ⊙ ([y > x or x is NaN] + ½ [x = y])", lambda g, z, x, y: or_half(g, (y > x) | (x != x), x, y)),
     (np.fmin, "min(x, y), or the one of them that is not NaN    Where they are equal, each gets half of the gradient.",
-     "g ⊙ ([x < y or y is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((x < y) | (y != y), x, y),
-     "g ⊙ ([y < x or x is NaN] + ½ [x = y])", lambda g, z, x, y: g * or_half((y < x) | (x != x), x, y)),
+     "g ⊙ ([x < y or y is NaN] + ½ [x = y])", lambda g, z, x, y: or_half(g, (x < y) | (y != y), x, y),
+     "g ⊙ ([y < x or x is NaN] + ½ [x = y])", lambda g, z, x, y: or_half(g, (y < x) | (x != x), x, y)),
     (np.fmod, "x − y trunc(x / y), between 0 and x",
      "g", lambda g, z, x, y: g,
      "−g ⊙ trunc(x / y)", lambda g, z, x, y: -g * np.rint((x - z) / y)),
@@ -211,8 +211,8 @@ def _(g, z, x, y):
     """∂L/∂x = g ⊙ y xʸ⁻¹"""
     if isinstance(y, (int, float)):  # a Python number keeps x's dtype, and NumPy's fast squares
         return g * (y * x ** (y - 1)) if y != 0 else np.zeros_like(x)
-    corner = (x == 0) & (y == 0)
-    return g * by_convention(y * x ** np.where(corner, 1, y - 1), corner, y)
+    exponent = np.where((x == 0) & (y == 0), 1, y - 1)
+    return g * by_convention(y * x ** exponent, (x == 0) & (y <= 1), y)
 
 @power.gradient("y")
 def _(g, z, x, y):

@@ -44,7 +44,7 @@ def _(g, y, x, *index, shape=()):
 
 def _as_assigned(d, v):
     """The gradient `d` of what went into an array, with the axes of length 1 in front that v may have had beside it."""
-    return d.reshape((1,) * (v.ndim - d.ndim) + d.shape) if v.ndim > d.ndim else d
+    return d.reshape((1,) * (v.ndim - d.ndim) + d.shape)
 
 
 @op

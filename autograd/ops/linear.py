@@ -116,7 +116,7 @@ def _(g, y, subscripts, *xs, optimize=False):
 
 def _einsum_gradient(g, xs, parts, out, i, optimize):
     lengths, letters = dict(zip(parts[i], xs[i].shape)), "".join(dict.fromkeys(parts[i]))
-    operands = [(out, widen(g)), *[(part, widen(x)) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
+    operands = [(out, g), *[(part, widen(x)) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
     reach = {c: n for part, a in operands for c, n in zip(part, a.shape)}
     # Along an axis that only x has, its gradient is everywhere the same.
     operands += [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]
@@ -301,7 +301,7 @@ def _correlated(g, a, v):
     v = v.reshape((-1,))
     n = a.size + v.size - 1
     before = (n - g.size) // 2
-    return np.convolve(np.pad(g, (before, n - g.size - before)), v[::-1], "full")[v.size - 1:][:a.size]
+    return np.convolve(np.pad(g, (before, 0)), v[::-1])[v.size - 1:][:a.size]
 
 @convolve.gradient("a")
 def _(g, y, a, v, mode="full"):

@@ -249,7 +249,7 @@ def softmax(x, axis=-1):
 @softmax.gradient("x")
 def _(g, y, x, axis=-1):
     """∂L/∂x = y ⊙ (g − Σ g⊙y)      the Jacobian diag(y) − y yᵀ, applied without building it"""
-    g, y = widen(g), widen(y)
+    g = widen(g)
     g = g - (g * y).sum(axis=axis, keepdims=True)
     return y * (g - (g * y).sum(axis=axis, keepdims=True))  # again, as g − g⊙y loses digits where y is near 1
 
@@ -330,7 +330,7 @@ def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reductio
     g, log_p, hot = widen(g), log_softmax(widen(logits)), one_hot(targets, logits.shape[-1])
     d = np.where(hot, np.expm1(log_p), np.exp(log_p))  # p − 1 at the target, without losing its digits
     if label_smoothing:
-        d = d + label_smoothing * (hot - 1 / (logits.shape[-1] or 1))
+        d = d + label_smoothing * (hot.astype(d.dtype) - 1 / (logits.shape[-1] or 1))
     return np.where(keep, g / _divisor(keep, g, reduction), 0)[..., None] * d
 
 
@@ -547,8 +547,8 @@ def attention_scale(q, scale):
 def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     """∂L/∂q = s k · scale,  ∂L/∂k = sᵀ q · scale,  ∂L/∂v = pᵀ g,  ∂L/∂mask = s
     s = p ⊙ (g vᵀ − Σ g⊙y)    the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
-    g, y, q = widen(g), widen(y), widen(q)
-    keys, values = _for_heads_of(q, widen(k)), _for_heads_of(q, widen(v))
+    g, q = widen(g), widen(q)  # each product has one of them, or what was computed of them
+    keys, values = _for_heads_of(q, k), _for_heads_of(q, v)
     p = _attention_weights(q, keys, mask, causal, scale)
     s = g @ values.mT
     s -= (g * y).sum(axis=-1, keepdims=True)

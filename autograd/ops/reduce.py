@@ -192,7 +192,7 @@ def cumprod(x, axis=None):
 @cumprod.gradient("x")
 def _(g, y, x, axis=None):
     """∂L/∂xᵢ = sᵢ Πⱼ<ᵢ xⱼ, where sᵢ = gᵢ + xᵢ₊₁ sᵢ₊₁    the recurrence is unrolled by doubling, without a division"""
-    x, g = widen(x), widen(g)
+    x = widen(x)
     if axis is None or x.ndim == 0:
         x, shape = x.reshape(-1), x.shape
     else:

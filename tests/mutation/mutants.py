@@ -10,8 +10,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 
 import autograd as ag
-from autograd import engine
-from autograd.arrays import as_input
+from autograd import engine, ops
+from autograd.arrays import as_input, widen
 from tests.mutation.faults import faults
 
 # ---------------------------------------------------------------------- functions and their syntax trees
@@ -74,10 +74,11 @@ def _names(code):
 
 @functools.cache
 def helpers(function):
-    """Name -> function, of the plain functions of autograd.ops that `function` calls (no ops, no composed ones)."""
+    """Name -> function, of the plain functions of autograd.ops that `function` calls (no ops, no composed ones), and
+    `widen`."""
     called = {name: function.__globals__.get(name) for name in _names(function.__code__)}
     return {name: f for name, f in sorted(called.items())
-            if isinstance(f, FunctionType) and f.__module__.startswith("autograd.ops.")
+            if isinstance(f, FunctionType) and (f.__module__.startswith("autograd.ops.") or f is widen)
             and not hasattr(f, "__wrapped__") and f is not function}
 
 
@@ -128,8 +129,11 @@ def mutants_of(target, function, ops=(), n_arrays=None, part=""):
 
 
 def our_ops():
-    """The differentiable ops whose rules stand in autograd.ops."""
-    return {name: op for name, op in ag.REGISTRY.items()
+    """The differentiable ops whose rules stand in autograd.ops: those that have public names, and those that only
+    rules and formulas call."""
+    inner = [op for module in vars(ops).values() if inspect.ismodule(module)
+             for op in vars(module).values() if isinstance(op, ag.Op)]
+    return {name: op for name, op in {**{op.name: op for op in inner}, **ag.REGISTRY}.items()
             if any(rule.__module__.startswith("autograd.ops.") for rule, _ in op.rules.values())}
 
 
