@@ -619,9 +619,6 @@ _random = np.random.default_rng(24)
 
 for _name, _samples in {  # what a change to a rule would else go unnoticed by
     "put": [(normal(4), normal(1, 1, 2), slice(1, 3)), (normal(2, 3), normal(1, 1), 1)],
-    "scatter_add": [(normal(1, 1, 2), (slice(1, 3),), {"shape": (4,)})],
-    "einsum": [("i,i->i", [normal(2), [1.5, -0.5]])],
-    "concatenate": [([normal(2), [1.5, -0.5], normal(1)],)],
     "cross_entropy": [(normal(2, 2, 3), integers(3, 2, 2), {"label_smoothing": 0.3})],
     "convolve": [(normal(3), normal()), (normal(), normal(3), "same")],
     "dft": [(normal(2, 3, 2), None, {"n": 2, "axis": 1}), (normal(2, 3), None, {"n": 5}), (normal(4, 2), None, 2, 0)],

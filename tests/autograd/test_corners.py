@@ -91,6 +91,13 @@ def test_a_convention_shows_in_the_second_order(name):
     assert np.isnan(second(f, x)).any()
 
 
+def test_at_0_the_exponent_1_is_where_the_slope_of_x_jumps():
+    """y xʸ⁻¹ is infinite below y = 1, 1 there, and 0 above."""
+    with np.errstate(all="ignore"):
+        slope = ag.grad(lambda y: ag.grad(lambda x: x ** y)(np.zeros(())))
+        assert np.isnan(slope(np.ones(()))) and slope(np.array(2.0)) == 0
+
+
 @pytest.mark.parametrize("name", [*SIDES, *SMOOTH])
 def test_one_side_is_that_side_to_every_order(name):
     f, x, first, hessian = {**SIDES, **SMOOTH}[name]

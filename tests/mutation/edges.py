@@ -24,17 +24,17 @@ def vectors(*gs):
     return np.zeros(g.shape[:-1]), g
 
 
-# Op -> (arguments, the gradient of each array of numbers among them for a seed of ones, or the error), or with the seeds
-# of its results after that.
+# Op -> (arguments, the gradient of each array of numbers among them for a seed of ones, or the error), or with the
+# seeds of its results after that.
 EDGES = {
     **{name: [([ZERO], [0]), ([NAN], [NAN])] for name in ("absolute", "fabs")},
     "relu": [([ZERO], [0])],
     "sqrt": [([ZERO], [np.inf])],
     "root": [([np.zeros(2)], [[0, 0]])],
     "_by_convention": [([ONE, np.array(True), ONE], [1, NAN])],
-    "maximum": [([TWO, TWO], [0.5, 0.5])],
-    "minimum": [([TWO, TWO], [0.5, 0.5])],
+    **{name: [([TWO, TWO], [0.5, 0.5]), ([TWO, 2.0], [0.5])] for name in ("maximum", "minimum")},
     **{name: [([TWO, TWO], [0.5, 0.5]), ([TWO, NAN], [1, 0]), ([NAN, TWO], [0, 1])] for name in ("fmax", "fmin")},
+    "fmod": [([np.array(9.7), np.array(0.1)], [1, -96])],  # though (x − z) / y is no whole number
     "max": [([np.array([3.0, 3.0, 1.0])], [[0.5, 0.5, 0]])],
     "min": [([np.array([3.0, 1.0, 1.0])], [[0, 0.5, 0.5]])],
     "power": [([ZERO, 0], [0]), ([ZERO, ZERO], [0, 0]), ([ZERO, TWO], [0, 0]), ([ZERO, ONE], [1, 0])],
@@ -94,6 +94,8 @@ EDGES = {
              ([np.diag([2.0, 1.0]), 0.6], np.linalg.LinAlgError), ([np.zeros((2, 2)), 0.5], [np.zeros((2, 2))]),
              ([np.stack([np.diag([2.0, 1.0]), np.diag([8.0, 8.0])]), 0.4],
               [[[[-0.25, -0.5], [-0.5, -1]], np.full((2, 2), -1 / 64)]])],
+    "concatenate": [([PAIR, 2.0, {"axis": None}], [[1, 1]])],
+    "scatter_add": [([np.ones((1, 1, 2)), (slice(1, 3),), {"shape": (4,)}], [np.ones((1, 1, 2))])],
     "einsum": [(["...,...", 3.0, PAIR], [[3, 3]])],
     "attention": [([np.ones((1, 1, 1)), NO_HEADS, NO_HEADS], [[[[0]]], NO_HEADS, NO_HEADS]),  # 1 broadcasts to 0
                   ([np.ones((2, 0)), np.ones((4, 0)), np.ones((4, 1))],
@@ -146,7 +148,6 @@ SECOND = {
     **{name: [([TWO, TWO], corner(0.5, 0.5))] for name in ("maximum", "minimum", "fmax", "fmin")},
     **{name: [([ZERO, ZERO], corner(0, 0))] for name in ("hypot", "arctan2")},
     **{name: [([np.array([3.0, 3.0])], corner(0.5, 0.5))] for name in ("max", "min")},
-    "fmod": [([np.array(7.3), np.array(0.1)], [[1, 0, 0], [-72, 0, 0]])],
     "logaddexp": [([TWO, TWO], [[0.5, 0.25, -0.25], [0.5, -0.25, 0.25]])],
     "power": [([ZERO, ZERO], [[0, 0, NAN], [0, NAN, NAN]]), ([ZERO, TWO], [[0, 2, 0], [0, 0, 0]]),
               ([ZERO, ONE], [[1, 0, NAN], [0, NAN, NAN]])],

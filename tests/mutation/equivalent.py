@@ -11,6 +11,66 @@ EQUIVALENT = {
         "minimum.x: x > y -> x > z",
         "minimum.y: y > x -> y >= x",
         "minimum.y: y > x -> y > z",
+        *[f"fm{name}: {before} -> {after}" for name, x, y, sign in
+          (("ax.x", "x", "y", ">"), ("ax.y", "y", "x", ">"), ("in.x", "x", "y", "<"), ("in.y", "y", "x", "<"))
+          for before, after in ((f"{x} {sign} {y}", f"{x} {sign}= {y}"), (f"{x} {sign} {y}", f"z {sign} {y}"))],
+    ],
+    "where z is not y, x is the one that counts, or y is NaN": [
+        *[f"fm{name}: {y} != {y} -> {after}" for name, y in (("ax.x", "y"), ("ax.y", "x"), ("in.x", "y"), ("in.y", "x"))
+          for after in (f"{y} != z", f"z != {y}")],
+    ],
+    "at a corner all numbers that decide where it is get NaN, in whatever order": [
+        *[f"{op}: or_half(g, {wins}, x, y) -> or_half(g, {wins}, y, x)" for op, wins in (
+            ("maximum.x", "np.logical_not(x < y)"), ("maximum.y", "np.logical_not(y < x)"),
+            ("minimum.x", "np.logical_not(x > y)"), ("minimum.y", "np.logical_not(y > x)"),
+            ("fmax.x", "(x > y) | (y != y)"), ("fmax.y", "(y > x) | (x != x)"),
+            ("fmin.x", "(x < y) | (y != y)"), ("fmin.y", "(y < x) | (x != x)"))],
+        *[f"{target}: by_convention({slope}, {corner}, x, y) -> by_convention({slope}, {corner}, y, x)"
+          for target, slope, corner in (
+            ("elementwise.or_half", "np.where(tie, 0.5, wins).astype(g.dtype)", "tie"),
+            ("elementwise.over_square", "a / length / length", "z == 0"), ("hypot.x", "x / not_zero(z)", "z == 0"),
+            ("hypot.y", "y / not_zero(z)", "z == 0"), ("power.y", "z * np.log(not_zero(x))", "(x == 0) & (y <= 1)"))],
+        "arctan.x: over_square(1, 1, x) -> over_square(1, x, 1)",
+        "arctan2.x: over_square(y, x, y) -> over_square(y, y, x)",
+        "arctan2.y: over_square(x, x, y) -> over_square(x, y, x)",
+    ],
+    "the result, which the slope is written with, leads NaN on to the numbers that it was made of": [
+        *[f"{target}: by_convention({slope}, {corner}, x, y) -> by_convention({slope}, {corner}, {xs})"
+          for target, slope, corner in (
+            ("hypot.x", "x / not_zero(z)", "z == 0"), ("hypot.y", "y / not_zero(z)", "z == 0"),
+            ("power.y", "z * np.log(not_zero(x))", "(x == 0) & (y <= 1)")) for xs in ("x, z", "z, y")],
+        "root.x: by_convention(np.where(y == 0, 0, 0.5 / not_zero(y)), y == 0, x) -> "
+        "by_convention(np.where(y == 0, 0, 0.5 / not_zero(y)), y == 0, y)",
+    ],
+    "g, y and slope have one dtype": [
+        "_by_convention.xs: g.dtype -> y.dtype",
+        "_by_convention.xs: g.dtype -> slope.dtype",
+    ],
+    "|x| and √x are 0 where x is": [
+        "absolute.x: x == 0 -> y == 0",
+        "fabs.x: x == 0 -> y == 0",
+        "root.x: np.where(y == 0, 0, 0.5 / not_zero(y)) -> np.where(x == 0, 0, 0.5 / not_zero(y))",
+        "root.x: by_convention(np.where(y == 0, 0, 0.5 / not_zero(y)), y == 0, x) -> "
+        "by_convention(np.where(y == 0, 0, 0.5 / not_zero(y)), x == 0, x)",
+    ],
+    "hypot is the same with its inputs exchanged": [
+        "arcsinh.x: np.hypot(x, 1) -> np.hypot(1, x)",
+        "elementwise.over_square: np.hypot(x, y) -> np.hypot(y, x)",
+    ],
+    "x and y are equal there, and infinite": [
+        *[f"elementwise.difference: {change}" for change in (
+            "np.isinf(x) -> np.isinf(y)", "x > 0 -> x >= 0", "x > 0 -> y > 0", "x > 0 -> x > 1")],
+    ],
+    "0 times any power of 0 is 0, and by y the slope is a convention": [
+        "power.x: np.where((x == 0) & (y == 0), 1, y - 1) -> np.where((x == 0) & (y == 0), 2, y - 1)",
+    ],
+    "long before these limits exp(−x²) is 0 in double precision, and a sigmoid 0 or 1": [
+        *[f"{target}: np.clip(x, -{c}, {c}) -> np.clip(x, {limits})"
+          for target, c in (("erf.x", 30), ("network.normal_density", 40), ("network._sigmoid_2u", 25))
+          for limits in (f"-{c - 1}, {c}", f"-{2 * c}, {c}", f"-{c}, {c + 1}", f"-{c}, {2 * c}")],
+    ],
+    "at |u| = 1 the series and the quotient are both right, but for rounding": [
+        "elementwise.sinc_slope: np.absolute(u) < 1 -> np.absolute(u) <= 1",
     ],
     "a Python number as exponent takes another way to the same value, in x's dtype": [
         "power.x: isinstance(y, (int, float)) -> False",
@@ -37,6 +97,8 @@ EQUIVALENT = {
         "put.v: last_written(x, index) -> last_written(g, index)",
         "put.v: last_written(x, index) -> last_written(y, index)",
         "transpose.x: range(x.ndim) -> range(g.ndim)",
+        "transpose.x: normalize_axis_tuple(axes, x.ndim) -> normalize_axis_tuple(axes, g.ndim)",
+        "transpose.x: normalize_axis_tuple(axes, x.ndim) -> normalize_axis_tuple(axes, y.ndim)",
         "transpose.x: range(x.ndim) -> range(y.ndim)",
         "cumprod.x: x.shape[-1] -> g.shape[-1]",
         "cumprod.x: x.shape[-1] -> y.shape[-1]",
@@ -79,18 +141,8 @@ EQUIVALENT = {
     ],
     "only the dtype differs, which the engine restores": [
         "linalg._rounding: float(np.finfo(w.dtype).eps) -> np.finfo(w.dtype).eps",
-        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, loss, reduction)",
-        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, logits, reduction)",
-        "cross_entropy.logits: _divisor(keep, g, reduction) -> _divisor(keep, targets, reduction)",
-        "reduce._among_equals: equal.sum(axis=axis, keepdims=True).astype(g.dtype) -> "
-        "equal.sum(axis=axis, keepdims=True)",
-        "network._divisor: keep.sum().astype(like.dtype) -> keep.sum()",
         "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype) -> "
         "np.where(causal_mask(q, k), 0, -np.inf)",
-    ],
-    "only the library of the array differs, or its dtype": [
-        "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(i, shape=(n,))",
-        "linear._einsum_gradient: np.ones_like(g, shape=(n,)) -> np.ones_like(optimize, shape=(n,))",
     ],
     "q and k have the same last axis": [
         "attention.q,k,v,mask: attention_scale(q, scale) -> attention_scale(k, scale)",
@@ -101,10 +153,10 @@ EQUIVALENT = {
         "-np.inf)",
     ],
     "g and y have the heads of q, or of k where nothing is repeated": [
-        "attention.q,k,v,mask: _for_heads_of(q, widen(k)) -> _for_heads_of(g, widen(k))",
-        "attention.q,k,v,mask: _for_heads_of(q, widen(k)) -> _for_heads_of(y, widen(k))",
-        "attention.q,k,v,mask: _for_heads_of(q, widen(v)) -> _for_heads_of(g, widen(v))",
-        "attention.q,k,v,mask: _for_heads_of(q, widen(v)) -> _for_heads_of(y, widen(v))",
+        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(g, k)",
+        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(y, k)",
+        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(g, v)",
+        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(y, v)",
     ],
     "repeating once, summing over one head and leaving that to the engine are the same": [
         "network._for_heads_of: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
@@ -116,14 +168,65 @@ EQUIVALENT = {
         "network._summed_heads: k.shape[-3] == 1 -> k.shape == 1",
         "network._summed_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
     ],
-    "the mean of nothing has no gradient: only a warning is avoided": [
-        "mean.x: _count(x, axis) or 1 -> _count(x, axis)",
+    "a sum of nothing is 0, whatever it is divided by": [
         "mean.x: _count(x, axis) or 1 -> _count(x, axis) or 2",
+        "var.x: n or 1 -> n or 2",
+        "network._row_mean: x.shape[-1] or 1 -> x.shape[-1] or 2",
+        "network.attention_scale: q.shape[-1] or 1 -> q.shape[-1] or 2",
+        "cross_entropy.logits: logits.shape[-1] or 1 -> logits.shape[-1] or 2",
+    ],
+    "the formula has refused other axes of a number": [
+        "reduce.axes_of: x.ndim or 1 -> x.ndim or 2",
+    ],
+    "0 and 1 are the same in every precision, and ties of one": [
+        "reduce._among_equals: equal.astype(g.dtype) -> equal.astype(x.dtype)",
+        "reduce._among_equals: equal.astype(g.dtype) -> equal.astype(y.dtype)",
+    ],
+    "what is ignored gets 0, whatever its class": [
+        "network._kept_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
+    ],
+    "0 times what is added is 0": [
+        "cross_entropy.logits: label_smoothing -> True",
     ],
     "NumPy takes any negative length as unknown": [
         "cumprod.x: x.reshape(-1) -> x.reshape(-2)",
         "index._along_axis: -1 if i == j else 1 -> -2 if i == j else 1",
         "linear._einsum_gradient: -1 if c == other else 1 -> -2 if c == other else 1",
+        "linear._correlated: (-1,) -> (-2,)",
+    ],
+    "a number and a sequence can be multiplied in either order": [
+        "_by_convention.xs: [np.where(corner, np.nan, 0).astype(g.dtype)] * len(xs) -> "
+        "len(xs) * [np.where(corner, np.nan, 0).astype(g.dtype)]",
+        "index._as_assigned: (1,) * (v.ndim - d.ndim) -> (v.ndim - d.ndim) * (1,)",
+        "index.part: (slice(None),) * axis -> axis * (slice(None),)",
+    ],
+    "convolution is the same with its inputs exchanged, but for rounding": [
+        "linear._correlated: np.convolve(np.pad(g, (before, 0)), v[::-1]) -> "
+        "np.convolve(v[::-1], np.pad(g, (before, 0)))",
+    ],
+    "zeros behind the end add nothing, and what they become is cut off": [
+        "linear._correlated: (before, 0) -> (before, 1)",
+    ],
+    "to cut off nothing and to add no zeros are the same": [
+        "linear.fitted: missing <= 0 -> missing < 0",
+        "linear.fitted: missing == 0 -> missing == 1",
+        "linear.fitted: x if missing == 0 else x[part(axis, n)] -> x[part(axis, n)]",
+    ],
+    "there is nothing behind the last end, and no array that would take it": [
+        "concatenate.xs: ends[:-1] -> ends",
+    ],
+    "the engine sums over axes of length 1 in front": [
+        "index._as_assigned: v.ndim - d.ndim -> v.ndim",
+        "index._as_assigned: v.ndim - d.ndim -> v.ndim + d.ndim",
+    ],
+    "the engine has made arrays of what an op was given, and has refused the others": [
+        "elementwise.as_array: operand(as_given(x), 'an argument') -> as_given(x)",
+        "elementwise.as_array: as_given(x) -> x",
+        "arrays.widen: getattr(a, 'dtype', None) -> getattr(a, 'dtype')",
+    ],
+    "a Tensor passes the other way, too: a shortcut for speed": [
+        "elementwise.as_array: type(x) is Tensor -> False",
+        "elementwise.as_array: type(x) -> x",
     ],
     "one more doubling adds zeros": [
         "cumprod.x: step < x.shape[-1] -> step <= x.shape[-1]",
@@ -145,8 +248,10 @@ EQUIVALENT = {
     "it is in the text of the error alone: tests/autograd/test_linalg.py sees it": [
         "linalg._reciprocal_gaps: repeated_values(name, w, at) -> name",
     ],
-    "what is divided by where the quotient is not taken": [
+    "what is computed there is not taken": [
         "linalg._reciprocal_gaps: np.where(equal, 1, gaps) -> np.where(equal, 2, gaps)",
+        "elementwise.sinc_slope: np.where(is_near, 1, u) -> np.where(is_near, 2, u)",
+        "elementwise.sinc_slope: np.where(is_near, u, 0) -> np.where(is_near, u, 1)",
     ],
     "each difference is there with both signs; what rounding may leave is estimated": [
         "linalg._of_first: turn - turn.mT -> turn.mT - turn",

@@ -152,9 +152,9 @@ def mutants(names=()):
                 users.setdefault(helper, []).append(op)
             if not names or name in names:
                 found += mutants_of(f"{name}.{','.join(inputs)}", rule, (op,), 2 + op.n_inputs)
-    for helper, ops in users.items():
-        if not names or any(op.name in names for op in ops):
-            found += mutants_of(_label(helper), helper, tuple(dict.fromkeys(ops)))
+    for helper, callers in users.items():
+        if not names or any(op.name in names for op in callers):
+            found += mutants_of(_label(helper), helper, tuple(dict.fromkeys(callers)))
     for function, part in ENGINE.items() if not names or "engine" in names else ():
         found += mutants_of(_label(function), function, part=part)
     return found
