@@ -139,10 +139,8 @@ EQUIVALENT = {
     "where x > 0, y is x; elsewhere it is 0": [
         "relu.x: x <= 0 -> y <= 0",
     ],
-    "only the dtype differs, which the engine restores": [
+    "a number of NumPy's in the dtype that it is multiplied with is as good as one of Python's": [
         "linalg._rounding: float(np.finfo(w.dtype).eps) -> np.finfo(w.dtype).eps",
-        "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf).astype(scores.dtype) -> "
-        "np.where(causal_mask(q, k), 0, -np.inf)",
     ],
     "q and k have the same last axis": [
         "attention.q,k,v,mask: attention_scale(q, scale) -> attention_scale(k, scale)",
@@ -204,7 +202,7 @@ EQUIVALENT = {
         "linear._correlated: np.convolve(np.pad(g, (before, 0)), v[::-1]) -> "
         "np.convolve(v[::-1], np.pad(g, (before, 0)))",
     ],
-    "zeros behind the end add nothing, and what they become is cut off": [
+    "zeros behind the end add nothing, and what they become is cut off, but for rounding": [
         "linear._correlated: (before, 0) -> (before, 1)",
     ],
     "to cut off nothing and to add no zeros are the same": [

@@ -118,16 +118,18 @@ def _arguments(op, args, dtype, seeds=None):
 
 
 def check_single(op, sample):
-    """Raise unless the rules stay in the library of the arrays, and in single precision, without the engine's help, if
-    everything given is."""
+    """Raise unless the rules, of arrays and of Tensors, stay in the library of the arrays, and in single precision,
+    without the engine's help, if everything given is."""
     places, given, attrs = _arguments(op, sample, np.float32)
     alike = not any(isinstance(a, (int, float)) or getattr(a, "dtype", None) == np.float64 for a in tree_leaves(given))
     given, attrs = tree_map(lambda a: Duck(a) if isinstance(a, (np.ndarray, np.generic)) else a, (given, attrs))
-    for i in places:
+    tensors = tree_map(lambda a: ag.tensor(a, requires_grad=True) if isinstance(a, Duck) and a.dtype.kind == "f" else a,
+                       given)
+    for i, arguments in itertools.product(places, (given, tensors)):
         rule, place = op.rules[i]
-        d = rule(*given, **attrs)
+        d = rule(*arguments, **attrs)
         d = d if place is None else op.rules.parts(d, rule, len(given) - 2)[place]
-        assert isinstance(d, Duck) and (d.dtype == np.float32 or not alike)
+        assert isinstance(d.data if isinstance(d, ag.Tensor) else d, Duck) and (d.dtype == np.float32 or not alike)
 
 
 def check_half(op, args, seeds=None):
