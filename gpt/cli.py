@@ -14,6 +14,7 @@ from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
 from .generate import SampleConfig, sample
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
+from .screen import in_a_line, screens
 from .settings import base_type
 from .signals import ignore_signals, stop_at_once
 from .train import TrainConfig, train
@@ -75,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
+    with screens():
+        return obey(argv)
+
+
+def obey(argv: Sequence[str] | None) -> int:
+    """Do what a command line says; the exit status."""
     try:
         with stop_at_once():
             if given := parsed(sys.argv[1:] if argv is None else argv):
@@ -104,11 +111,6 @@ def run() -> NoReturn:
     status = main()
     ignore_signals()
     sys.exit(status)
-
-
-def in_a_line(text: str) -> str:
-    """A text in one line; what could disturb a terminal is escaped, since a file's names may be part of it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def drop_output() -> None:

@@ -18,6 +18,7 @@ from .checkpoint import Run
 from .generate import continue_text
 from .muon import kind
 from .pretrained.config import counterpart
+from .screen import in_a_line
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def command(what: str, out: Any) -> str:
 def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The first lines of a run: data, model, what a step is, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
-    say(f"text    {trainer.data.description}")
+    say(f"text    {in_a_line(trainer.data.description)}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
         f"{run.model.n_parameters:,} parameters")
     n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
