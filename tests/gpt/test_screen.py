@@ -108,7 +108,8 @@ def test_a_text_that_is_trained_on_and_a_run_that_goes_on(text, tmp_path, on_a_t
 @pytest.mark.parametrize("argv, typed, shows", [
     (["sample", "{}", "--max-new-tokens=300"], "", r"\x9b"),
     (["sample", "{}", "--prompt=\x1b[2J"], "", "text without '['"),
-    (["chat", "{}", "--max-new-tokens=90"], "ab\n/why\n/save /dev/null/\x9b\n/\x1b[2J\n/temperature \u202e\n/exit\n", r"\x9b"),
+    (["chat", "{}", "--max-new-tokens=90"], "ab\n/why\n/save /dev/null/\x9b\n/\x1b[2J\n/temperature \u202e\n/exit\n",
+     r"\x9b"),
     (["info", "{}"], "", r"\u202e"),
     (["info", "{}", "--json"], "", r"\u202e"),
     (["show", "{}", "--out={}.shown"], "", r"\u202e"),
