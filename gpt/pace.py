@@ -17,12 +17,12 @@ from typing import Any, Self, TypeVar
 from threadpoolctl import ThreadpoolController
 
 Step = TypeVar("Step")
-TRIAL = 16    # steps with another number of threads, unless they lose the time
-LOSS = 2      # of so many steps before
-CROWDED = 4   # steps in a row that take twice as long as before
-REST = 64     # steps between trials at least, and so many
-SHARE = 32    # that they lose one part of the time in this many
-GAIN = 0.9    # of the time that is to be reached before another number is chosen
+TRIAL = 16    # steps of a trial of another number of threads,
+LOSS = 2      # which ends sooner when it has lost the time of so many
+GAIN = 0.9    # and wins with this share of the time before
+REST = 64     # steps between trials at least,
+SHARE = 32    # and as many as keep what they lose to one part of the time in this many
+CROWDED = 4   # steps in a row that take twice as long as before: other programs have come
 _CHOOSING = threading.Lock()  # the number is that of the whole process: one thread at a time chooses it
 
 
@@ -30,9 +30,9 @@ class Pace:
     """The number of threads, 1 to `most`, for steps that take the same time each: `n` for the next one, and `note`
     takes how long that was.
 
-    It begins with all, then tries one, and goes on with the faster; or with `begin`, if that is given.  Later it tries half as many or twice as many, and
-    one again when steps suddenly take twice as long.  A trial ends when it has lost; the more time it has lost, the
-    later is the next one.
+    It begins with all, then tries one, and goes on with the faster; or with `begin`, if that is given.  Later it tries
+    half as many or twice as many, and one again when steps suddenly take twice as long.  A trial ends when it has lost;
+    the more time it has lost, the later is the next one.
     """
 
     def __init__(self, most: int, begin: int = 0):
