@@ -44,7 +44,7 @@ def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lin
               vocab_size: int = VOCAB_SIZE) -> tuple[Data, Tokenizer]:
     """Data from text, and its tokenizer, of the kind "char", "byte", "word" or "bpe".
 
-    `paths`: UTF-8 files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
+    `paths`: text files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
     example, and otherwise each window of the text.  The last `val_fraction` of the text is for validation, or that
     share of its different lines.  A text above 16 MB becomes a file of tokens in `cache_dir` (the user's cache folder),
     which is not held in memory and used again until the text changes.  A "bpe" learns at most `vocab_size` tokens, from
