@@ -1,5 +1,6 @@
 """Training: the settings and recipes of a run, and its loop."""
 
+import json
 import math
 import time
 import zlib
@@ -36,6 +37,9 @@ from .trainer import WHOLE, Interrupted, Trainer
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size", "accumulate",
          "optimizer", "seed", *[f.name for f in fields(Architecture)])
+
+
+_OF_ALL = ", checksum of all "
 
 
 @dataclass
@@ -249,7 +253,7 @@ def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     """A new run."""
     data, tokenizer = load(config)
     model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-    about = {"train": asdict(config), "data": identity(data), "environment": environment(team.n)}
+    about = {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(team.n)}
     return Run(model, tokenizer, about), Trainer(config, model, data, team)
 
 
@@ -258,9 +262,10 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config)
-    if tokenizer.to_json() != run.tokenizer.to_json() or identity(data) != run.about.get("data"):
-        raise ValueError(f"the data are not those of the run: it had {run.about.get('data')!s:.300}, and this is "
-                         f"{identity(data)}: give the same with --data")
+    before, run.about["data"] = str(run.about.get("data")), identity(data, tokenizer)
+    if tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, run.about["data"], data):
+        raise ValueError(f"the data are not those of the run: it had {before:.300}, and this is {run.about['data']}: "
+                         "give the same with --data")
     if run.config != config.model_config(run.tokenizer.vocab_size):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
@@ -268,8 +273,8 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     trainer.restore(run.about.get("state"), arrays)
     if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
-    before = run.about.get("environment")
-    if changed := differences(before if isinstance(before, dict) else {}, now := environment(team.n)):
+    earlier = run.about.get("environment")
+    if changed := differences(earlier if isinstance(earlier, dict) else {}, now := environment(team.n)):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
     run.about |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")
@@ -285,10 +290,17 @@ def load(config: TrainConfig) -> tuple[Any, Any]:
                      vocab_size=config.vocab_size)
 
 
-def identity(data: Any) -> str:
-    """What the data are, with a checksum of some of them."""
-    ids, _ = data.train_batch(np.random.default_rng(0), 256)
-    return f"{data.description}, checksum {zlib.crc32(ids.tobytes()):08x}"
+def identity(data: Any, tokenizer: Any) -> str:
+    """What the data are, with a checksum of all of them and of their tokenizer."""
+    return f"{data.description}{_OF_ALL}{data.checksum(zlib.crc32(json.dumps(tokenizer.to_json()).encode())):08x}"
+
+
+def same_data(before: str, now: str, data: Any) -> bool:
+    """Whether what `identity` said before is of these data, wherever they lay."""
+    if _OF_ALL in before:
+        return before.rpartition(_OF_ALL)[2] == now.rpartition(_OF_ALL)[2]
+    ids, _ = data.train_batch(np.random.default_rng(0), 256)  # of which earlier versions wrote a checksum
+    return before.endswith(f", checksum {zlib.crc32(ids.tobytes()):08x}")
 
 
 def goes_back(config: TrainConfig, trainer: Trainer, say: Callable[[str], None]) -> bool:
