@@ -9,6 +9,7 @@ from .module import Array, raw
 from .pace import Threads
 from .reader import MLP, Attention, Mean, New, Norm, Taps, linear, rotations
 
+NO_WARNING = np.errstate(over="ignore", invalid="ignore")  # who draws from logits says if they are not finite
 FOLD = 1 << 26   # bytes of weights up to which a changed copy of them is made: see `Cache`
 ROOM = 1024      # tokens for whose keys and values there is room at first
 PIECE = 512      # tokens of a prompt that are read at once
@@ -34,6 +35,7 @@ class Context:
         self.read = [0] * len(self.texts)  # how many tokens of each the cache knows
         self.cache = Cache(self.model, len(self.texts)) if cache else None
 
+    @NO_WARNING
     def logits(self) -> Array:
         """The logits of the next token of each text, (B, V)."""
         if self.cache is None:
@@ -90,6 +92,7 @@ class Cache:
     Room for keys and values grows with the texts: 8 n_layer n_kv_head d bytes a token of each row in single precision.
     """
 
+    @NO_WARNING
     def __init__(self, model: GPT, batch_size: int):
         c, table = model.config, model.wte.weight
         self.config, self.batch_size, self.dtype = c, batch_size, table.dtype

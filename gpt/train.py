@@ -25,7 +25,7 @@ from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
 from .optim import SCHEDULES
 from .recipes import DEFAULT, OF_TASK, RECIPES
-from .report import announce, clock, command, report, say_plan, show_sample
+from .report import announce, clock, command, diagnosis, report, say_plan, show_sample
 from .settings import setting
 from .signals import Stopped, stop_on_signal
 from .team import Team, cores
@@ -107,6 +107,9 @@ class TrainConfig(Architecture):
     eval_interval: int = setting(250, "steps between evaluations", at_least=1, group="evaluation")
     eval_iters: int = setting(20, "random batches in an evaluation, always the same ones; 0: all the validation part",
                               at_least=0, group="evaluation")
+    eval_whole: bool = setting(False, "end with the loss on all the validation part, however long that takes; else on "
+                               "as many random batches as take the time of the training, if it has more",
+                               group="evaluation")
     patience: int | None = setting(None, "stop after so many evaluations in a row without a lower validation loss",
                                    at_least=1, group="evaluation")
     target_val_loss: float | None = setting(None, "stop once the loss on all the validation part is at or below this",
@@ -237,9 +240,12 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
         if asked:
             raise Stopped(number=asked[0])
         show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say)
-        say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
+        part = f"the {WHOLE}" if trainer.over == WHOLE else f"{trainer.over} of its part (--eval-whole takes all of it)"
+        say(f"validation loss over {part}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
             say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
+        if wrong := diagnosis(trainer):
+            say(f"note    {wrong}")
         if config.task != "text":
             say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
     except KeyboardInterrupt as stop:

@@ -91,7 +91,8 @@ def test_mistakes_are_one_line(argv, message, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content, message", [
-    (None, "there is no such file"), (b"", "is empty"), (b"\xff\xfe", "is empty"), (b"\xff", "is not UTF-8"), (b"a\0b", "is binary"),
+    (None, "there is no such file"), (b"", "is empty"), (b"\xff\xfe", "is empty"),
+    (b"\xff", "is not UTF-8"), (b"a\0b", "is binary"),
     (b"short", "is too short with 5 characters"), (b"x" * 200, "lower --block-size to 19")])
 def test_text_that_cannot_be_used(tiny, capsys, tmp_path, content, message):
     if content is not None:
