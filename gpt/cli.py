@@ -95,7 +95,10 @@ def obey(argv: Sequence[str] | None) -> int:
         drop_output()
         return 1
     except MemoryError as error:
-        print(f"gpt: error: not enough memory ({error}): lower --batch-size, --block-size or --n-embd", file=sys.stderr)
+        print(f"gpt: error: not enough memory ({in_a_line(str(error))}){cure(argv)}", file=sys.stderr)
+        return 1
+    except RecursionError:
+        print("gpt: error: something that was given is nested too deep to be read", file=sys.stderr)
         return 1
     except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
@@ -111,6 +114,14 @@ def run() -> NoReturn:
     status = main()
     ignore_signals()
     sys.exit(status)
+
+
+def cure(argv: Sequence[str] | None) -> str:
+    """What a command that lacks memory offers to lower, by the flags that it has."""
+    name = next(iter(sys.argv[1:] if argv is None else argv), "")
+    have = {f.name for f in fields(COMMANDS[name].settings)} if name in COMMANDS else set()
+    flags = [f"--{n.replace('_', '-')}" for n in ("batch_size", "block_size", "n_embd", "num_samples") if n in have]
+    return f": lower {' or '.join([', '.join(flags[:-1])] * (len(flags) > 1) + flags[-1:])}" if flags else ""
 
 
 def drop_output() -> None:

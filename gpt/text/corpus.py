@@ -188,7 +188,9 @@ def _folder(path: Path) -> Corpus:
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
     """Files in a folder and those in it, in the order of their names, and why one is left out; folders that are left
     out come as they are."""
-    for path in sorted(folder.iterdir()):
+    waiting = sorted(folder.iterdir(), reverse=True)
+    while waiting:
+        path = waiting.pop()
         if path.name.startswith("."):
             yield path, "hidden"
         elif not path.is_dir():
@@ -196,7 +198,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
         elif path.is_symlink():  # it may lead in a circle
             yield path, "linked folders"
         else:
-            yield from _walk(path)
+            waiting += sorted(path.iterdir(), reverse=True)
 
 
 def _problem(path: Path) -> str:

@@ -136,8 +136,12 @@ def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike 
 
 
 def default_folder() -> Path:
-    """Where a user's programs keep what they can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
+    """Where a user's programs keep what they can make again.  Raises OSError for a user who has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
+    except RuntimeError:  # neither HOME nor an entry among the users, as in a container
+        raise OSError("the tokens of a text of this size are kept in a folder, and there is no home folder for it: "
+                      "name one with --cache-dir") from None
 
 
 def tokenized(kind: str, pieces: Callable[[str], Iterable[str]], folder: str | None = None,

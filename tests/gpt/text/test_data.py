@@ -181,6 +181,25 @@ def test_a_folder_is_read_in_order_and_says_what_it_leaves_out(tmp_path):
                       f"out: l.txt, {os.path.join('sub', 'deep', 'z.bin')}, x.png; 1 linked folders left out: loop)")
 
 
+def test_a_folder_within_a_folder_and_so_on(tmp_path, monkeypatch):
+    """Deeper than Python calls functions, though not than the system has names."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    written(corpus.Path("."), a_txt="the text")
+    os.chdir(tmp_path)
+    try:
+        assert data.read_text(["."])[0] == "the text"
+    finally:  # pytest could not delete it
+        for _ in range(1200):
+            os.chdir("d")
+        os.remove("a.txt")
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")
+
+
 def test_a_folder_without_text(tmp_path):
     with pytest.raises(ValueError, match="has no text files in it: give a folder"):
         data.read_text([str(tmp_path)])
@@ -485,6 +504,22 @@ def test_text_that_changes_while_it_is_read(tmp_path, small, monkeypatch):
     with pytest.raises(OSError, match="has changed while it was read"):
         data.load_data([str(file)], "char", 8)
     assert not list(small.glob("*.npy"))
+
+
+def test_a_user_without_a_home(tmp_path, small, monkeypatch):
+    """Neither HOME nor an entry among the users, as in a container."""
+    pwd = pytest.importorskip("pwd")
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    path = str(written(tmp_path, a_txt=TEXT) / "a.txt")
+    with pytest.raises(OSError, match="there is no home folder for it: name one with --cache-dir"):
+        data.load_data([path], "char", 8)
+    data.load_data([path], "char", 8, cache_dir=tmp_path / "here")
 
 
 def test_a_folder_for_tokens_that_takes_none(tmp_path, small):
