@@ -81,7 +81,7 @@ class Trial:
 
     def run(self, data: TextData, vocab_size: int, seed: int) -> None:
         """Train from this seed, writing nothing, and find the loss on all of `data.val`."""
-        config, loss, ms = replace(self.config, seed=seed), math.inf, []
+        config, loss, ms = replace(self.config, seed=seed, eval_whole=True), math.inf, []
         model = GPT(config.model_config(vocab_size), seed=seed)
         with Team(config.n_replicas) as team:
             trainer = Trainer(config, model, data, team)

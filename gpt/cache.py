@@ -6,8 +6,10 @@ import numpy as np
 
 from .model import GPT, Linear
 from .module import Array, raw
+from .pace import Threads
 from .reader import MLP, Attention, Mean, New, Norm, Taps, linear, rotations
 
+NO_WARNING = np.errstate(over="ignore", invalid="ignore")  # who draws from logits says if they are not finite
 FOLD = 1 << 26   # bytes of weights up to which a changed copy of them is made: see `Cache`
 ROOM = 1024      # tokens for whose keys and values there is room at first
 PIECE = 512      # tokens of a prompt that are read at once
@@ -33,6 +35,7 @@ class Context:
         self.read = [0] * len(self.texts)  # how many tokens of each the cache knows
         self.cache = Cache(self.model, len(self.texts)) if cache else None
 
+    @NO_WARNING
     def logits(self) -> Array:
         """The logits of the next token of each text, (B, V)."""
         if self.cache is None:
@@ -89,6 +92,7 @@ class Cache:
     Room for keys and values grows with the texts: 8 n_layer n_kv_head d bytes a token of each row in single precision.
     """
 
+    @NO_WARNING
     def __init__(self, model: GPT, batch_size: int):
         c, table = model.config, model.wte.weight
         self.config, self.batch_size, self.dtype = c, batch_size, table.dtype
@@ -104,6 +108,7 @@ class Cache:
             self.head, = self.ln_f.into(self.head)
         every = [self.smear, *[part.conv for parts in self.h for part in parts]]
         self.taps = [taps for taps in every if taps is not None]
+        self.threads = Threads()
         self._make_room(min(c.block_size, ROOM))
 
     def __call__(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array = slice(None)
@@ -114,17 +119,18 @@ class Cache:
             anew = np.arange(self.batch_size)[rows][np.array(start) == 0]
             for taps in self.taps:
                 taps.before[anew] = 0
-        if ids.shape[1] == 1:
-            last = self._read(ids, start, count, rows)
-        else:
-            last = np.empty((len(ids), self.config.n_embd), self.dtype)
-            for begin in range(0, ids.shape[1], PIECE):
-                piece = ids[:, begin:begin + PIECE]
-                T = piece.shape[1]
-                x = self._read(piece, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
-                ends = [r for r, n in enumerate(count) if begin < n <= begin + T]
-                last[ends] = x[[r * T + count[r] - begin - 1 for r in ends]]
-        return linear(self.ln_f(last), self.head)                  # (R, C) -> (R, V)
+        with self.threads:
+            if ids.shape[1] == 1:
+                last = self._read(ids, start, count, rows)
+            else:
+                last = np.empty((len(ids), self.config.n_embd), self.dtype)
+                for begin in range(0, ids.shape[1], PIECE):
+                    piece = ids[:, begin:begin + PIECE]
+                    T = piece.shape[1]
+                    x = self._read(piece, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
+                    ends = [r for r, n in enumerate(count) if begin < n <= begin + T]
+                    last[ends] = x[[r * T + count[r] - begin - 1 for r in ends]]
+            return linear(self.ln_f(last), self.head)              # (R, C) -> (R, V)
 
     def _read(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array) -> Array:
         """What the last layer gives for new tokens, (R T, C)."""
@@ -142,7 +148,7 @@ class Cache:
             x = self.norm(x)
         if self.mean is not None:
             x -= self.mean(x)
-        for attn, mlp in self.h:
+        for attn, mlp in self.threads.each(self.h, ids.size):
             x += attn(x, new)
             x += mlp(x, new)
         return x

@@ -14,6 +14,7 @@ from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
 from .generate import SampleConfig, sample
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
+from .screen import in_a_line, screens
 from .settings import base_type
 from .signals import ignore_signals, stop_at_once
 from .train import TrainConfig, train
@@ -75,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
+    with screens():
+        return obey(argv)
+
+
+def obey(argv: Sequence[str] | None) -> int:
+    """Do what a command line says; the exit status."""
     try:
         with stop_at_once():
             if given := parsed(sys.argv[1:] if argv is None else argv):
@@ -88,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop_output()
         return 1
     except MemoryError as error:
-        print(f"gpt: error: not enough memory ({error}): lower --batch-size, --block-size or --n-embd", file=sys.stderr)
+        print(f"gpt: error: not enough memory ({in_a_line(str(error))}){cure(argv)}", file=sys.stderr)
+        return 1
+    except RecursionError:
+        print("gpt: error: something that was given is nested too deep to be read", file=sys.stderr)
         return 1
     except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
@@ -106,9 +116,12 @@ def run() -> NoReturn:
     sys.exit(status)
 
 
-def in_a_line(text: str) -> str:
-    """A text in one line; what could disturb a terminal is escaped, since a file's names may be part of it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+def cure(argv: Sequence[str] | None) -> str:
+    """What a command that lacks memory offers to lower, by the flags that it has."""
+    name = next(iter(sys.argv[1:] if argv is None else argv), "")
+    have = {f.name for f in fields(COMMANDS[name].settings)} if name in COMMANDS else set()
+    flags = [f"--{n.replace('_', '-')}" for n in ("batch_size", "block_size", "n_embd", "num_samples") if n in have]
+    return f": lower {' or '.join([', '.join(flags[:-1])] * (len(flags) > 1) + flags[-1:])}" if flags else ""
 
 
 def drop_output() -> None:

@@ -9,6 +9,8 @@ from threadpoolctl import threadpool_info
 
 import autograd as ag
 
+from .screen import in_a_line
+
 
 def environment(replicas: int) -> dict[str, Any]:
     """Versions, processor, BLAS, its threads, how many replicas there are, and which ops have kernels: where all are
@@ -35,5 +37,5 @@ def _threads() -> str:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What changed between two environments, in words; empty if nothing did."""
-    return ", ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in sorted({*before, *now})
-                     if before.get(name) != now.get(name))
+    return ", ".join(in_a_line(f"{name:.100} {before.get(name)!s:.100} -> {now.get(name)!s:.100}")
+                     for name in sorted({*before, *now}) if before.get(name) != now.get(name))

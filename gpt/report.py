@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,13 @@ from .checkpoint import Run
 from .generate import continue_text
 from .muon import kind
 from .pretrained.config import counterpart
+from .screen import in_a_line
 from .trainer import Trainer
 
 if TYPE_CHECKING:
     from .train import TrainConfig
 
+STILL = 1e-7  # norm of a gradient that changes nothing
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 
@@ -41,7 +45,7 @@ def command(what: str, out: Any) -> str:
 def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The first lines of a run: data, model, what a step is, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
-    say(f"text    {trainer.data.description}")
+    say(f"text    {in_a_line(trainer.data.description)}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
         f"{run.model.n_parameters:,} parameters")
     n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
@@ -82,6 +86,27 @@ def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
     return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {perplexity:.4g}, "
             f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
             f"{clock(trainer.seconds)} passed, {clock(left)} left")
+
+
+def diagnosis(trainer: Trainer) -> str:
+    """What is wrong with a run that has ended, and what to try; empty if nothing is."""
+    c, losses = trainer.config, [loss for loss, _ in trainer.lately]
+    if not losses:
+        return ""
+    guess, loss, val_loss = math.log(trainer.model.config.vocab_size), statistics.fmean(losses), trainer.latest
+    still = sum(1 for _ in takewhile(lambda norm: norm < STILL, (norm for _, norm in reversed(trainer.lately))))
+    lower = f"lower --learning-rate, which is {c.learning_rate:g}, or raise --warmup-iters"
+    if still >= 3 and losses[-1] > guess / 2:
+        return (f"the run is dead: its gradient has been 0 for the last {still} steps or more, so it learns nothing "
+                f"any more, with a loss of {losses[-1]:.2f} (a guess among all tokens has {guess:.2f}): {lower}")
+    if loss > guess - 0.01 and trainer.iter > max(c.warmup_iters, 50):
+        return (f"the model has learned nothing: its loss is {loss:.2f}, and a guess among all tokens has {guess:.2f}: "
+                f"{lower}")
+    if val_loss > max(1.5 * loss, loss + 0.5):
+        return (f"overfitted: the loss is {loss:.2f} on text that was trained on, and {val_loss:.2f} on other text, so "
+                "the model knows its text by heart: train on more text, or for fewer steps (--patience 3 stops in "
+                "time), or with more --dropout or --weight-decay, or a smaller model")
+    return ""
 
 
 def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 400) -> None:

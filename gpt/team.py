@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,6 +33,13 @@ class Team:
 
     def __enter__(self) -> Team:
         self._pool = ThreadPoolExecutor(max(self.n - 1, 1), thread_name_prefix="replica")
+        try:
+            for _ in range(self.n - 1):
+                self._pool.submit(time.sleep, 1e-3)  # so that each has a thread of its own, now
+        except RuntimeError as error:
+            self._pool.shutdown()
+            raise OSError(f"{self.n} threads cannot be had here ({error}): lower --replicas, or raise the limit of "
+                          "processes (ulimit -u)") from None
         self._limits = threadpool_limits(1 if self.n > 1 else None, "blas")
         return self
 

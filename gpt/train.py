@@ -1,5 +1,6 @@
 """Training: the settings and recipes of a run, and its loop."""
 
+import json
 import math
 import time
 import zlib
@@ -24,7 +25,7 @@ from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
 from .optim import SCHEDULES
 from .recipes import DEFAULT, OF_TASK, RECIPES
-from .report import announce, clock, command, report, say_plan, show_sample
+from .report import announce, clock, command, diagnosis, report, say_plan, show_sample
 from .settings import setting
 from .signals import Stopped, stop_on_signal
 from .team import Team, cores
@@ -36,6 +37,9 @@ from .trainer import WHOLE, Interrupted, Trainer
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
 FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size", "accumulate",
          "optimizer", "seed", *[f.name for f in fields(Architecture)])
+
+
+_OF_ALL = ", checksum of all "
 
 
 @dataclass
@@ -103,6 +107,9 @@ class TrainConfig(Architecture):
     eval_interval: int = setting(250, "steps between evaluations", at_least=1, group="evaluation")
     eval_iters: int = setting(20, "random batches in an evaluation, always the same ones; 0: all the validation part",
                               at_least=0, group="evaluation")
+    eval_whole: bool = setting(False, "end with the loss on all the validation part, however long that takes; else on "
+                               "as many random batches as take the time of the training, if it has more",
+                               group="evaluation")
     patience: int | None = setting(None, "stop after so many evaluations in a row without a lower validation loss",
                                    at_least=1, group="evaluation")
     target_val_loss: float | None = setting(None, "stop once the loss on all the validation part is at or below this",
@@ -233,9 +240,12 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
         if asked:
             raise Stopped(number=asked[0])
         show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say)
-        say(f"validation loss over the {WHOLE}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
+        part = f"the {WHOLE}" if trainer.over == WHOLE else f"{trainer.over} of its part (--eval-whole takes all of it)"
+        say(f"validation loss over {part}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
             say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
+        if wrong := diagnosis(trainer):
+            say(f"note    {wrong}")
         if config.task != "text":
             say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
     except KeyboardInterrupt as stop:
@@ -249,7 +259,7 @@ def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     """A new run."""
     data, tokenizer = load(config)
     model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-    about = {"train": asdict(config), "data": identity(data), "environment": environment(team.n)}
+    about = {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(team.n)}
     return Run(model, tokenizer, about), Trainer(config, model, data, team)
 
 
@@ -258,9 +268,10 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config)
-    if tokenizer.to_json() != run.tokenizer.to_json() or identity(data) != run.about.get("data"):
-        raise ValueError(f"the data are not those of the run: it had {run.about.get('data')!s:.300}, and this is "
-                         f"{identity(data)}: give the same with --data")
+    before, run.about["data"] = str(run.about.get("data")), identity(data, tokenizer)
+    if tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, run.about["data"], data):
+        raise ValueError(f"the data are not those of the run: it had {before:.300}, and this is {run.about['data']}: "
+                         "give the same with --data")
     if run.config != config.model_config(run.tokenizer.vocab_size):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
@@ -268,8 +279,8 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     trainer.restore(run.about.get("state"), arrays)
     if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
-    before = run.about.get("environment")
-    if changed := differences(before if isinstance(before, dict) else {}, now := environment(team.n)):
+    earlier = run.about.get("environment")
+    if changed := differences(earlier if isinstance(earlier, dict) else {}, now := environment(team.n)):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
     run.about |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")
@@ -285,10 +296,17 @@ def load(config: TrainConfig) -> tuple[Any, Any]:
                      vocab_size=config.vocab_size)
 
 
-def identity(data: Any) -> str:
-    """What the data are, with a checksum of some of them."""
-    ids, _ = data.train_batch(np.random.default_rng(0), 256)
-    return f"{data.description}, checksum {zlib.crc32(ids.tobytes()):08x}"
+def identity(data: Any, tokenizer: Any) -> str:
+    """What the data are, with a checksum of all of them and of their tokenizer."""
+    return f"{data.description}{_OF_ALL}{data.checksum(zlib.crc32(json.dumps(tokenizer.to_json()).encode())):08x}"
+
+
+def same_data(before: str, now: str, data: Any) -> bool:
+    """Whether what `identity` said before is of these data, wherever they lay."""
+    if _OF_ALL in before:
+        return before.rpartition(_OF_ALL)[2] == now.rpartition(_OF_ALL)[2]
+    ids, _ = data.train_batch(np.random.default_rng(0), 256)  # of which earlier versions wrote a checksum
+    return before.endswith(f", checksum {zlib.crc32(ids.tobytes()):08x}")
 
 
 def goes_back(config: TrainConfig, trainer: Trainer, say: Callable[[str], None]) -> bool:

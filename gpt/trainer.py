@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .train import TrainConfig
 
 WHOLE = "whole validation part"
+FORWARD = 3  # batches that are evaluated in the time of a step, which goes back, too
 METRICS = ("iter", "loss", "lr", "grad_norm", "ms", "tokens_per_s")  # of a step
 JUDGED = ("best", "best_iter", "latest", "without_gain")  # what an evaluation changes
 
@@ -43,6 +46,8 @@ class Trainer:
         self.finished = False  # whether training is over, and not only this call of it
         self.seconds = 0.0  # that they took, with evaluations
         self.best = self.latest = math.inf  # the lowest validation loss, and that of the last evaluation
+        self.lately = deque[tuple[float, float]](maxlen=20)  # the losses and gradient norms of the last steps
+        self.over = ""  # over what that was
         self.best_iter, self.without_gain = 0, 0  # the step of the lowest, and evaluations since
 
     def step(self) -> dict[str, Any]:
@@ -57,6 +62,7 @@ class Trainer:
         self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.team)
         self.replicas.touch()
         self.iter += 1
+        self.lately.append((loss, norm))
         seconds = time.perf_counter() - began
         return {"iter": self.iter, "loss": loss, "lr": lr, "grad_norm": norm, "ms": round(seconds * 1e3, 3),
                 "tokens_per_s": round(tokens / seconds)}
@@ -102,16 +108,19 @@ class Trainer:
         return self.iter - (self.row is not None)
 
     def validate(self, last: bool = False, asked: Sequence[int] = ()) -> tuple[float, str]:
-        """The validation loss, and over what: the whole part in the last evaluation, where eval_iters is 0, and to
-        confirm that an estimate from random batches has truly reached the target.  Raises Interrupted between batches
-        once `asked` holds something."""
-        c = self.config
-        if c.eval_iters and not last:
+        """The validation loss, and over what: the whole part where eval_iters is 0, in the last evaluation if that
+        takes no longer than the training or eval_whole is set, and to confirm that an estimate from random batches has
+        truly reached the target.  Raises Interrupted between batches once `asked` holds something."""
+        c, n = self.config, self.config.eval_iters
+        if last and n:
+            n = max(n, FORWARD * self.iter * c.accumulate)
+            last = c.eval_whole or sum(1 for _ in islice(self.data.val_windows(c.batch_size), n + 1)) <= n
+        if n and not last:
             rng = np.random.default_rng([c.seed, 3])  # the same batches each time, so that evaluations compare
-            batches = (self.data.val_batch(rng, c.batch_size) for _ in range(c.eval_iters))
+            batches = (self.data.val_batch(rng, c.batch_size) for _ in range(n))
             loss = evaluate(self.replicas.loss, until(asked, batches))
             if c.target_val_loss is None or loss > c.target_val_loss:
-                return loss, f"{c.eval_iters} batches"
+                return loss, f"{n:,} batches"
         return evaluate(self.replicas.loss, until(asked, self.data.val_windows(c.batch_size))), WHOLE
 
     def evaluation(self, last: bool, asked: Sequence[int]) -> tuple[float, bool, bool, str]:
@@ -128,6 +137,7 @@ class Trainer:
         except Interrupted:
             vars(self).update(before)
             raise
+        self.over = over
         return val_loss, best, last, over
 
     def judge(self, val_loss: float) -> bool:

@@ -115,13 +115,16 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
+_DEEPEST = 100  # lists and objects within each other
 _JSON = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _value(text: str, start: int, path: Path, line: int) -> tuple[Any, int]:
     """The JSON value at a place, and where it ends.  `line`: the number of the text's first one."""
     try:
-        return _JSON.raw_decode(text, start)
+        value, end = _JSON.raw_decode(text, start)
+        check_depth(value)
+        return value, end
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {line + error.lineno - 1:,}: this is no JSON ({error.msg} at column "
                          f"{error.colno:,})") from None
@@ -129,6 +132,17 @@ def _value(text: str, start: int, path: Path, line: int) -> tuple[Any, int]:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{path}, line {line + text.count(chr(10), 0, start):,}: this is no JSON for us "
                          f"({reason:.100})") from None
+
+
+def check_depth(value: Any) -> None:
+    """Raise RecursionError for a value with lists and objects in each other so deep that not all can be done with it
+    that can be read."""
+    within = [value]
+    for _ in range(_DEEPEST):
+        within = [v for each in within if isinstance(each, (list, dict))
+                  for v in (each.values() if isinstance(each, dict) else each)]
+    if within:
+        raise RecursionError
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
@@ -197,6 +211,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     head = text.lstrip("\n").partition("\n")[0]
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(",;\t", key=head.count))
     names: list[str] = []
+    csv.field_size_limit(max(LARGEST, csv.field_size_limit()))  # of all readers: 128 KB are no long answer
     try:
         for row in rows:
             if not names:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..checkpoint import load
 from ..generate import Sampling
+from ..screen import in_a_line
 from ..settings import setting
 from ..writing import replacing
 from .chat import Chat
@@ -123,7 +124,7 @@ def turn(talk: Chat, line: str, asked: list[int] | tuple[()] = ()) -> bool:
             return command(talk, line)
         if line.strip():
             for piece in talk.ask(line.strip(), asked):
-                print(visible(piece), end="", flush=True)
+                print(piece, end="", flush=True)
             print(flush=True)
     except ValueError as error:
         note(str(error))
@@ -151,9 +152,9 @@ def command(talk: Chat, line: str) -> bool:
             note(f"temperature {talk.sampling.temperature:g}")
         case "save", file if file:
             save(talk, file)
-            note(f"the conversation is in {visible(file)}")
+            note(f"the conversation is in {file}")
         case _:
-            raise ValueError(f"there is no /{visible(line[1:41])}: /help lists what there is")
+            raise ValueError(f"there is no /{line[1:41]}: /help lists what there is")
     return True
 
 
@@ -161,7 +162,7 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"/temperature needs a number, such as 0.7, and not {visible(text[:40])!r}") from None
+        raise ValueError(f"/temperature needs a number, such as 0.7, and not {text[:40]!r}") from None
 
 
 def save(talk: Chat, file: str) -> None:
@@ -196,12 +197,7 @@ def why(talk: Chat) -> list[str]:
             "   ".join(f"{shown(token)} {p:.2%}" for token, p in c.others) for c in talk.choices]
 
 
-def visible(text: str) -> str:
-    """Text whose control characters, which could disturb a terminal, are written as escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
 def note(line: str) -> None:
     """Say something that is no part of an answer."""
     sys.stdout.flush()
-    print(f"({visible(line)})", file=sys.stderr, flush=True)
+    print(f"({in_a_line(line)})", file=sys.stderr, flush=True)

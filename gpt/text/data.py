@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 
@@ -38,13 +39,16 @@ class Data(Protocol):
     def val_windows(self, batch_size: int) -> Iterator[Batch]:
         """The whole validation part, once."""
 
+    def checksum(self, start: int = 0) -> int:
+        """CRC-32 of all that is trained and validated on, after other bytes whose CRC-32 is `start`."""
+
 
 def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lines: bool = False,
               val_fraction: float = 0.1, cache_dir: str | os.PathLike | None = None,
               vocab_size: int = VOCAB_SIZE) -> tuple[Data, Tokenizer]:
     """Data from text, and its tokenizer, of the kind "char", "byte", "word" or "bpe".
 
-    `paths`: UTF-8 files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
+    `paths`: text files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
     example, and otherwise each window of the text.  The last `val_fraction` of the text is for validation, or that
     share of its different lines.  A text above 16 MB becomes a file of tokens in `cache_dir` (the user's cache folder),
     which is not held in memory and used again until the text changes.  A "bpe" learns at most `vocab_size` tokens, from
@@ -121,6 +125,9 @@ class TextData:
 
     def val_windows(self, batch_size: int) -> Iterator[Batch]:
         return map(self._own, windows(self.val, batch_size, self.block_size))
+
+    def checksum(self, start: int = 0) -> int:
+        return _checksum(self.val, _checksum(self.train, start, self.release), self.release)
 
     def _own(self, pair: Batch) -> Batch:
         ids, targets = (a.astype(np.int64) for a in pair)
@@ -199,6 +206,9 @@ class LineData:
         for start in range(0, len(self.val), batch_size):
             yield self._examples(self.val[start:start + batch_size])
 
+    def checksum(self, start: int = 0) -> int:
+        return _checksum(self.tokens, start, self.release)
+
     def _examples(self, starts: Array) -> Batch:
         """Lines by the places of the line ends before them."""
         places = np.minimum(starts[:, None] + np.arange(self.block_size + 1), len(self.tokens) - 1)
@@ -215,6 +225,12 @@ def _blocks(tokens: Array, release: Callable[[], None]) -> Iterator[tuple[int, A
     for start in range(0, len(tokens), _BLOCK):
         yield start, tokens[start:start + _BLOCK]
         release()
+
+
+def _checksum(tokens: Array, start: int, release: Callable[[], None]) -> int:
+    for _, block in _blocks(tokens, release):
+        start = crc32(block, start)
+    return start
 
 
 def _characters(tokens: Array, tokenizer: Tokenizer, release: Callable[[], None] = _nothing) -> int:

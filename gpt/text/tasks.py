@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -86,6 +87,9 @@ class Addition:
     def val_windows(self, batch_size: int) -> Iterator[Batch]:
         for start in range(0, len(self.held_out), batch_size):
             yield self.examples(self.held_out[start:start + batch_size])
+
+    def checksum(self, start: int = 0) -> int:
+        return crc32(self.held_out, start)
 
     def accuracy(self, model: GPT, tokenizer: Tokenizer | None = None) -> float:
         """The share of held-out questions that the model, always taking the likeliest token, answers exactly."""

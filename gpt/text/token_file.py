@@ -24,7 +24,7 @@ from . import words
 from .corpus import Corpus
 from .tokenizer import VOCAB_SIZE, Tokenizer, from_json, make
 
-_VERSION = 2  # part of the names of kept files: raise it when the same text would give other tokens
+_VERSION = 3  # part of the names of kept files: raise it when the same text would give other tokens
 _DTYPES = ("|u1", "<u2", "<u4")
 _BLOCK = 1 << 22  # bytes checked at a time
 _MOST_LEARNED = 1 << 26  # bytes of a text that a vocabulary is learned from: more teach it little, and take memory
@@ -101,8 +101,8 @@ def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike 
     """The tokenizer of a kind for a text, and the text's tokens in a file, between two `border`s: from the folder if it
     has them, and else made of the text.  `vocab_size`, `learn_from`: see `tokenized`.
 
-    A file is made again when a path, size or time of the text's files has changed, and the old one deleted, or when it
-    is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
+    A file is made again when a path, size or time of the text's files has changed, or some of their text, and the old
+    one deleted, or when it is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_folder())
     learned = (vocab_size, learn_from) if kind == "bpe" else ()
@@ -136,8 +136,12 @@ def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike 
 
 
 def default_folder() -> Path:
-    """Where a user's programs keep what they can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
+    """Where a user's programs keep what they can make again.  Raises OSError for a user who has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tapegrad"
+    except RuntimeError:  # neither HOME nor an entry among the users, as in a container
+        raise OSError("the tokens of a text of this size are kept in a folder, and there is no home folder for it: "
+                      "name one with --cache-dir") from None
 
 
 def tokenized(kind: str, pieces: Callable[[str], Iterable[str]], folder: str | None = None,

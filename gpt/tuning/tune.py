@@ -17,6 +17,7 @@ from ..metrics import FILE as METRICS
 from ..metrics import Metrics
 from ..model import Architecture
 from ..report import announce, command
+from ..screen import in_a_line
 from ..settings import Settings, setting
 from ..signals import Stopped, stop_on_signal
 from ..team import Team, cores
@@ -167,8 +168,8 @@ def dataset(config: TuneConfig, conversations: Sequence[Conversation], template:
         data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
     elif config.noise:
         raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
-    say(f"data    {data.description}; the loss is of the answers, {data.share:.1%} of the tokens; windows are filled "
-        "with whole conversations")
+    say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.share:.1%} of the tokens; windows "
+        "are filled with whole conversations")
     return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val))]
 
 

@@ -13,6 +13,7 @@ from autograd.view.text import size
 
 from .. import checkpoint
 from ..architecture import Architecture
+from ..screen import escaped
 from ..settings import Settings, setting
 from ..tensors import read_head
 from ..tuning import lora
@@ -126,8 +127,8 @@ def lines(known: dict[str, Any]) -> list[str]:
     saved = datetime.fromtimestamp(known["saved"]).isoformat(" ", "minutes")
     numbers = known["training_state"]["numbers"]
     return [
-        *entry("file", f"{known['file']}: {size(known['bytes'])}, saved {saved}"),
-        *(entry("note", known["note"]) if known["note"] else []),
+        *entry("file", f"{shown(known['file'])}: {size(known['bytes'])}, saved {saved}"),
+        *(entry("note", shown(known["note"])) if known["note"] else []),
         *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
                                      " only: training cannot go on from it where it stopped")),
         *entry("model", settings_text(chosen(config))),
@@ -194,11 +195,11 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a line of text; what could disturb a terminal is escaped, since the file may come from anywhere."""
+    """A value in a line of text; it stays in its line whatever it holds, since the file may come from anywhere."""
     if isinstance(value, (list, tuple)):
         return " ".join(shown(v) for v in value) or "none"
     if isinstance(value, dict):
         return json.dumps(value)
     text = {None: "none", True: "yes", False: "no"}.get(value) if value is None or isinstance(value, bool) else \
         f"{value:.6g}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)) or "none"
+    return escaped(str(text)) or "none"

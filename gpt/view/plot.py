@@ -17,6 +17,7 @@ import numpy as np
 from ..folder import overwrite_setting
 from ..metrics import FILE
 from ..module import Array
+from ..screen import escaped
 from ..settings import Settings, setting
 from ..writing import check_ours, write_file
 
@@ -214,7 +215,7 @@ def figure(value: float) -> str:
 
 def clipped(name: str, columns: int, dots: str) -> str:
     """A name without its beginning, which says the least, where it is too long."""
-    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = escaped(name)
     return name if len(name) <= columns else dots + name[len(dots) - columns:]
 
 

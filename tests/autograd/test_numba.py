@@ -647,6 +647,19 @@ def a_loop(tmp_path, monkeypatch):
     return imported
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="no folder here that nobody can write to")
+def test_nothing_is_kept_for_a_user_without_a_home(tmp_path, monkeypatch):
+    """Numba would make a folder called ~ in the current one."""
+    monkeypatch.setattr(loops, "WITHOUT_CACHE", [])
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without HOME and an entry among the users
+    monkeypatch.setattr(loops.os, "access", lambda path, mode: not str(path).startswith("/proc"))  # also for root
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile("def twice(x):\n    return 2 * x", "/proc/loops.py", "exec"), names)
+    assert loops._compiled(names["twice"], (loops.types.float64,))(3.0) == 6
+    assert "neither a home folder" in loops.WITHOUT_CACHE[0] and not list(tmp_path.iterdir())
+
+
 MIXED = """
 import threading
 import numpy as np

@@ -91,7 +91,8 @@ def test_mistakes_are_one_line(argv, message, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content, message", [
-    (None, "there is no such file"), (b"", "is empty"), (b"\xff\xfe", "is not UTF-8"), (b"a\0b", "is binary"),
+    (None, "there is no such file"), (b"", "is empty"), (b"\xff\xfe", "is empty"),
+    (b"\xff", "is not UTF-8"), (b"a\0b", "is binary"),
     (b"short", "is too short with 5 characters"), (b"x" * 200, "lower --block-size to 19")])
 def test_text_that_cannot_be_used(tiny, capsys, tmp_path, content, message):
     if content is not None:
@@ -279,3 +280,25 @@ def test_an_error_cannot_disturb_the_terminal(tmp_path, capsys):
     assert main(["sample", str(tmp_path / "a\x1b[31m\u202e b")]) == 1
     error = capsys.readouterr().err
     assert r"a\x1b[31m\u202e b" in error and error.strip().isprintable()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_lack_of_memory_names_flags_that_the_command_has(name, capsys, monkeypatch):
+    def fails_at_once(config):
+        raise MemoryError("Unable to allocate 7 GiB")
+
+    monkeypatch.setattr(COMMANDS[name], "run", fails_at_once)
+    error = fails([name, *["here"] * (name == "import")], capsys)
+    flags = [word.strip(",") for word in error.split() if word.startswith("--")]
+    have = {f"--{f.name.replace('_', '-')}" for f in fields(COMMANDS[name].settings)}
+    assert "not enough memory (Unable to allocate 7 GiB)" in error and {*flags} <= have
+    assert name != "train" or flags == ["--batch-size", "--block-size", "--n-embd"]
+    assert bool(flags) == ("lower" in error) and (flags or name not in ("train", "tune", "sample"))
+
+
+def test_what_is_nested_too_deep_is_one_line(capsys, monkeypatch):
+    def fails_at_once(config):
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(COMMANDS["info"], "run", fails_at_once)
+    assert "nested too deep" in fails(["info"], capsys)

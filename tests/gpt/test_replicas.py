@@ -143,6 +143,24 @@ def test_a_team_gives_back_the_cores_and_its_threads():
     assert blas_threads() == before and threading.active_count() == alive
 
 
+def test_a_team_that_gets_no_threads(monkeypatch):
+    """As `ulimit -u` says."""
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    before = cores_of_blas()
+    with pytest.raises(OSError, match=r"3 threads cannot be had here \(can't start new thread\): lower --replicas"):
+        Team(3).__enter__()
+    assert cores_of_blas() == before
+    with Team(1) as team:
+        assert team.run(lambda i: i) == [0]
+
+
+def cores_of_blas():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
 def test_a_team_outside_of_with_says_what_to_do():
     team = Team(2)
     for _ in range(2):  # before it, and after it

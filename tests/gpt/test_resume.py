@@ -269,13 +269,6 @@ def test_what_a_run_is_made_of_cannot_change(tiny, changes, words):
         TrainConfig.from_recipe(resume=tiny["out"], **changes)
 
 
-def test_other_data_are_refused(tiny, tmp_path):
-    train(TrainConfig(**tiny), quiet)
-    (tmp_path / "other.txt").write_text("the cat sat on the mat, and the dog sat by the cat.\n" * 41)
-    with pytest.raises(ValueError, match="the data are not those of the run"):
-        train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40, data=(str(tmp_path / "other.txt"),)), quiet)
-
-
 def test_a_difference_that_changes_bits_is_said(tiny, stop_after, monkeypatch):
     stop_after(5)
     with pytest.raises(KeyboardInterrupt):

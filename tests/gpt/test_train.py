@@ -135,6 +135,31 @@ def test_dropout_is_for_training_only(tiny):
     np.testing.assert_array_equal(run.model(x).data, run.model(x).data)
 
 
+@pytest.mark.parametrize("changes, batches, over", [
+    ({"max_iters": 2}, 6, "over 6 batches of its part (--eval-whole takes all of it)"),
+    ({"max_iters": 2, "eval_iters": 8}, 8, "over 8 batches of its part"),
+    ({"max_iters": 2, "accumulate": 2}, 12, "over 12 batches of its part"),
+    ({"max_iters": 2, "eval_whole": True}, 13, "over the whole validation part"),
+    ({"max_iters": 2, "eval_iters": 0}, 13, "over the whole validation part"),
+    ({"max_iters": 5}, 13, "over the whole validation part"),
+    ({"max_iters": 99, "patience": 1, "eval_interval": 1, "learning_rate": 1e-9, "min_lr": 0.0}, 6, "over 6 batches")])
+def test_the_last_evaluation_takes_no_longer_than_the_training(tiny, monkeypatch, changes, batches, over):
+    """Of the 13 windows of the validation part, in batches of one, three in the time of a step."""
+    found, said = [], []
+
+    def counted(loss, pairs):
+        pairs = list(pairs)
+        found.append((len(pairs), evaluate(loss, pairs)))
+        return found[-1][1]
+
+    monkeypatch.setattr(sys.modules["gpt.trainer"], "evaluate", counted)
+    train(TrainConfig(**tiny | {"batch_size": 1, "eval_interval": 100} | changes), said.append)
+    longest = max(found)
+    assert longest[0] == batches and metrics(tiny["out"])[-1]["val_loss"] == longest[1]
+    assert any(over in line for line in said)
+    assert any(f"({over.split()[1]}".replace("the", "whole") in line for line in said)
+
+
 def test_the_target_stops_a_run(tiny):
     said = []
     train(TrainConfig(**tiny | {"max_iters": 500, "target_val_loss": 1.5}), said.append)
@@ -221,7 +246,7 @@ NANOGPT = dict(
     batches="random", batch_size=12, accumulate=1, max_iters=2000, time_limit=None, learning_rate=1e-3, min_lr=1e-4,
     schedule="cosine", falling_share=0.2, warmup_iters=100, lr_decay_iters=None, optimizer="adamw", weight_decay=0.1,
     beta1=0.9, beta2=0.99, momentum=0.9, embedding_lr=0.015, taps_lr=0.04, grad_clip=1.0, eval_interval=250,
-    eval_iters=20, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
+    eval_iters=20, eval_whole=False, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
 DATA_AND_OUTPUT = {"data", "task", "digits", "tokenizer", "vocab_size", "lines", "val_fraction", "cache_dir", "out",
                    "overwrite", "resume", "checkpoint_interval", "keep", "replicas"}
 

@@ -7,6 +7,7 @@ changes of the file a loop is in, and of no other.
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numba
@@ -77,6 +78,9 @@ def compile_double():
 
 def _compiled(function, signature):
     try:
+        if not (numba.config.CACHE_DIR or os.access(os.path.dirname(function.__code__.co_filename), os.W_OK)
+                or os.path.isabs(os.path.expanduser("~"))):  # Numba would make a folder called ~
+            raise RuntimeError("there is neither a home folder nor a place beside this package")
         made = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError as error:  # there is no place to keep it
         WITHOUT_CACHE.append(f"{type(error).__name__}: {error}")

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from gpt import GPT, GPTConfig, checkpoint
-from gpt.chat import terminal
 from gpt.chat.chat import Chat, answer
 from gpt.chat.conversation import Message, read
 from gpt.chat.turns import TurnTokenizer
@@ -243,16 +242,6 @@ def test_an_untuned_model_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc\n")))
     assert main(["chat", str(tmp_path / "plain"), "--max-new-tokens", "4"]) == 0
     assert "not tuned" in capsys.readouterr().err
-
-
-def test_control_characters_do_not_reach_the_terminal(capsys):
-    assert terminal.visible("a\x1b[2J\x07\r\x9b\u202e\x00b\n\tü") == "a\\x1b[2J\\x07\\r\\x9b\\u202e\\x00b\n\tü"
-    run = run_of(TurnTokenizer(ByteTokenizer()), always=27)
-    chat = talk(run, 4, temperature=0.0)
-    terminal.turn(chat, "a")
-    terminal.turn(chat, "/why")
-    out = capsys.readouterr().out
-    assert "\x1b" not in out and out.startswith("\\x1b" * 4)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals on Windows")

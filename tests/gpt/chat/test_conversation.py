@@ -168,3 +168,19 @@ def test_the_pairs_that_come_with_the_package():
     assert len(found) > 300 and len(set(asked)) == len(asked) and len(answers) > 40
     assert set("".join(asked)) | set("".join(answers)) <= set(default_text()[0])  # `gpt train` knows these characters
     assert all(c.where.startswith(str(OURS)) for c in found)
+
+
+@pytest.mark.parametrize("depth", [101, 300, 900, *range(960, 1000, 4), 5000])
+@pytest.mark.parametrize("record", ['{{"prompt": "a", "response": {}}}', '{{"messages": {}}}', "[{}]",
+                                    '{{"messages": [{{"role": {}, "content": "a"}}]}}', '{{"a": {}}}'])
+def test_a_record_that_is_nested_deep(tmp_path, depth, record):
+    file = tmp_path / "deep.jsonl"
+    file.write_text(record.format("[" * depth + "]" * depth) + "\n")
+    with pytest.raises(ValueError, match=r"deep.jsonl, line 1: this is no JSON for us \(it is nested too deep\)"):
+        read([str(file)])
+
+
+def test_a_long_answer_in_a_table(tmp_path):
+    file = tmp_path / "long.csv"
+    file.write_text("prompt,response\na," + "long " * 60_000 + "\n")
+    assert len(read([str(file)])[0].messages[1].text) == 299_999

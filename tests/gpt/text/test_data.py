@@ -106,6 +106,49 @@ def test_a_file_with_a_byte_order_mark_alone(tmp_path, lines):
         data.load_data([str(tmp_path / "b.txt")], "char", 8, lines=lines)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_byte_order_mark_tells_the_encoding_and_is_no_text(tmp_path, encoding, large, request, monkeypatch):
+    if large:
+        request.getfixturevalue("small")
+    mark = "\ufeff" * encoding.endswith("e")
+    folder, text = tmp_path / "texts", "ünf 日本 🙂 the cat\r\n" * 30
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_bytes((mark + text).encode(encoding))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((mark + text).encode(encoding))))
+    whole = text.replace("\r", "")
+    assert data.read_text([str(folder), str(folder / "a.txt"), "-"])[0] == "\n".join([whole] * 4)
+    of, tokenizer = data.load_data([str(folder)], "char", 8)
+    assert tokenizer.decode(np.concatenate([of.train, of.val])) == whole + "\n" + whole
+
+
+def test_a_vocabulary_is_learned_from_the_part_to_train_on_in_any_encoding(tmp_path):
+    """As much of it as of the same text in UTF-8, which has half as many bytes."""
+    text = "abc abd " * 400 + "xyz xyw " * 40
+    for name, encoding in (("a.txt", "utf-8"), ("b.txt", "utf-16")):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+    a, b = (data.load_data([str(tmp_path / name)], "bpe", 8, vocab_size=262)[1] for name in ("a.txt", "b.txt"))
+    assert a.to_json() == b.to_json()
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"\xff\xfeab\0\xd8", "x.txt is not UTF-16 text, as its byte order mark says"),
+    (b"\xff\xfea", "x.txt is not UTF-16 text"), (b"\xff\xfe\0\0\1\2\3\4", "x.txt is not UTF-32 text"),
+    (b"\xff\xfea\0\0\0", "x.txt is binary"), (b"\xfe\xff", "x.txt is empty"), (b"\xff\xfe\0\0", "x.txt is empty")])
+def test_what_follows_a_byte_order_mark_is_no_text(tmp_path, content, message):
+    (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        data.read_text([str(tmp_path / "x.txt")])
+    with pytest.raises(ValueError, match="no text files in it"):
+        data.read_text([str(tmp_path)])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/cpuinfo"), reason="no such file here")
+def test_a_file_that_says_it_has_no_bytes():
+    assert "processor" in data.read_text(["/proc/cpuinfo"])[0]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
 def test_a_stream_that_is_binary_and_has_no_end():
     with pytest.raises(ValueError, match=r"/dev/zero is binary \(a zero byte at 0\), or UTF-16: give .* UTF-8"):
@@ -136,6 +179,25 @@ def test_a_folder_is_read_in_order_and_says_what_it_leaves_out(tmp_path):
     assert text == "one\ntwo\nthree\n\nfour"
     assert source == (f"{tmp_path} (4 files; 1 hidden left out: .git; 1 empty left out: e.txt; 3 not UTF-8 text left "
                       f"out: l.txt, {os.path.join('sub', 'deep', 'z.bin')}, x.png; 1 linked folders left out: loop)")
+
+
+def test_a_folder_within_a_folder_and_so_on(tmp_path, monkeypatch):
+    """Deeper than Python calls functions, though not than the system has names."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    written(corpus.Path("."), a_txt="the text")
+    os.chdir(tmp_path)
+    try:
+        assert data.read_text(["."])[0] == "the text"
+    finally:  # pytest could not delete it
+        for _ in range(1200):
+            os.chdir("d")
+        os.remove("a.txt")
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")
 
 
 def test_a_folder_without_text(tmp_path):
@@ -295,6 +357,34 @@ def test_kept_tokens_are_used_again_until_the_text_changes(tmp_path, small, monk
     assert len(list(small.glob("*.npy"))) == len(list(small.glob("*.json"))) == 2
 
 
+def test_an_edit_that_keeps_size_and_time_is_seen(tmp_path, small):
+    """As rsync and archives set the time of the content back; and on disks that keep no time of the last change."""
+    file = written(tmp_path, a_txt=TEXT) / "a.txt"
+    times = os.stat(file)
+    data.load_data([str(file)], "char", 8)
+    file.write_text(TEXT.replace("cat", "cow"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    of, tokenizer = data.load_data([str(file)], "char", 8)
+    assert "cow" in tokenizer.decode(of.train)
+
+
+@pytest.mark.parametrize("place", [0, 5000, 60_000])
+def test_a_stamp_looks_at_the_text_too(tmp_path, monkeypatch, place):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"a" * 60_001)
+
+    def same(descriptor, stat=os.fstat):
+        now = stat(descriptor)
+        return type("Stat", (), {"st_size": now.st_size, "st_mtime_ns": 1, "st_ctime_ns": 1, "st_mode": now.st_mode,
+                                 "st_blksize": now.st_blksize})
+
+    monkeypatch.setattr(corpus.os, "fstat", same)
+    before = corpus._stamp(file)
+    assert corpus._stamp(file) == before
+    file.write_bytes(b"a" * place + b"b" + b"a" * (60_000 - place))
+    assert corpus._stamp(file) != before
+
+
 def flipped(raw, bit):
     raw = bytearray(raw)
     raw[bit // 8] ^= 1 << bit % 8
@@ -414,6 +504,22 @@ def test_text_that_changes_while_it_is_read(tmp_path, small, monkeypatch):
     with pytest.raises(OSError, match="has changed while it was read"):
         data.load_data([str(file)], "char", 8)
     assert not list(small.glob("*.npy"))
+
+
+def test_a_user_without_a_home(tmp_path, small, monkeypatch):
+    """Neither HOME nor an entry among the users, as in a container."""
+    pwd = pytest.importorskip("pwd")
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    path = str(written(tmp_path, a_txt=TEXT) / "a.txt")
+    with pytest.raises(OSError, match="there is no home folder for it: name one with --cache-dir"):
+        data.load_data([path], "char", 8)
+    data.load_data([path], "char", 8, cache_dir=tmp_path / "here")
 
 
 def test_a_folder_for_tokens_that_takes_none(tmp_path, small):

@@ -1,0 +1,140 @@
+"""How many threads matrix products use while a model reads tokens: as many as are fastest at the moment.
+
+The threads of a product wait for each other by spinning.  Where other programs want the cores, too, one that has to
+wait for its turn holds up all, and a token takes ten times as long as with one thread.  Nothing tells that before; so
+layers, which all take the same time, are timed with other numbers of threads now and then.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, Self, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Step = TypeVar("Step")
+TRIAL = 16    # steps of a trial of another number of threads,
+LOSS = 2      # which ends sooner when it has lost the time of so many
+GAIN = 0.9    # and wins with this share of the time before
+REST = 64     # steps between trials at least,
+SHARE = 32    # and as many as keep what they lose to one part of the time in this many
+CROWDED = 4   # steps in a row that take twice as long as before: other programs have come
+_CHOOSING = threading.Lock()  # the number is that of the whole process: one thread at a time chooses it
+
+
+class Pace:
+    """The number of threads, 1 to `most`, for steps that take the same time each: `n` for the next one, and `note`
+    takes how long that was.
+
+    It begins with all, then tries one, and goes on with the faster; or with `begin`, if that is given.  Later it tries
+    half as many or twice as many, and one again when steps suddenly take twice as long.  A trial ends when it has lost;
+    the more time it has lost, the later is the next one.
+    """
+
+    def __init__(self, most: int, begin: int = 0):
+        self.most, self.n = most, begin or most
+        self.chosen = self.n
+        self.mean, self.least = 0.0, math.inf   # seconds of a step as chosen: lately, and at best
+        self.slow: list[float] = []             # of the last steps, if they took twice that
+        self.steps = 0                          # since the choice
+        self.left = float(REST if begin else 1)  # until a trial begins or ends
+        self.trial, self.spent = 1, 0.0         # steps of a trial, and the seconds they have taken
+        self.fewer = True                       # the next trial is with fewer threads
+
+    def note(self, seconds: float) -> None:
+        self.left -= 1
+        if self.n != self.chosen:
+            self._tried(seconds)
+            return
+        self.steps += 1
+        self.mean += (seconds - self.mean) / min(self.steps, TRIAL)
+        if self.chosen > 1 and seconds > 2 * self.least:
+            self.slow.append(seconds)
+        elif self.slow:
+            self.slow = []
+        if self.steps >= TRIAL:
+            self.least = min(self.least, self.mean)
+        if len(self.slow) == CROWDED:
+            self.mean, self.slow = sum(self.slow) / CROWDED, []
+            self._try(1, 1)
+        elif self.left <= 0 and self.steps == 1:
+            self._try(1, 1)
+        elif self.left <= 0:
+            self.fewer = self.chosen == self.most or self.fewer and self.chosen > 1
+            self._try(self.chosen // 2 if self.fewer else min(2 * self.chosen, self.most), TRIAL)
+            self.fewer = not self.fewer
+
+    def _try(self, n: int, trial: int) -> None:
+        self.n, self.trial, self.left, self.spent = n, trial, trial, 0.0
+
+    def _tried(self, seconds: float) -> None:
+        self.spent += seconds
+        done = self.trial - self.left
+        lost = self.spent - done * self.mean
+        if self.left > 0 and lost < LOSS * self.mean:
+            return
+        if self.left <= 0 and self.spent < GAIN * done * self.mean:
+            self.fewer = self.n < self.chosen   # as it has helped
+            self.chosen, self.mean, self.least = self.n, self.spent / done, math.inf
+            self.steps, self.left = TRIAL, max(TRIAL, SHARE * -lost / self.mean * (done == 1))
+        else:
+            self.n, self.left = self.chosen, max(REST, SHARE * lost / self.mean)
+
+
+class Threads:
+    """The threads of matrix products within `with threads:`, where `each(steps, size)` goes through steps and times
+    them; the number of before holds again after it.
+
+    Where NumPy's products use one thread, as told by a variable or by a `Team`, or while another thread chooses,
+    nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self.paces: dict[int, Pace] = {}  # by the size of steps: a power of two
+        self.latest: Pace | None = None
+
+    def __enter__(self) -> Self:
+        self.chooses = _CHOOSING.acquire(blocking=False)
+        self.most = self.now = 1
+        if self.chooses:
+            self.most = self.now = max((each.get_num_threads() for each in _libraries()), default=1)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.now != self.most:
+            self._use(self.most)
+        if self.chooses:
+            _CHOOSING.release()
+
+    def each(self, steps: Iterable[Step], size: int) -> Iterator[Step]:
+        """Yield steps of equal work, on `size` tokens; what is done before the next one counts as its time."""
+        if self.most == 1:
+            yield from steps
+            return
+        pace = self.paces.get(kind := size.bit_length())
+        if pace is None or pace.most != self.most:
+            latest = self.latest.chosen if self.latest and self.latest.most == self.most else 0
+            pace = self.paces[kind] = Pace(self.most, latest)
+        self.latest = pace
+        began = time.perf_counter()
+        for step in steps:
+            if pace.n != self.now:
+                self._use(pace.n)
+            yield step
+            ended = time.perf_counter()
+            pace.note((ended - began) / size)
+            began = ended
+
+    def _use(self, n: int) -> None:
+        for each in _libraries():
+            each.set_num_threads(n)
+        self.now = n
+
+
+@cache
+def _libraries() -> list[Any]:
+    return ThreadpoolController().select(user_api="blas").lib_controllers
