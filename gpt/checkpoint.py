@@ -45,6 +45,15 @@ class Run:
     def config(self) -> GPTConfig:
         return self.model.config
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at the first of which a text ends: that of the turns it was tuned to, and those that an imported
+        model names."""
+        named = self.about.get("pretrained")
+        ids = named.get("eos_token_id") if isinstance(named, dict) else None
+        ids = [getattr(self.tokenizer, "end", None), *(ids if isinstance(ids, list) else [ids])]
+        return [i for i in ids if type(i) is int and 0 <= i < self.config.vocab_size]
+
 
 def save(path: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any] | None = None,
          state: dict[str, Array] | None = None, first: bool = False) -> Path:

@@ -80,7 +80,7 @@ class Chat:
 
     def _answer(self, asked: Sequence[Any]) -> Iterator[int]:
         assert self.context is not None
-        ends = self.template.ends if self.template else frozenset[int]()
+        ends = {*self.run.ends, *(self.template.ends if self.template else ())}
         seen = np.zeros(self.run.config.vocab_size, bool)
         seen[self.read] = True
         for _ in range(self.longest):

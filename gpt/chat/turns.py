@@ -51,6 +51,10 @@ class TurnTokenizer:
         what it does not know."""
         return self.base.encode(text)
 
+    def encode_prompt(self, text: str) -> Array:
+        """As `encode`, of a text that a model is to go on from."""
+        return tokenizers.encode_prompt(self.base)(text)
+
     def decode(self, tokens: Any) -> str:
         """The text of integers (n,), or of one; starts and ends of turns by their names."""
         return self._text(tokens, self.base.decode)

@@ -38,10 +38,11 @@ class BPETokenizer:
 
     def __init__(self, data: Any, vocab_size: int | None = None):
         """`data`: the object in a tokenizer.json, of any model of the library's (BPE, Unigram, WordPiece, WordLevel).
-        `vocab_size`: that of the model, which may know more tokens than there are; those stand for no text.
+        `vocab_size`: that of the model, which may know more tokens than there are; those stand for no text, as do
+        numbers in between that no token has.
 
-        Raises ValueError for one that is damaged, has more tokens than `vocab_size` or does not number them without
-        holes, and ImportError where the library is missing.
+        Raises ValueError for one that is damaged or has tokens beyond `vocab_size`, and ImportError where the library
+        is missing.
         """
         try:
             data = tokenizer_file.checked(data)
@@ -49,7 +50,7 @@ class BPETokenizer:
             self._rust = tokenizer_file.opened(self._text)
         except ValueError as error:
             raise ValueError(f"the tokenizer is damaged, or of no kind that is known here: {error}") from None
-        self._n: int = self._rust.get_vocab_size(with_added_tokens=True)
+        self._n: int = 1 + max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
         self.vocab_size: int = self._n if vocab_size is None else vocab_size
         if type(self.vocab_size) is not int or not self._n <= self.vocab_size <= max(self._n, _MOST_TOKENS):
             raise ValueError(f"the tokenizer has {self._n:,} tokens, and the model knows {vocab_size!s:.40}: take the "
@@ -104,7 +105,7 @@ class BPETokenizer:
         if self._bytes is not None:
             lengths = [sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes]
         else:
-            lengths = [_one_byte(self._rust.id_to_token(i), len(self.decode_on([i]))) for i in range(self._n)]
+            lengths = [_one_byte(self._rust.id_to_token(i) or "", len(self.decode_on([i]))) for i in range(self._n)]
         return np.array(lengths + [0] * (self.vocab_size - len(lengths)), np.int64)
 
     def encode(self, text: str, *, special: bool = False, template: bool = False, exact: bool = True) -> Array:
@@ -123,6 +124,10 @@ class BPETokenizer:
         if not (special or template):
             self._check(text, tokens, exact)
         return np.array(tokens, np.int64)
+
+    def encode_prompt(self, text: str) -> Array:
+        """As `encode`, of a text that a user gives a model to go on from: with special tokens and the template."""
+        return self.encode(text, special=True, template=True)
 
     def encode_pieces(self, pieces: Iterable[str]) -> Iterator[Array]:
         """The tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory for
@@ -182,7 +187,8 @@ class BPETokenizer:
             known = [byte_of.get(c) for c in name]
             return name.encode() if None in known else bytes(known)  # type: ignore[arg-type]
 
-        table = [names[i].encode() if i in names else bytes_of(self._rust.id_to_token(i)) for i in range(self._n)]
+        table = [names[i].encode() if i in names else bytes_of(self._rust.id_to_token(i) or "")
+                 for i in range(self._n)]
         return table + [b""] * (self.vocab_size - self._n)
 
     @cached_property

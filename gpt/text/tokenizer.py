@@ -245,6 +245,11 @@ def decode_on(tokenizer: Tokenizer) -> Callable[[Any], str]:
     return getattr(tokenizer, "decode_on", tokenizer.decode)
 
 
+def encode_prompt(tokenizer: Tokenizer) -> Callable[[str], Array]:
+    """The method that encodes what a model is to go on from: some tokenizers have a token for the start of a text."""
+    return getattr(tokenizer, "encode_prompt", tokenizer.encode)
+
+
 def _bpe() -> Any:
     from .bpe import BPETokenizer  # only here: it imports this file
     return BPETokenizer
