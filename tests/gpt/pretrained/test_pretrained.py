@@ -35,6 +35,7 @@ VARIANTS = {
     "llama linear": ("Llama", LLAMA | {"rope_parameters": {"rope_type": "linear", "factor": 4.0,
                                                            "rope_theta": 700.0}}),
     "llama 3": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "num_key_value_heads": 3}),
+    "mistral": ("Mistral", LLAMA | {"num_key_value_heads": 2, "sliding_window": None}),
     "qwen2": ("Qwen2", LLAMA | {"num_key_value_heads": 2}),
     "qwen2 tied": ("Qwen2", LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
 }
