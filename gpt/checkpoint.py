@@ -257,6 +257,19 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{file} is no checkpoint of gpt train, or damaged ({error})") from None
 
 
+def read_config(path: str | os.PathLike) -> GPTConfig:
+    """The configuration of the model that `load` would give, without its arrays.  Raises as `load` does."""
+    file = choose(path)[0]
+    if not file.is_file():
+        file = file.with_name(LORA)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file_of(path)}: there are no weights here: check the path")
+    try:
+        return GPTConfig(**_parsed(read_head(file)[0]["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} has a configuration that this version cannot read: {error!s:.300}") from None
+
+
 def _parsed(text: str) -> dict[str, Any]:
     """A JSON object.  Raises ValueError for anything else, and for one nested so deep that no run has written it."""
     try:

@@ -28,6 +28,10 @@ _LINES = {"type": "Split", "pattern": {"String": "\n"}, "behavior": "Isolated", 
 _OURS = {"type": "Sequence", "pretokenizers": [_LINES, _WORDS]}
 
 
+class Changed(ValueError):
+    """A text that would not come back from its tokens."""
+
+
 class BPETokenizer:
     """A token for each of the 256 bytes and for what occurs often, such as " the"; or whatever a tokenizer.json says.
 
@@ -112,9 +116,9 @@ class BPETokenizer:
         """The tokens of `text`, int64 (n,).
 
         Names of special tokens in it are text like any other, and become these tokens with `special`.  With `template`
-        the tokenizer adds what it adds to each text, such as a token at its start.  Raises ValueError for a text that
-        would not come back from `decode`, since this tokenizer changes it (upper case, accents, white space), unless
-        `exact` is False; with `special` or `template` nobody can expect it to.
+        the tokenizer adds what it adds to each text, such as a token at its start.  Raises Changed, a ValueError, for a
+        text that would not come back from `decode`, since this tokenizer changes it (upper case, accents, white space),
+        unless `exact` is False; with `special` or `template` nobody can expect it to.
         """
         if not text:
             return np.array(self._tokens("", special, template), np.int64)
@@ -129,11 +133,12 @@ class BPETokenizer:
         """As `encode`, of a text that a user gives a model to go on from: with special tokens and the template."""
         return self.encode(text, special=True, template=True)
 
-    def encode_pieces(self, pieces: Iterable[str]) -> Iterator[Array]:
+    def encode_pieces(self, pieces: Iterable[str], exact: bool = True) -> Iterator[Array]:
         """The tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory for
-        tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them."""
+        tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them.  Raises
+        as `encode` does."""
         if not self._in_parts:
-            yield self.encode("".join(pieces))
+            yield self.encode("".join(pieces), exact=exact)
             return
         for parts in _parts(pieces):
             yield self._encoded(parts)
@@ -241,7 +246,7 @@ class BPETokenizer:
                                  "text, or pass special=True")
         if exact and (back := self.decode(tokens)) != text:
             at = next((i for i, (a, b) in enumerate(zip(text, back)) if a != b), min(len(text), len(back)))
-            raise ValueError(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
+            raise Changed(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
                              f"{back[at:at + 20]!r}: write it so, or pass exact=False to encode")
 
 
