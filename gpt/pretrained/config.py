@@ -271,7 +271,8 @@ def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str,
     family, lacks = counterpart(c)
     if lacks:
         raise ValueError(f"transformers has no model like this one: of GPT-2's and Llama's kinds the nearest is "
-                         f"{family}, which has no counterpart for {', '.join(lacks)}")
+                         f"{family}, which has no counterpart for {', '.join(lacks)}: one that gpt train makes with "
+                         "--recipe nanogpt can be exported")
     kind = family
     if family == "llama" and (c.qkv_bias or about.get("model_type") == "mistral"):
         kind = "qwen2" if c.qkv_bias else "mistral"

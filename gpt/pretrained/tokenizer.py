@@ -5,7 +5,7 @@ from typing import Any
 
 from ..chat.turns import NAMES, TurnTokenizer
 from ..text.bpe import BPETokenizer, _byte_of
-from ..text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from ..text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from .files import CONFIG, inside, read_json, write_json
 
 FILE, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -160,6 +160,11 @@ def tokenizer_json(tokenizer: Any) -> dict[str, Any] | None:
         return _described({c: i for i, c in enumerate(tokenizer.characters)}, {"type": "WordLevel", "unk_token": ""},
                           {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
                           {"type": "Fuse"})
+    if isinstance(tokenizer, WordTokenizer):  # characters, but a word that is a token is taken as it is
+        words = {"type": "Split", "pattern": {"Regex": r"[\p{L}\p{N}_]+|[^\p{L}\p{N}_]"}, "behavior": "Isolated",
+                 "invert": False}
+        return _described({word: i for i, word in enumerate(tokenizer.tokens)},
+                          {"type": "BPE", "merges": [], "ignore_merges": True}, words, {"type": "Fuse"})
     if isinstance(tokenizer, ByteTokenizer):
         bytelevel = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
         return _described(_byte_of(), {"type": "BPE", "merges": []}, bytelevel, bytelevel)
