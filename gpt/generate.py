@@ -208,7 +208,7 @@ def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterat
 def start(run: Run, prompt: str) -> Array:
     """The tokens of a prompt, with those that the tokenizer begins each text with.  Without any: the start token that
     an imported model names, a newline, or the first token where the tokenizer knows none."""
-    if len(tokens := encode_prompt(run.tokenizer)(prompt)):
+    if len(tokens := encode_prompt(run.tokenizer, prompt)):
         return tokens
     match run.about:
         case {"pretrained": {"bos_token_id": int(first)}} if 0 <= first < run.config.vocab_size:

@@ -51,10 +51,6 @@ class TurnTokenizer:
         what it does not know."""
         return self.base.encode(text)
 
-    def encode_prompt(self, text: str) -> Array:
-        """As `encode`, of a text that a model is to go on from."""
-        return tokenizers.encode_prompt(self.base)(text)
-
     def decode(self, tokens: Any) -> str:
         """The text of integers (n,), or of one; starts and ends of turns by their names."""
         return self._text(tokens, self.base.decode)
@@ -129,5 +125,5 @@ def template_of(run: Run) -> Template | None:
         return Turns(run.tokenizer)
     if source := run.about.get("chat_template"):
         from .jinja import JinjaTemplate  # needs the extra `chat`
-        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {})
+        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {}, run.ends)
     return None

@@ -37,7 +37,8 @@ DRAWING = {"do_sample", "temperature", "top_k", "top_p", "typical_p", "repetitio
            "early_stopping", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens",
            "begin_suppress_tokens"}
 # Who wrote the file, and with what.
-WRITER = re.compile(r"_.*|unsloth.*|transformers.*|.*_version|.*attn_implementation.*|use_flash_attn.*")
+WRITER = re.compile(r"_name_or_path|_commit_hash|_num_labels|_flash_attn.*|_?attn_implementation.*|use_flash_attn.*|"
+                    r"unsloth.*|transformers.*|torch_version|version")
 _REQUIRED = object()
 
 

@@ -129,9 +129,9 @@ class BPETokenizer:
             self._check(text, tokens, exact)
         return np.array(tokens, np.int64)
 
-    def encode_prompt(self, text: str) -> Array:
-        """As `encode`, of a text that a user gives a model to go on from: with special tokens and the template."""
-        return self.encode(text, special=True, template=True)
+    def encode_prompt(self, text: str, special: bool = True, template: bool = True) -> Array:
+        """As `encode`, of a text that a model is to go on from, which need not come back from `decode`."""
+        return self.encode(text, special=special, template=template, exact=False)
 
     def encode_pieces(self, pieces: Iterable[str], exact: bool = True) -> Iterator[Array]:
         """The tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory for

@@ -117,6 +117,14 @@ def test_a_template_that_refuses_one_conversation(template):
     assert "no system here" in str(bad) and not isinstance(good, ValueError)
 
 
+def test_a_template_without_an_end_takes_the_models(template):
+    from gpt.chat.jinja import JinjaTemplate
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(ValueError, match="names no eos_token"):
+        template(source)
+    assert JinjaTemplate(source, Names(), {}, [7, 8]).ends == {7}
+
+
 def test_tags_of_transformers_change_nothing(template):
     """{% generation %} marks what a model writes, and may hold anything, as in transformers."""
     start, end = "{{ '<|im_start|>' + m", "\n{%- endfor"

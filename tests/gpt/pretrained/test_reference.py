@@ -175,6 +175,16 @@ def test_chat_writes_the_same(sides):
     assert chat.turns[-1][1] == theirs and answer == after[len(before):]
 
 
+def test_chat_of_a_model_without_a_template_begins_as_a_text(sides):
+    """Each line goes on from what came before it; names of special tokens in it are text."""
+    tokenizer, _, run, _ = sides
+    chat = Chat(gpt.Run(run.model, run.tokenizer, {}), Sampling(greedy=True), 3)
+    for text in ("e\u0301 cat", " e\u0301 the"):
+        before, ids = chat.read, tokenizer(text, add_special_tokens=not chat.read)["input_ids"]
+        list(chat.ask(text))
+        assert chat.read[:len(before) + len(ids)] == [*before, *ids]
+
+
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2", "qwen2"])
 @pytest.mark.parametrize("ids, drawing", [({}, None), ({"eos_token_id": 7}, None), ({"eos_token_id": None}, None),
                                           ({"eos_token_id": 7}, {"eos_token_id": [5, 3]}),
