@@ -23,9 +23,9 @@ class JinjaTemplate:
     """Conversations in the form of a model's own template.
 
     source: Jinja, as in tokenizer_config.json.  tokenizer: one with `encode(text, special=True)`.  special: names and
-    texts of special tokens that the template uses, such as eos_token.  ends: the model's end tokens.  What a message has
-    in it that looks like a special token stays text.  Raises ImportError without Jinja2, and ValueError for a template
-    that fails, takes too long or too much memory, or reaches for what it must not.
+    texts of special tokens that the template uses, such as eos_token.  ends: the model's end tokens.  What a message
+    has in it that looks like a special token stays text.  Raises ImportError without Jinja2, and ValueError for a
+    template that fails, takes too long or too much memory, or reaches for what it must not.
     """
 
     def __init__(self, source: Any, tokenizer: Any, special: Any = None, ends: Sequence[int] = ()):
