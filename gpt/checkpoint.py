@@ -45,6 +45,15 @@ class Run:
     def config(self) -> GPTConfig:
         return self.model.config
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens at the first of which a text ends: that of the turns it was tuned to, and those that an imported
+        model names."""
+        named = self.about.get("pretrained")
+        ids = named.get("eos_token_id") if isinstance(named, dict) else None
+        ids = [getattr(self.tokenizer, "end", None), *(ids if isinstance(ids, list) else [ids])]
+        return [i for i in ids if type(i) is int and 0 <= i < self.config.vocab_size]
+
 
 def save(path: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any] | None = None,
          state: dict[str, Array] | None = None, first: bool = False) -> Path:
@@ -246,6 +255,19 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
         return _parsed(read_head(file)[0]["about"])
     except KeyError as error:
         raise ValueError(f"{file} is no checkpoint of gpt train, or damaged ({error})") from None
+
+
+def read_config(path: str | os.PathLike) -> GPTConfig:
+    """The configuration of the model that `load` would give, without its arrays.  Raises as `load` does."""
+    file = choose(path)[0]
+    if not file.is_file():
+        file = file.with_name(LORA)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file_of(path)}: there are no weights here: check the path")
+    try:
+        return GPTConfig(**_parsed(read_head(file)[0]["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} has a configuration that this version cannot read: {error!s:.300}") from None
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .chat.terminal import ChatConfig, chat
 from .generate import SampleConfig, sample
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
 from .screen import in_a_line, screens
-from .settings import base_type
+from .settings import base_type, flag_of, is_path
 from .signals import ignore_signals, stop_at_once
 from .train import TrainConfig, train
 from .tuning.tune import TuneConfig, tune
@@ -41,7 +41,8 @@ COMMANDS = {
     "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
     "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
-    "import": Command("Make a checkpoint of a GPT-2, Llama or Qwen2 from Hugging Face.", ImportConfig, import_model),
+    "import": Command("Make a checkpoint of a GPT-2, Llama, Mistral or Qwen2 from Hugging Face.", ImportConfig,
+                      import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
     "ablate": Command("Train the recipe without each of its ingredients, and say what that costs.", AblationConfig,
                       ablate),
@@ -203,12 +204,12 @@ def add_flag(to: Any, f: Any, default: Any) -> None:
     elif is_list(f):
         options |= {"nargs": "+", "type": str, "metavar": metavar(f), "action": "extend"}
     else:
-        options |= {"type": one_of(meta["choices"]) if meta["choices"] else kind, "metavar": metavar(f)}
+        options |= {"type": one_of(meta["choices"], meta["path"]) if meta["choices"] else kind, "metavar": metavar(f)}
     if meta["positional"]:
         nargs = "*" if is_list(f) else "?"
         to.add_argument(f.name, **options | {"nargs": nargs, "default": default, "action": "store"})
     else:
-        to.add_argument("--" + f.name.replace("_", "-"), dest=f.name, **options)
+        to.add_argument(flag_of(f.name), dest=f.name, **options)
 
 
 def is_list(f: Any) -> bool:
@@ -221,7 +222,7 @@ def metavar(f: Any) -> str:
     if name := f.metadata["metavar"]:
         return name
     if choices := f.metadata["choices"]:
-        return f"{{{','.join(choices)}}}"
+        return f"{{{','.join(choices)}{',FILE' * f.metadata['path']}}}"
     if f.metadata["positional"]:
         return f.name.upper()
     if f.metadata["path"] and not is_list(f):
@@ -229,11 +230,11 @@ def metavar(f: Any) -> str:
     return "FILE" if is_list(f) else {int: "N", float: "X"}.get(base_type(f.type), "VALUE")
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
-    """A check that points at the nearest choice."""
+def one_of(choices: tuple[str, ...], path: bool) -> Callable[[str], str]:
+    """A check that points at the nearest choice, beside which there may be a path."""
     def check(value: str) -> str:
-        if value not in choices:
-            raise argparse.ArgumentTypeError(f"invalid choice: {value!r}{did_you_mean(value, choices)} "
-                                             f"(choose from {', '.join(choices)})")
+        if value not in choices and not (path and is_path(value)):
+            raise argparse.ArgumentTypeError(f"invalid choice: {value!r}{did_you_mean(value, choices)} (choose from "
+                                             f"{', '.join(choices)}{', or give the path of a file' * path})")
         return value
     return check

@@ -14,7 +14,7 @@ from .checkpoint import Run, load
 from .model import GPT
 from .module import Array
 from .settings import Settings, setting
-from .text.tokenizer import decode_on
+from .text.tokenizer import decode_on, encode_prompt
 
 BATCH = 16  # texts that `gpt sample` writes at a time
 
@@ -29,7 +29,7 @@ class Sampling(Settings):
                                         group="drawing a token")
     temperature: float = setting(1.0, "below 1: more predictable; above: more varied; 0: always the likeliest token",
                                  at_least=0, group="drawing a token")
-    top_k: int | None = setting(None, "draw from this many of the likeliest tokens only", at_least=1,
+    top_k: int | None = setting(None, "draw from this many of the likeliest tokens only; 0: from all", at_least=0,
                                 group="drawing a token")
     top_p: float | None = setting(None, "draw from the fewest tokens that together have at least this probability",
                                   above=0, at_most=1, group="drawing a token")
@@ -42,8 +42,8 @@ class SampleConfig(Sampling):
     """The settings of `gpt sample`."""
 
     path: str = setting("out", "folder or file that gpt train left", positional=True, path=True)
-    prompt: str = setting("", "text to go on from; -: read it from standard input; none: the start of a line",
-                          group="text", metavar="TEXT")
+    prompt: str = setting("", "text to go on from, in which names of special tokens stand for these; -: read it from "
+                          "standard input; none: the start of a text, or of a line", group="text", metavar="TEXT")
     num_samples: int = setting(1, "texts to write", at_least=1, group="text")
     max_new_tokens: int = setting(500, "length of each, in tokens; whenever the model's context is full, it forgets "
                                   "the older half of it", at_least=1, group="text")
@@ -143,7 +143,7 @@ def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
         p = np.zeros_like(x)
         p[x.argmax()] = 1
         return p
-    if s.top_k is not None and s.top_k < len(x):
+    if s.top_k and s.top_k < len(x):
         x[np.argpartition(x, -s.top_k)[:-s.top_k]] = -np.inf
     x -= x[x.argmax()]  # first, so that a tiny temperature gives others a probability of 0
     if s.temperature != 1:
@@ -163,8 +163,8 @@ def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
 
 def continue_text(run: Run, prompt: str, n: int, seed: int | Sequence[int] = 1337, *, stop: Sequence[str] = (),
                   **sampling: Any) -> Iterator[str]:
-    """Yield the text of `n` tokens that go on from `prompt`, in pieces, as soon as they can be shown; from the start of
-    a line if there is no prompt.  It ends before the first of the strings `stop`.
+    """Yield the text of `n` tokens that go on from `prompt` (see `start`), in pieces, as soon as they can be shown.  It
+    ends before the first of the run's `ends`, and of the strings `stop`.
 
     sampling: fields of `Sampling`.  Raises ValueError, at the call, for a prompt that the tokenizer does not know.
     """
@@ -181,9 +181,10 @@ def continue_texts(run: Run, prompts: Sequence[str], n: int, seeds: Sequence[Any
     check_stop(stop)
     if n < 0:
         raise ValueError(f"n is {n}, and needs to be at least 0")
-    batch = Batch(run.model, [start(run.tokenizer, prompt) for prompt in prompts],
+    batch = Batch(run.model, [start(run, prompt) for prompt in prompts],
                   [np.random.default_rng(seed) for seed in seeds], Sampling(**sampling))
-    return _pieces(batch, [(i, Stream(decode_on(run.tokenizer), stop)) for i in range(len(prompts))], n)
+    streams = [(i, Stream(decode_on(run.tokenizer), stop, run.ends)) for i in range(len(prompts))]
+    return _pieces(batch, streams, n)
 
 
 def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterator[tuple[int, str | None]]:
@@ -204,12 +205,16 @@ def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterat
         yield i, None
 
 
-def start(tokenizer: Any, prompt: str) -> Array:
-    """The tokens of a prompt; without one, a newline, or the first token where the tokenizer knows none."""
-    if prompt:
-        return tokenizer.encode(prompt)
+def start(run: Run, prompt: str) -> Array:
+    """The tokens of a prompt, with those that the tokenizer begins each text with.  Without any: the start token that
+    an imported model names, a newline, or the first token where the tokenizer knows none."""
+    if len(tokens := encode_prompt(run.tokenizer, prompt)):
+        return tokens
+    match run.about:
+        case {"pretrained": {"bos_token_id": int(first)}} if 0 <= first < run.config.vocab_size:
+            return np.array([first])
     try:
-        return tokenizer.encode("\n")
+        return run.tokenizer.encode("\n")
     except ValueError:
         return np.zeros(1, np.int64)
 
@@ -217,17 +222,20 @@ def start(tokenizer: Any, prompt: str) -> Array:
 class Stream:
     """Tokens in, text out that can be shown: whole characters, and never a part of a string of `stop`.
 
-    `ended`: whether one of them has come.
+    `ended`: whether one of them has come, or one of the tokens `ends`.
     """
 
-    def __init__(self, decode: Callable[[Any], str], stop: Sequence[str] = ()):
-        self.decode, self.stop, self.ended = decode, stop, False
+    def __init__(self, decode: Callable[[Any], str], stop: Sequence[str] = (), ends: Sequence[int] = ()):
+        self.decode, self.stop, self.ends, self.ended = decode, stop, ends, False
         self.tokens: list[int] = []  # whose text may end within a character,
         self.taken = 0               # except this many characters
         self.waiting = ""            # text that may be the beginning of a stop string
 
     def add(self, token: int) -> str:
         """What can be shown after one more token."""
+        if token in self.ends:
+            shown, self.ended = self.rest(), True
+            return shown
         self.tokens.append(token)
         text = self.decode(self.tokens)
         whole = text[:-1] if text.endswith("\ufffd") else text  # that stands for bytes which lack others, or are wrong

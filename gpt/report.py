@@ -46,11 +46,11 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
     """The first lines of a run: data, model, what a step is, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
     say(f"text    {in_a_line(trainer.data.description)}")
-    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size}: "
+    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {run.config.block_size}: "
         f"{run.model.n_parameters:,} parameters")
     n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
     passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
-    say(f"run     recipe {c.recipe}: {c.max_iters:,} steps of {c.batch_size}"
+    say(f"run     {f'from {c.from_}' if c.from_ else f'recipe {c.recipe}'}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
         f"{c.batches} batches, seed {c.seed}")
     say(f"learn   {learning(c, trainer)}")
@@ -109,8 +109,8 @@ def diagnosis(trainer: Trainer) -> str:
     return ""
 
 
-def show_sample(run: Run, title: str, say: Callable[[str], None], n: int = 400) -> None:
-    """Say what the model writes at the moment."""
+def show_sample(run: Run, title: str, say: Callable[[str], None], n: int) -> None:
+    """Say what the model writes at the moment, in `n` tokens."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
 

@@ -1,6 +1,7 @@
 """Settings: dataclass fields with a help line and a range, checked here and made into flags by the command line."""
 
 import math
+import os
 from dataclasses import field, fields
 from types import NoneType
 from typing import Any, get_args
@@ -10,7 +11,8 @@ def setting(default: Any, help: str, *, at_least: float | None = None, at_most: 
             above: float | None = None, below: float | None = None, choices: tuple[str, ...] = (),
             positional: bool = False, group: str = "", metavar: str = "", path: bool = False) -> Any:
     """A field of a Settings dataclass: its default, what it does in one line, which values make sense, under which
-    heading the command line lists it, what stands for its value there, and whether that is a path, or several."""
+    heading the command line lists it, what stands for its value there, and whether that is a path, or several; with
+    `choices`, whether it may be one beside them."""
     return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most, "above": above,
                                             "below": below, "choices": choices, "positional": positional,
                                             "group": group, "metavar": metavar, "path": path})
@@ -23,6 +25,16 @@ class Settings:
         for f in fields(self):  # type: ignore[arg-type]
             if f.metadata:
                 _check(f.name, getattr(self, f.name), base_type(f.type), f.metadata, f.default)
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: `--n-layer` for n_layer, and `--from` for from_, which Python keeps for itself."""
+    return "--" + name.strip("_").replace("_", "-")
+
+
+def is_path(value: str) -> bool:
+    """Whether a value can be told from a mistyped choice: by a dot, or by what is between folders."""
+    return "." in value or "/" in value or os.sep in value
 
 
 def base_type(annotation: Any) -> Any:
@@ -38,13 +50,14 @@ def _check(name: str, value: Any, kind: Any, limits: Any, default: Any) -> None:
     if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
         raise TypeError(f"{name} is {value!r}, and needs to be of type {getattr(kind, '__name__', kind)}")
     if limits["path"] and "" in ([value] if isinstance(value, str) else value):
-        flag = name if limits["positional"] else "--" + name.replace("_", "-")
+        flag = name if limits["positional"] else flag_of(name)
         raise ValueError(f"{flag} {'is empty' if isinstance(value, str) else 'has an empty name in it'}: give a path, "
                          "or leave it out")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, and needs to be a finite number")
-    if limits["choices"] and value not in limits["choices"]:
-        raise ValueError(f"{name} is {value!r}, and needs to be one of {', '.join(limits['choices'])}")
+    if limits["choices"] and value not in limits["choices"] and not (limits["path"] and is_path(value)):
+        raise ValueError(f"{name} is {value!r}, and needs to be one of {', '.join(limits['choices'])}"
+                         + ", or the path of a file" * limits["path"])
     for wanted, bound, holds in (("at least", limits["at_least"], lambda b: value >= b),
                                  ("at most", limits["at_most"], lambda b: value <= b),
                                  ("above", limits["above"], lambda b: value > b),

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,22 @@ from .metrics import FILE as METRICS
 from .metrics import Metrics
 from .model import GPT, Architecture, GPTConfig
 from .optim import SCHEDULES
-from .recipes import DEFAULT, OF_TASK, RECIPES
+from .recipes import DEFAULT, FROM, OF_TASK, RATE, RECIPES, WINDOW
 from .report import announce, clock, command, diagnosis, report, say_plan, show_sample
-from .settings import setting
+from .settings import flag_of, is_path, setting
 from .signals import Stopped, stop_on_signal
 from .team import Team, cores
+from .text.bpe import BPETokenizer
 from .text.data import load_data
 from .text.tasks import TASKS, load_task
-from .text.tokenizer import VOCAB_SIZE
+from .text.tokenizer import VOCAB_SIZE, Tokenizer
 from .trainer import WHOLE, Interrupted, Trainer
 
 # What a run that goes on cannot change: its model, its data, and what its state belongs to.
-FIXED = ("task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size", "accumulate",
-         "optimizer", "seed", *[f.name for f in fields(Architecture)])
+FIXED = ("from_", "task", "digits", "tokenizer", "lines", "val_fraction", "vocab_size", "batches", "batch_size",
+         "accumulate", "optimizer", "seed", *[f.name for f in fields(Architecture)])
+SHOWN = 400  # characters that a model writes before and after
+KEPT = ("chat_template", "special_tokens", "pretrained")  # what is said of a model that a run begins with
 
 
 _OF_ALL = ", checksum of all "
@@ -53,9 +56,9 @@ class TrainConfig(Architecture):
     task: str = setting("text", "learn to write text, or to add numbers, whose sums can be checked",
                         choices=("text", *TASKS), group="data")
     digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
-    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, a word or punctuation mark, or a "
-                             "piece of a word (byte-pair encoding)", choices=("char", "byte", "word", "bpe"),
-                             group="data")
+    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, a word or punctuation mark, a "
+                             "piece of a word (byte-pair encoding), or what a tokenizer.json says, by its path",
+                             choices=("char", "byte", "word", "bpe"), group="data", path=True)
     vocab_size: int = setting(VOCAB_SIZE, "bpe: how many tokens it learns at most, from the text to train on",
                               at_least=256, at_most=1_000_000, group="data")
     lines: bool = setting(False, "each line of the text is an example of its own", group="data")
@@ -67,6 +70,9 @@ class TrainConfig(Architecture):
                        f"but the same run is replaced if it took less than {SHORT // 60} minutes", group="output",
                        path=True)
     overwrite: bool = overwrite_setting()
+    from_: str | None = setting(None, "begin with the model in this folder or file (imported, tuned or one's own), its "
+                                "tokenizer and its context; --block-size is then that of the windows of text",
+                                group="model", path=True)
     resume: str | None = setting(None, "go on with the run in this folder, or from this checkpoint, with its settings",
                                  group="output", path=True)
     checkpoint_interval: int = setting(100, "steps between checkpoints", at_least=1, group="output")
@@ -123,17 +129,22 @@ class TrainConfig(Architecture):
         if self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr is {self.min_lr}, above learning_rate, which is {self.learning_rate}: "
                              "lower --min-lr too")
+        if self.from_ and Path(self.out).resolve() == checkpoint.folder_of(self.from_).resolve():
+            raise ValueError(f"--out is {self.out}, where the model lies that the run begins from: choose another one")
         if self.task != "text" and self.batches == "shuffled":
             raise ValueError(f"batches are shuffled windows of a text, and --task {self.task} has none: leave out "
                              "--batches")
 
     @classmethod
     def from_recipe(cls, recipe: str | None = None, **changes: Any) -> "TrainConfig":
-        """The settings of a recipe, by default "fast", or of the run to `resume`, with `changes`.
+        """The settings of a recipe, by default "fast", of the run to `resume`, or for the model to begin `from_`, with
+        `changes`.
 
         A task has settings of its own, which change those of nanoGPT."""
         if changes.get("resume") is not None:
             return cls._of_run(**changes, **({"recipe": recipe} if recipe else {}))
+        if changes.get("from_") is not None:
+            return cls._of_model(**changes, **({"recipe": recipe} if recipe else {}))
         if of_task := OF_TASK.get(changes.get("task", "text")):
             if recipe not in (None, "nanogpt"):
                 raise ValueError(f"--task {changes['task']} has settings of its own, and takes no --recipe {recipe}: "
@@ -141,6 +152,23 @@ class TrainConfig(Architecture):
             return cls(**{**of_task, **changes, "recipe": "nanogpt"})
         recipe = recipe or DEFAULT
         return cls(**{**RECIPES.get(recipe, {}), **changes, "recipe": recipe})
+
+    @classmethod
+    def _of_model(cls, from_: str, **changes: Any) -> "TrainConfig":
+        cls(from_=from_)  # which raises for an empty one
+        fixed = {"recipe", "task", "digits", "tokenizer", "vocab_size", *(f.name for f in fields(Architecture))}
+        if given := [flag_of(name) for name in changes if name in fixed - {"block_size", "dropout"}]:
+            raise ValueError(f"{', '.join(given)} cannot be chosen for the model of --from, which has its own: leave "
+                             "it out")
+        config = checkpoint.read_config(from_)
+        own = {f.name: getattr(config, f.name) for f in fields(Architecture)}
+        rate = changes.get("learning_rate", RATE / config.n_embd)
+        settings = {**own, **FROM, "block_size": min(config.block_size, WINDOW), "learning_rate": rate,
+                    "min_lr": rate / 10, **changes}
+        if settings["block_size"] > config.block_size:
+            raise ValueError(f"--block-size is {settings['block_size']}, and the model in {from_} sees "
+                             f"{config.block_size} tokens at once: lower it")
+        return cls(**settings, from_=from_)
 
     @classmethod
     def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
@@ -155,7 +183,7 @@ class TrainConfig(Architecture):
                              "run, or take another checkpoint of its folder") from None
         fixed = [name for name in changes if name in (*FIXED, "recipe") and changes[name] != settings.get(name)]
         if fixed:
-            flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
+            flags = ", ".join(map(flag_of, fixed))
             raise ValueError(f"{flags} cannot change in a run that goes on: leave it out, or start a new run")
         return cls(**{**settings, "out": str(checkpoint.folder_of(resume)), **changes, "resume": resume})
 
@@ -185,6 +213,11 @@ class TrainConfig(Architecture):
 
     def model_config(self, vocab_size: int) -> GPTConfig:
         return GPTConfig(vocab_size=vocab_size, **{f.name: getattr(self, f.name) for f in fields(Architecture)})
+
+    def suits(self, model: GPTConfig) -> bool:
+        """Whether these are settings of a model, whose context may be longer than the windows of one begun `from_`."""
+        window = self.block_size if self.from_ and model.block_size > self.block_size else model.block_size
+        return replace(model, block_size=window) == self.model_config(model.vocab_size)
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
@@ -220,8 +253,9 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
     """`train`, with a team's threads.  `replaces`: whether another run is in the folder."""
     run, trainer = (resumed if config.resume else started)(config, team, say)
     say_plan(config, run, trainer, say)
+    shown = math.ceil(SHOWN / trainer.data.characters_per_token)
     if not trainer.iter:
-        show_sample(run, "Before training it writes", say)
+        show_sample(run, "Before training it writes", say, shown)
     first, aside = not config.goes_on, replaces or goes_back(config, trainer, say)
     with stop_on_signal() as asked, Metrics(out / METRICS, trainer.recorded, aside) as metrics:
         for row, _, over in loop(trainer, asked, say):
@@ -239,7 +273,7 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
     try:
         if asked:
             raise Stopped(number=asked[0])
-        show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say)
+        show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say, shown)
         part = f"the {WHOLE}" if trainer.over == WHOLE else f"{trainer.over} of its part (--eval-whole takes all of it)"
         say(f"validation loss over {part}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
@@ -257,9 +291,15 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
 
 def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """A new run."""
-    data, tokenizer = load(config)
-    model = GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-    about = {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(team.n)}
+    run = checkpoint.load(config.from_, say) if config.from_ else None
+    data, tokenizer = load(config, run.tokenizer if run else None)
+    model = run.model if run else GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
+    model.config = replace(model.config, dropout=config.dropout)
+    if not config.suits(model.config):
+        raise ValueError(f"the settings of the model are not those of {config.from_}: take "
+                         "TrainConfig.from_recipe(from_=...), which does")
+    kept = {name: run.about[name] for name in KEPT if name in run.about} if run else {}
+    about = kept | {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(team.n)}
     return Run(model, tokenizer, about), Trainer(config, model, data, team)
 
 
@@ -267,12 +307,12 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     """The run at `config.resume`, as it was when it was saved."""
     assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
-    data, tokenizer = load(config)
+    data, tokenizer = load(config, run.tokenizer if config.from_ or is_path(config.tokenizer) else None)
     before, run.about["data"] = str(run.about.get("data")), identity(data, tokenizer)
     if tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, run.about["data"], data):
         raise ValueError(f"the data are not those of the run: it had {before:.300}, and this is {run.about['data']}: "
                          "give the same with --data")
-    if run.config != config.model_config(run.tokenizer.vocab_size):
+    if not config.suits(run.config):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
     trainer = Trainer(config, run.model, data, team)
@@ -287,11 +327,13 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     return run, trainer
 
 
-def load(config: TrainConfig) -> tuple[Any, Any]:
-    """The data of a run, and its tokenizer."""
+def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> tuple[Any, Any]:
+    """The data of a run, and its tokenizer, which may be given."""
     if config.task != "text":
         return load_task(config.task, config.block_size, config.digits)
-    return load_data(config.data, config.tokenizer, config.block_size, lines=config.lines,
+    if tokenizer is None and is_path(config.tokenizer):
+        tokenizer = BPETokenizer.from_file(config.tokenizer)
+    return load_data(config.data, tokenizer or config.tokenizer, config.block_size, lines=config.lines,
                      val_fraction=config.val_fraction, cache_dir=config.cache_dir or None,
                      vocab_size=config.vocab_size)
 

@@ -10,7 +10,7 @@ from ..cache import Context
 from ..checkpoint import Run
 from ..generate import Sampling, Stream, choose
 from ..module import Array
-from ..text.tokenizer import decode_on
+from ..text.tokenizer import decode_on, encode_prompt
 from .conversation import Message
 from .turns import template_of
 
@@ -80,7 +80,7 @@ class Chat:
 
     def _answer(self, asked: Sequence[Any]) -> Iterator[int]:
         assert self.context is not None
-        ends = self.template.ends if self.template else frozenset[int]()
+        ends = {*self.run.ends, *(self.template.ends if self.template else ())}
         seen = np.zeros(self.run.config.vocab_size, bool)
         seen[self.read] = True
         for _ in range(self.longest):
@@ -103,7 +103,8 @@ class Chat:
         most = self.window - min(self.longest, max(1, self.window // ROOM))
         dropped = 0
         if self.template is None:
-            tokens = self.read + self.run.tokenizer.encode(text).tolist()
+            more = encode_prompt(self.run.tokenizer, text, special=False, template=not self.read)
+            tokens = self.read + more.tolist()
             if not tokens:
                 raise ValueError("there is no text to go on with: write some")
         else:

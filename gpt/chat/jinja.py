@@ -23,21 +23,20 @@ class JinjaTemplate:
     """Conversations in the form of a model's own template.
 
     source: Jinja, as in tokenizer_config.json.  tokenizer: one with `encode(text, special=True)`.  special: names and
-    texts of special tokens that the template uses, such as eos_token.  What a message has in it that looks like a
-    special token stays text.  Raises ImportError without Jinja2, and ValueError for a template that fails, takes too
-    long or too much memory, or reaches for what it must not.
+    texts of special tokens that the template uses, such as eos_token.  ends: the model's end tokens.  What a message
+    has in it that looks like a special token stays text.  Raises ImportError without Jinja2, and ValueError for a
+    template that fails, takes too long or too much memory, or reaches for what it must not.
     """
 
-    def __init__(self, source: Any, tokenizer: Any, special: Any = None):
+    def __init__(self, source: Any, tokenizer: Any, special: Any = None, ends: Sequence[int] = ()):
         if not isinstance(source, str) or len(source) > LARGEST:
             raise ValueError(f"the chat template is no text of at most {LARGEST:,} characters: import the model again, "
                              "with another tokenizer_config.json")
         special = special if isinstance(special, dict) else {}
         self.source, self.tokenizer = source, tokenizer
         self.special = {str(k): v for k, v in special.items() if isinstance(v, str)}
-        end = self._end()
-        self.ends = frozenset([end])
-        self.end = end
+        self.end = self._end(ends)
+        self.ends = frozenset([self.end])
 
     def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
         (text,), hidden = self._render([(messages, True)])
@@ -73,8 +72,9 @@ class JinjaTemplate:
             done = after
         return tokens, counted
 
-    def _end(self) -> int:
-        """The token that the template writes after an answer, or the model's own for the end of a text."""
+    def _end(self, ends: Sequence[int]) -> int:
+        """The token that the template writes after an answer, or the model's own for the end of a text: the eos_token
+        or the first of `ends`."""
         question = Message("user", "a question")
         (before, after), hidden = self._render([([question], True), ([question, Message("assistant", PROBE)], False)])
         _valid(before)
@@ -82,6 +82,8 @@ class JinjaTemplate:
         for text in (rest if found else "", self.special.get("eos_token", "")):
             if text and len(tokens := self.tokenizer.encode(text.lstrip(), special=True)):
                 return int(tokens[0])
+        if ends:
+            return ends[0]
         raise ValueError("the chat template writes nothing after an answer, and the model names no eos_token: where an "
                          "answer ends cannot be learned")
 

@@ -23,19 +23,42 @@ def limit(seconds: int, size: int) -> None:
             pass
 
 
-def render(request: dict[str, Any]) -> list[str | dict[str, str]]:
-    """The text of each of the request's jobs, or an error."""
-    from jinja2 import TemplateError
+def environment() -> Any:
+    """A sandbox with what transformers adds to Jinja for chat templates."""
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """{% generation %}: marks what the model writes, and changes nothing in the text."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("unchanged"), [], [], body).set_lineno(line)
+
+        def unchanged(self, caller: Any) -> Any:
+            return caller()
 
     def refuse(message: Any) -> None:
         raise TemplateError(f"it says: {message}")
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                                extensions=["jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    template = environment.from_string(request["source"])
+    def tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None,
+               sort_keys: bool = False) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                         extensions=[Generation, "jinja2.ext.loopcontrols"])
+    made.filters["tojson"] = tojson  # Jinja's own writes HTML's escapes
+    made.globals |= {"raise_exception": refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return made
+
+
+def render(request: dict[str, Any]) -> list[str | dict[str, str]]:
+    """The text of each of the request's jobs, or an error."""
+    template = environment().from_string(request["source"])
     texts: list[str | dict[str, str]] = []
     room = request["longest"]
     for messages, opened in request["jobs"]:

@@ -125,5 +125,5 @@ def template_of(run: Run) -> Template | None:
         return Turns(run.tokenizer)
     if source := run.about.get("chat_template"):
         from .jinja import JinjaTemplate  # needs the extra `chat`
-        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {})
+        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {}, run.ends)
     return None

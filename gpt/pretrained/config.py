@@ -1,6 +1,7 @@
-"""What a config.json of GPT-2's or Llama's family asks for, as a GPTConfig, and the other way round."""
+"""What a config.json of GPT-2's or Llama's family (as Mistral and Qwen2) asks for, as a GPTConfig, and the reverse."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,15 +14,31 @@ from ..module import Array
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "gelu_python": "gelu",
                "relu": "relu", "relu2": "squared_relu", "silu": "silu", "swish": "silu"}
 THEIR_ACTIVATION = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}  # the first of each
-CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
+           "qwen2": "Qwen2ForCausalLM"}
+# What some other families do, for which the model here has no place.
+OTHERS = {"qwen3": "norms queries and keys by weights of their own",
+          "gemma": "norms by 1 + weight and scales the embedding",
+          "phi": "joins tensors or blocks in other ways",
+          "gpt_neox": "adds attention and MLP side by side and turns a part of a head only"}
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Keys that do not change what a model computes, or only in training.
 HARMLESS = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache", "n_ctx",
             "initializer_range", "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_type",
             "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
             "task_specific_params", "_name_or_path", "pretraining_tp", "id2label", "label2id", "output_past",
-            "reorder_and_upcast_attn", "max_window_layers", "sliding_window", "layer_types", "gradient_checkpointing",
-            "output_attentions", "output_hidden_states", "return_dict", "_from_model_config", *TOKEN_IDS}
+            "reorder_and_upcast_attn", "gradient_checkpointing", "output_attentions", "output_hidden_states",
+            "return_dict", "_from_model_config", "tokenizer_class", "torchscript", "use_bfloat16", "num_labels",
+            "problem_type", "finetuning_task", "is_decoder", "tie_encoder_decoder", "chunk_size_feed_forward",
+            "is_llama_config", "max_sequence_length", "sep_token_id", "decoder_start_token_id", "prefix", *TOKEN_IDS}
+# How text is drawn from what it computes, for which `gpt sample` has settings of its own.
+DRAWING = {"do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty",
+           "no_repeat_ngram_size", "max_length", "min_length", "max_new_tokens", "num_beams", "num_return_sequences",
+           "early_stopping", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens",
+           "begin_suppress_tokens"}
+# Who wrote the file, and with what.
+WRITER = re.compile(r"_name_or_path|_commit_hash|_num_labels|_flash_attn.*|_?attn_implementation.*|use_flash_attn.*|"
+                    r"unsloth.*|transformers.*|torch_version|version")
 _REQUIRED = object()
 
 
@@ -61,19 +78,24 @@ class Keys:
         return ACTIVATIONS.get(theirs, "gelu")
 
     def unread(self) -> list[str]:
-        """Keys that have not been looked at, and may mean something."""
-        return sorted(self.values.keys() - self.read - HARMLESS)
+        """Keys that have not been looked at, and may change numbers."""
+        return sorted(name for name in self.values.keys() - self.read - HARMLESS - DRAWING
+                      if self.values[name] is not None and not WRITER.fullmatch(name))
 
 
 def parsed_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], list[str]]:
-    """The configuration, what an export needs besides it, and the keys that are not used.
+    """The configuration, what an export needs besides it, and the keys that are not used and change no number.
 
-    Raises ValueError for another family, for values that make no sense, and for what this GPT does not have.
+    Raises ValueError for another family, for values that make no sense, for what this GPT does not have, and for keys
+    that may ask for it.
     """
     keys = Keys(values)
     kind = keys.take("model_type", str, "")
     if kind not in CLASSES:
-        raise ValueError(f"its model_type is {kind!r:.40}, and the known ones are {', '.join(CLASSES)}")
+        does = next((does for name, does in OTHERS.items() if kind.startswith(name)), "")
+        raise ValueError(f"its model_type is {kind!r:.40}{f', which {does}' * bool(does)}, and the known ones are "
+                         f"{', '.join(CLASSES)}: take a model of one of these, such as SmolLM2, Llama, Mistral or "
+                         "Qwen2.5, or one that has been converted into Llama's form")
     keys.only("is_encoder_decoder", False, "an encoder")
     keys.only("add_cross_attention", False, "cross-attention")
     keys.only("pruned_heads", {}, "pruned heads")
@@ -86,9 +108,13 @@ def parsed_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], li
         choices, rope = llama_choices(keys, kind)
     if keys.problems:
         raise ValueError(f"it asks for what this GPT does not have: {'; '.join(keys.problems)}")
+    if unknown := keys.unread():
+        raise ValueError(f"it has keys that are not known here and may change what the model computes: "
+                         f"{f'{unknown}'[1:-1]:.300}: delete those from the file of which you know that they do not")
     about = {"model_type": kind, "rope": rope, **{name: values.get(name) for name in TOKEN_IDS}}
+    drawing = sorted(name for name in DRAWING & values.keys() if values[name] is not None)
     try:
-        return GPTConfig(**choices), {k: v for k, v in about.items() if v not in (None, {})}, keys.unread()
+        return GPTConfig(**choices), {k: v for k, v in about.items() if v not in (None, {})}, drawing
     except TypeError as error:
         raise ValueError(str(error)) from None
 
@@ -133,27 +159,32 @@ def llama_choices(keys: Keys, kind: str) -> tuple[dict[str, Any], dict[str, Any]
     keys.only("attention_bias", False, "a bias in all of attention")
     keys.only("mlp_bias", False, "a bias in the MLP")
     keys.only("partial_rotary_factor", 1, "rotary positions in a part of a head")
-    if kind == "qwen2":
-        check_windows(keys, layers)
+    keys.only("rope_interleaved", False, "rotary positions that turn neighbouring dimensions")
+    keys.only("use_mrope", False, "positions of several axes")
+    context = keys.take("max_position_embeddings", int)
+    check_windows(keys, kind, layers, context)
     rope = llama_rope(keys)
-    return dict(vocab_size=keys.take("vocab_size", int), block_size=keys.take("max_position_embeddings", int),
+    return dict(vocab_size=keys.take("vocab_size", int), block_size=context,
                 n_embd=size, n_layer=layers, n_head=heads, n_hidden=keys.take("intermediate_size", int),
-                n_kv_head=keys.take("num_key_value_heads", int, heads if kind == "llama" else _REQUIRED),
+                n_kv_head=keys.take("num_key_value_heads", int, {"llama": heads, "mistral": 8}.get(kind, _REQUIRED)),
                 norm="rms_norm", norm_eps=float(keys.take("rms_norm_eps", float, 1e-6)), qkv_bias=kind == "qwen2",
                 positions="rotary", rope_base=float(rope["rope_theta"]), gated=True,
                 activation=keys.activation("hidden_act", "silu"),
                 tied=keys.take("tie_word_embeddings", bool, False)), rope
 
 
-def check_windows(keys: Keys, layers: int) -> None:
-    """Note it where a layer sees a sliding window only."""
-    first = keys.take("max_window_layers", int, 28) if keys.take("use_sliding_window", bool, False) else layers
-    used = keys.values.get("sliding_window") is not None and first < layers
-    kinds = keys.values.get("layer_types")
-    if isinstance(kinds, list):
-        used = any(kind != "full_attention" for kind in kinds)
-    if used:
-        keys.problems.append("attention to a sliding window (use_sliding_window, layer_types)")
+def check_windows(keys: Keys, kind: str, layers: int, context: int) -> None:
+    """Note it where a layer sees a sliding window only that is shorter than the context."""
+    usual = 4096 if kind == "mistral" and "sliding_window" not in keys.values else None
+    window, first = keys.take("sliding_window", int, usual), keys.take("max_window_layers", int, 28)
+    used = window is not None
+    if not keys.take("use_sliding_window", bool, kind != "qwen2") or kind == "qwen2" and first >= layers:
+        used = False
+    if (types := keys.take("layer_types", list, None)) is not None:
+        used = any(each != "full_attention" for each in types)
+    if used and (window is None or window < context):
+        keys.problems.append("attention to a sliding window (sliding_window, layer_types), which does not matter "
+                             "within it: with a max_position_embeddings that is no longer, it can be imported")
 
 
 def llama_rope(keys: Keys) -> dict[str, Any]:
@@ -211,7 +242,7 @@ def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
 
 
 def llama_lacks(c: GPTConfig) -> list[str]:
-    """The choices of a model for which neither Llama nor Qwen2 has a counterpart."""
+    """The choices of a model for which neither Llama, Mistral nor Qwen2 has a counterpart."""
     return different(c, norm=("rms_norm",), positions=("rotary",), gated=(True,), bias=(False,))
 
 
@@ -241,9 +272,13 @@ def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str,
     family, lacks = counterpart(c)
     if lacks:
         raise ValueError(f"transformers has no model like this one: of GPT-2's and Llama's kinds the nearest is "
-                         f"{family}, which has no counterpart for {', '.join(lacks)}")
-    kind = "qwen2" if family == "llama" and c.qkv_bias else family
+                         f"{family}, which has no counterpart for {', '.join(lacks)}: one that gpt train makes with "
+                         "--recipe nanogpt can be exported")
+    kind = family
+    if family == "llama" and (c.qkv_bias or about.get("model_type") == "mistral"):
+        kind = "qwen2" if c.qkv_bias else "mistral"
     keys = gpt2_keys(c) if kind == "gpt2" else llama_keys(c, rope_of(c, about))
+    keys |= {"sliding_window": None} if kind == "mistral" else {}  # without the key it has one
     return {"architectures": [CLASSES[kind]], "model_type": kind, "vocab_size": c.vocab_size, **keys,
             "tie_word_embeddings": c.tied, "torch_dtype": dtype, "use_cache": True,
             **{name: token_ids(about.get(name)) for name in TOKEN_IDS}}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
-from ..chat.turns import TurnTokenizer
 from ..checkpoint import Run
 from ..folder import check_run, overwrite_setting, writable_folder
 from ..metrics import FILE as METRICS
@@ -18,9 +17,10 @@ from ..report import announce, command
 from ..settings import Settings, setting
 from ..tensors import room_for, write_tensors
 from ..writing import delete
-from .config import CLASSES, parsed_config, rope_frequencies, rope_of, written_config
+from .config import CLASSES, TOKEN_IDS, parsed_config, rope_frequencies, rope_of, written_config
 from .files import (
     CONFIG,
+    GENERATION,
     WEIGHTS,
     check_free,
     filled_folder,
@@ -66,14 +66,16 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
     """The model in a folder, what else its files say of it (kept in a checkpoint's `about`), and the keys of its
     config.json that are not used.
 
-    Kinds: GPT-2, Llama and Qwen2.  The weights are mapped and read a tensor at a time.  Raises OSError or ValueError,
-    naming the file, for what is missing, damaged, unknown or asks for what this GPT does not have.
+    Kinds: GPT-2, Llama, Mistral and Qwen2.  The weights are mapped and read a tensor at a time.  Raises OSError or
+    ValueError, naming the file, for what is missing, damaged, unknown or asks for what this GPT does not have.
     """
     folder = given_folder(os.fspath(path))
-    file = inside(folder, CONFIG)
+    file, drawing = inside(folder, CONFIG), inside(folder, GENERATION)
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no config.json: give the folder of a model in Hugging Face's form")
     values = read_json(file)
+    if drawing.is_file():  # then it alone says which tokens begin and end a text
+        values |= {name: read_json(drawing).get(name) for name in TOKEN_IDS}
     try:
         config, about, unread = parsed_config(values)
     except ValueError as error:
@@ -133,12 +135,12 @@ def export_model(config: ExportConfig) -> None:
 def write_pretrained(folder: Path, run: Run) -> str:
     """Fill a folder with config.json, model.safetensors and what there is of a tokenizer; says what was written.
 
-    Raises ValueError that lists the model's choices for which neither GPT-2, Llama nor Qwen2 has a counterpart.
+    Raises ValueError that lists the model's choices for which none of these kinds has a counterpart.
     """
     about = run.about.get("pretrained")
     about = about if isinstance(about, dict) else {}
-    if isinstance(run.tokenizer, TurnTokenizer):
-        about = about | {"eos_token_id": run.tokenizer.end}
+    ends = run.ends
+    about = about | {"eos_token_id": ends[0] if len(ends) == 1 else ends or None}
     c, model = run.config, run.model
     values = written_config(c, about, raw(model.wte.weight).dtype.name)
     if model.frequencies is not None and not np.allclose(

@@ -14,6 +14,7 @@ from ..tensors import Stored, read_head
 from ..writing import beside, delete, sweep, sync
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 EXPORTED = (CONFIG, WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers take 1 MB
 
@@ -23,6 +24,12 @@ def given_folder(path: str) -> Path:
     folder = Path(path)
     if folder.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
         raise pickled(folder)
+    if folder.suffix == ".gguf" or not (folder / CONFIG).exists() and any(folder.glob("*.gguf")):
+        file = folder if folder.suffix == ".gguf" else min(folder.glob("*.gguf"))
+        raise ValueError(f"{file} is a GGUF file, as llama.cpp reads them: give the folder of the same model in "
+                         "Hugging Face's form, or make one with transformers, once with AutoModelForCausalLM and once "
+                         f"with AutoTokenizer: .from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
+                         ".save_pretrained(NEW_FOLDER)")
     if folder.is_file():
         raise ValueError(f"{folder} is a file: give the folder that holds config.json and {WEIGHTS}")
     if not folder.is_dir():

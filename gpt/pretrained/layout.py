@@ -28,14 +28,15 @@ class Theirs:
 
 
 Layout = dict[str, list[Theirs]]  # our name -> their tensors, side by side along our last axis
-PREFIX = {"gpt2": "transformer.", "llama": "model.", "qwen2": "model."}  # of all names but that of the head
+# Of all names but that of the head.
+PREFIX = {"gpt2": "transformer.", "llama": "model.", "mistral": "model.", "qwen2": "model."}
 # Constants, which some versions of transformers saved, too.
 BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 HEAD = "lm_head.weight"
 
 
 def layout_of(kind: str, c: GPTConfig) -> Layout:
-    """The tensors of a model of a kind, "gpt2", "llama" or "qwen2"."""
+    """The tensors of a model of a kind, one of CLASSES."""
     layout = gpt2_layout(c) if kind == "gpt2" else llama_layout(c, biased=kind == "qwen2")
     if not c.tied:
         layout[HEAD] = [Theirs(HEAD, (c.vocab_size, c.n_embd), True)]

@@ -28,6 +28,10 @@ _LINES = {"type": "Split", "pattern": {"String": "\n"}, "behavior": "Isolated", 
 _OURS = {"type": "Sequence", "pretokenizers": [_LINES, _WORDS]}
 
 
+class Changed(ValueError):
+    """A text that would not come back from its tokens."""
+
+
 class BPETokenizer:
     """A token for each of the 256 bytes and for what occurs often, such as " the"; or whatever a tokenizer.json says.
 
@@ -38,10 +42,11 @@ class BPETokenizer:
 
     def __init__(self, data: Any, vocab_size: int | None = None):
         """`data`: the object in a tokenizer.json, of any model of the library's (BPE, Unigram, WordPiece, WordLevel).
-        `vocab_size`: that of the model, which may know more tokens than there are; those stand for no text.
+        `vocab_size`: that of the model, which may know more tokens than there are; those stand for no text, as do
+        numbers in between that no token has.
 
-        Raises ValueError for one that is damaged, has more tokens than `vocab_size` or does not number them without
-        holes, and ImportError where the library is missing.
+        Raises ValueError for one that is damaged or has tokens beyond `vocab_size`, and ImportError where the library
+        is missing.
         """
         try:
             data = tokenizer_file.checked(data)
@@ -49,7 +54,7 @@ class BPETokenizer:
             self._rust = tokenizer_file.opened(self._text)
         except ValueError as error:
             raise ValueError(f"the tokenizer is damaged, or of no kind that is known here: {error}") from None
-        self._n: int = self._rust.get_vocab_size(with_added_tokens=True)
+        self._n: int = 1 + max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
         self.vocab_size: int = self._n if vocab_size is None else vocab_size
         if type(self.vocab_size) is not int or not self._n <= self.vocab_size <= max(self._n, _MOST_TOKENS):
             raise ValueError(f"the tokenizer has {self._n:,} tokens, and the model knows {vocab_size!s:.40}: take the "
@@ -104,16 +109,16 @@ class BPETokenizer:
         if self._bytes is not None:
             lengths = [sum(b & 0xC0 != 0x80 for b in token) for token in self._bytes]
         else:
-            lengths = [_one_byte(self._rust.id_to_token(i), len(self.decode_on([i]))) for i in range(self._n)]
+            lengths = [_one_byte(self._rust.id_to_token(i) or "", len(self.decode_on([i]))) for i in range(self._n)]
         return np.array(lengths + [0] * (self.vocab_size - len(lengths)), np.int64)
 
     def encode(self, text: str, *, special: bool = False, template: bool = False, exact: bool = True) -> Array:
         """The tokens of `text`, int64 (n,).
 
         Names of special tokens in it are text like any other, and become these tokens with `special`.  With `template`
-        the tokenizer adds what it adds to each text, such as a token at its start.  Raises ValueError for a text that
-        would not come back from `decode`, since this tokenizer changes it (upper case, accents, white space), unless
-        `exact` is False; with `special` or `template` nobody can expect it to.
+        the tokenizer adds what it adds to each text, such as a token at its start.  Raises Changed, a ValueError, for a
+        text that would not come back from `decode`, since this tokenizer changes it (upper case, accents, white space),
+        unless `exact` is False; with `special` or `template` nobody can expect it to.
         """
         if not text:
             return np.array(self._tokens("", special, template), np.int64)
@@ -124,11 +129,16 @@ class BPETokenizer:
             self._check(text, tokens, exact)
         return np.array(tokens, np.int64)
 
-    def encode_pieces(self, pieces: Iterable[str]) -> Iterator[Array]:
+    def encode_prompt(self, text: str, special: bool = True, template: bool = True) -> Array:
+        """As `encode`, of a text that a model is to go on from, which need not come back from `decode`."""
+        return self.encode(text, special=special, template=template, exact=False)
+
+    def encode_pieces(self, pieces: Iterable[str], exact: bool = True) -> Iterator[Array]:
         """The tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory for
-        tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them."""
+        tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them.  Raises
+        as `encode` does."""
         if not self._in_parts:
-            yield self.encode("".join(pieces))
+            yield self.encode("".join(pieces), exact=exact)
             return
         for parts in _parts(pieces):
             yield self._encoded(parts)
@@ -182,7 +192,8 @@ class BPETokenizer:
             known = [byte_of.get(c) for c in name]
             return name.encode() if None in known else bytes(known)  # type: ignore[arg-type]
 
-        table = [names[i].encode() if i in names else bytes_of(self._rust.id_to_token(i)) for i in range(self._n)]
+        table = [names[i].encode() if i in names else bytes_of(self._rust.id_to_token(i) or "")
+                 for i in range(self._n)]
         return table + [b""] * (self.vocab_size - self._n)
 
     @cached_property
@@ -235,7 +246,7 @@ class BPETokenizer:
                                  "text, or pass special=True")
         if exact and (back := self.decode(tokens)) != text:
             at = next((i for i, (a, b) in enumerate(zip(text, back)) if a != b), min(len(text), len(back)))
-            raise ValueError(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
+            raise Changed(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
                              f"{back[at:at + 20]!r}: write it so, or pass exact=False to encode")
 
 

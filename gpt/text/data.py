@@ -43,10 +43,10 @@ class Data(Protocol):
         """CRC-32 of all that is trained and validated on, after other bytes whose CRC-32 is `start`."""
 
 
-def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lines: bool = False,
+def load_data(paths: Sequence[str], kind: str | Tokenizer, block_size: int, *, lines: bool = False,
               val_fraction: float = 0.1, cache_dir: str | os.PathLike | None = None,
               vocab_size: int = VOCAB_SIZE) -> tuple[Data, Tokenizer]:
-    """Data from text, and its tokenizer, of the kind "char", "byte", "word" or "bpe".
+    """Data from text, and its tokenizer, of the kind "char", "byte", "word" or "bpe", or the given one.
 
     `paths`: text files, folders, `-` for standard input; none: the default text.  With `lines` each line is an
     example, and otherwise each window of the text.  The last `val_fraction` of the text is for validation, or that
@@ -58,6 +58,8 @@ def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lin
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}, and needs to be above 0 and below 1")
+    if lines and not isinstance(kind, str):
+        check_line_ends(kind)
     corpus = find(paths)
     border = "\n" * lines  # so that every line has a line end on both sides
     learn_from = int(corpus.size * (1 - val_fraction))
@@ -65,14 +67,22 @@ def load_data(paths: Sequence[str], tokenizer_kind: str, block_size: int, *, lin
         text = border + "".join(corpus.pieces()) + border
         if text == 2 * border:  # a byte order mark alone
             raise ValueError(f"{corpus.description} is empty: give a file with text in it")
-        tokenizer, pieces = tokenized(tokenizer_kind, lambda _: [text], None, vocab_size, learn_from)
+        tokenizer, pieces = tokenized(kind, lambda _: [text], None, vocab_size, learn_from)
         dtype, release = token_dtype(tokenizer.vocab_size), _nothing
         tokens = np.concatenate([piece.astype(dtype) for piece in pieces])
     else:
-        tokenizer, file = kept(corpus, tokenizer_kind, border, cache_dir, vocab_size, learn_from)
+        tokenizer, file = kept(corpus, kind, border, cache_dir, vocab_size, learn_from)
         tokens, release = file.tokens, file.release
     of = LineData if lines else TextData
     return of.of(tokens, tokenizer, block_size, val_fraction, corpus.description, release), tokenizer
+
+
+def check_line_ends(tokenizer: Tokenizer) -> None:
+    """Raise ValueError for a tokenizer in which a line end is not always one and the same token."""
+    ends = [i for i in range(tokenizer.vocab_size) if "\n" in tokenizer.decode([i])]
+    if len(ends) != 1 or tokenizer.encode("\n").tolist() != ends:
+        raise ValueError("--lines needs a tokenizer in which a line end is always the same token, and this one has "
+                         f"{len(ends)} with a line end in them: leave out --lines, or learn one by --tokenizer bpe")
 
 
 def read_text(paths: Sequence[str] = ()) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..module import Array
 from ..writing import replacing, sweep
 from . import words
+from .bpe import BPETokenizer, Changed
 from .corpus import Corpus
 from .tokenizer import VOCAB_SIZE, Tokenizer, from_json, make
 
@@ -96,17 +97,18 @@ def _write_header(file: IO[bytes], dtype: np.dtype, n: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": (n,)})
 
 
-def kept(corpus: Corpus, kind: str, border: str = "", folder: str | os.PathLike | None = None,
+def kept(corpus: Corpus, kind: str | Tokenizer, border: str = "", folder: str | os.PathLike | None = None,
          vocab_size: int = VOCAB_SIZE, learn_from: int = 0) -> tuple[Tokenizer, TokenFile]:
-    """The tokenizer of a kind for a text, and the text's tokens in a file, between two `border`s: from the folder if it
-    has them, and else made of the text.  `vocab_size`, `learn_from`: see `tokenized`.
+    """The tokenizer of a kind for a text, or a given one, and the text's tokens in a file, between two `border`s: from
+    the folder if it has them, and else made of the text.  `vocab_size`, `learn_from`: see `tokenized`.
 
     A file is made again when a path, size or time of the text's files has changed, or some of their text, and the old
     one deleted, or when it is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_folder())
     learned = (vocab_size, learn_from) if kind == "bpe" else ()
-    slot = _digest(_VERSION, [part.name for part in corpus.parts], kind, border, *learned)
+    name = kind if isinstance(kind, str) else json.dumps(kind.to_json())
+    slot = _digest(_VERSION, [part.name for part in corpus.parts], name, border, *learned)
     stamp = corpus.stamp
     file = folder / f"{slot}-{_digest(stamp)}.npy"
     try:
@@ -144,13 +146,15 @@ def default_folder() -> Path:
                       "name one with --cache-dir") from None
 
 
-def tokenized(kind: str, pieces: Callable[[str], Iterable[str]], folder: str | None = None,
+def tokenized(kind: str | Tokenizer, pieces: Callable[[str], Iterable[str]], folder: str | None = None,
               vocab_size: int = VOCAB_SIZE, learn_from: int = 0) -> tuple[Tokenizer, Iterator[Array]]:
-    """The tokenizer of a kind for a text, and the text's tokens, int64 (n,) at a time.
+    """The tokenizer of a kind for a text, or a given one, and the text's tokens, int64 (n,) at a time.
 
     `pieces(doing)` gives the text, each time anew; in `folder` lies what takes room on the way.  A "bpe" learns at most
     `vocab_size` tokens, from the first `learn_from` bytes of the text, those that are trained on, or all for 0.
     """
+    if not isinstance(kind, str):
+        return kind, _given(kind, pieces)
     if kind == "word":
         return words.tokenized(pieces("words"), folder)
     if kind == "bpe":
@@ -158,6 +162,19 @@ def tokenized(kind: str, pieces: Callable[[str], Iterable[str]], folder: str | N
         return learned, learned.encode_pieces(pieces("tokens"))  # type: ignore[attr-defined]
     tokenizer = make(kind, pieces("vocabulary"))
     return tokenizer, map(tokenizer.encode, pieces("tokens"))
+
+
+def _given(tokenizer: Tokenizer, pieces: Callable[[str], Iterable[str]]) -> Iterator[Array]:
+    """The tokens of a text, which some tokenizers change (accents, white space); then it says so."""
+    base: Any = getattr(tokenizer, "base", tokenizer)  # without the tokens of turns, which no text has in it
+    if not isinstance(base, BPETokenizer):
+        yield from map(base.encode, pieces("tokens"))
+        return
+    try:
+        yield from base.encode_pieces(pieces("tokens"))
+    except Changed as error:
+        tqdm.write(f"note    {str(error).partition(': write')[0]}, and the model learns that", sys.stderr)
+        yield from base.encode_pieces(pieces("tokens"), exact=False)
 
 
 def _first(pieces: Iterable[str], n: int) -> Iterator[str]:
@@ -174,7 +191,7 @@ def _first(pieces: Iterable[str], n: int) -> Iterator[str]:
             return
 
 
-def _make(corpus: Corpus, kind: str, border: str, file: Path, *learned: int) -> tuple[Tokenizer, TokenFile]:
+def _make(corpus: Corpus, kind: str | Tokenizer, border: str, file: Path, *learned: int) -> tuple[Tokenizer, TokenFile]:
     """Write the tokens of a text, and beside them the tokenizer and a checksum of both; open them."""
     def pieces(doing: str) -> Iterator[str]:
         with tqdm(desc=doing, total=corpus.size, unit="B", unit_scale=True, disable=None) as bar:

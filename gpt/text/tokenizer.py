@@ -245,6 +245,14 @@ def decode_on(tokenizer: Tokenizer) -> Callable[[Any], str]:
     return getattr(tokenizer, "decode_on", tokenizer.decode)
 
 
+def encode_prompt(tokenizer: Tokenizer, text: str, **how: bool) -> Array:
+    """The tokens of a text that a model is to go on from, in which some tokenizers know special tokens and add one for
+    its start.  `how`: see `BPETokenizer.encode_prompt`."""
+    tokenizer = getattr(tokenizer, "base", tokenizer)  # without the tokens of turns, which no text has in it
+    method = getattr(tokenizer, "encode_prompt", None)
+    return method(text, **how) if method else tokenizer.encode(text)
+
+
 def _bpe() -> Any:
     from .bpe import BPETokenizer  # only here: it imports this file
     return BPETokenizer

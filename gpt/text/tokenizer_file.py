@@ -1,7 +1,7 @@
 """tokenizer.json files of the `tokenizers` library, which may come from anywhere: read, checked and opened.
 
 Such a file is data, and names the steps that a library written in Rust takes.  What is checked here is what that
-library does not: that the tokens are numbered without holes, and that no step takes unbounded time or memory.
+library does not: that no number is taken twice, and that no step takes unbounded time or memory.
 """
 
 import base64
@@ -18,6 +18,7 @@ from .corpus import read_bytes
 LARGEST = 1 << 26  # bytes of a file; those of large models have 35 million
 LONGEST = 4096  # characters of a token
 _DEEPEST = 16  # levels of lists and objects within each other
+MOST_HOLES = 1 << 16  # numbers below the largest one that no token has
 _MOST_STEPS = 64
 _MOST_GROWTH = 1000  # times the length of a text that the steps may make of it
 _PARTS = ("version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
@@ -64,7 +65,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 def opened(text: str) -> Any:
     """The library's tokenizer of a `checked` description, as JSON, which takes special tokens in a text as text.
 
-    Raises ValueError for one whose numbers of tokens have holes, or that the library cannot read."""
+    Raises ValueError for one in which two tokens have the same number, or that the library cannot read."""
     with plain_errors("it cannot be read"):
         rust = library().Tokenizer.from_str(text)
         vocab = rust.get_vocab(with_added_tokens=True)
@@ -72,9 +73,10 @@ def opened(text: str) -> Any:
     wanted = {token["id"]: token["content"] for token in json.loads(text)["added_tokens"]}
     if added != wanted:
         raise ValueError("its added tokens have other numbers than they can have, or the same text twice")
-    if sorted(vocab.values()) != list(range(len(vocab))):
-        raise ValueError(f"its {len(vocab):,} tokens are not numbered from 0 to {len(vocab) - 1:,}: some number is "
-                         "missing or taken twice")
+    numbers = set(vocab.values())
+    if len(numbers) < len(vocab) or max(numbers, default=0) > len(vocab) + MOST_HOLES:
+        raise ValueError(f"its {len(vocab):,} tokens have numbers up to {max(numbers):,}, of which one is taken twice, "
+                         f"or more than {MOST_HOLES:,} by none")
     rust.encode_special_tokens = True
     return rust
 
@@ -95,6 +97,7 @@ def checked(data: Any) -> dict[str, Any]:
     data["version"] = "1.0"
     data["added_tokens"] = _added(data["added_tokens"])
     data["model"] = _model({name: value for name, value in data["model"].items() if name != "dropout"})
+    data["model"] = _numbered(data["model"], data["added_tokens"])
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         steps = list(_steps(data[name]))
         if len(steps) > _MOST_STEPS or math.prod(map(_growth, steps)) > _MOST_GROWTH:
@@ -142,6 +145,18 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     if model.get("type") == "WordPiece" and not _at_most(model.get("max_input_chars_per_word", 100), 1000):
         raise ValueError("its max_input_chars_per_word is above 1,000: such words would take minutes")
     return model
+
+
+def _numbered(model: dict[str, Any], added: list[dict[str, Any]]) -> dict[str, Any]:
+    """A model in which added tokens keep their numbers: the library would number those that the model's own vocabulary
+    does not know one after the other, from the size of that on."""
+    vocab = model["vocab"]
+    if not isinstance(vocab, dict):
+        return model
+    new = {token["content"]: token["id"] for token in added if token["content"] not in vocab}
+    if [*new.values()] == [*range(len(vocab), len(vocab) + len(new))]:
+        return model
+    return model | {"vocab": vocab | new}
 
 
 def _check_token(token: Any) -> None:

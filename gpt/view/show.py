@@ -98,10 +98,10 @@ def prompt_ids(run: Run, prompt: str) -> tuple[Array, str]:
     the model writes."""
     room = run.config.block_size
     if not prompt:
-        first, rng = start(run.tokenizer, ""), np.random.default_rng(0)
+        first, rng = start(run, ""), np.random.default_rng(0)
         written = list(generate(run.model.map(raw), first, min(WRITTEN, room) - len(first), rng, temperature=0.8))
         return np.array([*first, *written]), ", written by the model"
-    ids = run.tokenizer.encode(prompt)
+    ids = start(run, prompt)
     note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
     return ids[-room:], note
 

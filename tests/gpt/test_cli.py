@@ -10,7 +10,7 @@ import pytest
 
 from gpt import TrainConfig
 from gpt.cli import COMMANDS, Command, main, parsed
-from gpt.settings import Settings, setting
+from gpt.settings import Settings, flag_of, setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_help_shows_every_setting_and_its_default(name, capsys):
     assert stop.value.code == 0
     given = COMMANDS[name].configure and COMMANDS[name].configure()  # what the recipe of `gpt train` says
     for f in fields(COMMANDS[name].settings):
-        assert f.metadata["positional"] or f"--{f.name.replace('_', '-')}" in text, f.name
+        assert f.metadata["positional"] or flag_of(f.name) in text, f.name
         assert " ".join(f.metadata["help"].split()) in text
         default = getattr(given, f.name, f.default)
         default = " ".join(default) if isinstance(default, tuple) else default
@@ -82,7 +82,7 @@ def test_flags_become_settings_of_their_type():
     (["train", "--recipe", "soup"], "argument --recipe: invalid choice: 'soup'"),
     (["train", "--data"], "argument --data: expected at least one argument"),
     (["sample", "--temperature", "-1"], "temperature is -1.0, and needs to be at least 0"),
-    (["sample", "--top-k", "0"], "top_k is 0, and needs to be at least 1"),
+    (["sample", "--top-k", "-1"], "top_k is -1, and needs to be at least 0"),
     (["sample", "nowhere"], "there are no weights here: train some"),
 ])
 def test_mistakes_are_one_line(argv, message, capsys, tmp_path, monkeypatch):

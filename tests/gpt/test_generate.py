@@ -68,7 +68,7 @@ def test_a_model_on_raw_arrays_generates_the_same(model):
     ([], 1, {}, ValueError, "one or more integers"), ([[1]], 1, {}, ValueError, r"one or more integers.*int64\[1, 1\]"),
     ([1.0], 1, {}, ValueError, "float64"), ([11], 1, {}, ValueError, "from 11 to 11, and the model knows.* to 10"),
     ([-1, 2], 1, {}, ValueError, "tokens from -1 to 2"), ([1], -1, {}, ValueError, "n is -1"),
-    ([1], 1, {"top_k": 0}, ValueError, "top_k is 0"), ([1], 1, {"heat": 2}, TypeError, "heat")])
+    ([1], 1, {"top_k": -1}, ValueError, "top_k is -1"), ([1], 1, {"heat": 2}, TypeError, "heat")])
 def test_arguments_that_make_no_sense_raise_at_the_call(model, ids, n, settings, error, message):
     with pytest.raises(error, match=message):
         generate(model, ids, n, np.random.default_rng(0), **settings)
@@ -164,6 +164,19 @@ def test_a_string_to_stop_at_may_begin_within_a_character_that_is_not_whole():
     assert [stream.add(int(t)) for t in "aé!".encode()] == ["a", "", "", ""] and stream.ended and stream.rest() == ""
     stream = Stream(Bytes().decode, ["é!"])
     assert [stream.add(int(t)) for t in "aé".encode()] == ["a", "", ""] and stream.rest() == "é"
+
+
+def test_text_ends_at_a_token_that_ends_one(small):
+    """Also where a string to stop at has begun, of which nothing is kept back."""
+    free = "".join(continue_text(small, "a", 60))
+    ids = small.tokenizer.encode(free).tolist()
+    for n in (1, 20):
+        small.about["pretrained"] = {"eos_token_id": [10 ** 9, "x", None, True, ids[n]]}
+        text = free[:ids.index(ids[n])]
+        assert small.ends == [ids[n]] and "".join(continue_text(small, "a", 60)) == text
+        assert "".join(continue_text(small, "a", 60, stop=[text[-2:] + "???"])) == text
+    small.about["pretrained"] = {"eos_token_id": ids[20]}
+    assert small.ends == [ids[20]]
 
 
 def test_text_ends_where_it_stops(small):

@@ -20,7 +20,7 @@ def definition(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, repe
     if greedy or temperature == 0:
         best = max(x.values())
         return {min(i for i, v in x.items() if v == best): 1.0}
-    ranked = sorted(x, key=lambda i: -x[i])[:top_k]
+    ranked = sorted(x, key=lambda i: -x[i])[:top_k or None]
     weight = {i: math.exp(x[i] / temperature) for i in ranked}
     p = {i: w / sum(weight.values()) for i, w in weight.items()}
     if top_p is not None:  # the nucleus: the shortest beginning of the ranking whose total reaches top_p
@@ -42,8 +42,8 @@ def of_settings(logits=LOGITS, **settings):
 
 
 SETTINGS = [{}, {"temperature": 0.3}, {"temperature": 2.5}, {"top_k": 1}, {"top_k": 4}, {"top_k": 10}, {"top_k": 99},
-            {"top_p": 0.01}, {"top_p": 0.6}, {"top_p": 0.97}, {"top_p": 1.0}, {"min_p": 0.0}, {"min_p": 0.2},
-            {"min_p": 1.0}, {"repetition_penalty": 1.7}, {"repetition_penalty": 0.6}, {"greedy": True},
+            {"top_k": 0}, {"top_p": 0.01}, {"top_p": 0.6}, {"top_p": 0.97}, {"top_p": 1.0}, {"min_p": 0.0},
+            {"min_p": 0.2}, {"min_p": 1.0}, {"repetition_penalty": 1.7}, {"repetition_penalty": 0.6}, {"greedy": True},
             {"temperature": 0.0}, {"temperature": 0.0, "repetition_penalty": 4.0},
             {"temperature": 1.4, "top_k": 7, "top_p": 0.8, "min_p": 0.15, "repetition_penalty": 1.2}]
 
@@ -124,7 +124,7 @@ def test_logits_are_not_changed():
 @pytest.mark.parametrize("settings, message", [
     (dict(temperature=-0.1), "temperature is -0.1, and needs to be at least 0"),
     (dict(temperature=math.inf), "temperature is inf, and needs to be a finite number"),
-    (dict(top_k=0), "top_k is 0, and needs to be at least 1"),
+    (dict(top_k=-1), "top_k is -1, and needs to be at least 0"),
     (dict(top_p=0.0), "top_p is 0.0, and needs to be above 0"),
     (dict(top_p=1.01), "top_p is 1.01, and needs to be at most 1"),
     (dict(min_p=-0.1), "min_p is -0.1, and needs to be at least 0"),

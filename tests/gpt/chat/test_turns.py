@@ -117,6 +117,28 @@ def test_a_template_that_refuses_one_conversation(template):
     assert "no system here" in str(bad) and not isinstance(good, ValueError)
 
 
+def test_a_template_without_an_end_takes_the_models(template):
+    from gpt.chat.jinja import JinjaTemplate
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(ValueError, match="names no eos_token"):
+        template(source)
+    assert JinjaTemplate(source, Names(), {}, [7, 8]).ends == {7}
+
+
+def test_tags_of_transformers_change_nothing(template):
+    """{% generation %} marks what a model writes, and may hold anything, as in transformers."""
+    start, end = "{{ '<|im_start|>' + m", "\n{%- endfor"
+    marked = CHATML.replace(start, "{% generation -%}\n {% set x = 3 %}\n" + start).replace(
+        end, "\n  {%- endgeneration %}" + end)
+    assert "{% generation -%}" in marked and "{%- endgeneration %}" in marked
+    assert template(marked).tokens(HELLO[:-1]) == template(CHATML).tokens(HELLO[:-1])
+    for wrong in ("{% generation %}", "{% endgeneration %}", "{% generation x %}{% endgeneration %}"):
+        with pytest.raises(ValueError, match="cannot be used: TemplateSyntaxError"):
+            template(wrong + CHATML)
+    text = '{{ {"b": "é", "a": 1} | tojson(indent=1, sort_keys=true, ensure_ascii=true) }}' + CHATML
+    assert Names().decode(template(text).tokens(HELLO[1:2])).startswith('{\n "a": 1,\n "b": "\\u00e9"\n}')
+
+
 EVIL = {
     "syntax": "{% for %}",
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,

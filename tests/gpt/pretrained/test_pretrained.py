@@ -13,7 +13,7 @@ from gpt.cli import main
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.layout import their_arrays
 from gpt.text.bpe import BPETokenizer
-from gpt.text.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.text.tokenizer import ByteTokenizer, CharTokenizer, WordTokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -35,6 +35,7 @@ VARIANTS = {
     "llama linear": ("Llama", LLAMA | {"rope_parameters": {"rope_type": "linear", "factor": 4.0,
                                                            "rope_theta": 700.0}}),
     "llama 3": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "num_key_value_heads": 3}),
+    "mistral": ("Mistral", LLAMA | {"num_key_value_heads": 2, "sliding_window": None}),
     "qwen2": ("Qwen2", LLAMA | {"num_key_value_heads": 2}),
     "qwen2 tied": ("Qwen2", LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
 }
@@ -179,13 +180,15 @@ def test_a_model_of_our_own_in_transformers(choices, tmp_path):
     assert close(again(batch()).data, model(batch()).data, 1e-12) and not unread
 
 
-@pytest.mark.parametrize("tokenizer", [CharTokenizer("the cat sat\n<s>. é🙂"), ByteTokenizer()])
+@pytest.mark.parametrize("tokenizer", [CharTokenizer("the cat sat\n<s>. é🙂"), ByteTokenizer(),
+                                       WordTokenizer.of("the cat sat on the hat;\n  a cat é🙂<s> हिन्दी ½ x_1. ½ x_1")],
+                         ids=["char", "byte", "word"])
 def test_tokenizers_of_our_own_in_transformers(tokenizer, tmp_path):
     pytest.importorskip("tokenizers")
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=8, n_layer=1, n_head=1, n_embd=4))
     write_pretrained(tmp_path, Run(model, tokenizer))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    for text in ("the cat sat", "é🙂<s>\n\n the  s.", " a "):
+    for text in ("the cat sat", "é🙂<s>\n\n the  s.", " a ", *["हिन्दी½ x_1 hat. cats ½"] * hasattr(tokenizer, "WORD")):
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text).tolist() and theirs.decode(ids) == text
     assert len(theirs) == tokenizer.vocab_size
@@ -244,7 +247,9 @@ def test_older_configurations(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda: CharTokenizer("the cats do.\n"), ByteTokenizer,
-                                  lambda: BPETokenizer.train("the cats do. " * 20, 262)], ids=["char", "byte", "bpe"])
+                                  lambda: BPETokenizer.train("the cats do. " * 20, 262),
+                                  lambda: WordTokenizer.of("the cats do.\n the does")],
+                         ids=["char", "byte", "bpe", "word"])
 def test_a_tuned_model_takes_its_tokenizer_and_its_form_of_turns_along(tmp_path, make):
     pytest.importorskip("tokenizers")
     tokenizer = TurnTokenizer(make())

@@ -18,7 +18,7 @@ from gpt.cli import main
 from gpt.pretrained import convert as pretrained
 from gpt.pretrained.config import rope_frequencies
 from gpt.pretrained.convert import read_model, read_pretrained, write_pretrained
-from gpt.text.tokenizer import ByteTokenizer, WordTokenizer
+from gpt.text.tokenizer import ByteTokenizer
 
 pytest.importorskip("tokenizers")
 
@@ -158,7 +158,10 @@ def test_an_empty_folder_may_be_filled(gpt2, tmp_path):
 
 
 @pytest.mark.parametrize("keys, says", [
-    ({"model_type": "mamba"}, "model_type is 'mamba', and the known ones are gpt2, llama, qwen2"),
+    ({"model_type": "mamba"}, "model_type is 'mamba', and the known ones are gpt2, llama, mistral, qwen2: take a"),
+    ({"model_type": "qwen3"}, "'qwen3', which norms queries and keys .*: take a model of one of these, such as Sm"),
+    ({"model_type": "gemma2"}, "'gemma2', which norms by 1"), ({"model_type": "phi3"}, "'phi3', which joins"),
+    ({"model_type": "gpt_neox"}, "'gpt_neox', which adds attention and MLP side by side"),
     ({"model_type": None}, "model_type is ''"),
     ({"model_type": 3}, "model_type is 3, and needs to be of type str"),
     ({"quantization_config": {"bits": 4}}, "quantised weights"),
@@ -188,6 +191,13 @@ def test_gpt2_configurations(gpt2, capsys, keys, says):
 
 
 @pytest.mark.parametrize("keys, says", [
+    ({"attn_logit_softcapping": 30.0}, "may change what the model computes: 'attn_logit_softcapping': delete"),
+    ({"residual_multiplier": 0.2, "logits_scaling": 8, "use_qk_norm": True}, "'logits_scaling', 'residual_multiplier'"),
+    ({"embedding_multiplier": 12, "clip_qkv": 8.0}, "'clip_qkv', 'embedding_multiplier'"),
+    ({"rope_interleaved": True}, "turn neighbouring dimensions"), ({"use_mrope": True}, "positions of several axes"),
+    ({"model_type": "mistral", "max_position_embeddings": 4097},
+     "a sliding window .* within it: with a max_position_embeddings that is no longer"),
+    ({"model_type": "mistral", "sliding_window": 15}, "a sliding window"), ({"sliding_window": 15}, "a sliding window"),
     ({"head_dim": 8}, "2 heads of 8 dimensions, which are not the 8"),
     ({"attention_bias": True}, "a bias in all of attention"),
     ({"mlp_bias": True}, "a bias in the MLP"),
@@ -225,10 +235,28 @@ def test_windows_that_are_not_in_use(tmp_path):
         read_model(folder)
 
 
+@pytest.mark.parametrize("keys", [{}, {"sliding_window": 16}, {"max_position_embeddings": 4096}])
+def test_a_window_as_long_as_the_context_is_none(llama, keys):
+    """The default of Mistral's files without the key is 4,096."""
+    right = read_model(llama)[0]
+    change(llama, model_type="mistral", **keys)
+    assert np.array_equal(read_model(llama)[0](np.arange(16)[None]).data, right(np.arange(16)[None]).data)
+
+
+def test_a_gguf_file_names_the_way_round(llama, tmp_path, capsys):
+    (llama / "config.json").unlink()
+    (llama / "model-q4.gguf").write_bytes(b"GGUF")
+    for given in (llama, llama / "model-q4.gguf"):
+        refused(capsys, given, r"model-q4.gguf is a GGUF .*: \.from_pretrained\('.*llama', "
+                r"gguf_file='model-q4.gguf'\)")
+
+
 def test_keys_that_are_not_used_are_told(gpt2, tmp_path, capsys):
     change(gpt2, summary_type="x", my_own_trick=True)
+    refused(capsys, gpt2, "has keys that are not known here and may change .*: 'my_own_trick': delete those")
+    change(gpt2, my_own_trick=None, temperature=0.6, _commit_hash="x", unsloth_fixed=True, transformers_weights="y")
     assert main(["import", str(gpt2), "--out", str(tmp_path / "out")]) == 0
-    assert "note    keys of config.json that are not used: my_own_trick\n" in capsys.readouterr().out
+    assert "note    keys of config.json that are not used: temperature\n" in capsys.readouterr().out
 
 
 def test_all_wrong_tensors_are_listed(gpt2, capsys):
@@ -400,7 +428,7 @@ def test_a_model_with_more_rows_than_tokens(tmp_path, capsys):
     assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
     assert json.loads((tmp_path / "back" / "tokenizer.json").read_text())["added_tokens"] == []
     small = folder_of(tmp_path / "small", GPT2, vocab_size=200)
-    refused(capsys, small, "has 256 tokens, and its model 200")
+    refused(capsys, small, "small/tokenizer.json: the tokenizer has 256 tokens, and the model knows 200")
 
 
 # ---------------------------------------------------------------------- memory, and what is written
@@ -442,7 +470,8 @@ def test_models_that_have_no_counterpart(tmp_path, capsys, choices, says):
     checkpoint.save(tmp_path / "model.safetensors", GPT(config), ByteTokenizer())
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "made")]) == 1
     error = capsys.readouterr().err
-    assert re.search(says, error) and error.count("\n") == 1
+    assert re.search(says + ".*: one that gpt train makes with --recipe nanogpt can be exported", error)
+    assert error.count("\n") == 1
     assert [f.name for f in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -473,12 +502,13 @@ def test_llama3_leaves_fast_pairs_and_slows_slow_ones():
     assert between.any() and ((scaled < plain) & (scaled > plain / 8))[between].all()
 
 
-def test_a_tokenizer_without_counterpart_is_told(tmp_path, capsys):
-    words = WordTokenizer(["a", "b", "ab"])
-    checkpoint.save(tmp_path / "model.safetensors", GPT(GPTConfig(vocab_size=3, n_embd=8, n_layer=1)), words)
-    assert main(["export", str(tmp_path), "--out", str(tmp_path / "made")]) == 0
-    assert "without its tokenizer (WordTokenizer has no counterpart" in capsys.readouterr().out
-    assert sorted(f.name for f in (tmp_path / "made").iterdir()) == ["config.json", "model.safetensors"]
+def test_a_tokenizer_without_counterpart_is_told(tmp_path):
+    class Mine:
+        vocab_size = 3
+
+    said = write_pretrained(tmp_path, Run(GPT(GPTConfig(vocab_size=3, n_embd=8, n_layer=1)), Mine()))
+    assert "without its tokenizer (Mine has no counterpart" in said
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_arrays_that_have_no_counterpart(tmp_path):

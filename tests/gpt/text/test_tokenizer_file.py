@@ -150,3 +150,22 @@ def test_tokens_outside_the_vocabulary(of_style):
         for tokens in ([tokenizer.vocab_size], [-1], [0, 10 ** 9]):
             with pytest.raises(ValueError, match=f"from 0 to {tokenizer.vocab_size - 1}"):
                 tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("name, known", [("gpt2", False), ("gpt2", True), ("llama2", False), ("wordpiece", True)])
+def test_numbers_may_have_holes(name, known, styles):
+    """The numbers of a file are kept, whether the model's vocabulary has its special tokens or not; what no token has
+    stands for no text."""
+    made = copy.deepcopy(styles[name])
+    n = len(made["model"]["vocab"])
+    numbers = {"<|a|>": n + 2, "<|b|>": n + 19}
+    made["added_tokens"] += [made["added_tokens"][0] | {"id": i, "content": text} for text, i in numbers.items()]
+    if known:
+        made["model"]["vocab"] |= numbers
+    tokenizer, plain = BPETokenizer(made), BPETokenizer(copy.deepcopy(styles[name]))
+    assert tokenizer.vocab_size == n + 20 == tokenizer.lengths.size and tokenizer.special == plain.special | numbers
+    assert tokenizer.encode("the cat").tolist() == plain.encode("the cat").tolist()
+    assert tokenizer.encode("<|b|><|a|>", special=True).tolist() == [n + 19, n + 2]
+    ids = plain.encode("the cat").tolist()
+    assert tokenizer.decode([n, *ids, n + 1]) == tokenizer.decode(ids) == "the cat" and not tokenizer.lengths[n]
+    assert tokenizer.decode(n + 19) == "<|b|>" and from_json(tokenizer.to_json()).to_json() == tokenizer.to_json()

@@ -72,7 +72,7 @@ def changed(made, *path, to):
 
 def test_vocabularies_with_holes_and_doubles(styles):
     made = styles["gpt2"]
-    for number in (5, 999, -1, 2 ** 32 + 1, True, "7", 1.0, None):
+    for number in (5, 99_999, -1, 2 ** 32 + 1, True, "7", 1.0, None):
         refuse(changed(made, "model", "vocab", "a", to=number))
     for word in ("x" * 5000, "\ud800"):
         refuse(changed(made, "model", "vocab", word, to=len(made["model"]["vocab"])))
