@@ -78,7 +78,7 @@ def not_zero(x):
 def or_half(g, wins, x, y):
     """g where `wins`, else 0; ½ g where x and y are equal, by convention."""
     tie = x == y
-    return g * by_convention(np.where(tie, 0.5, wins).astype(g.dtype), tie, x, y)
+    return g * by_convention(np.where(tie, g.dtype.type(0.5), wins), tie, x, y)
 
 
 def over_square(a, x, y):

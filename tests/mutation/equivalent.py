@@ -27,7 +27,7 @@ EQUIVALENT = {
             ("fmin.x", "(x < y) | (y != y)"), ("fmin.y", "(y < x) | (x != x)"))],
         *[f"{target}: by_convention({slope}, {corner}, x, y) -> by_convention({slope}, {corner}, y, x)"
           for target, slope, corner in (
-            ("elementwise.or_half", "np.where(tie, 0.5, wins).astype(g.dtype)", "tie"),
+            ("elementwise.or_half", "np.where(tie, g.dtype.type(0.5), wins)", "tie"),
             ("elementwise.over_square", "a / length / length", "z == 0"), ("hypot.x", "x / not_zero(z)", "z == 0"),
             ("hypot.y", "y / not_zero(z)", "z == 0"), ("power.y", "z * np.log(not_zero(x))", "(x == 0) & (y <= 1)"))],
         "arctan.x: over_square(1, 1, x) -> over_square(1, x, 1)",
