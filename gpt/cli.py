@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
 
+from tqdm import tqdm
+
 from .ablation import AblationConfig, ablate
 from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
+    tqdm.monitor_interval = 0  # its thread, which there may be no room for, would only wake bars that sleep
     with screens():
         return obey(argv)
 

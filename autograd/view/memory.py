@@ -46,9 +46,13 @@ def memory(tape: Tape) -> Memory:
         m.peak, m.steps[m.peak_step]     # bytes at most, and which record's turn it was then
 
     Step k of the N operations is "the k-th is computed"; N and on are their turns in a backward that begins with no
-    gradients in the leaves and frees as it goes.  Both are run once more on a copy, while `tracemalloc` looks on (its
-    peak is reset; other threads' allocations count in), so asking costs the time and memory of another forward and
-    backward.  Tape and gradients stay as they are, and values may have been freed, or leaves changed, before.
+    gradients in the leaves and frees as it goes.  Both are run once more on a copy, so asking costs the time and memory
+    of another forward and backward.  Tape and gradients stay as they are, and values may have been freed, or leaves
+    changed, before.
+
+    Arrays that are kept are counted one by one.  What formulas and rules hold in passing is what `tracemalloc` sees of
+    the whole process: let no other thread allocate much meanwhile.  Where it is tracing already, it is left alone with
+    its peak, and `peak` is that of the arrays alone.
 
     Memory of leaves is not in `lifetimes`, `alive` and `peak`, except for constants that the program made on its way;
     what has shared an array's memory is counted once.  Views own none.  Values that `ag.checkpoint` freed early are

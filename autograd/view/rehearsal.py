@@ -66,7 +66,7 @@ class Rehearsal:
         self._part: dict[Lifetime, int] = {}              # of a value that is one of a tuple's arrays: which
         self._again: list[Tensor] = []                    # what the way back has computed again since the last step
         self._extra: list[tuple[int, int, int]] = []      # a step, and how far memory rose in it since the end of which
-        with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape), _tracing():
+        with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape), _tracing() as self._traces:
             copies = self._forward()
             self.n_forward = len(self.steps)
             with within(watch=self):
@@ -215,13 +215,14 @@ class Rehearsal:
 
     def _measure(self, since: int | None = None) -> None:
         """How far memory has risen, at most, since the last mark, at the end of the step `since` or in this one."""
-        extra = tracemalloc.get_traced_memory()[1] - self._marked
+        extra = tracemalloc.get_traced_memory()[1] - self._marked if self._traces else 0
         self._extra.append((self._step, self._step if since is None else since, extra))
 
     def _mark(self) -> None:
         """From here on the next step counts."""
-        tracemalloc.reset_peak()
-        self._marked = tracemalloc.get_traced_memory()[0]
+        if self._traces:
+            tracemalloc.reset_peak()
+            self._marked = tracemalloc.get_traced_memory()[0]
 
     def _finish(self) -> None:
         """Work out the bytes at each step, and who needs what."""
@@ -266,13 +267,13 @@ def bytes_over(lifetimes: Sequence[Any], n: int) -> list[int]:
 
 
 @contextmanager
-def _tracing() -> Iterator[None]:
-    """Memory is traced within it, and after it if it was before."""
+def _tracing() -> Iterator[bool]:
+    """Trace memory within it, and yield whether that could be; a tracing of the user's is left alone, with its peak."""
     traced = tracemalloc.is_tracing()
     if not traced:
         tracemalloc.start()
     try:
-        yield
+        yield not traced
     finally:
         if not traced:
             tracemalloc.stop()

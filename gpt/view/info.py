@@ -90,7 +90,7 @@ def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ())
     arrays, dtypes, how many numbers, and whether they are learned."""
     found: dict[str, dict[str, Any]] = {}
     for name, (shape, dtype) in sorted(arrays.items(), key=lambda item: natural(item[0])):
-        pieces = ["*" if piece.isdigit() else piece for piece in name.split(".")]
+        pieces = ["*" if is_number(piece) else piece for piece in name.split(".")]
         depth = 3 if pieces[1:2] == ["*"] else 1
         part = found.setdefault(".".join(pieces[:depth]), {"name": ".".join(pieces[:depth]), "shapes": {}, "dtypes": [],
                                                            "numbers": 0, "learned": pieces[0] not in fixed})
@@ -100,13 +100,18 @@ def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ())
     return list(found.values())
 
 
+def is_number(piece: str) -> bool:
+    """Whether a piece of an array's name is the number of a block; not that of a superscript, or a thousand digits."""
+    return piece.isascii() and piece.isdigit() and len(piece) < 10
+
+
 def natural(name: str) -> list[tuple[Any, ...]]:
     """A key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
     first = ("wte", "wpe", "frequencies", "smear", "norm", "h", "ln_f", "lm_head")
     pieces = name.split(".")
     order = first.index(pieces[0]) if pieces[0] in first else len(first)
     inner = ("ln_1", "attn", "ln_2", "mlp")
-    return [(order,), *((0, int(p), "") if p.isdigit() else (1, inner.index(p) if p in inner else 9, p)
+    return [(order,), *((0, int(p), "") if is_number(p) else (1, inner.index(p) if p in inner else 9, p)
                         for p in pieces)]
 
 

@@ -19,6 +19,7 @@ from ..metrics import FILE
 from ..module import Array
 from ..screen import escaped
 from ..settings import Settings, setting
+from ..text.corpus import read_bytes
 from ..writing import check_ours, write_file
 
 QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
@@ -30,6 +31,7 @@ QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its pan
 }
 PICTURES = (".svg", ".png", ".pdf")
 MARK = "gpt plot"
+LARGEST = 1 << 30  # bytes of metrics that are read
 MOST_POINTS = 2000  # of a curve in a picture: more than its pixels show
 # Colours that colour-blind eyes tell apart (Okabe & Ito 2008), and two more.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c4033")
@@ -100,13 +102,14 @@ def read(path: str) -> History:
     Raises OSError if it cannot be read, and ValueError if there is not one line in it.
     """
     file = Path(path) / FILE if Path(path).is_dir() or not Path(path).suffix else Path(path)
-    try:
-        raw = file.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: there are no metrics here: give the folder that gpt train wrote, "
-                                f"or its {FILE}") from None
-    except OSError as error:
-        raise type(error)(f"{file} cannot be read: {error.strerror}") from None
+    cure = f"give the folder that gpt train wrote, or its {FILE}"
+    if not os.path.exists(file):
+        raise FileNotFoundError(f"{file}: there are no metrics here: {cure}")
+    if not file.is_file():  # a pipe or a device may have no end
+        raise ValueError(f"{file} is no file that could be read: {cure}")
+    raw = read_bytes(file, LARGEST, cure)
+    if len(raw) > LARGEST:
+        raise ValueError(f"{file} has more than {LARGEST >> 20:,} MB, and is not what gpt train writes: {cure}")
     lines, note = raw.split(b"\n"), ""
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):

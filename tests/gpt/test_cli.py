@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from gpt import TrainConfig
 from gpt.cli import COMMANDS, Command, main, parsed
@@ -302,3 +303,15 @@ def test_what_is_nested_too_deep_is_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr(COMMANDS["info"], "run", fails_at_once)
     assert "nested too deep" in fails(["info"], capsys)
+
+
+@pytest.mark.filterwarnings("error::tqdm.TqdmMonitorWarning")
+def test_a_machine_without_room_for_threads(tiny, capsys, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    monkeypatch.setattr(tqdm, "monitor", None)
+    monkeypatch.setattr(tqdm, "monitor_interval", 10)  # as in a new process
+    assert "3 threads cannot be had here" in fails(flags(tiny, replicas=3), capsys)
+    assert main(flags(tiny, replicas=1)) == 0

@@ -277,6 +277,21 @@ def test_tracing_that_was_on_stays_on():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("view", [lambda tape: tape.memory(), lambda tape: tape.player()], ids=["memory", "player"])
+def test_a_tracing_of_the_users_keeps_its_peak(view):
+    x = ag.tensor(np.ones((300, 300)), requires_grad=True)
+    loss = ag.exp(x * x).sum()
+    tracemalloc.start()
+    try:
+        np.ones(1 << 22)  # 32 MB, and gone
+        peak = tracemalloc.get_traced_memory()[1]
+        view(ag.tape(loss))
+        assert tracemalloc.is_tracing() and tracemalloc.get_traced_memory()[1] >= peak > 1 << 25
+        assert ag.tape(loss).memory().peak >= 3 * 8 * 300 ** 2  # arrays are counted all the same
+    finally:
+        tracemalloc.stop()
+
+
 def test_it_is_the_same_after_a_step_of_an_optimizer():
     forward, leaves = gpt_program(1)
     loss = forward()

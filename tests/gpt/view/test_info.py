@@ -130,6 +130,14 @@ def test_what_is_odd_is_shown_and_does_no_harm(tmp_path, capsys):
     assert "\x1b" not in out and r"other.\x1b[2J"[:5] in out and "val loss" in out and r"\x1b[31m" in out
 
 
+@pytest.mark.parametrize("piece", ["²", "٣", "9" * 5000, "", "-1", "1.", "①"])
+def test_a_number_that_is_none_in_the_name_of_an_array(tmp_path, capsys, piece):
+    save_file({f"h.{piece}": np.zeros(3), "h.0.x": np.zeros(3)}, tmp_path / "model.safetensors", metadata())
+    assert main(["info", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "h.*.x " in out and piece.partition(".")[0][:60] in out
+
+
 @pytest.mark.parametrize(("name", "message"), [
     ("nowhere", "there is no checkpoint here"), ("metrics.jsonl", "is no checkpoint: give the folder"),
     ("folder.safetensors", "there is no checkpoint here")])

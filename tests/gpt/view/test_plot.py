@@ -1,6 +1,7 @@
 """How runs went, in the terminal and as a picture."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -267,3 +268,19 @@ def test_it_draws_what_train_writes(run, capsys):
     curves = read(run[1]).curves
     assert curves["loss"].iters.tolist() == list(range(1, 31)) and curves["val_loss"].iters.tolist() == [10, 20, 30]
     assert curves.keys() == module.QUANTITIES.keys()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir], ids=str)
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    """Opened, a pipe would wait for a writer, and the device has no end."""
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="metrics.jsonl is no file that could be read: give the folder"):
+        read(str(tmp_path))
+
+
+def test_metrics_that_are_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST", 10)
+    (tmp_path / "metrics.jsonl").write_text('{"iter": 1, "loss": 2}\n')
+    with pytest.raises(ValueError, match="has more than"):
+        read(str(tmp_path))
