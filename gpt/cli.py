@@ -236,7 +236,7 @@ def metavar(f: Any) -> str:
 def one_of(choices: tuple[str, ...], path: bool) -> Callable[[str], str]:
     """A check that points at the nearest choice, beside which there may be a path."""
     def check(value: str) -> str:
-        if value not in choices and not (path and is_path(value)):
+        if value not in choices and not (path and (is_path(value) or not value)):  # of an empty one the settings tell
             raise argparse.ArgumentTypeError(f"invalid choice: {value!r}{did_you_mean(value, choices)} (choose from "
                                              f"{', '.join(choices)}{', or give the path of a file' * path})")
         return value

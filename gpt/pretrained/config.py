@@ -30,15 +30,16 @@ HARMLESS = {"architectures", "model_type", "torch_dtype", "dtype", "transformers
             "reorder_and_upcast_attn", "gradient_checkpointing", "output_attentions", "output_hidden_states",
             "return_dict", "_from_model_config", "tokenizer_class", "torchscript", "use_bfloat16", "num_labels",
             "problem_type", "finetuning_task", "is_decoder", "tie_encoder_decoder", "chunk_size_feed_forward",
-            "is_llama_config", "max_sequence_length", "sep_token_id", "decoder_start_token_id", "prefix", *TOKEN_IDS}
+            "is_llama_config", "max_sequence_length", "sep_token_id", "decoder_start_token_id", "unk_token_id",
+            "prefix", *TOKEN_IDS}
 # How text is drawn from what it computes, for which `gpt sample` has settings of its own.
 DRAWING = {"do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty",
            "no_repeat_ngram_size", "max_length", "min_length", "max_new_tokens", "num_beams", "num_return_sequences",
            "early_stopping", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens",
            "begin_suppress_tokens"}
 # Who wrote the file, and with what.
-WRITER = re.compile(r"_name_or_path|_commit_hash|_num_labels|_flash_attn.*|_?attn_implementation.*|use_flash_attn.*|"
-                    r"unsloth.*|transformers.*|torch_version|version")
+WRITER = re.compile(r"_(model_)?name_or_path|_commit_hash|_num_labels|_flash_attn.*|_?attn_implementation.*|"
+                    r"use_flash_attn.*|unsloth.*|transformers.*|torch_version|version")
 _REQUIRED = object()
 
 

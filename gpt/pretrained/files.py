@@ -27,8 +27,9 @@ def given_folder(path: str) -> Path:
     if folder.suffix == ".gguf" or not (folder / CONFIG).exists() and any(folder.glob("*.gguf")):
         file = folder if folder.suffix == ".gguf" else min(folder.glob("*.gguf"))
         raise ValueError(f"{file} is a GGUF file, as llama.cpp reads them: give the folder of the same model in "
-                         "Hugging Face's form, or make one with transformers, once with AutoModelForCausalLM and once "
-                         f"with AutoTokenizer: .from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
+                         "Hugging Face's form, or make one with transformers 4 (pip install 'transformers<5' gguf "
+                         "accelerate), once with AutoModelForCausalLM and once with AutoTokenizer: "
+                         f".from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
                          ".save_pretrained(NEW_FOLDER)")
     if folder.is_file():
         raise ValueError(f"{folder} is a file: give the folder that holds config.json and {WEIGHTS}")

@@ -14,6 +14,7 @@ from gpt import GPT, GPTConfig, Run, TrainConfig, checkpoint, train
 from gpt.cli import COMMANDS, main
 from gpt.folder import SHORT, writable_folder
 from gpt.pretrained.convert import write_pretrained
+from gpt.settings import flag_of
 from gpt.text.tokenizer import ByteTokenizer
 
 from .test_cli import fails
@@ -178,7 +179,7 @@ PATHS = [(name, f) for name, command in COMMANDS.items() for f in fields(command
 def test_an_empty_path_is_a_mistake(name, f, capsys, tmp_path, monkeypatch):
     """As of a variable that is not set: gpt train --resume "$RUN"."""
     monkeypatch.chdir(tmp_path)
-    given = [""] if f.metadata["positional"] else [f"--{f.name.replace('_', '-')}", ""]
+    given = [""] if f.metadata["positional"] else [flag_of(f.name), ""]
     more = ["--profile"] if name == "bench" else []
     error = fails([name, *given, *more], capsys)
     assert "empty" in error or "needs to end in" in error

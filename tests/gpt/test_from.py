@@ -181,7 +181,7 @@ def test_a_text_that_a_tokenizer_changes_is_learned_and_told(files, tmp_path, ca
 
 @pytest.mark.parametrize("value, status, says", [
     ("cahr", 2, "invalid choice: 'cahr'; did you mean char.*or give the path of a file"),
-    ("none.json", 1, "none.json"), ("", 2, "invalid choice: ''"), ("./x/", 1, "x")])
+    ("none.json", 1, "none.json"), ("", 1, "--tokenizer is empty"), ("./x/", 1, "x")])
 def test_a_tokenizer_that_is_none(value, status, says, text_file, capsys):
     try:
         assert main(["train", "--data", text_file, "--tokenizer", value]) == status == 1

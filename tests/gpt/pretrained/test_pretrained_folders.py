@@ -254,7 +254,8 @@ def test_a_gguf_file_names_the_way_round(llama, tmp_path, capsys):
 def test_keys_that_are_not_used_are_told(gpt2, tmp_path, capsys):
     change(gpt2, summary_type="x", my_own_trick=True)
     refused(capsys, gpt2, "has keys that are not known here and may change .*: 'my_own_trick': delete those")
-    change(gpt2, my_own_trick=None, temperature=0.6, _commit_hash="x", unsloth_fixed=True, transformers_weights="y")
+    change(gpt2, my_own_trick=None, temperature=0.6, _model_name_or_path="x", unk_token_id=0, unsloth_fixed=True,
+           transformers_weights="y")
     assert main(["import", str(gpt2), "--out", str(tmp_path / "out")]) == 0
     assert "note    keys of config.json that are not used: temperature\n" in capsys.readouterr().out
 
