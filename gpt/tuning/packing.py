@@ -107,9 +107,9 @@ def encoded(conversations: Sequence[Conversation], template: Template,
     said = [f"{len(which):,} of {len(marked):,} conversations {what}, such as {next(iter(which.values()))}{cure}"
             for which, what, cure in (
                 (unknown, "are left out, which cannot be encoded", ""),
-                (too_long, f"are left out, which are longer than the context of {longest - 1:,} tokens",
+                (too_long, f"are left out, which are longer than a window of {longest - 1:,} tokens",
                  ": raise --block-size"),
-                (shortened, "lose their first turns, to fit the context", "")) if which]
+                (shortened, "lose their first turns, to fit the window", "")) if which]
     return [None if i in unknown or i in too_long or isinstance(m, ValueError) else
             (np.array(m[0], np.int64), np.array(m[1], bool)) for i, m in enumerate(marked)], said
 
