@@ -44,8 +44,11 @@ class TuneConfig(Settings):
 
     checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
                               positional=True, path=True)
-    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, or of messages with "
-                                    "roles; none: a few hundred that come with the package", group="data", path=True)
+    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, of messages with "
+                                    "roles, or of plain text; none: some 1,800 that come with the package",
+                                    group="data", path=True)
+    strict: bool = setting(False, "end at the first record that cannot be used, instead of leaving it out",
+                           group="data")
     val_fraction: float = setting(0.1, "share of the different questions that are only validated on", above=0, below=1,
                                   group="data")
     block_size: int | None = setting(None, "longest window of conversations, in tokens; none: the model's context, "
@@ -88,7 +91,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
     OSError or ValueError for files that cannot be used, and FloatingPointError for a loss that is not finite.
     """
     keep_freed_memory()
-    conversations = read(config.data)
+    conversations = read(config.data, config.strict, say)
     if Path(config.out).resolve() == checkpoint.folder_of(config.checkpoint).resolve():
         raise ValueError(f"--out is {config.out}, where the model lies that is to be tuned: choose another folder")
     chosen, note = checkpoint.choose(config.checkpoint)
@@ -182,7 +185,7 @@ def dataset(config: TuneConfig, conversations: Sequence[Conversation], template:
         raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
     say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.share:.1%} of the tokens; windows "
         "are filled with whole conversations")
-    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val))]
+    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val)) if not val[i].is_plain]
 
 
 def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainConfig:
