@@ -15,6 +15,7 @@ from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, messages_of
 LARGEST = 1 << 30  # bytes of a file: all of it is held in memory
 OURS = Path(__file__).with_name("pairs.jsonl")  # questions and answers that come with the package
 UNKNOWN = Path(__file__).with_name("unknown.jsonl")  # and questions outside of them, to say that one does not know
+OUTSIDE = Path(__file__).with_name("outside.jsonl")  # and others of this kind that nothing is trained on
 
 
 @dataclass(frozen=True)

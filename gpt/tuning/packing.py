@@ -31,6 +31,7 @@ class ConversationData:
     val: list[Example]
     block_size: int
     description: str = "conversations"
+    judged: str = "held-out questions"  # what the validation loss is of
     characters_per_token: float = 1.0
     noise: float = 0.0
     n_text: int = 0

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+import autograd as ag
+
 from .. import checkpoint
 from ..chat.chat import answer
-from ..chat.conversation import Conversation, Message, read
+from ..chat.conversation import OUTSIDE, Conversation, Message, read
 from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
 from ..checkpoint import Run
 from ..folder import check_run, overwrite_setting, writable_folder
@@ -25,15 +27,17 @@ from ..signals import Stopped, stop_on_signal
 from ..team import Team, cores
 from ..tensors import memory_limit
 from ..train import TrainConfig, fastest_kernels, loop
-from ..trainer import Trainer
+from ..trainer import Trainer, evaluate
 from . import lora
 from .grow import grown
 from .packing import ConversationData, Example, encoded, parted
 
 CONTEXT = 256  # tokens that a tuned model with rotary positions sees at least: question and answer have to fit
 ROOM = 1 << 30  # bytes that a step may take beside the weights before fewer windows are computed at once
+PASSES, STEPS = 10, (100, 1000)  # over the conversations; with fewer, those of the package are not told apart
 NOISE = 0.1  # with it 67 of 76 held-out questions of the package are answered right, and without 63
 SHOWN = 3  # held-out questions that are answered before and after
+UNSURE = "I do not know"  # begins the answers to questions outside of what comes with the package
 REHEARSED = 120  # tokens of such an answer
 RANDOM_VAL = 20  # steps' windows in an evaluation of many held-out conversations; of fewer, all are taken
 
@@ -45,7 +49,7 @@ class TuneConfig(Settings):
     checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
                               positional=True, path=True)
     data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, of messages with "
-                                    "roles, or of plain text; none: some 1,800 that come with the package",
+                                    "roles, or of plain text; none: some 2,400 that come with the package",
                                     group="data", path=True)
     strict: bool = setting(False, "end at the first record that cannot be used, instead of leaving it out",
                            group="data")
@@ -60,7 +64,9 @@ class TuneConfig(Settings):
     merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
     batch_size: int = setting(8, "windows of conversations in a step; large ones are computed a few at a time",
                               at_least=1, group="training")
-    max_iters: int = setting(400, "steps to train", at_least=1, group="training")
+    max_iters: int | None = setting(None, f"steps to train; none: as many as make {PASSES} passes over the "
+                                    f"conversations, but {STEPS[0]} at least and {STEPS[1]:,} at most", at_least=1,
+                                    group="training")
     time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
                                        group="training")
     learning_rate: float | None = setting(None, "size of a step at its largest; none: 0.256 / n_embd, and five times "
@@ -120,7 +126,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
             + f", {c.batch_size} at once to save memory" * (c.accumulate > 1) + f", AdamW at {c.learning_rate:g}"
             + f", noise {data.noise:g}" * bool(data.noise))
         before, _ = trainer.validate(last=True)
-        say(f"loss    {before:.4f} on held-out answers before tuning")
+        say(f"loss    {before:.4f} on {data.judged}, before tuning")
         first = rehearse(Run(plain, run.tokenizer, run.about), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
     del run, plain, trainer  # before the best weights are read
@@ -128,7 +134,9 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     after = tuned.about["val_loss"]
     for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
-    say(f"\nloss    {after:.4f} on held-out answers after tuning, {after / before:.0%} of the {before:.4f} before")
+    say(f"\nloss    {after:.4f} on {data.judged}, {after / before:.0%} of the {before:.4f} before tuning")
+    if not config.data:
+        say_outside(tuned, say)
     say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command('chat', out)}\n")
     return tuned
 
@@ -177,8 +185,12 @@ def dataset(config: TuneConfig, conversations: Sequence[Conversation], template:
     length = max(len(tokens) for tokens, _ in parts[0]) - 1
     if step_bytes(model, config.batch_size, shared := min(longest, CONTEXT)) <= ROOM:
         length = max(length, shared)  # so that several share a window
+    trained = {c.messages[-1].text for (c, _), held in zip(kept, held_out) if not held}
+    n = sum(c.messages[-1].text in trained for c in val)
+    answers = "whose answers were trained on" if n == len(val) else \
+        f"of which {n:,} of {len(val):,} have answers that were trained on" if n else "with answers of their own"
     data = ConversationData(*parts, length, f"{source}: {len(parts[0]):,} conversations to train on, {len(val):,} "
-                            "with other questions held out")
+                            "with other questions held out", f"held-out questions {answers}")
     if isinstance(template, Turns):
         data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
     elif config.noise:
@@ -194,12 +206,14 @@ def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainC
     architecture = {f.name: getattr(run.config, f.name) for f in fields(Architecture)}
     architecture["block_size"] = max(data.block_size, data.val_length)
     windows = RANDOM_VAL * config.batch_size
+    passes = PASSES * sum(len(tokens) for tokens, _ in data.train) / (config.batch_size * data.block_size)
+    steps = config.max_iters or min(max(round(passes), STEPS[0]), STEPS[1])
     window = step_bytes(run.model, 1, architecture["block_size"])
     at_once = next(n for n in range(config.batch_size, 0, -1)
                    if n == 1 or config.batch_size % n == 0 and n * window <= ROOM)
     return TrainConfig(**architecture, batch_size=at_once, accumulate=config.batch_size // at_once,
-                       max_iters=config.max_iters, time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10,
-                       schedule="cosine", warmup_iters=min(20, config.max_iters // 10), optimizer="adamw", beta1=0.9,
+                       max_iters=steps, time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10,
+                       schedule="cosine", warmup_iters=min(20, steps // 10), optimizer="adamw", beta1=0.9,
                        beta2=0.99, weight_decay=config.weight_decay, grad_clip=1.0, eval_interval=config.eval_interval,
                        eval_iters=windows // at_once if len(data.val) > windows else 0, seed=config.seed,
                        replicas=min(config.replicas or cores(), at_once), out=config.out)
@@ -246,6 +260,21 @@ def save(config: TuneConfig, run: Run, out: Path, first: bool) -> None:
 
 def saved_file(config: TuneConfig, out: Path) -> Path:
     return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
+
+
+def say_outside(run: Run, say: Callable[[str], None]) -> None:
+    """Say what a model makes of questions outside of those that come with the package, which it is tuned to."""
+    template = template_of(run)
+    assert template is not None
+    conversations = read([str(OUTSIDE)])
+    examples, _ = encoded(conversations, template, CONTEXT)
+    asked = [(c, e) for c, e in zip(conversations, examples) if e is not None]
+    if asked:
+        data = ConversationData([], [e for _, e in asked], CONTEXT)
+        loss = evaluate(lambda *batch: ag.no_grad(run.model.loss)(*batch).data, data.val_windows(8))
+        unsure = sum(said.startswith(UNSURE) for said in rehearse(run, [c for c, _ in asked]))
+        say(f"loss    {loss:.4f} on {len(asked)} questions outside of all these; to {unsure} of them it answers "
+            f"{UNSURE!r}")
 
 
 def rehearse(run: Run, conversations: Sequence[Conversation]) -> list[str]:

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from gpt.chat.conversation import OURS, UNKNOWN, Conversation, Message, read
+from gpt.chat.conversation import OURS, OUTSIDE, UNKNOWN, Conversation, Message, read
 from gpt.text.corpus import default_text
+from gpt.tuning.tune import UNSURE
 
 FUZZ = int(os.environ.get("FUZZ", 1))  # how many times as many random cases
 ASKED = [("What is red?", "A color."), ("Who?", "Me, \"I\"\nsay")]
@@ -162,13 +163,18 @@ def test_damaged_files_are_read_or_refused_in_one_line(given, name):
     assert outcomes == {"read", "refused"}
 
 
-def test_the_pairs_that_come_with_the_package():
-    found = read()
+def test_the_questions_that_come_with_the_package():
+    found, outside = read(), read([str(OUTSIDE)])
     asked = [c.messages[0].text for c in found]
-    answers = {c.messages[1].text for c in found}
-    assert len(found) > 300 and len(set(asked)) == len(asked) and len(answers) > 40
-    assert set("".join(asked)) | set("".join(answers)) <= set(default_text()[0])  # `gpt train` knows these characters
+    answers = [c.messages[1].text for c in found]
+    assert len(found) > 2000 and len(set(asked)) == len(asked) and len(set(answers)) > 40
+    assert set("".join(asked + answers)) <= set(default_text()[0])  # `gpt train` knows these characters
     assert all(c.where.startswith((str(OURS), str(UNKNOWN))) for c in found)
+    for c in found:
+        assert (c.messages[1].text.startswith(UNSURE)) == c.where.startswith(str(UNKNOWN))
+    words = {text.lower().strip("?!. ") for text in asked}
+    assert len(outside) >= 40 and not words & {c.messages[0].text.lower().strip("?!. ") for c in outside}
+    assert all(c.messages[1].text.startswith(UNSURE) for c in outside)
 
 
 @pytest.mark.parametrize("depth", [101, 300, 900, *range(960, 1000, 4), 5000])
