@@ -20,13 +20,16 @@ Slice = tuple[Array, Array, float]  # ids, targets, and the share of the batch's
 
 class Replicas:
     """Copies of a model for the threads of a team.  They share its parameters; each has gradients of its own, and the
-    recorded programs of its loss (`ag.record`).  `norm` is the Euclidean norm of the last gradient.
+    recorded programs of its loss (`ag.record`), which are faster for small models.  Without `record` the loss is
+    computed anew each time, with the same bits and a third of the memory.  `norm` is the Euclidean norm of the last
+    gradient.
 
     Sums round differently with another number of replicas, but never with another timing.
     """
 
-    def __init__(self, model: Any, parameters: Parameters, team: Team, random: Sequence[np.random.Generator | None]):
-        self.parameters, self.team, self.random = parameters, team, random
+    def __init__(self, model: Any, parameters: Parameters, team: Team, random: Sequence[np.random.Generator | None],
+                 record: bool = True):
+        self.parameters, self.team, self.random, self.record = parameters, team, random, record
         self.grads = [parameters.grad, *[np.zeros_like(parameters.grad) for _ in range(1, team.n)]]
         self.models = [model, *[_copy(model, parameters, grad) for grad in self.grads[1:]]]
         self._copied = [t for m in self.models[1:] for t in m.named_arrays().values()]
@@ -42,6 +45,11 @@ class Replicas:
         def part(i: int) -> float:
             ids, targets, share = slices[i]
             with np.errstate(all="ignore"):  # a loss that is not finite is the trainer's to tell
+                if not self.record:
+                    self.grads[i].fill(0)
+                    computed = self.models[i].loss(ids, targets, self.random[i])
+                    computed.backward(np.asarray(share, computed.dtype))
+                    return share * float(computed.data)
                 if self._trained[i] is None:
                     self._trained[i] = ag.record(self.models[i].loss, ids, targets, self.random[i])
                 loss = self._trained[i](ids, targets, self.random[i])
@@ -60,6 +68,8 @@ class Replicas:
         def part(i: int) -> float:
             ids, targets, share = slices[i]
             with np.errstate(all="ignore"):
+                if not self.record:
+                    return share * float(ag.no_grad(self.models[i].loss)(ids, targets).data)
                 if self._judged[i] is None:
                     self._judged[i] = ag.record(ag.no_grad(self.models[i].loss), ids, targets)
                 return share * float(self._judged[i](ids, targets))

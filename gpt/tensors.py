@@ -131,15 +131,21 @@ def _arrays(file: Opened, head: dict[str, Any], start: int, size: int) -> dict[s
     return arrays
 
 
-@contextmanager
-def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[None]:
-    """Raise OSError for arrays of a file or folder that memory has no room for: at once where they are larger than all
-    of it, or than what a process may have, and else within this."""
-    held, memory = sum(a.nbytes for a in arrays), math.inf
+def memory_limit() -> float:
+    """The bytes that the machine has, or that this process may take if that is less; infinite where nothing tells."""
+    memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if resource and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         memory = min(memory, limit)
+    return memory
+
+
+@contextmanager
+def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[None]:
+    """Raise OSError for arrays of a file or folder that memory has no room for: at once where they are larger than all
+    of it, or than what a process may have, and else within this."""
+    held, memory = sum(a.nbytes for a in arrays), memory_limit()
     problem = OSError(f"{where} holds {held:,} bytes of numbers, for which there is no room in memory: give this "
                       "program more of it, or take a smaller model")
     if held > memory:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .anomaly import blame
+from .footprint import RECORDED, step_bytes
 from .model import GPT
 from .module import Array
 from .muon import Muon, kind
@@ -40,7 +41,9 @@ class Trainer:
         self.optimizer = optimizer_of(c, self.parameters)
         self.batches = np.random.default_rng([c.seed, 1])
         self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(team.n)]  # of the replicas' dropout
-        self.replicas = Replicas(model, self.parameters, team, self.random if c.dropout else [None] * team.n)
+        windows = -(-c.batch_size // team.n)  # of a replica
+        self.replicas = Replicas(model, self.parameters, team, self.random if c.dropout else [None] * team.n,
+                                 step_bytes(model, windows, c.block_size) <= RECORDED)
         self.iter = 0  # steps taken
         self.row: dict[str, Any] | None = None  # the metrics of the last one, if its evaluation was interrupted
         self.finished = False  # whether training is over, and not only this call of it
@@ -68,20 +71,21 @@ class Trainer:
                 "tokens_per_s": round(tokens / seconds)}
 
     def gradient(self) -> tuple[float, int]:
-        """The mean loss of the next batch, or of `accumulate` of them, whose gradient is then that of the parameters;
-        and how many tokens there were."""
+        """The mean loss of the next batch, or of `accumulate` of them together, whose gradient is then that of the
+        parameters; and how many tokens there were."""
         n, total, tokens, grad = self.config.accumulate, 0.0, 0, self.parameters.grad
         earlier = np.zeros_like(grad) if n > 1 else None  # the gradients of the batches before
-        for i in range(n):
+        batches = [self.batch(self.iter * n + i) for i in range(n)]
+        counted = [int((targets != IGNORED).sum()) for _, targets in batches]
+        for self._batch, share in zip(batches, (k / max(sum(counted), 1) for k in counted)):
             self._before = copy.deepcopy(self.random) if self.config.dropout else self.random
-            self._batch = self.batch(self.iter * n + i)
             loss = self.replicas.gradient(*self._batch)
             if not math.isfinite(loss):
                 self.fail(f"the loss is {loss}")
             if earlier is not None:
-                grad /= n
+                grad *= share  # of the places that count, as if all were one batch
                 earlier += grad
-            total, tokens = total + loss / n, tokens + self._batch[0].size
+            total, tokens = total + loss * share, tokens + self._batch[0].size
         if earlier is not None:
             grad[:] = earlier
         return total, tokens

@@ -3,91 +3,126 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..text.corpus import read_bytes
+from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, messages_of
 
-ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
-         "model": "assistant", "bot": "assistant"}
-QUESTIONS = ("prompt", "question", "instruction", "input")  # names of fields, the first that a record has
-ANSWERS = ("response", "answer", "output", "completion")
 LARGEST = 1 << 30  # bytes of a file: all of it is held in memory
 OURS = Path(__file__).with_name("pairs.jsonl")  # questions and answers that come with the package
-
-
-@dataclass(frozen=True)
-class Message:
-    """What the system, the user or the assistant said."""
-    role: str
-    text: str
-
-    def __post_init__(self) -> None:
-        if self.role not in ("system", "user", "assistant"):
-            raise ValueError(f"the role is {self.role!r:.40}, and needs to be system, user or assistant")
+UNKNOWN = Path(__file__).with_name("unknown.jsonl")  # and questions outside of them, to say that one does not know
+OUTSIDE = Path(__file__).with_name("outside.jsonl")  # and others of this kind that nothing is trained on
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages: perhaps the system's, and then the user's and the assistant's by turns, the last one an answer.
+    """Messages: perhaps the system's, and then the user's and the assistant's by turns, the last one an answer; or a
+    plain text alone.
 
-    `where`: the file and the line that they come from.
+    `where`: the file and the line that they come from.  `unused`: names of fields there that are not among them.
     """
     messages: tuple[Message, ...]
     where: str = ""
+    unused: tuple[str, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a text without turns."""
+        return [message.role for message in self.messages] == [PLAIN]
 
     def __post_init__(self) -> None:
-        turns = self.messages[self.messages[:1] != () and self.messages[0].role == "system":]
+        turns = self.messages[self.messages[:1] != () and self.messages[0].role == SYSTEM:]
         for i, message in enumerate(turns):
-            wanted = ("user", "assistant")[i % 2]
-            if message.role != wanted:
-                raise ValueError(f"message {i + 1 + len(self.messages) - len(turns)} is of the {message.role}, and "
-                                 f"needs to be of the {wanted}: user and assistant take turns, after one message of "
-                                 "the system at most")
+            wanted = (USER, ASSISTANT)[i % 2]
+            if message.role != wanted and not self.is_plain:
+                raise ValueError("user and assistant do not take turns, after one message of the system at most: "
+                                 f"message {i + 1 + len(self.messages) - len(turns)} is of the {message.role}")
             if not message.text:
-                raise ValueError(f"the {'question' if wanted == 'user' else 'answer'} is empty: write one, or leave "
-                                 "the record out")
-        if not turns or len(turns) % 2:
+                raise ValueError(f"the {'question' if message.role == USER else 'answer'} is empty: write one, or "
+                                 "leave the record out")
+        if not turns or len(turns) % 2 and not self.is_plain:
             raise ValueError("it ends without an answer: give one, or leave the record out")
 
 
-def read(paths: Sequence[str] = ()) -> list[Conversation]:
+class Unusable(ValueError):
+    """A record that cannot be used: where it is, and why; `reason` is that without what is special about it."""
+
+    def __init__(self, where: str, error: ValueError):
+        super().__init__(f"{where}: {error}")
+        self.reason = str(error).partition(":")[0]
+
+
+def read(paths: Sequence[str] = (), strict: bool = True,
+         say: Callable[[str], None] | None = None) -> list[Conversation]:
     """The conversations in files; without any, those that come with the package.
 
-    A record is an object with a question and an answer (prompt, question or instruction, with or without input;
-    response, answer, output or completion; perhaps system), or one with `messages` of {"role", "content"} or
-    `conversations` of {"from", "value"}.  A file holds a list of them, or one a line, or a CSV table with a row of
-    names.  Raises OSError or ValueError, in one line that says where, for anything else.
+    A record is an object with a question and an answer (QUESTIONS, of which input and context stand below the others;
+    ANSWERS; perhaps system, and history as pairs), one with `messages` of {"role", "content"} or `conversations` of
+    {"from", "value"}, or a plain `text`.  A file holds a list of them, or one a line, or a CSV table with a row of
+    names.  What a tool says counts as the user's, and its calls as the assistant's.
+
+    Raises OSError or ValueError, in one line that says where, for anything else; unless `strict`, a record that cannot
+    be used is left out, and `say` is told how many are, and why, and which fields are not used.
     """
-    found = [c for path in paths or [str(OURS)] for c in _of_file(Path(path))]
+    found: list[Conversation] = []
+    wrong: list[Unusable] = []
+    for path in paths or [str(OURS), str(UNKNOWN)]:
+        for each in _of_file(Path(path), strict):
+            if isinstance(each, Conversation):
+                found.append(each)
+            elif strict:
+                raise each
+            else:
+                wrong.append(each)
     if not found:
         raise ValueError(f"{', '.join(paths)}: there is no conversation in there: give records with a question and an "
-                         "answer")
+                         f"answer{f' ({wrong[0]})' if wrong else ''}")
+    for line in _told(found, wrong) if say else ():
+        say(f"note    {line}")  # type: ignore[misc]
     return found
 
 
-def _of_file(path: Path) -> Iterator[Conversation]:
-    text, name = _text(path), "line"
+def _told(found: Sequence[Conversation], wrong: Sequence[Unusable]) -> Iterator[str]:
+    """What is left out, by reasons, each with an example; and which fields are not used."""
+    examples = {error.reason: error for error in reversed(wrong)}
+    for reason, n in Counter(error.reason for error in wrong).most_common():
+        yield f"{n:,} of {len(found) + len(wrong):,} records left out, such as {examples[reason]}"
+    if wrong:
+        yield f"{len(found):,} records are taken; with --strict the first that cannot be used would end the command"
+    if unused := Counter(name for c in found for name in c.unused):
+        names = ", ".join(f"{name} ({n:,} records)" for name, n in unused.most_common(8))
+        yield f"fields that are not used: {names}{' and others' * (len(unused) > 8)}"
+
+
+def _of_file(path: Path, strict: bool) -> Iterator[Conversation | Unusable]:
+    """The conversations of a file, and errors for records that are none."""
+    text, name = _text(path, strict), "line"
     if path.suffix.lower() in (".csv", ".tsv"):
         records, name = _rows(text, path), "row at line"
     elif text.lstrip()[:1] not in ("[", "{"):
         raise ValueError(f"{path} is neither JSON nor CSV: it needs to start with [ or {{, or to be named .csv")
-    elif path.suffix.lower() == ".jsonl" or text.lstrip()[0] == "{":
+    elif text.lstrip()[0] == "{" or path.suffix.lower() == ".jsonl" and _whole(text.lstrip().partition("\n")[0]):
         records = _lines(text, path)
     else:
-        records = _items(text, path)
-    for line, record in records:
-        where = f"{path}, {name} {line:,}"
+        records, name = _items(text, path), "record"
+    for place, record in records:
+        where = f"{path}, {name} {place}"
         try:
-            yield Conversation(messages_of(record), where)
+            if isinstance(record, ValueError):
+                raise record
+            messages, unused = messages_of(record)
+            yield Conversation(messages, where, unused)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            yield Unusable(where, error)
 
 
-def _text(path: Path) -> str:
-    """The text of a UTF-8 file, with \\n at the ends of lines."""
+def _text(path: Path, strict: bool) -> str:
+    """The text of a UTF-8 file, with \\n at the ends of lines; unless `strict`, a byte that is none becomes half of a
+    surrogate pair, which its record is left out for."""
     try:
         data = read_bytes(path, LARGEST, "check the path after --data")
     except IsADirectoryError:
@@ -97,7 +132,7 @@ def _text(path: Path) -> str:
     if not data.strip():
         raise ValueError(f"{path} is empty: give a file with conversations in it")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig", "strict" if strict or b"\0" in data else "surrogateescape")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line:,}: this is not UTF-8 text (byte 0x{data[error.start]:02x}): save it as "
@@ -108,7 +143,9 @@ def _text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-# ---------------------------------------------------------------------- records of a file, with their lines
+# ---------------------------------------------------------------------- records of a file, with their places
+
+Record = tuple[str, Any]  # its number, and a JSON value, or a ValueError where there is none
 
 
 def _refuse(constant: str) -> Any:
@@ -119,19 +156,19 @@ _DEEPEST = 100  # lists and objects within each other
 _JSON = json.JSONDecoder(parse_constant=_refuse)
 
 
-def _value(text: str, start: int, path: Path, line: int) -> tuple[Any, int]:
-    """The JSON value at a place, and where it ends.  `line`: the number of the text's first one."""
+def _value(text: str, start: int = 0) -> tuple[Any, int]:
+    """The JSON value at a place, and where it ends.  Raises ValueError, with the line within the text as `lineno`."""
     try:
         value, end = _JSON.raw_decode(text, start)
         check_depth(value)
         return value, end
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {line + error.lineno - 1:,}: this is no JSON ({error.msg} at column "
-                         f"{error.colno:,})") from None
+        problem, line = ValueError(f"this is no JSON: {error.msg} at column {error.colno:,}"), error.lineno
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise ValueError(f"{path}, line {line + text.count(chr(10), 0, start):,}: this is no JSON for us "
-                         f"({reason:.100})") from None
+        problem, line = ValueError(f"this is no JSON for us: {reason:.100}"), text.count("\n", 0, start) + 1
+    problem.lineno = line  # type: ignore[attr-defined]
+    raise problem
 
 
 def check_depth(value: Any) -> None:
@@ -145,24 +182,33 @@ def check_depth(value: Any) -> None:
         raise RecursionError
 
 
-def _lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """Values one a line; or, where the first line is not a whole one, one value over several lines."""
+def _lines(text: str, path: Path) -> Iterator[Record]:
+    """Values one a line, of which a list may be several records; or, where the first line is not a whole one, one value
+    over several lines."""
     if not _whole(text.lstrip().partition("\n")[0]) and path.suffix.lower() != ".jsonl":
-        start = len(text) - len(text.lstrip())
-        record, end = _value(text, start, path, 1)
+        try:
+            record, end = _value(text, len(text) - len(text.lstrip()))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {error.lineno:,}: {error}") from None  # type: ignore[attr-defined]
         if rest := text[end:].lstrip():
             line = text.count("\n", 0, len(text) - len(rest)) + 1
             raise ValueError(f"{path}, line {line:,}: something follows the record: give a list of records, or one a "
                              "line")
-        yield 1, record
+        yield "1", record
         return
     for line, each in enumerate(text.split("\n"), 1):
-        if each.strip():
-            record, end = _value(each, len(each) - len(each.lstrip()), path, line)
-            if each[end:].strip():
-                raise ValueError(f"{path}, line {line:,}: something follows the record, at column {end + 1:,}: give "
-                                 "one a line")
-            yield line, record
+        if each := each.strip(" \t\ufeff"):
+            try:
+                value, end = _value(each)
+                if each[end:].strip():
+                    raise ValueError(f"something follows the record: at column {end + 1:,}; give one a line")
+            except ValueError as error:
+                yield f"{line:,}", error
+                continue
+            if isinstance(value, list) and not _are_messages(value):
+                yield from ((f"{line:,}, record {i:,}", record) for i, record in enumerate(value, 1))
+            else:
+                yield f"{line:,}", value
 
 
 def _whole(line: str) -> bool:
@@ -174,9 +220,14 @@ def _whole(line: str) -> bool:
     return True
 
 
-def _items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """The items of a JSON list."""
-    place, line, seen = text.index("[") + 1, 1, 0
+def _are_messages(value: list[Any]) -> bool:
+    """Whether the items of a list are messages, and not records."""
+    return any(isinstance(item, dict) and ("role" in item or "from" in item) for item in value)
+
+
+def _items(text: str, path: Path) -> Iterator[Record]:
+    """The items of a JSON list, which are records; or messages of the only one."""
+    place, line, seen, number = text.index("[") + 1, 1, 0, 0
 
     def skip() -> str:
         nonlocal place, line, seen
@@ -187,15 +238,20 @@ def _items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
         return text[place:place + 1]
 
     def broken(wanted: str) -> ValueError:
-        return ValueError(f"{path}, line {line:,}: this is no JSON ({wanted} is missing, or the file is cut off)")
+        return ValueError(f"{path}, line {line:,}: this is no JSON ({wanted} is missing after record {number:,}, or "
+                          "the file is cut off)")
 
+    found: list[Record] = []
     if skip() == "]":
         place += 1
     else:
         while True:
-            at = line
-            record, place = _value(text, place, path, 1)
-            yield at, record
+            at, number = line, number + 1
+            try:
+                record, place = _value(text, place)
+            except ValueError as error:
+                raise ValueError(f"{path}, record {number:,} at line {error.lineno:,}: {error}") from None  # type: ignore
+            found.append((f"{number:,} at line {at:,}", record))
             if (mark := skip()) not in ("]", ","):
                 raise broken(", or ]" if mark else "]")
             place += 1
@@ -204,9 +260,11 @@ def _items(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             skip()
     if skip():
         raise ValueError(f"{path}, line {line:,}: something follows the list")
+    records = [record for _, record in found]
+    yield from [("1", records)] if _are_messages(records) else found
 
 
-def _rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+def _rows(text: str, path: Path) -> Iterator[Record]:
     """The rows of a table whose first row has names."""
     head = text.lstrip("\n").partition("\n")[0]
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(",;\t", key=head.count))
@@ -217,54 +275,10 @@ def _rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             if not names:
                 names = [name.strip().lower() for name in row]
             elif row and len(row) != len(names):
-                raise ValueError(f"{path}, row at line {rows.line_num:,}: {len(row)} fields, and the first row names "
-                                 f"{len(names)}: put a text with a comma or a quote in it between quotes")
+                yield f"{rows.line_num:,}", ValueError(
+                    f"it has more or fewer fields than the first row has names: {len(row)}, and not {len(names)}; put "
+                    "a text with a comma or a quote in it between quotes")
             elif row:
-                yield rows.line_num, dict(zip(names, row))
+                yield f"{rows.line_num:,}", dict(zip(names, row))
     except csv.Error as error:
         raise ValueError(f"{path}, row at line {rows.line_num:,}: this is no CSV ({error})") from None
-
-
-# ---------------------------------------------------------------------- what a record says
-
-
-def messages_of(record: Any) -> tuple[Message, ...]:
-    """The messages of a record.  Raises ValueError that says what is missing."""
-    if isinstance(record, list):
-        record = {"messages": record}
-    if not isinstance(record, dict):
-        raise ValueError(f"{json.dumps(record):.40} is no record: give an object with a question and an answer")
-    names = {str(name).strip().lower(): value for name, value in record.items()}
-    for name in ("messages", "conversations", "conversation"):
-        if name in names:
-            if not isinstance(names[name], list):
-                raise ValueError(f"{name} is {json.dumps(names[name]):.40}, and needs to be a list")
-            return tuple(_message(item) for item in names[name])
-    question = next((name for name in QUESTIONS if name in names), "")
-    answer = next((name for name in ANSWERS if name in names), "")
-    if not question or not answer:
-        raise ValueError(f"it has {', '.join(map(repr, list(record)[:8])) or 'nothing'}, and needs a question "
-                         f"({', '.join(QUESTIONS)}) and an answer ({', '.join(ANSWERS)}), or messages")
-    asked = _content(names[question], question)
-    if question == "instruction" and names.get("input") not in (None, ""):
-        asked += "\n" + _content(names["input"], "input")
-    system = _content(names["system"], "system") if names.get("system") else ""
-    return (*(Message("system", system) for _ in range(bool(system))), Message("user", asked),
-            Message("assistant", _content(names[answer], answer)))
-
-
-def _message(item: Any) -> Message:
-    match item:
-        case {"role": role, "content": content} | {"from": role, "value": content}:
-            if not isinstance(role, str) or role.lower() not in ROLES:
-                raise ValueError(f"a role is {json.dumps(role):.40}, and needs to be one of {', '.join(ROLES)}")
-            return Message(ROLES[role.lower()], _content(content, "content"))
-    raise ValueError(f"{json.dumps(item):.60} is no message: give objects with role and content, or from and value")
-
-
-def _content(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {json.dumps(value):.40}, and needs to be text")
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise ValueError(f"{name} has half of a surrogate pair in it, which is no text: write the whole character")
-    return value.replace("\r\n", "\n").strip()

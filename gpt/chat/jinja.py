@@ -99,7 +99,7 @@ class JinjaTemplate:
         """The text of each list of messages, with the start of an answer where asked for; and what stands in there for
         texts that look like special tokens."""
         names = sorted({*getattr(self.tokenizer, "special", {}), *self.special.values()} - {""}, key=len, reverse=True)
-        first = 1 + max([0xF0000, *(ord(c) for messages, _ in jobs for m in messages for c in [max(m.text)])])
+        first = 1 + max([0xF0000, *(ord(max(m.text)) for messages, _ in jobs for m in messages if m.text)])
         if first + len(names) > 0x110000:
             raise ValueError("a message has U+10FFFF in it, or one near it, which is no character: leave it out")
         hidden = {chr(first + i): name for i, name in enumerate(names)}  # beyond all characters of the messages
@@ -137,7 +137,7 @@ def rendered(source: str, tokens: dict[str, str], jobs: Sequence[Any]) -> list[s
     script = Path(__file__).with_name("render.py")
     try:
         done = subprocess.run([sys.executable, "-P", str(script)], input=request.encode(), capture_output=True,
-                              timeout=2 * SECONDS, check=False)
+                              timeout=2 * SECONDS, check=False, start_new_session=True)  # Ctrl-C is for us alone
         answer = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):  # ended by its limits, before it could answer
         raise _unusable(f"it takes more than {SECONDS} seconds or {MEMORY >> 20:,} MB") from None

@@ -20,6 +20,7 @@ Marked = tuple[list[int], list[bool]]  # tokens, and which of them are of answer
 class Template(Protocol):
     """What every form of conversations does."""
 
+    tokenizer: Any
     ends: frozenset[int]  # tokens that end an answer
 
     def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:

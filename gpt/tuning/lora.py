@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,8 @@ def load(path: str | os.PathLike, merge: bool = True) -> Run:
     model = _on_base(file, file.parent / base, str(lora.get("base_checksum")), config, rank, alpha)
     learned = {name: t for name, t in model.named_arrays().items() if t.requires_grad}
     wrong = [name for name in learned.keys() | arrays.keys()
-             if name not in learned or name not in arrays or learned[name].shape != arrays[name].shape]
+             if name not in learned or name not in arrays
+             or (learned[name].shape, learned[name].dtype) != (arrays[name].shape, arrays[name].type)]
     if wrong:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
@@ -192,7 +193,9 @@ def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int
                          "or tune again")
     model = checkpoint.load(base).model
     n_new = config.vocab_size - model.config.vocab_size
-    if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd:
+    held = sum(t.size for t in model.named_arrays().values())
+    if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd or \
+            checkpoint._numbers(replace(model.config, block_size=config.block_size)) > 2 * held + 1_000_000:
         raise ValueError(f"{file} does not fit its base, {base}")
     return adapted(grown(model, n_new, config.block_size), rank, alpha, n_new)
 

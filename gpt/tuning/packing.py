@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..chat.conversation import Conversation, Message
-from ..chat.turns import Marked, Template
+from ..chat.turns import Marked, Template, Turns
 from ..module import Array
 from ..text.data import IGNORED, Batch
+from ..text.tokenizer import CharTokenizer, WordTokenizer
 
 Example = tuple[Array, Array]  # tokens int64 (n,), and which of them count, booleans (n,)
 
@@ -30,6 +31,7 @@ class ConversationData:
     val: list[Example]
     block_size: int
     description: str = "conversations"
+    judged: str = "held-out questions"  # what the validation loss is of
     characters_per_token: float = 1.0
     noise: float = 0.0
     n_text: int = 0
@@ -92,7 +94,8 @@ def encoded(conversations: Sequence[Conversation], template: Template,
     has text which the tokenizer does not know, goes as a whole.
     """
     messages = [c.messages for c in conversations]
-    marked = template.examples(messages)
+    chats = iter(template.examples([c.messages for c in conversations if not c.is_plain]))
+    marked = [_plain(c, template) if c.is_plain else next(chats) for c in conversations]
     cut, rest = set[int](), list(range(len(marked)))
     while rest := [i for i in rest if _too_long(marked[i], longest) and without_first_turn(messages[i])]:
         for i in rest:
@@ -106,12 +109,28 @@ def encoded(conversations: Sequence[Conversation], template: Template,
     shortened = {i: conversations[i].where for i in sorted(cut) if i not in unknown and i not in too_long}
     said = [f"{len(which):,} of {len(marked):,} conversations {what}, such as {next(iter(which.values()))}{cure}"
             for which, what, cure in (
-                (unknown, "are left out, which cannot be encoded", ""),
-                (too_long, f"are left out, which are longer than the context of {longest - 1:,} tokens",
+                (unknown, "are left out, which cannot be encoded", _cure(template)),
+                (too_long, f"are left out, which are longer than a window of {longest - 1:,} tokens",
                  ": raise --block-size"),
-                (shortened, "lose their first turns, to fit the context", "")) if which]
+                (shortened, "lose their first turns, to fit the window", "")) if which]
     return [None if i in unknown or i in too_long or isinstance(m, ValueError) else
             (np.array(m[0], np.int64), np.array(m[1], bool)) for i, m in enumerate(marked)], said
+
+
+def _cure(template: Template) -> str:
+    """What to do about text that a model has no tokens for."""
+    if isinstance(template, Turns) and isinstance(template.tokenizer.base, (CharTokenizer, WordTokenizer)):
+        return "; a model that gpt train --tokenizer byte or --tokenizer bpe has made takes all text"
+    return ""
+
+
+def _plain(conversation: Conversation, template: Template) -> Marked | ValueError:
+    """The tokens of a text without turns, all of which count."""
+    try:
+        tokens = template.tokenizer.encode(conversation.messages[0].text).tolist()
+    except ValueError as error:
+        return error
+    return tokens, [True] * len(tokens)
 
 
 def _too_long(marked: Marked | ValueError, longest: int) -> bool:
@@ -127,7 +146,7 @@ def without_first_turn(messages: Sequence[Message]) -> tuple[Message, ...]:
 def parted(conversations: Sequence[Conversation], val_fraction: float, seed: int) -> Array:
     """Which conversations are held out, booleans (n,): a random share, in which those that begin with the same question
     are together.  Raises ValueError where there is only one question."""
-    asked = [next(m.text for m in c.messages if m.role == "user") for c in conversations]
+    asked = [next((m.text for m in c.messages if m.role == "user"), c.messages[0].text) for c in conversations]
     different = sorted(set(asked))
     if len(different) < 2:
         raise ValueError("there is one question only, and one more is needed, to hold it out: give more conversations")

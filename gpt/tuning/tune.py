@@ -6,32 +6,40 @@ from pathlib import Path
 
 import numpy as np
 
+import autograd as ag
+
 from .. import checkpoint
 from ..chat.chat import answer
-from ..chat.conversation import Conversation, Message, read
+from ..chat.conversation import OUTSIDE, Conversation, Message, read
 from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
 from ..checkpoint import Run
 from ..folder import check_run, overwrite_setting, writable_folder
+from ..footprint import step_bytes
 from ..malloc import keep_freed_memory
 from ..metrics import FILE as METRICS
 from ..metrics import Metrics
-from ..model import Architecture
+from ..model import GPT, Architecture
+from ..module import raw
 from ..report import announce, command
 from ..screen import in_a_line
 from ..settings import Settings, setting
 from ..signals import Stopped, stop_on_signal
 from ..team import Team, cores
+from ..tensors import memory_limit
 from ..train import TrainConfig, fastest_kernels, loop
-from ..trainer import Trainer
+from ..trainer import Trainer, evaluate
 from . import lora
 from .grow import grown
 from .packing import ConversationData, Example, encoded, parted
 
 CONTEXT = 256  # tokens that a tuned model with rotary positions sees at least: question and answer have to fit
+ROOM = 1 << 30  # bytes that a step may take beside the weights before fewer windows are computed at once
+PASSES, STEPS = 10, (100, 1000)  # over the conversations; with fewer, those of the package are not told apart
 NOISE = 0.1  # with it 67 of 76 held-out questions of the package are answered right, and without 63
 SHOWN = 3  # held-out questions that are answered before and after
+UNSURE = "I do not know"  # begins the answers to questions outside of what comes with the package
 REHEARSED = 120  # tokens of such an answer
-RANDOM_VAL = 20  # batches in an evaluation of many held-out conversations; of fewer, all are taken
+RANDOM_VAL = 20  # steps' windows in an evaluation of many held-out conversations; of fewer, all are taken
 
 
 @dataclass
@@ -40,18 +48,25 @@ class TuneConfig(Settings):
 
     checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
                               positional=True, path=True)
-    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, or of messages with "
-                                    "roles; none: a few hundred that come with the package", group="data", path=True)
+    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, of messages with "
+                                    "roles, or of plain text; none: some 2,400 that come with the package",
+                                    group="data", path=True)
+    strict: bool = setting(False, "end at the first record that cannot be used, instead of leaving it out",
+                           group="data")
     val_fraction: float = setting(0.1, "share of the different questions that are only validated on", above=0, below=1,
                                   group="data")
-    block_size: int | None = setting(None, "tokens the tuned model sees at once; none: as before, but with rotary "
-                                     f"positions {CONTEXT} at least", at_least=8, group="model")
+    block_size: int | None = setting(None, "longest window of conversations, in tokens; none: the model's context, "
+                                     f"which tuning makes {CONTEXT} at least where positions are rotary", at_least=8,
+                                     group="training")
     lora_rank: int | None = setting(None, "learn two thin matrices of this rank beside each linear layer, instead of "
                                     "all weights", at_least=1, group="LoRA")
     lora_alpha: float | None = setting(None, "they count alpha / rank; none: twice the rank", above=0, group="LoRA")
     merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
-    batch_size: int = setting(8, "windows of conversations computed at once", at_least=1, group="training")
-    max_iters: int = setting(400, "steps to train", at_least=1, group="training")
+    batch_size: int = setting(8, "windows of conversations in a step; large ones are computed a few at a time",
+                              at_least=1, group="training")
+    max_iters: int | None = setting(None, f"steps to train; none: as many as make {PASSES} passes over the "
+                                    f"conversations, but {STEPS[0]} at least and {STEPS[1]:,} at most", at_least=1,
+                                    group="training")
     time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
                                        group="training")
     learning_rate: float | None = setting(None, "size of a step at its largest; none: 0.256 / n_embd, and five times "
@@ -82,7 +97,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
     OSError or ValueError for files that cannot be used, and FloatingPointError for a loss that is not finite.
     """
     keep_freed_memory()
-    conversations = read(config.data)
+    conversations = read(config.data, config.strict, say)
     if Path(config.out).resolve() == checkpoint.folder_of(config.checkpoint).resolve():
         raise ValueError(f"--out is {config.out}, where the model lies that is to be tuned: choose another folder")
     chosen, note = checkpoint.choose(config.checkpoint)
@@ -99,32 +114,37 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
 def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Path, say: Callable[[str], None],
               replaces: bool) -> Run:
     """`tune` into the folder `out`, in which another run may be that this one `replaces`."""
-    run, data, held_out = prepared(config, conversations, say)
+    run, plain, data, held_out = prepared(config, conversations, say)
     c = train_config(config, run, data)
+    check_memory(run, c)
     with fastest_kernels(), Team(c.n_replicas) as team:
         trainer = Trainer(c, run.model, data, team)
         say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
             f"{run.model.n_parameters:,} parameters are learned"
             + (f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""))
-        say(f"run     {c.max_iters:,} steps of {c.batch_size} windows, AdamW at {c.learning_rate:g}"
+        say(f"run     {c.max_iters:,} steps of {config.batch_size} windows of {data.block_size:,} tokens"
+            + f", {c.batch_size} at once to save memory" * (c.accumulate > 1) + f", AdamW at {c.learning_rate:g}"
             + f", noise {data.noise:g}" * bool(data.noise))
         before, _ = trainer.validate(last=True)
-        say(f"loss    {before:.4f} on held-out answers before tuning")
-        plain = lora.merged(run.model) if config.lora_rank else run.model
+        say(f"loss    {before:.4f} on {data.judged}, before tuning")
         first = rehearse(Run(plain, run.tokenizer, run.about), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
+    del run, plain, trainer  # before the best weights are read
     tuned = checkpoint.load(saved_file(config, out)) if not config.lora_rank or config.merge else lora.load(out)
     after = tuned.about["val_loss"]
     for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
-    say(f"\nloss    {after:.4f} on held-out answers after tuning, {after / before:.0%} of the {before:.4f} before")
+    say(f"\nloss    {after:.4f} on {data.judged}, {after / before:.0%} of the {before:.4f} before tuning")
+    if not config.data:
+        say_outside(tuned, say)
     say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command('chat', out)}\n")
     return tuned
 
 
 def prepared(config: TuneConfig, conversations: Sequence[Conversation],
-             say: Callable[[str], None]) -> tuple[Run, ConversationData, list[Conversation]]:
-    """The model, ready to learn; the data; and some of the conversations that are held out."""
+             say: Callable[[str], None]) -> tuple[Run, GPT, ConversationData, list[Conversation]]:
+    """The model, ready to learn, and as it is without LoRA; the data; and some of the conversations that are held
+    out."""
     source = Path(config.checkpoint)
     if config.lora_rank and lora.beside(checkpoint.file_of(source)):
         raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
@@ -133,24 +153,24 @@ def prepared(config: TuneConfig, conversations: Sequence[Conversation],
     n_new = 0 if template_of(run) else len(NAMES)
     if n_new:
         run.tokenizer = TurnTokenizer(run.tokenizer)
-    context = config.block_size or (max(CONTEXT, run.config.block_size) if run.config.positions == "rotary"
-                                    else run.config.block_size)
-    run.model = grown(run.model, n_new, context)
+    least = config.block_size or (CONTEXT if run.config.positions == "rotary" else 0)
+    plain = run.model = grown(run.model, n_new, max(least, run.config.block_size))
     if config.lora_rank:
         run.model = lora.adapted(run.model, config.lora_rank, config.lora_alpha or 2.0 * config.lora_rank, n_new,
                                  config.seed)
     template = template_of(run)
     assert template is not None
-    data, val = dataset(config, conversations, template, context, say)
+    data, val = dataset(config, conversations, template, run.model, say)
     run.about = {name: run.about[name] for name in ("chat_template", "special_tokens", "pretrained")
                  if name in run.about} | {"tune": asdict(config)}
-    return run, data, val[:SHOWN]
+    return run, plain, data, val[:SHOWN]
 
 
-def dataset(config: TuneConfig, conversations: Sequence[Conversation], template: Template, context: int,
+def dataset(config: TuneConfig, conversations: Sequence[Conversation], template: Template, model: GPT,
             say: Callable[[str], None]) -> tuple[ConversationData, list[Conversation]]:
     """Conversations as data, some held out, and those that are."""
-    examples, left_out = encoded(conversations, template, context + 1)
+    longest = config.block_size or model.config.block_size
+    examples, left_out = encoded(conversations, template, longest + 1)
     for line in left_out:
         say(f"note    {line}")
     kept = [(c, e) for c, e in zip(conversations, examples) if e is not None]
@@ -162,27 +182,52 @@ def dataset(config: TuneConfig, conversations: Sequence[Conversation], template:
         parts[int(held)].append(example)
     val = [c for (c, _), held in zip(kept, held_out) if held]
     source = ", ".join(config.data) or "the questions and answers that come with the package"
-    data = ConversationData(*parts, context, f"{source}: {len(parts[0]):,} conversations to train on, {len(val):,} "
-                            "with other questions held out")
+    length = max(len(tokens) for tokens, _ in parts[0]) - 1
+    if step_bytes(model, config.batch_size, shared := min(longest, CONTEXT)) <= ROOM:
+        length = max(length, shared)  # so that several share a window
+    trained = {c.messages[-1].text for (c, _), held in zip(kept, held_out) if not held}
+    n = sum(c.messages[-1].text in trained for c in val)
+    answers = "whose answers were trained on" if n == len(val) else \
+        f"of which {n:,} of {len(val):,} have answers that were trained on" if n else "with answers of their own"
+    data = ConversationData(*parts, length, f"{source}: {len(parts[0]):,} conversations to train on, {len(val):,} "
+                            "with other questions held out", f"held-out questions {answers}")
     if isinstance(template, Turns):
         data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
     elif config.noise:
         raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
     say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.share:.1%} of the tokens; windows "
         "are filled with whole conversations")
-    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val))]
+    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val)) if not val[i].is_plain]
 
 
 def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainConfig:
     """The settings of a trainer that tunes."""
     rate = config.learning_rate or (5 if config.lora_rank else 1) * 0.256 / run.config.n_embd
     architecture = {f.name: getattr(run.config, f.name) for f in fields(Architecture)}
-    return TrainConfig(**architecture, batch_size=config.batch_size, max_iters=config.max_iters,
-                       time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10, schedule="cosine",
-                       warmup_iters=min(20, config.max_iters // 10), optimizer="adamw", beta1=0.9, beta2=0.99,
-                       weight_decay=config.weight_decay, grad_clip=1.0, eval_interval=config.eval_interval,
-                       eval_iters=RANDOM_VAL if len(data.val) > RANDOM_VAL * config.batch_size else 0,
-                       seed=config.seed, replicas=min(config.replicas or cores(), config.batch_size), out=config.out)
+    architecture["block_size"] = max(data.block_size, data.val_length)
+    windows = RANDOM_VAL * config.batch_size
+    passes = PASSES * sum(len(tokens) for tokens, _ in data.train) / (config.batch_size * data.block_size)
+    steps = config.max_iters or min(max(round(passes), STEPS[0]), STEPS[1])
+    window = step_bytes(run.model, 1, architecture["block_size"])
+    at_once = next(n for n in range(config.batch_size, 0, -1)
+                   if n == 1 or config.batch_size % n == 0 and n * window <= ROOM)
+    return TrainConfig(**architecture, batch_size=at_once, accumulate=config.batch_size // at_once,
+                       max_iters=steps, time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10,
+                       schedule="cosine", warmup_iters=min(20, steps // 10), optimizer="adamw", beta1=0.9,
+                       beta2=0.99, weight_decay=config.weight_decay, grad_clip=1.0, eval_interval=config.eval_interval,
+                       eval_iters=windows // at_once if len(data.val) > windows else 0, seed=config.seed,
+                       replicas=min(config.replicas or cores(), at_once), out=config.out)
+
+
+def check_memory(run: Run, c: TrainConfig) -> None:
+    """Raise ValueError, before anything is computed, where tuning would take more memory than there is."""
+    arrays = run.model.named_arrays().values()
+    learned = sum(raw(t).nbytes for t in arrays if t.requires_grad)
+    needed = sum(raw(t).nbytes for t in arrays) + (3 + c.n_replicas) * learned + \
+        step_bytes(run.model, c.batch_size, c.block_size)
+    if needed > (limit := memory_limit()):
+        raise ValueError(f"tuning would take about {needed / 1e9:.1f} GB of memory, and there are {limit / 1e9:.1f}: "
+                         "give --lora-rank 8, which learns less, or shorter windows by --block-size")
 
 
 def learn(config: TuneConfig, run: Run, trainer: Trainer, metrics: Metrics, say: Callable[[str], None]) -> None:
@@ -215,6 +260,21 @@ def save(config: TuneConfig, run: Run, out: Path, first: bool) -> None:
 
 def saved_file(config: TuneConfig, out: Path) -> Path:
     return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
+
+
+def say_outside(run: Run, say: Callable[[str], None]) -> None:
+    """Say what a model makes of questions outside of those that come with the package, which it is tuned to."""
+    template = template_of(run)
+    assert template is not None
+    conversations = read([str(OUTSIDE)])
+    examples, _ = encoded(conversations, template, CONTEXT)
+    asked = [(c, e) for c, e in zip(conversations, examples) if e is not None]
+    if asked:
+        data = ConversationData([], [e for _, e in asked], CONTEXT)
+        loss = evaluate(lambda *batch: ag.no_grad(run.model.loss)(*batch).data, data.val_windows(8))
+        unsure = sum(said.startswith(UNSURE) for said in rehearse(run, [c for c, _ in asked]))
+        say(f"loss    {loss:.4f} on {len(asked)} questions outside of all these; to {unsure} of them it answers "
+            f"{UNSURE!r}")
 
 
 def rehearse(run: Run, conversations: Sequence[Conversation]) -> list[str]:

@@ -228,3 +228,50 @@ def test_a_reference_that_makes_no_sense(saved, change):
     save_file(arrays, file, metadata)
     with pytest.raises((ValueError, OSError)):
         lora.load(saved / "lora")
+
+
+def rewritten(saved, change_metadata=lambda m: None, change_arrays=lambda a: None):
+    """The LoRA's file, changed and with a checksum that fits."""
+    file = saved / "lora" / lora.FILE
+    (metadata, _), arrays = lora._read(file), load_file(file)
+    change_metadata(metadata)
+    change_arrays(arrays)
+    metadata["checksum"] = checkpoint._checksum(metadata, arrays)
+    save_file(arrays, file, metadata)
+    return file
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.uint16])
+def test_numbers_of_another_type_are_refused(saved, dtype):
+    """They would be cast silently, bits of bfloat16 to whole numbers among them."""
+    def cast(arrays):
+        arrays.update({name: a.astype(dtype) for name, a in arrays.items()})
+
+    rewritten(saved, change_arrays=cast)
+    with pytest.raises(ValueError, match="does not fit its base"):
+        lora.load(saved / "lora")
+
+
+@pytest.mark.parametrize("name", ["F8_E4M3", "F8_E5M2", "F4", "C64"])
+def test_a_type_that_numpy_does_not_have_is_refused(saved, name):
+    file = rewritten(saved)
+    content = file.read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    head = content[8:8 + n].replace(b'"F64"', f'"{name}"'.encode())
+    file.write_bytes(len(head).to_bytes(8, "little") + head + content[8 + n:])
+    with pytest.raises(ValueError, match="no type or shape"):
+        lora.load(saved / "lora")
+
+
+def test_a_context_that_would_take_all_memory_is_refused(tmp_path):
+    source = checkpoint.save(_made(tmp_path / "base"), base(positions="sinusoidal"), CharTokenizer(ALPHABET))
+    model = adapted(grown(base(positions="sinusoidal"), 4, 16), rank=2, alpha=6.0, n_new=4)
+    lora.save(_made(tmp_path / "lora"), model, TurnTokenizer(CharTokenizer(ALPHABET)), {}, source)
+    assert lora.load(tmp_path / "lora").config.block_size == 16
+
+    def lengthen(metadata):
+        metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"block_size": 10 ** 7})
+
+    rewritten(tmp_path, lengthen)
+    with pytest.raises(ValueError, match="does not fit its base"):
+        lora.load(tmp_path / "lora")

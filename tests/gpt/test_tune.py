@@ -13,6 +13,7 @@ from gpt.chat.conversation import Conversation, Message, read
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
 from gpt.module import raw
+from gpt.text.corpus import default_text
 from gpt.text.data import IGNORED
 from gpt.trainer import Trainer
 from gpt.tuning import lora
@@ -163,6 +164,28 @@ def test_tuning_lowers_the_loss_of_held_out_answers(source):
     assert sum(line.count("question  ") for line in said) == 3
 
 
+@pytest.mark.parametrize("own, words", [(0, "whose answers were trained on,"), (4, "with answers of their own,"),
+                                        (2, "have answers that were trained on,")])
+def test_the_held_out_figure_says_what_it_is_of(source, own, words):
+    """Of 32 questions those about `own` of the four things have answers that no other has."""
+    pairs = [(q, f"{a} {q}" if i // len(FORMS) < own else a) for i, (q, a) in enumerate(PAIRS)]
+    (source / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in pairs))
+    said = []
+    tune(TuneConfig(**settings(source, val_fraction=0.4, max_iters=2)), said.append)
+    lines = [line for line in said if line.strip().startswith("loss")]
+    assert len(lines) == 2 and all(words in line for line in lines), lines
+
+
+def test_of_our_own_questions_those_outside_are_told_apart(tmp_path):
+    tokenizer = CharTokenizer(default_text()[0])
+    checkpoint.save(tmp_path, GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2,
+                                            n_embd=16, positions="rotary")), tokenizer)
+    said = []
+    tune(TuneConfig(checkpoint=str(tmp_path), out=str(tmp_path / "t"), max_iters=1, batch_size=1), said.append)
+    assert "on 40 questions outside of all these; to 0 of them it answers 'I do not know'" in said[-2]
+    assert "questions outside" not in "".join(said[:-2])
+
+
 def test_the_best_weights_are_kept(source):
     """With steps much too large the loss rises, and what is left is what was best."""
     run = tune(TuneConfig(**settings(source, learning_rate=0.3, max_iters=20, eval_interval=2)), lambda line: None)
@@ -262,7 +285,7 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     run = tune(TuneConfig(checkpoint=str(tmp_path / "out"), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
                           out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128,
                           val_fraction=0.25), said.append)
-    before, after = (float(line.split()[1]) for line in said if "held-out answers" in line and "loss" in line)
+    before, after = (float(line.split()[1]) for line in said if line.strip().startswith("loss"))
     assert after < before / 2
     data = read([str(tmp_path / "pairs.jsonl")])
     held = [c for c, out in zip(data, parted(data, 0.25, 1337)) if out]

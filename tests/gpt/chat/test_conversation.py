@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from gpt.chat.conversation import OURS, Conversation, Message, read
+from gpt.chat.conversation import OURS, OUTSIDE, UNKNOWN, Conversation, Message, read
 from gpt.text.corpus import default_text
+from gpt.tuning.tune import UNSURE
 
 FUZZ = int(os.environ.get("FUZZ", 1))  # how many times as many random cases
 ASKED = [("What is red?", "A color."), ("Who?", "Me, \"I\"\nsay")]
@@ -70,7 +71,8 @@ def test_marks_line_ends_and_spaces_around_do_not_matter(given):
 
 def test_where_each_comes_from(given):
     assert [c.where.partition(", ")[2] for c in given("a.json", '[\n {"prompt": "a", "answer": "b"},\n\n'
-                                                      ' {"prompt": "c", "answer": "d"}]')] == ["line 2", "line 4"]
+                                                      ' {"prompt": "c", "answer": "d"}]')] == ["record 1 at line 2",
+                                                                                             "record 2 at line 4"]
     assert given("a.jsonl", '\n{"prompt": "a", "answer": "b"}\n')[0].where.endswith("a.jsonl, line 2")
     assert given("a.json", '{\n"prompt": "a",\n"answer": "b"}')[0].where.endswith("a.json, line 1")
 
@@ -93,10 +95,10 @@ BAD = [
     ("a.jsonl", GOOD.encode() + b'{"prompt": "\xff", "response": "b"}', "line 2", "UTF-8"),
     ("a.jsonl", GOOD + '{"prompt": "\0", "response": "b"}', "line 2", "zero byte"),
     ("a.jsonl", GOOD.encode("utf-16"), "line 1", "UTF-8"),
-    ("a.jsonl", GOOD + '{"messages": 3}', "line 2", "needs to be a list"),
+    ("a.jsonl", GOOD + '{"messages": 3}', "line 2", "no list"),
     ("a.jsonl", GOOD + '{"messages": []}', "line 2", "without an answer"),
-    ("a.jsonl", GOOD + '{"messages": [3]}', "line 2", "no message"),
-    ("a.jsonl", GOOD + '{"messages": [{"role": "tool", "content": "a"}]}', "line 2", "role"),
+    ("a.jsonl", GOOD + '{"messages": [3]}', "line 2", "lacks role"),
+    ("a.jsonl", GOOD + '{"messages": [{"role": "nobody", "content": "a"}]}', "line 2", "role"),
     ("a.jsonl", GOOD + '{"messages": [{"role": 1, "content": "a"}]}', "line 2", "role"),
     ("a.jsonl", GOOD + '{"messages": [{"role": "assistant", "content": "a"}]}', "line 2", "take turns"),
     ("a.jsonl", GOOD + '{"messages": [{"role": "user", "content": "a"}]}', "line 2", "without an answer"),
@@ -106,7 +108,7 @@ BAD = [
     ("a.json", '[{"prompt": "a", "response": "b"}]\n]', "line 2", "follows"),
     ("a.json", "[\n" * 100_000, "no JSON", "deep"),
     ("a.json", '{\n"prompt": "a", "response": "b"\n}\n{}', "line 4", "follows"),
-    ("a.csv", "prompt,response\na,b\nc,d,e\n", "line 3", "3 fields"),
+    ("a.csv", "prompt,response\na,b\nc,d,e\n", "line 3", "more or fewer fields"),
     ("a.csv", 'prompt,response\na,"b', "line 2", "no CSV"),
     ("a.csv", "prompt,response\na,\n", "line 2", "answer is empty"),
     ("a.csv", "one,two\na,b\n", "line 2", "needs a question"),
@@ -161,13 +163,18 @@ def test_damaged_files_are_read_or_refused_in_one_line(given, name):
     assert outcomes == {"read", "refused"}
 
 
-def test_the_pairs_that_come_with_the_package():
-    found = read()
+def test_the_questions_that_come_with_the_package():
+    found, outside = read(), read([str(OUTSIDE)])
     asked = [c.messages[0].text for c in found]
-    answers = {c.messages[1].text for c in found}
-    assert len(found) > 300 and len(set(asked)) == len(asked) and len(answers) > 40
-    assert set("".join(asked)) | set("".join(answers)) <= set(default_text()[0])  # `gpt train` knows these characters
-    assert all(c.where.startswith(str(OURS)) for c in found)
+    answers = [c.messages[1].text for c in found]
+    assert len(found) > 2000 and len(set(asked)) == len(asked) and len(set(answers)) > 40
+    assert set("".join(asked + answers)) <= set(default_text()[0])  # `gpt train` knows these characters
+    assert all(c.where.startswith((str(OURS), str(UNKNOWN))) for c in found)
+    for c in found:
+        assert (c.messages[1].text.startswith(UNSURE)) == c.where.startswith(str(UNKNOWN))
+    words = {text.lower().strip("?!. ") for text in asked}
+    assert len(outside) >= 40 and not words & {c.messages[0].text.lower().strip("?!. ") for c in outside}
+    assert all(c.messages[1].text.startswith(UNSURE) for c in outside)
 
 
 @pytest.mark.parametrize("depth", [101, 300, 900, *range(960, 1000, 4), 5000])
@@ -176,7 +183,7 @@ def test_the_pairs_that_come_with_the_package():
 def test_a_record_that_is_nested_deep(tmp_path, depth, record):
     file = tmp_path / "deep.jsonl"
     file.write_text(record.format("[" * depth + "]" * depth) + "\n")
-    with pytest.raises(ValueError, match=r"deep.jsonl, line 1: this is no JSON for us \(it is nested too deep\)"):
+    with pytest.raises(ValueError, match=r"deep.jsonl, line 1: this is no JSON for us: it is nested too deep"):
         read([str(file)])
 
 

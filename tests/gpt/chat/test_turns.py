@@ -1,6 +1,9 @@
 """Conversations as tokens: our own turns, and chat templates that models bring, also malicious ones."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -183,3 +186,38 @@ def test_without_jinja_the_cure_is_named(monkeypatch):
     monkeypatch.setattr(jinja, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "tapegrad\[chat\]"'):
         jinja.JinjaTemplate(CHATML, Names())
+
+
+def test_an_empty_message_is_rendered_like_any_other(template):
+    empty = (Message("system", ""), Message("user", "Hi"), Message("assistant", ""), Message("user", ""))
+    form = template(CHATML)
+    assert Names().decode(form.tokens(empty)) == "".join(
+        f"<|im_start|>{m.role}\n{m.text}<|im_end|>\n" for m in empty) + "<|im_start|>assistant\n"
+    assert not isinstance(form.examples([empty[:3]])[0], ValueError)
+
+
+WAITING = """
+import signal, subprocess, sys
+from gpt.chat.jinja import rendered
+
+signal.signal(signal.SIGINT, lambda *_: None)  # as `gpt tune` and `gpt chat`, which finish what they are at
+start = subprocess.Popen.__init__
+
+def started(self, *given, **more):
+    start(self, *given, **more)
+    print("started", flush=True)
+
+subprocess.Popen.__init__ = started
+slow = "{% for i in range(300) %}{% for j in range(3000) %}{% endfor %}{% endfor %}done"
+print(rendered(slow, {}, [[[], False]]), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
+def test_ctrl_c_does_not_end_the_program_that_renders():
+    pytest.importorskip("jinja2")
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          start_new_session=True) as process:
+        assert process.stdout.readline() == "started\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that run in it
+        assert process.stdout.read() == "['done']\n"

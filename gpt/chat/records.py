@@ -1,0 +1,142 @@
+"""What a record says: the messages in the forms that are in use, of which nothing is dropped unsaid."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
+PLAIN = "text"  # of no role: a text without turns
+ROLES = {**dict.fromkeys(("system", "developer"), SYSTEM), **dict.fromkeys(("user", "human", "prompter"), USER),
+         **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "ai", "function_call"),
+                         ASSISTANT),
+         **dict.fromkeys(("tool", "function", "observation", "function_response", "tool_response", "ipython"), TOOL)}
+# Names of fields.  All that a record has of a question stand in it, in this order; the first answer is taken.
+QUESTIONS = ("instruction", "prompt", "question", "query", "input", "context")
+ANSWERS = ("response", "answer", "output", "completion")
+SYSTEMS = ("system", "system_prompt")
+TOOLS = ("tools", "functions")
+LISTS = ("messages", "conversations", "conversation")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the system, the user or the assistant said, or a plain text."""
+    role: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.role not in (SYSTEM, USER, ASSISTANT, PLAIN):
+            raise ValueError(f"the role is {self.role!r:.40}, and needs to be system, user or assistant")
+
+
+def messages_of(record: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The messages of a record, and the names of its fields that are not used for them, though they hold something.
+    Raises ValueError that says what is missing."""
+    if isinstance(record, list):
+        record = {"messages": record}
+    if not isinstance(record, dict):
+        raise ValueError(f"it is no record: {json.dumps(record):.40}; give an object with a question and an answer")
+    fields = {str(name).strip().lower(): value for name, value in record.items() if value not in (None, "", [], {})}
+    fields = {name: value for name, value in fields.items() if not isinstance(value, str) or value.strip()}
+    system = [_content(fields.pop(name), name) for name in SYSTEMS if name in fields]
+    system += [json.dumps(fields.pop(name), ensure_ascii=False) for name in TOOLS if name in fields]
+    if lists := [name for name in LISTS if isinstance(fields.get(name), list)]:
+        turns, unused = _turns(fields.pop(lists[0]))
+    elif any(name in record for name in LISTS):
+        name = next(name for name in LISTS if name in record)
+        if record[name] == []:
+            raise ValueError("it ends without an answer: give one, or leave the record out")
+        raise ValueError(f"its messages are no list: {name} is {json.dumps(record[name]):.40}")
+    else:
+        turns, unused = _pair(fields, record), set()
+    return _joined([(SYSTEM, text) for text in system] + turns), (*sorted({*fields} | unused),)
+
+
+def _pair(fields: dict[str, Any], record: dict[str, Any]) -> list[tuple[str, str]]:
+    """The roles and texts of a question and its answer, whose fields are taken out of `fields`."""
+    asked = [name for name in QUESTIONS if name in fields]
+    there = {str(name).strip().lower() for name in record}
+    answer = next((name for name in ANSWERS if name in fields), "")
+    if "text" in fields and not asked and not answer:
+        return [(PLAIN, _content(fields.pop("text"), "text"))]
+    if not there & {*QUESTIONS} or not there & {*ANSWERS}:
+        raise ValueError(f"it needs a question ({', '.join(QUESTIONS)}) and an answer ({', '.join(ANSWERS)}), or "
+                         f"messages, or text: it has {', '.join(map(repr, list(record)[:8])) or 'nothing'}")
+    if not asked or not answer:
+        raise ValueError(f"the {'answer' if asked else 'question'} is empty: write one, or leave the record out")
+    turns = _turns(fields.pop("history"))[0] if isinstance(fields.get("history"), list) else []
+    if isinstance(fields[asked[0]], list) and isinstance(fields[answer], list):  # both in messages
+        return turns + _turns(fields.pop(asked[0]))[0] + _turns(fields.pop(answer))[0]
+    question = "\n".join(_content(fields.pop(name), name) for name in asked)
+    return [*turns, (USER, question), (ASSISTANT, _content(fields.pop(answer), answer))]
+
+
+def _turns(items: list[Any]) -> tuple[list[tuple[str, str]], set[str]]:
+    """The roles and texts of messages, of texts that take turns, or of pairs of those; and the names of fields that are
+    not used."""
+    if all(isinstance(item, list) for item in items):
+        items = [text for pair in items for text in pair]
+    if all(isinstance(item, str) for item in items):
+        return [((USER, ASSISTANT)[i % 2], _content(text, "a message")) for i, text in enumerate(items)], set()
+    turns, unused = [], set()
+    for item in items:
+        match item:
+            case {"role": role, **rest} | {"from": role, **rest} if isinstance(role, str) and role.lower() in ROLES:
+                name = next((name for name in ("content", "value") if name in rest), "")
+                text = _content(rest.pop(name, None), "a message")
+                calls: Any = rest.pop("tool_calls", None) or [rest.pop("function_call", None)]
+                turns.append((ROLES[role.lower()], "\n".join([text] * bool(text) + [_call(c) for c in calls if c])))
+                if not name and not any(calls):
+                    raise ValueError(f"a message has no content: {json.dumps(item):.60}")
+                unused |= {str(key) for key, value in rest.items() if value not in (None, "", [], {})}
+            case {"role": role} | {"from": role}:
+                raise ValueError(f"a role is none of {', '.join(sorted(ROLES))}: it is {json.dumps(role):.40}")
+            case _:
+                raise ValueError(f"a message lacks role and content, or from and value: {json.dumps(item):.60}")
+    return turns, unused
+
+
+def _call(call: Any) -> str:
+    """A call of a tool as text: JSON of its name and arguments."""
+    made = call.get("function", call) if isinstance(call, dict) else call
+    if isinstance(made, dict):
+        made = {name: _parsed(made[name]) for name in ("name", "arguments") if name in made} or made
+    return json.dumps(made, ensure_ascii=False)
+
+
+def _parsed(value: Any) -> Any:
+    """What a text of JSON says; other values, and other texts, as they are."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
+def _joined(turns: list[tuple[str, str]]) -> tuple[Message, ...]:
+    """Messages of roles and texts: those of the system at the start are one, as are results of tools that follow each
+    other, which count as the user's."""
+    messages: list[Message] = []
+    before = ""
+    for role, text in turns:
+        if role == SYSTEM and not text:
+            continue
+        if role == before and role in (SYSTEM, TOOL):
+            messages[-1] = Message(messages[-1].role, f"{messages[-1].text}\n\n{text}")
+        else:
+            messages.append(Message(USER if role == TOOL else role, text))
+        before = role
+    return tuple(messages)
+
+
+def _content(value: Any, name: str) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        if other := next((item for item in value if not isinstance(item.get("text"), str)), None):
+            raise ValueError(f"a message has a piece that is no text: {json.dumps(other):.40}")
+        value = "\n".join(item["text"] for item in value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"what is said needs to be text: {name} is {json.dumps(value):.40}")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("it is no UTF-8 text, or has half of a surrogate pair in it: write whole characters")
+    return value.replace("\r\n", "\n").strip()
