@@ -183,7 +183,8 @@ def test_the_questions_that_come_with_the_package():
 def test_a_record_that_is_nested_deep(tmp_path, depth, record):
     file = tmp_path / "deep.jsonl"
     file.write_text(record.format("[" * depth + "]" * depth) + "\n")
-    with pytest.raises(ValueError, match=r"deep.jsonl, (record 1 at )?line 1: this is no JSON for us: it is nested too deep"):
+    told = r"deep.jsonl, (record 1 at )?line 1: this is no JSON for us: it is nested too deep"
+    with pytest.raises(ValueError, match=told):
         read([str(file)])
 
 
