@@ -12,6 +12,7 @@ from typing import Any
 import autograd as ag
 from autograd.view.text import count
 
+from .environment import fastest_kernels
 from .malloc import keep_freed_memory
 from .model import GPT
 from .recipes import RECIPES
@@ -19,7 +20,7 @@ from .report import clock
 from .settings import Settings, setting
 from .team import Team
 from .text.data import TextData, load_data
-from .train import TrainConfig, fastest_kernels
+from .train import TrainConfig
 from .trainer import Trainer
 
 RECIPE = "fast"

@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,17 @@ from threadpoolctl import threadpool_info
 import autograd as ag
 
 from .screen import in_a_line
+
+
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Within it the engine runs on Numba's kernels, where Numba is installed."""
+    before = ag.kernels.in_use()
+    ag.kernels.use_fastest()
+    try:
+        yield
+    finally:
+        ag.kernels.use(before)
 
 
 def environment(replicas: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import autograd as ag
-
 from . import checkpoint
 from .checkpoint import Run
-from .environment import differences, environment
+from .environment import differences, environment, fastest_kernels
 from .folder import SHORT, check_run, overwrite_setting, writable_folder
 from .malloc import keep_freed_memory
 from .metrics import FILE as METRICS
@@ -236,17 +234,6 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
             say(note)
         with fastest_kernels(), Team(config.n_replicas) as team:
             return train_with(team, out, config, say, replaces=bool(note))
-
-
-@contextmanager
-def fastest_kernels() -> Iterator[None]:
-    """Within it the engine runs on Numba's kernels, where Numba is installed."""
-    before = ag.kernels.in_use()
-    ag.kernels.use_fastest()
-    try:
-        yield
-    finally:
-        ag.kernels.use(before)
 
 
 def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None], replaces: bool) -> Run:
