@@ -298,7 +298,7 @@ def convolve(a, v, mode="full"):
 
 def _correlated(g, a, v):
     """Σₖ gₖ vₖ₋ᵢ for each i of a; what the mode has left out of g, half of it in front, is 0."""
-    v = v.reshape((-1,))
+    v = np.zeros_like(g, shape=(1,)) + v  # which may be a number, and of Python's
     n = a.size + v.size - 1
     before = (n - g.size) // 2
     return np.convolve(np.pad(g, (before, 0)), v[::-1])[v.size - 1:][:a.size]

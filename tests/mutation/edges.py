@@ -94,6 +94,7 @@ EDGES = {
              ([np.diag([2.0, 1.0]), 0.6], np.linalg.LinAlgError), ([np.zeros((2, 2)), 0.5], [np.zeros((2, 2))]),
              ([np.stack([np.diag([2.0, 1.0]), np.diag([8.0, 8.0])]), 0.4],
               [[[[-0.25, -0.5], [-0.5, -1]], np.full((2, 2), -1 / 64)]])],
+    "convolve": [([PAIR, 2.0], [[2, 2]])],
     "concatenate": [([PAIR, 2.0, {"axis": None}], [[1, 1]])],
     "scatter_add": [([np.ones((1, 1, 2)), (slice(1, 3),), {"shape": (4,)}], [np.ones((1, 1, 2))])],
     "einsum": [(["...,...", 3.0, PAIR], [[3, 3]])],
@@ -134,9 +135,13 @@ HALVES = {
 }
 
 
-def corner(*slopes, n=None):
-    """The Jacobian at a corner: the slopes by the seed, and NaN by the n numbers that decide where it is."""
-    return [[slope, *[np.nan] * (n or len(slopes))] for slope in slopes]
+# Op -> samples with numbers of Python's, of which NumPy's function makes double precision.
+NUMBERS = {"convolve": [(PAIR, 2.0)]}
+
+
+def corner(*slopes):
+    """The Jacobian at a corner: the slopes by the seed, and NaN by all numbers."""
+    return [[slope, *[np.nan] * len(slopes)] for slope in slopes]
 
 
 # Op -> (arguments, the Jacobian of its gradients, by the seeds and by the arrays), or with seeds.  A slope that is a

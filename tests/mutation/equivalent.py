@@ -190,7 +190,6 @@ EQUIVALENT = {
         "cumprod.x: x.reshape(-1) -> x.reshape(-2)",
         "index._along_axis: -1 if i == j else 1 -> -2 if i == j else 1",
         "linear._einsum_gradient: -1 if c == other else 1 -> -2 if c == other else 1",
-        "linear._correlated: (-1,) -> (-2,)",
     ],
     "a number and a sequence can be multiplied in either order": [
         "_by_convention.xs: [np.where(corner, np.nan, 0).astype(g.dtype)] * len(xs) -> "
@@ -201,6 +200,9 @@ EQUIVALENT = {
     "convolution is the same with its inputs exchanged, but for rounding": [
         "linear._correlated: np.convolve(np.pad(g, (before, 0)), v[::-1]) -> "
         "np.convolve(v[::-1], np.pad(g, (before, 0)))",
+    ],
+    "a and g are of one library and dtype": [
+        "linear._correlated: np.zeros_like(g, shape=(1,)) -> np.zeros_like(a, shape=(1,))",
     ],
     "zeros behind the end add nothing, and what they become is cut off, but for rounding": [
         "linear._correlated: (before, 0) -> (before, 1)",

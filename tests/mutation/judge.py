@@ -18,7 +18,7 @@ from autograd.arrays import as_given, as_input
 from autograd.check import bind_sample
 from autograd.transform import tree_leaves, tree_map
 from tests.duck import Duck
-from tests.mutation.edges import EDGES, HALVES, SECOND
+from tests.mutation.edges import EDGES, HALVES, NUMBERS, SECOND
 from tests.mutation.equivalent import REASONS
 from tests.mutation.mutants import put_in
 from tests.samples import INNER, SAMPLES
@@ -39,7 +39,7 @@ def checks(op):
 
 def edge_checks(op):
     """The checks of one op that compare with no finite differences."""
-    found = [functools.partial(check_single, op, s) for s in samples_of(op)]
+    found = [functools.partial(check_single, op, s) for s in [*samples_of(op), *NUMBERS.get(op.name, ())]]
     for check, table in (check_edge, EDGES), (check_half, HALVES), (check_second, SECOND):
         found += [functools.partial(check, op, *edge) for edge in table.get(op.name, ())]
     return found
