@@ -112,7 +112,6 @@ BAD = [
     ("a.csv", 'prompt,response\na,"b', "line 2", "no CSV"),
     ("a.csv", "prompt,response\na,\n", "line 2", "answer is empty"),
     ("a.csv", "one,two\na,b\n", "line 2", "needs a question"),
-    ("a.csv", "prompt,response\na," + "x" * 200_000, "line 2", "no CSV"),
     ("a.csv", "prompt,response\n", "no conversation", "a.csv"),
     ("a.json", "[]", "no conversation", "a.json"),
     ("a.json", " \n", "empty", "a.json"),
@@ -183,7 +182,7 @@ def test_the_questions_that_come_with_the_package():
 def test_a_record_that_is_nested_deep(tmp_path, depth, record):
     file = tmp_path / "deep.jsonl"
     file.write_text(record.format("[" * depth + "]" * depth) + "\n")
-    with pytest.raises(ValueError, match=r"deep.jsonl, line 1: this is no JSON for us: it is nested too deep"):
+    with pytest.raises(ValueError, match=r"deep.jsonl, (record 1 at )?line 1: this is no JSON for us: it is nested too deep"):
         read([str(file)])
 
 
