@@ -1,4 +1,4 @@
-"""Memory: that windows fit the conversations and not the model, that steps are cut where they are large, and advice."""
+"""Memory: that windows fit the conversations and not the model, and that steps are cut where they are large."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from gpt import GPT, CharTokenizer, GPTConfig, checkpoint, cli
+from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.footprint import step_bytes
 from gpt.module import raw
 from gpt.optim import Parameters
@@ -102,17 +102,3 @@ def test_what_does_not_fit_in_memory_is_told_before_anything_is_computed(source,
     with pytest.raises(ValueError, match="give --lora-rank 8") as caught:
         tuned(source, "new")
     assert "--block-size" in str(caught.value) and not (source / "new").exists()
-
-
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_advice_for_less_memory_names_flags_that_the_command_has(name, monkeypatch, capsys):
-    def full(settings):
-        raise MemoryError("planted")
-
-    monkeypatch.setattr(cli.COMMANDS[name], "run", full)
-    assert cli.main([name, *["folder"] * (name == "import")]) == 1
-    err = capsys.readouterr().err
-    flags = cli.parsers()[1][name]._option_string_actions
-    named = [word.rstrip(",") for word in err.split() if word.startswith("--")]
-    assert "not enough memory (planted)" in err and all(flag in flags for flag in named)
-    assert named or "give this program more" in err

@@ -1,6 +1,7 @@
 """Instruction tuning: what counts, what is held out, what is kept, and that a model learns to answer."""
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import gpt
 from gpt import GPT, CharTokenizer, GPTConfig, TrainConfig, checkpoint, train
 from gpt.chat.chat import answer
-from gpt.chat.conversation import Conversation, Message, read
+from gpt.chat.conversation import OURS, Conversation, Message, read
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
 from gpt.module import raw
@@ -291,3 +292,16 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     held = [c for c, out in zip(data, parted(data, 0.25, 1337)) if out]
     right = sum(answer(run, c.messages[:-1], 20) == c.messages[-1].text for c in held)
     assert len(held) == 8 and right >= 6
+
+
+@pytest.mark.slow
+def test_by_default_a_model_says_that_it_does_not_know_what_it_was_not_taught(tmp_path):
+    """Of the questions that come with the package, most are answered; of those outside of them, few."""
+    base, said = str(tmp_path / "base"), []
+    train(TrainConfig.from_recipe(out=base), lambda line: None)
+    run = tune(TuneConfig(checkpoint=base, out=str(tmp_path / "tuned")), said.append)
+    unsure, asked = re.search(r"on (\d+) questions outside.* to (\d+) of them", said[-2]).groups()[::-1]
+    assert int(unsure) >= 0.75 * int(asked)
+    data = read([str(OURS)])[::7]
+    right = sum(answer(run, c.messages[:-1], 80) == c.messages[-1].text for c in data)
+    assert right >= 0.9 * len(data)
