@@ -11,7 +11,7 @@ from ..arrays import as_floats
 from ..define import composed
 from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
-from .index import part
+from .index import part, take
 from .reduce import _as_rows, _in_dtype
 from .shape import _named
 
@@ -113,12 +113,12 @@ def interp(x, xp, fp, left=None, right=None, period=None):
                          f"{fp.shape}")
     if period is not None:
         x, xp, order = x % abs(period), xp % abs(period), np.argsort(xp % abs(period))
-        xp, fp = (np.concatenate([a[order[-1:]] - step, a[order], a[order[:1]] + step])
+        xp, fp = (np.concatenate([take(a, order[-1:]) - step, take(a, order), take(a, order[:1]) + step])
                   for a, step in ((xp, abs(period)), (fp, 0)))
         left = right = None
     i = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, None)
-    j = np.minimum(i + 1, xp.size - 1)
-    y = fp[i] + (fp[j] - fp[i]) / not_zero(xp[j] - xp[i]) * (x - xp[i])
+    (x0, y0), (x1, y1) = ([take(a, places) for a in (xp, fp)] for places in (i, np.minimum(i + 1, xp.size - 1)))
+    y = y0 + (y1 - y0) / not_zero(x1 - x0) * (x - x0)
     y = np.where(x < xp[0], fp[0] if left is None else left, y)
     return np.where(x > xp[-1], fp[-1] if right is None else right, y)
 

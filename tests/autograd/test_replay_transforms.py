@@ -172,3 +172,22 @@ def test_a_pullback_of_what_was_computed_before_is_refused():
     _, pull = ag.vjp(lambda x: np.tanh(x * W), EXAMPLE)
     with pytest.raises(TypeError, match="was computed before the program is recorded"):
         ag.record(lambda g: pull(g)[0], EXAMPLE)
+
+
+@pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
+@pytest.mark.filterwarnings("ignore")
+def test_each_op_of_one_input_beside_constants(name, sample):
+    args, attrs = split_attrs(sample)
+    arrays = []
+    map_arrays(arrays.append, args)
+    for number, array in enumerate(arrays):
+        if array.dtype.kind != "f":
+            continue
+
+        def f(x, number=number):
+            places = iter(range(len(arrays)))
+            y = OURS[name](*map_arrays(lambda a: x if next(places) == number else a, args), **attrs)
+            return sum((y * weights).sum() for y, weights in zip(outputs(y), seeds(outputs(y))) if y.dtype.kind == "f")
+
+        program = ag.record(f, 0.9 * array)
+        np.testing.assert_allclose(program(array), f(array), rtol=1e-12, atol=1e-13)
