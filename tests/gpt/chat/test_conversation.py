@@ -112,7 +112,6 @@ BAD = [
     ("a.csv", 'prompt,response\na,"b', "line 2", "no CSV"),
     ("a.csv", "prompt,response\na,\n", "line 2", "answer is empty"),
     ("a.csv", "one,two\na,b\n", "line 2", "needs a question"),
-    ("a.csv", "prompt,response\na," + "x" * 200_000, "line 2", "no CSV"),
     ("a.csv", "prompt,response\n", "no conversation", "a.csv"),
     ("a.json", "[]", "no conversation", "a.json"),
     ("a.json", " \n", "empty", "a.json"),
