@@ -68,4 +68,4 @@ def test_weights_that_have_exploded_write_without_a_warning(size, tokenizer):
     config = GPTConfig(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=8, norm="rms_norm")
     model = GPT(config, seed=1).map(lambda t: raw(t) * np.float32(size))
     with suppress(ValueError):  # the logits are not finite
-        show_sample(Run(model, tokenizer), "it writes", lambda line: None)
+        show_sample(Run(model, tokenizer), "it writes", lambda line: None, 20)
