@@ -278,7 +278,7 @@ def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0
             x = np.where(mask, x, 0)
             mean = np.mean(x, axis=axis, where=where, keepdims=True) if mean is None else mean
             x, n = np.square(x - mean), np.maximum(n - ddof, 0)
-        y = np.sum(np.where(mask, x, 0), **how) / n
+        y = np.sum(np.where(mask, x, 0), **how) / _in_dtype(as_array(n), x.dtype)
     return _in_dtype(y, dtype)
 
 

@@ -98,6 +98,11 @@ def distinct(rows):
     return len(rows) > 0 and bool(np.all(np.diff(np.sort(rows, axis=0), axis=0) > GAP / 4))
 
 
+def distinct_and_some(rows):
+    """`distinct`, and not empty: NumPy's median along several axes of an array without elements raises."""
+    return rows.size > 0 and distinct(rows)
+
+
 def spread(rows):
     """Whether the variance is not small."""
     return len(rows) > 1 and bool(np.all(np.var(rows, axis=0) > GAP))

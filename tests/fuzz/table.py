@@ -78,13 +78,14 @@ TABLE = [
     E("mean", reduced(a.filled(1)), f"np.mean({{x}}, {KEPT})"),
     *[E(f, reduced(fits), f"np.{f}({{x}}, ddof={ddof}, {KEPT})")
       for f, fits in (("var", a.filled(2)), ("std", a.spread)) for ddof in (0, 1)],
-    *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("max", "min", "ptp", "median")],
+    *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("max", "min", "ptp")],
+    *[E(f, reduced(a.distinct_and_some), f"np.{f}({{x}}, {KEPT})") for f in ("median", "nanmedian")],
     E("nansum", reduced(), f"np.nansum({{x}}, {KEPT})", f"peers.sum({{x}}, {KEPT})"),
     E("nanprod", reduced(), f"np.nanprod({{x}}, {KEPT})"),
     E("nanmean", reduced(a.filled(1)), f"np.nanmean({{x}}, {KEPT})", f"peers.mean({{x}}, {KEPT})"),
     *[E(f, reduced(fits), f"np.{f}({{x}}, ddof=1, {KEPT})")
       for f, fits in (("nanvar", a.filled(2)), ("nanstd", a.spread))],
-    *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("nanmax", "nanmin", "nanmedian")],
+    *[E(f, reduced(a.distinct), f"np.{f}({{x}}, {KEPT})") for f in ("nanmax", "nanmin")],
     *[E(f, a.in_order, f"np.{f}({{x}}, {q}, axis={{axis}})") for f, q in (
         ("quantile", 0.3), ("nanquantile", 0.6), ("percentile", 70.0), ("nanpercentile", 10.0))],
     *[E(f, along(flat=True), f"np.{f}({{x}}, axis={{axis}})") for f in ("nancumsum", "nancumprod")],
