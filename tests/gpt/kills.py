@@ -1,4 +1,5 @@
-"""Kills and faults at every call that a command makes to the disk, and kills at random moments beside readers:
+"""Kills and faults at every call that a command makes to the disk, and kills at random moments beside readers, half of
+them in one long run of training and half in all the commands:
 
     python -m tests.gpt.kills                          every call, 500 random kills
     python -m tests.gpt.kills --every 20 --random 20   each 20th call, 20 random kills
@@ -229,6 +230,7 @@ class Case:
         out, whole = root / "out", root / f"whole-{self.name}"
         self.prepared(out)
         calls = calls_of(lambda: self.command(out))
+        shutil.rmtree(whole, ignore_errors=True)
         shutil.move(out, whole)
         expected, old = content(whole), content(self.before) if self.before else {}
         done, first = 0, random.Random(self.name).randrange(every)
@@ -246,6 +248,26 @@ class Case:
                 done += 1
         print(f"{self.name:28} {len(calls):4} calls, {done:5} kills and faults", flush=True)
         return done
+
+    def check_at_random(self, root, n):
+        """Kill at `n` random moments, while somebody reads what is in the folder."""
+        rng, out, whole = random.Random(self.name), root / "out", root / f"whole-{self.name}"
+        expected, old = content(whole), content(self.before) if self.before else {}
+        self.prepared(out)
+        began = time.perf_counter()
+        assert ended(forked(lambda: self.command(out))) == 0, Path(ERRORS).read_text()
+        seconds = time.perf_counter() - began
+        for _ in range(n):
+            self.prepared(out)
+            reader, writer = forked(reading_files, out), forked(lambda: self.command(out))
+            time.sleep(rng.uniform(0, seconds))
+            os.kill(writer, signal.SIGKILL)
+            ended(writer)
+            os.kill(reader, signal.SIGTERM)
+            assert ended(reader) == 0, (self.name, Path(ERRORS).read_text())
+            self.judge(out, whole, expected, old, killed=True)
+        print(f"{self.name:28} {n:4} kills at random moments", flush=True)
+        return n
 
     def judge(self, out, whole, expected, old, killed):
         """After a kill or a fault: nothing is half there, and the command given again makes all that it should."""
@@ -352,6 +374,16 @@ def cases(root):
 # ---------------------------------------------------------------------- random kills
 
 
+def reading_files(folder):
+    """Read all weights of a folder again and again, until a signal comes; files may be deleted, and are never half
+    there."""
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    while not asked:
+        with suppress(FileNotFoundError):
+            loads(folder)
+
+
 def reading(out, into):
     """Read a run again and again; how often goes to the pipe at the end, which a signal brings."""
     asked = []
@@ -365,7 +397,7 @@ def reading(out, into):
             done, begun = done + 1, True
         except FileNotFoundError:
             assert not begun, "a checkpoint that was there is gone"
-    os.write(into, str(done).encode())
+    os.write(into, f"{done} ".encode())
 
 
 def random_kills(root, n):
@@ -391,7 +423,7 @@ def random_kills(root, n):
         assert ended(each) == 0, Path(ERRORS).read_text()
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        read = pipe.read()
+        read = " and ".join(pipe.read().split())
     now, expected = content(out), content(whole)
     assert now.keys() == expected.keys() and all(now[name] == expected[name] for name in now)
     print(f"{done} random kills in a run of {settings['max_iters']:,} steps; readings beside it: {read}", flush=True)
@@ -408,8 +440,10 @@ def main():
     np.seterr(all="ignore")
     with tempfile.TemporaryDirectory() as folder:
         root, ERRORS = Path(folder), str(Path(folder) / "errors")
-        done = sum(case.check(root, given.every) for case in cases(root) if given.only in case.name)
-        kills = random_kills(root, given.random) if given.random else 0
+        tried = [case for case in cases(root) if given.only in case.name]
+        done, each = sum(case.check(root, given.every) for case in tried), given.random // (2 * len(tried))
+        kills = sum(case.check_at_random(root, each) for case in tried if each)
+        kills += random_kills(root, given.random - kills) if given.random else 0
     print(f"{done} kills and faults at calls, {kills} at random moments: nothing was lost")
 
 
