@@ -111,7 +111,8 @@ TABLE = [
     E("trace", two_axes, "np.trace({x}, {k}, {i}, {j})"),
     E("diagonal", two_axes, "np.diagonal({x}, {k}, {i}, {j})"),
     *[E(f, a.square(), f"np.linalg.{f}({REGULAR})") for f in ("inv", "det")],
-    *[E(f, a.square(), f"np.linalg.{f}({REGULAR})") for f in ("pinv", "cond")],
+    E("pinv", a.square(), f"np.linalg.pinv({REGULAR})"),
+    E("cond", a.separated(), f"np.linalg.cond({SPREAD})"),  # the largest and smallest singular value, if they are apart
     E("cofactor", a.square(), f"ag.cofactor({REGULAR})"),
     E("svd", a.separated(), f"np.linalg.svd({SPREAD})[0]"),
     E("svdvals", a.separated(), f"np.linalg.svdvals({SPREAD})"),
