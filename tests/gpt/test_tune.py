@@ -275,7 +275,7 @@ def test_ctrl_c_keeps_the_best_so_far(source, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank, steps", [(None, 200), (16, 500)])
+@pytest.mark.parametrize("rank, steps", [(None, 400), (16, 500)])
 def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_path, rank, steps):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))

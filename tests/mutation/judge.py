@@ -272,7 +272,8 @@ def judge(found, jobs=1):
         return _judged(found, jobs, [])
     loop = _TestLoop(found, jobs)
     pytest.main([*"-o addopts=--import-mode=importlib -p no:terminal -p no:cacheprovider -k".split(),
-                 "not thread and not memory and not collector and not chain and not indexing",  # these take longest
+                 "not thread and not memory and not collector and not chain and not indexing "  # these take longest
+                 "and not other_processes",  # these need some of their own, which a process of a pool may not have
                  *[f"tests/autograd/test_{name}.py" for name in ("engine", "errors", "op", "tape", "transform")]],
                 plugins=[loop])
     return loop.report

@@ -124,6 +124,7 @@ def test_a_byte_order_mark_tells_the_encoding_and_is_no_text(tmp_path, encoding,
 
 
 def test_a_vocabulary_is_learned_from_the_part_to_train_on_in_any_encoding(tmp_path):
+    pytest.importorskip("tokenizers")
     """As much of it as of the same text in UTF-8, which has half as many bytes."""
     text = "abc abd " * 400 + "xyz xyw " * 40
     for name, encoding in (("a.txt", "utf-8"), ("b.txt", "utf-16")):
