@@ -23,7 +23,9 @@ from gpt.tuning.tune import TuneConfig, tune
 
 COLORS = {"snow": "white", "grass": "green", "the sky": "blue", "coal": "black"}
 FORMS = ("what color is {}?", "{} has which color?", "tell me the color of {}", "say the color of {}",
-         "is {} red?", "name the color of {}", "do you know how {} looks?", "how does {} look?")
+         "is {} red?", "name the color of {}", "do you know how {} looks?", "how does {} look?",
+         "what is the color of {}?", "{} is of which color?", "of which color is {}?", "which color has {}?",
+         "give me the color of {}", "and {}?", "what about {}?", "tell me how {} looks")
 PAIRS = [(form.format(thing), color) for thing, color in COLORS.items() for form in FORMS]
 TEXT = " ".join(f"{q} {a}.\n" for q, a in PAIRS) * 3
 
@@ -280,18 +282,18 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
     shape = dict(n_layer=2, n_head=2, n_embd=64, block_size=64, positions="rotary")
-    train(TrainConfig(data=(str(tmp_path / "text.txt"),), out=str(tmp_path / "out"), max_iters=200, batch_size=8,
-                      learning_rate=3e-3, eval_interval=200, eval_iters=1, **shape), lambda line: None)
+    train(TrainConfig(data=(str(tmp_path / "text.txt"),), out=str(tmp_path / "out"), max_iters=400, batch_size=8, seed=1,
+                      learning_rate=3e-3, eval_interval=400, eval_iters=1, **shape), lambda line: None)
     said = []
     run = tune(TuneConfig(checkpoint=str(tmp_path / "out"), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
-                          out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128,
+                          out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128, seed=1,
                           val_fraction=0.25), said.append)
     before, after = (float(line.split()[1]) for line in said if line.strip().startswith("loss"))
     assert after < before / 2
     data = read([str(tmp_path / "pairs.jsonl")])
-    held = [c for c, out in zip(data, parted(data, 0.25, 1337)) if out]
+    held = [c for c, out in zip(data, parted(data, 0.25, 1)) if out]
     right = sum(answer(run, c.messages[:-1], 20) == c.messages[-1].text for c in held)
-    assert len(held) == 8 and right >= 6
+    assert len(held) == 16 and right >= 12
 
 
 @pytest.mark.slow
