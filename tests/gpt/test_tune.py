@@ -282,8 +282,8 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
     shape = dict(n_layer=2, n_head=2, n_embd=64, block_size=64, positions="rotary")
-    train(TrainConfig(data=(str(tmp_path / "text.txt"),), out=str(tmp_path / "out"), max_iters=400, batch_size=8, seed=1,
-                      learning_rate=3e-3, eval_interval=400, eval_iters=1, **shape), lambda line: None)
+    train(TrainConfig(data=(str(tmp_path / "text.txt"),), out=str(tmp_path / "out"), max_iters=400, batch_size=8,
+                      seed=1, learning_rate=3e-3, eval_interval=400, eval_iters=1, **shape), lambda line: None)
     said = []
     run = tune(TuneConfig(checkpoint=str(tmp_path / "out"), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
                           out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128, seed=1,
