@@ -153,7 +153,9 @@ def new_array(data: Any, dtype: Any, copy: bool = True) -> Any:
         array = array.astype(dtype or array.dtype) if is_foreign(data) else np.array(array, dtype, copy=copy or None)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: "
-                        f"{unfit(data, 'data') or in_short(data)}")
+                        f"{unfit(data, 'data') or in_short(data)}" + (
+                            "; of an object with fields, vars(it) is the dict of them, and transforms look into dicts"
+                            if array.dtype.kind == "O" and hasattr(data, "__dict__") else ""))
     return array
 
 
@@ -226,9 +228,14 @@ def as_floats(a: Any) -> Any:
     return a if a.dtype.kind == "f" else a.astype(float)
 
 
-def narrow(y: Any, x: Any) -> Any:
-    """A result `y` of `widen(x)` in the precision of x."""
-    return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y
+def in_dtype(x: Any, dtype: Any) -> Any:
+    """Return `x` itself if it has this dtype already, else converted."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def narrow(y: Any, *xs: Any) -> Any:
+    """Return a result `y` of `widen(x)` of each of `xs` in half precision, if that is the precision of all of them."""
+    return y.astype(np.float16) if all(getattr(x, "dtype", np.float16) == np.float16 for x in xs) else y
 
 
 def read_only(a: Any) -> Any:

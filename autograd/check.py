@@ -18,7 +18,7 @@ from .engine import Op, Tensor, tape, tensor
 from .errors import pointing_at
 from .purity import check_pure, moved
 from .state import no_grad
-from .transform import tree_leaves, tree_map, vjp
+from .transform import is_module, tree_leaves, tree_map, vjp
 from .vmap import vmap
 
 _RELATIVE = 1e-6  # difference that passes, relative to the derivative, besides what its measurement is uncertain of
@@ -41,6 +41,10 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
     """
     if not xs:
         raise ValueError("nothing to check: pass the arrays at which f is to be differentiated")
+    for i, x in enumerate(xs):
+        if isinstance(x, dict) or is_module(x):
+            raise TypeError(f"argument {i} is a {type(x).__name__}, and check_grads takes arrays: of p = {{'w': w}} "
+                            "write check_grads(lambda w: f({'w': w}), w)")
     values = [np.array(x._value() if isinstance(x, Tensor) else x, dtype=np.float64) for x in xs]
     results = tree_leaves(f(*[tensor(x, requires_grad=True) for x in values]))
     for t in tape(*[y for y in results if isinstance(y, Tensor)]):

@@ -63,6 +63,7 @@ class Case(NamedTuple):
         causes = [(factor, cause) for n in sorted(set(axes)) for factor, cause in (
             (n, f"a sum over {n} where a mean belongs?"), (1 / n, f"a mean over {n} where a sum belongs?"),
             (math.sqrt(n), f"a missing 1/√{n}?"), (1 / math.sqrt(n), f"one 1/√{n} too many?"))]
+        causes.append((1 / 2, "one of two equal factors held constant (t.data, ag.stop_gradient)?"))
         if self.repeats():
             m = y.size // x.size
             causes = [(m, f"summed over {m} repeats of a broadcast input, which the engine does, once too often?"),
@@ -79,7 +80,7 @@ class Case(NamedTuple):
         return len(self.ys) == 1 and 0 < x.size < y.size and broadcasts(x.shape, y.shape)
 
     def transposed(self, a: np.ndarray, n: np.ndarray) -> str:
-        if n.ndim > 1 and n.shape[-1] == n.shape[-2] and _same(a, n.mT) or n.shape == n.T.shape and _same(a, n.T):
+        if n.ndim > 1 and (n.shape[-1] == n.shape[-2] and _same(a, n.mT) or n.shape == n.T.shape and _same(a, n.T)):
             return "It is transposed."
         return ""
 

@@ -257,11 +257,10 @@ class ArrayMethods:
             raise TypeError(f"{numpy_name(ufunc)}.{method} does not take Tensors: use a function such as np.sum, "
                             "or t.data for the numbers")
         _refuse_out(kwargs)
-        return _answer(ufunc)(*inputs, **kwargs)
+        return _called(ufunc, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
-        args, kwargs = _arguments(function, args, kwargs)
-        return _answer(function)(*args, **kwargs)
+        return _called(function, *_arguments(function, args, kwargs))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
@@ -301,6 +300,22 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
                 type(value) is type(p.default) in (bool, int, str) and value == p.default):
             kwargs[name] = value
     return args, kwargs
+
+
+def _called(function: Any, args: tuple, kwargs: dict) -> Any:
+    """Return what stands in for a NumPy function of these arguments.  Raises TypeError, with those that it takes, where
+    NumPy's own has more."""
+    answer = _answer(function)
+    try:
+        return answer(*args, **kwargs)
+    except TypeError:
+        signature = getattr(answer, "signature", None) or inspect.signature(answer)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as misfit:
+            raise TypeError(f"{numpy_name(function)} of a Tensor takes {signature}: {misfit}.  Where no gradient is "
+                            "needed, give it t.data") from None
+        raise
 
 
 def _refuse_out(kwargs: dict) -> None:

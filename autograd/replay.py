@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ class Program:
     def __init__(self, function: Callable[..., Any], examples: tuple):
         self.function, self._recordings = function, {}  # type: ignore[var-annotated]
         self._last: Recording | None = None
+        self._in_use = threading.Lock()
         self._recording(examples)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -54,16 +57,29 @@ class Program:
         if tracing := current_mode().tracing:
             raise TypeError(f"a program cannot be called while {tracing}, which would keep its answer for ever: call "
                             "its function")
-        self._last = None
-        self._last = recording = self._recording(arguments)
-        return recording.forward(arguments)
+        with self._alone():
+            self._last = None
+            self._last = recording = self._recording(arguments)
+            return recording.forward(arguments)
 
     def backward(self, gradient: Any = None) -> None:
         """Set `.grad` of each parameter to the gradient of the last call's result, weighted by `gradient` (an array of
         its shape; 1 for a single element).  Once after each call, as the buffers are used again."""
         if self._last is None:
             raise RuntimeError("backward comes after a call, and this program has not been called")
-        self._last.backward(gradient)
+        with self._alone():
+            self._last.backward(gradient)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raise RuntimeError if the program runs already, in another thread: both would write into its buffers."""
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("this program runs in another thread, and has one set of buffers: record one for each "
+                               "thread, or let threads wait for each other with a lock")
+        try:
+            yield
+        finally:
+            self._in_use.release()
 
     @property
     def can_go_back(self) -> bool:

@@ -28,7 +28,7 @@ def tree_map(fn: Callable[[Any], Any], tree: Any) -> Any:
         if type(tree) is dict:
             return branches
         like = copy.copy(tree)  # which has what else there is to it, such as the factory of a defaultdict
-        like.update(branches)
+        dict.update(like, branches)  # a Counter's own `update` adds, and another's may refuse
         return like
     if isinstance(tree, (list, tuple)):
         made = [tree_map(fn, branch) for branch in tree]
@@ -229,6 +229,10 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
         a = value_of(a) if isinstance(a, Tensor) else a
         return np.zeros_like(a, dtype=a.dtype if has_floats(a) else float)
 
+    for i, (x, tangent) in enumerate(zip(map(tree_leaves, xs), map(tree_leaves, tangents))):
+        if (shapes := list(map(np.shape, x))) != (given := list(map(np.shape, tangent))):
+            raise ValueError(f"tangent {i} has the shape {', '.join(map(str, given))}, and needs that of its argument: "
+                             f"{', '.join(map(str, shapes))}")
     y, pullback, *aux = vjp(f, *xs, has_aux=has_aux)
     zeros = tree_map(zeros_like, y)
     derivative = vjp(pullback, zeros)[1](tuple(tangents))[0]

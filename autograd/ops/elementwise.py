@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..arrays import as_floats, as_given, narrow, operand, widen
+from ..arrays import as_floats, as_given, in_dtype, narrow, operand, widen
 from ..define import composed, op
 from ..engine import Op, Tensor
 from ..methods import ANSWERS, NO_ATTRS, REGISTRY
@@ -187,7 +187,7 @@ for _function, _value, *_gradients in FUNCTIONS_OF_ONE + FUNCTIONS_OF_TWO:
         _op.gradient(_input)(_rule)
 
 # Constant almost everywhere, so that no gradient flows.
-for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide, np.heaviside, np.signbit,
+for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide, np.signbit,
                   np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
                   np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
                   np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
@@ -211,12 +211,14 @@ def _(g, z, x, y):
     """∂L/∂x = g ⊙ y xʸ⁻¹"""
     if isinstance(y, (int, float)):  # a Python number keeps x's dtype, and NumPy's fast squares
         return g * (y * x ** (y - 1)) if y != 0 else np.zeros_like(x)
+    y = in_dtype(y, z.dtype)  # a narrow exponent or base is not to set the precision of the other's gradient
     exponent = np.where((x == 0) & (y == 0), 1, y - 1)
     return g * by_convention(y * x ** exponent, (x == 0) & (y <= 1), y)
 
 @power.gradient("y")
 def _(g, z, x, y):
     """∂L/∂y = g ⊙ z ln x"""
+    x = x if isinstance(x, (int, float)) else in_dtype(x, z.dtype)
     return g * by_convention(z * np.log(not_zero(x)), (x == 0) & (y <= 1), x, y)
 
 
@@ -322,8 +324,23 @@ def copysign(x, y):
     """|x| with the sign of y.    No gradient flows to y, and none to x where it is 0."""
     if type(y) in (int, float):
         return np.absolute(x) * math.copysign(1, y)
-    x, y = x if type(x) in (int, float) else as_floats(as_array(x)), as_array(y)
+    y = as_array(y)
+    if type(x) not in (int, float):
+        x = as_array(x)
+        x = as_floats(x) if y.dtype.kind != "f" else x.astype(np.result_type(np.abs(x).dtype, y.dtype))
     return abs(x) * np.where(np.signbit(y), -1, 1).astype(y.dtype)
+
+
+@composed
+def heaviside(x, y):
+    """Step.  z = 0 for negative x, y where x is 0, and 1 for positive x.    No gradient flows to x."""
+    if type(x) in (int, float):
+        step = x if math.isnan(x) else float(x > 0)
+    else:
+        x = as_array(x)
+        step = np.where(np.isnan(x), x, x > 0)
+    z = np.where(x == 0, y, step)
+    return in_dtype(z, np.heaviside(*[np.ones((), a.dtype) if hasattr(a, "dtype") else a for a in (x, y)]).dtype)
 
 
 def _modf(x):

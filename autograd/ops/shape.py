@@ -6,7 +6,7 @@ import inspect
 import itertools
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..define import composed, op
 from ..engine import Tensor, tensor
@@ -339,8 +339,11 @@ def array_split(x, indices_or_sections, axis=0):
 
 @composed
 def pad(x, pad_width, mode="constant", constant_values=0):
-    """More elements before and after each axis: (before, after) for each, or one pair or number for all.  They are
-    `constant_values`, or x's own by the modes "edge", "reflect", "symmetric" and "wrap"."""
+    """More elements before and after each axis: (before, after) for each, one pair or number for all, or a dict of
+    them by axis.  They are `constant_values`, or x's own by the modes "edge", "reflect", "symmetric" and "wrap"."""
+    if isinstance(pad_width, dict):  # axis -> its pair or number
+        of_axis = {normalize_axis_index(axis, x.ndim): width for axis, width in pad_width.items()}
+        pad_width = [np.broadcast_to(of_axis.get(axis, 0), 2) for axis in range(x.ndim)]
     widths = np.broadcast_to(pad_width, (x.ndim, 2)).tolist()
     if mode == "constant":
         if np.ndim(constant_values):

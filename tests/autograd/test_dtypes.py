@@ -164,3 +164,70 @@ def test_gradients_arrive_in_the_dtype_of_their_input(name, dtypes, kernels):
                     for t in leaves:
                         assert t.grad is None or t.grad.dtype == t.dtype and t.grad.shape == t.shape
                         t.grad = None
+
+
+def _run(name, args, attrs, dtype, narrow):
+    """Results, and gradients of all floating-point arrays, where the one with the number `narrow` is of that dtype."""
+    leaves = []
+
+    def leaf(a):
+        if a.dtype.kind != "f":
+            return a
+        a = a.astype(np.float16) if len(leaves) == narrow else a
+        leaves.append(ag.tensor(a.astype(dtype) if len(leaves) == narrow else a, requires_grad=True))
+        return leaves[-1]
+
+    y = [y for y in outputs(FUNCTIONS[name](*map_arrays(leaf, args), **attrs)) if isinstance(y, ag.Tensor)]
+    for each in y:
+        if each.requires_grad:
+            each.backward(np.cos(np.arange(each.size)).reshape(each.shape).astype(each.dtype), keep=True)
+    return [each.data for each in y], [t.grad for t in leaves]
+
+
+def _n_floats(args):
+    found = []
+    map_arrays(lambda a: found.append(a) if a.dtype.kind == "f" else None, args)
+    return len(found)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_narrow_input_leaves_the_others_gradients_exact(name, dtype):
+    """Where a result is as exact with one narrow input as with none, the gradients of the others are, too."""
+    for args, _, attrs in samples_of(name, "float64"):
+        for i in range(_n_floats(args) if _n_floats(args) > 1 else 0):
+            with np.errstate(all="ignore"):
+                try:
+                    y, found = _run(name, args, attrs, dtype, i)
+                except TypeError as error:  # matrices in half precision
+                    assert "float16" in str(error)
+                    continue
+                expected, exact = _run(name, args, attrs, "float64", i)
+            if any(a.dtype != b.dtype or not np.allclose(a, b, 1e-13, 1e-13, equal_nan=True)
+                   for a, b in zip(y, expected)):
+                continue
+            for j, (a, b) in enumerate(zip(found, exact)):
+                if j != i and a is not None:
+                    np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+def test_small_integers_do_not_set_the_precision_of_an_exponents_gradient():
+    slope = ag.grad(lambda y: np.power(np.array([3], np.int8), y).sum())(np.array([2.0]))
+    np.testing.assert_allclose(slope, 9 * np.log(3), rtol=1e-15)
+    bent = ag.grad(ag.grad(lambda x: (np.array(3, np.int8) ** x).sum()))(2.0)
+    np.testing.assert_allclose(bent, 9 * np.log(3) ** 2, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("function", [
+    lambda t: np.average(t, weights=np.array([1.0, 2.0])), lambda t: np.average(t, weights=[1, 2]),
+    lambda t: np.average(t, weights=np.array([1, 2], np.int16), returned=True)[1],
+    lambda t: np.gradient(t, np.float64(2)), lambda t: np.gradient(t, np.array([0, 1])),
+    lambda t: np.copysign(np.array([1], np.int8), t), lambda t: np.linspace(t, np.array([5, 5], np.int8), 3),
+    lambda t: np.linspace(np.array([5, 5], np.int8), t, 3), lambda t: np.heaviside(np.array([0, 1], np.int8), t),
+    lambda t: np.heaviside(t, 0.5), lambda t: np.heaviside(0, t), lambda t: np.heaviside(t, np.array([1.0, 2.0]))])
+def test_dtypes_of_several_inputs_are_numpys(function, dtype):
+    x = np.array([0, 2], dtype)
+    expected, found = function(x), function(ag.tensor(x))
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.data, expected)

@@ -391,3 +391,21 @@ def test_places_named_twice_in_a_tuple_get_both():
         np.testing.assert_array_equal(x.grad, expected)
     np.testing.assert_array_equal(ag.put(np.zeros((2, 2)), 9.0, [0, 1]), np.full((2, 2), 9))
     np.testing.assert_array_equal(ag.scatter_add(np.ones(2), ((0, 0),), shape=(3,)), [2, 0, 0])
+
+
+@pytest.mark.parametrize("call, name", [
+    (lambda x: np.exp(x, where=np.ones((2, 2), bool)), "np.exp"), (lambda x: np.add(x, x, dtype=np.float32), "np.add"),
+    (lambda x: np.concatenate([x, x], axis=1, dtype=np.float32), "np.concatenate"),
+    (lambda x: np.take(x, [0], mode="wrap"), "np.take"), (lambda x: np.stack([x], dtype=np.float32), "np.stack"),
+    (lambda x: np.quantile(x, 0.3, weights=np.ones((2, 2)), method="inverted_cdf"), "np.quantile"),
+    (lambda x: np.pad(x, 1, mode="reflect", reflect_type="odd"), "np.pad"),
+    (lambda x: np.matmul(x, x, axes=[(0, 1)] * 3), "np.matmul"), (lambda x: np.copy(x, order="F"), "np.copy")])
+def test_an_argument_that_only_numpys_function_takes(call, name):
+    with pytest.raises(TypeError, match=rf"{name} of a Tensor takes \(.*unexpected keyword argument.*t\.data"):
+        call(ag.tensor(np.ones((2, 2))))
+
+
+def test_padding_by_axis():
+    x = np.arange(4.0).reshape(2, 2)
+    for widths, same in (({-1: (1, 2)}, ((0, 0), (1, 2))), ({0: 1}, ((1, 1), (0, 0))), ({}, ((0, 0), (0, 0)))):
+        np.testing.assert_array_equal(np.pad(ag.tensor(x), widths).data, np.pad(x, same))

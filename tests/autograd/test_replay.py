@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -476,3 +477,30 @@ def test_cheap_values_are_computed_again_in_less_memory_with_the_same_bits(cheap
         sizes.append(program.n_bytes)
     assert all(np.array_equal(a, b) for a, b in zip(*results) if a is not None)
     assert sizes[1] < sizes[0]
+
+
+def test_a_program_that_runs_in_another_thread_is_refused():
+    within, go_on = threading.Event(), threading.Event()
+
+    def wait(x):
+        if recorded:
+            within.set()
+            assert go_on.wait(60)
+        return x + 1
+
+    recorded = []
+    waiting = ag.op(wait)
+    try:
+        program = ag.record(waiting, np.ones(2))
+        recorded.append(True)
+        thread = threading.Thread(target=program, args=(np.ones(2),))
+        thread.start()
+        assert within.wait(60)
+        with pytest.raises(RuntimeError, match="runs in another thread"):
+            program(np.ones(2))
+        go_on.set()
+        thread.join()
+        np.testing.assert_array_equal(program(np.ones(2)), 2)
+    finally:
+        go_on.set()
+        del ag.REGISTRY["wait"]

@@ -623,3 +623,18 @@ def test_straight_through():
         return np.sum(np.array([1.0, 3.0]) * (x + ag.stop_gradient(np.round(x) - x)))
     value, d = ag.value_and_grad(f)(np.array([0.3, 1.6]))
     assert value == 6 and d.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("x, tangent", [(np.ones(2), 1.0), ({"w": np.ones(2)}, {"w": np.ones((2, 1))}),
+                                        (np.ones(()), np.ones(1))])
+def test_a_tangent_has_the_shape_of_its_argument(x, tangent):
+    with pytest.raises(ValueError, match="tangent 0 has the shape"):
+        ag.jvp(lambda x: x, (x,), (tangent,))
+
+
+def test_a_step_sends_its_gradient_to_the_height_at_zero():
+    x, height = np.array([-1.0, 0.0, 1.0, np.nan, -0.0]), np.full(5, 0.3)
+    dx, dh = ag.grad(lambda x, h: np.heaviside(x, h).sum(), argnums=(0, 1))(x, height)
+    np.testing.assert_array_equal(dh, [0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(dx[[0, 1, 2, 4]], 0)
+    np.testing.assert_array_equal(np.heaviside(ag.tensor(x), height).data, np.heaviside(x, height))

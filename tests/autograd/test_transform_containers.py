@@ -1,7 +1,7 @@
 """Functions that write into the containers they are given, under every transform."""
 
 import dataclasses
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -132,3 +132,17 @@ def test_a_function_may_keep_and_change_what_it_returned():
     y, pull = ag.vjp(f, np.ones(2))
     kept.clear()
     np.testing.assert_array_equal(pull([np.ones(2)])[0], [2, 2])
+
+
+class Frozen(dict):
+    def update(self, *args, **kwargs):
+        raise TypeError("it stays as it is")
+
+
+@pytest.mark.parametrize("container", [Counter, Frozen])
+def test_a_dict_that_updates_in_its_own_way_keeps_its_numbers(container):
+    p = container(w=2.0)
+    value, slope = ag.value_and_grad(lambda p: p["w"] ** 2)(p)
+    assert (value, slope["w"], type(slope)) == (4, 4, container) and p["w"] == 2
+    assert ag.jvp(lambda p: p["w"] ** 2, (p,), (container(w=1.0),)) == (4, 4)
+    assert ag.stop_gradient(p)["w"] == 2
