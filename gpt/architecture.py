@@ -10,7 +10,7 @@ class Architecture(Settings):
     """What can be chosen about a GPT.  Raises ValueError for choices that do not fit each other."""
 
     block_size: int = setting(64, "tokens the model sees at once, its context", at_least=1, group="model")
-    n_layer: int = setting(4, "blocks of attention and MLP", at_least=1, group="model")
+    n_layer: int = setting(4, "blocks of attention and MLP", at_least=1, at_most=10_000, group="model")
     n_head: int = setting(4, "attention heads in a block; they share the dimensions", at_least=1, group="model")
     n_kv_head: int | None = setting(None, "heads of keys and values, each for as many neighbouring heads of queries; "
                                     "none: n_head", at_least=1, group="model")
@@ -33,7 +33,7 @@ class Architecture(Settings):
     norm_embedding: bool = setting(False, "norm the embedding, too", group="model")
     qk_norm: bool = setting(False, "norm queries and keys, so that no score grows without bound", group="model")
     convolution: int = setting(0, "taps of a causal convolution, for each dimension its own, on what attention and MLP "
-                               "read; 0: none", at_least=0, group="model")
+                               "read; 0: none", at_least=0, at_most=1_000, group="model")
     smear: bool = setting(False, "mix the embedding of the token before into each, by a learned share", group="model")
     tied: bool = setting(True, "use the token embedding as the head, too", group="model")
     zero_init: bool = setting(False, "start the head, and what attention and MLP add, at zero", group="model")

@@ -1,5 +1,6 @@
 """The folder that a command writes to: what lies there, and whether that may be replaced."""
 
+import errno
 import json
 import os
 import tempfile
@@ -52,6 +53,8 @@ def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
             stack.enter_context(locked(folder))
             with tempfile.TemporaryFile(dir=folder):
                 pass
+            if (folder / checkpoint.FILE).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{checkpoint.FILE} in it is a folder")
         except BlockingIOError:
             raise OSError(f"another run is writing to {folder}: wait for it, stop it, or choose another folder with "
                           "--out") from None

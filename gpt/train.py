@@ -80,9 +80,9 @@ class TrainConfig(Architecture):
     batches: str = setting("random", "windows of text that begin anywhere, or the whole text in shuffled windows, "
                            "again and again", choices=("random", "shuffled"), group="training")
     batch_size: int = setting(12, "windows of text computed at once: more give a steadier gradient, and take more "
-                              "memory and time a step", at_least=1, group="training")
+                              "memory and time a step", at_least=1, at_most=1 << 20, group="training")
     accumulate: int = setting(1, "batches whose gradients make one step: a larger batch in the same memory", at_least=1,
-                              group="training")
+                              group="training", at_most=1 << 20)
     max_iters: int = setting(2000, "steps to train", at_least=1, group="training")
     time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
                                        group="training")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..text.corpus import read_bytes
+from ..text.corpus import UTF8, encoding_of, read_bytes
 from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, messages_of
 
 LARGEST = 1 << 30  # bytes of a file: all of it is held in memory
@@ -121,8 +121,8 @@ def _of_file(path: Path, strict: bool) -> Iterator[Conversation | Unusable]:
 
 
 def _text(path: Path, strict: bool) -> str:
-    """The text of a UTF-8 file, with \\n at the ends of lines; unless `strict`, a byte that is none becomes half of a
-    surrogate pair, which its record is left out for."""
+    """The text of a file of UTF-8, or of UTF-16 with a byte order mark, with \\n at the ends of lines; unless `strict`,
+    a byte that is no UTF-8 becomes half of a surrogate pair, which its record is left out for."""
     try:
         data = read_bytes(path, LARGEST, "check the path after --data")
     except IsADirectoryError:
@@ -131,9 +131,13 @@ def _text(path: Path, strict: bool) -> str:
         raise ValueError(f"{path} has more than {LARGEST >> 20:,} MB: give conversations in smaller files")
     if not data.strip():
         raise ValueError(f"{path} is empty: give a file with conversations in it")
+    encoding = encoding_of(data[:4])
     try:
-        text = data.decode("utf-8-sig", "strict" if strict or b"\0" in data else "surrogateescape")
+        text = data.decode(encoding, "strict" if strict or encoding != UTF8 or b"\0" in data else "surrogateescape")
     except UnicodeDecodeError as error:
+        if encoding != UTF8:
+            raise ValueError(f"{path} is not the text in {encoding} that its byte order mark promises: save it as "
+                             "UTF-8") from None
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line:,}: this is not UTF-8 text (byte 0x{data[error.start]:02x}): save it as "
                          "UTF-8") from None
@@ -153,7 +157,18 @@ def _refuse(constant: str) -> Any:
 
 
 _DEEPEST = 100  # lists and objects within each other
-_JSON = json.JSONDecoder(parse_constant=_refuse)
+
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the name {next(name for name in names if names.count(name) > 1)!r:.40} twice")
+    return found
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
 
 
 def _value(text: str, start: int = 0) -> tuple[Any, int]:
@@ -214,7 +229,7 @@ def _lines(text: str, path: Path) -> Iterator[Record]:
 def _whole(line: str) -> bool:
     """Whether a line is a JSON value."""
     try:
-        _JSON.decode(line)
+        json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False
     return True
@@ -273,7 +288,9 @@ def _rows(text: str, path: Path) -> Iterator[Record]:
     try:
         for row in rows:
             if not names:
-                names = [name.strip().lower() for name in row]
+                names = [name.strip().lower() or f"column {i}" for i, name in enumerate(row, 1)]
+                if twice := next((name for name in names if names.count(name) > 1), None):
+                    raise ValueError(f"{path}: the first row has the name {twice!r:.40} twice: rename one")
             elif row and len(row) != len(names):
                 yield f"{rows.line_num:,}", ValueError(
                     f"it has more or fewer fields than the first row has names: {len(row)}, and not {len(names)}; put "

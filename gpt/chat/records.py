@@ -1,6 +1,7 @@
 """What a record says: the messages in the forms that are in use, of which nothing is dropped unsaid."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ ANSWERS = ("response", "answer", "output", "completion")
 SYSTEMS = ("system", "system_prompt")
 TOOLS = ("tools", "functions")
 LISTS = ("messages", "conversations", "conversation")
+TEXTS = ("text", "input_text", "output_text")  # types of a piece of a message
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ def messages_of(record: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
         record = {"messages": record}
     if not isinstance(record, dict):
         raise ValueError(f"it is no record: {json.dumps(record):.40}; give an object with a question and an answer")
+    names = Counter(str(name).strip().lower() for name in record)
+    if twice := next((name for name, n in names.items() if n > 1), None):
+        raise ValueError(f"it has a field twice: {twice!r:.40}; rename one")
     fields = {str(name).strip().lower(): value for name, value in record.items() if value not in (None, "", [], {})}
     fields = {name: value for name, value in fields.items() if not isinstance(value, str) or value.strip()}
     system = [_content(fields.pop(name), name) for name in SYSTEMS if name in fields]
@@ -48,27 +53,29 @@ def messages_of(record: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
             raise ValueError("it ends without an answer: give one, or leave the record out")
         raise ValueError(f"its messages are no list: {name} is {json.dumps(record[name]):.40}")
     else:
-        turns, unused = _pair(fields, record), set()
+        turns, unused = _pair(fields, record)
     return _joined([(SYSTEM, text) for text in system] + turns), (*sorted({*fields} | unused),)
 
 
-def _pair(fields: dict[str, Any], record: dict[str, Any]) -> list[tuple[str, str]]:
-    """The roles and texts of a question and its answer, whose fields are taken out of `fields`."""
+def _pair(fields: dict[str, Any], record: dict[str, Any]) -> tuple[list[tuple[str, str]], set[str]]:
+    """The roles and texts of a question and its answer, whose fields are taken out of `fields`, and the names of fields
+    of messages in them that are not used."""
     asked = [name for name in QUESTIONS if name in fields]
     there = {str(name).strip().lower() for name in record}
     answer = next((name for name in ANSWERS if name in fields), "")
     if "text" in fields and not asked and not answer:
-        return [(PLAIN, _content(fields.pop("text"), "text"))]
+        return [(PLAIN, _content(fields.pop("text"), "text"))], set()
     if not there & {*QUESTIONS} or not there & {*ANSWERS}:
         raise ValueError(f"it needs a question ({', '.join(QUESTIONS)}) and an answer ({', '.join(ANSWERS)}), or "
                          f"messages, or text: it has {', '.join(map(repr, list(record)[:8])) or 'nothing'}")
     if not asked or not answer:
         raise ValueError(f"the {'answer' if asked else 'question'} is empty: write one, or leave the record out")
-    turns = _turns(fields.pop("history"))[0] if isinstance(fields.get("history"), list) else []
+    turns, unused = _turns(fields.pop("history")) if isinstance(fields.get("history"), list) else ([], set())
     if isinstance(fields[asked[0]], list) and isinstance(fields[answer], list):  # both in messages
-        return turns + _turns(fields.pop(asked[0]))[0] + _turns(fields.pop(answer))[0]
+        (first, unused_1), (last, unused_2) = _turns(fields.pop(asked[0])), _turns(fields.pop(answer))
+        return turns + first + last, unused | unused_1 | unused_2
     question = "\n".join(_content(fields.pop(name), name) for name in asked)
-    return [*turns, (USER, question), (ASSISTANT, _content(fields.pop(answer), answer))]
+    return [*turns, (USER, question), (ASSISTANT, _content(fields.pop(answer), answer))], unused
 
 
 def _turns(items: list[Any]) -> tuple[list[tuple[str, str]], set[str]]:
@@ -84,9 +91,9 @@ def _turns(items: list[Any]) -> tuple[list[tuple[str, str]], set[str]]:
             case {"role": role, **rest} | {"from": role, **rest} if isinstance(role, str) and role.lower() in ROLES:
                 name = next((name for name in ("content", "value") if name in rest), "")
                 text = _content(rest.pop(name, None), "a message")
-                calls: Any = rest.pop("tool_calls", None) or [rest.pop("function_call", None)]
-                turns.append((ROLES[role.lower()], "\n".join([text] * bool(text) + [_call(c) for c in calls if c])))
-                if not name and not any(calls):
+                calls = _calls(rest.pop("tool_calls", None)) or _calls(rest.pop("function_call", None))
+                turns.append((ROLES[role.lower()], "\n".join([text] * bool(text) + [_call(c) for c in calls])))
+                if not name and not calls:
                     raise ValueError(f"a message has no content: {json.dumps(item):.60}")
                 unused |= {str(key) for key, value in rest.items() if value not in (None, "", [], {})}
             case {"role": role} | {"from": role}:
@@ -94,6 +101,14 @@ def _turns(items: list[Any]) -> tuple[list[tuple[str, str]], set[str]]:
             case _:
                 raise ValueError(f"a message lacks role and content, or from and value: {json.dumps(item):.60}")
     return turns, unused
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """The calls of tools in a field: a list of objects, or one of them."""
+    calls = value if isinstance(value, list) else [value] if value else []
+    if wrong := next((call for call in calls if not isinstance(call, dict)), None):
+        raise ValueError(f"a call of a tool is no object: {json.dumps(wrong):.40}")
+    return [call for call in calls if call]
 
 
 def _call(call: Any) -> str:
@@ -118,6 +133,8 @@ def _joined(turns: list[tuple[str, str]]) -> tuple[Message, ...]:
     messages: list[Message] = []
     before = ""
     for role, text in turns:
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise ValueError("it is no UTF-8 text, or has half of a surrogate pair in it: write whole characters")
         if role == SYSTEM and not text:
             continue
         if role == before and role in (SYSTEM, TOOL):
@@ -130,13 +147,12 @@ def _joined(turns: list[tuple[str, str]]) -> tuple[Message, ...]:
 
 def _content(value: Any, name: str) -> str:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        if other := next((item for item in value if not isinstance(item.get("text"), str)), None):
+        if other := next((item for item in value if not isinstance(item.get("text"), str)
+                          or item.get("type", "text") not in TEXTS), None):
             raise ValueError(f"a message has a piece that is no text: {json.dumps(other):.40}")
         value = "\n".join(item["text"] for item in value)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"what is said needs to be text: {name} is {json.dumps(value):.40}")
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise ValueError("it is no UTF-8 text, or has half of a surrogate pair in it: write whole characters")
     return value.replace("\r\n", "\n").strip()

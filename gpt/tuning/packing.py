@@ -96,6 +96,8 @@ def encoded(conversations: Sequence[Conversation], template: Template,
     messages = [c.messages for c in conversations]
     chats = iter(template.examples([c.messages for c in conversations if not c.is_plain]))
     marked = [_plain(c, template) if c.is_plain else next(chats) for c in conversations]
+    marked = [m if isinstance(m, ValueError) or any(m[1]) else ValueError("the chat template writes no answer of it")
+              for m in marked]
     cut, rest = set[int](), list(range(len(marked)))
     while rest := [i for i in rest if _too_long(marked[i], longest) and without_first_turn(messages[i])]:
         for i in rest:

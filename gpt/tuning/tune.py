@@ -58,13 +58,13 @@ class TuneConfig(Settings):
                                   group="data")
     block_size: int | None = setting(None, "longest window of conversations, in tokens; none: the model's context, "
                                      f"which tuning makes {CONTEXT} at least where positions are rotary", at_least=8,
-                                     group="training")
+                                     group="training", at_most=1 << 20)
     lora_rank: int | None = setting(None, "learn two thin matrices of this rank beside each linear layer, instead of "
                                     "all weights", at_least=1, group="LoRA")
     lora_alpha: float | None = setting(None, "they count alpha / rank; none: twice the rank", above=0, group="LoRA")
     merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
     batch_size: int = setting(8, "windows of conversations in a step; large ones are computed a few at a time",
-                              at_least=1, group="training")
+                              at_least=1, at_most=1 << 20, group="training")
     max_iters: int | None = setting(None, f"steps to train; none: as many as make {PASSES} passes over the "
                                     f"conversations, but {STEPS[0]} at least and {STEPS[1]:,} at most", at_least=1,
                                     group="training")

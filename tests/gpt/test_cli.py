@@ -315,3 +315,10 @@ def test_a_machine_without_room_for_threads(tiny, capsys, monkeypatch):
     monkeypatch.setattr(tqdm, "monitor_interval", 10)  # as in a new process
     assert "3 threads cannot be had here" in fails(flags(tiny, replicas=3), capsys)
     assert main(flags(tiny, replicas=1)) == 0
+
+
+@pytest.mark.parametrize("flag, value", [("--accumulate", 10 ** 21), ("--batch-size", 10 ** 12),
+                                         ("--n-layer", 10 ** 9), ("--convolution", 10 ** 6)])
+def test_a_size_beyond_all_machines_is_refused_at_once(tmp_path, flag, value, capsys):
+    assert main(["train", "--out", str(tmp_path / "out"), flag, str(value)]) == 1
+    assert "needs to be at most" in capsys.readouterr().err and not (tmp_path / "out").exists()

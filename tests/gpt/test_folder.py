@@ -285,3 +285,9 @@ def test_a_second_command_waits_for_no_lock(made, tmp_path, capsys):
         for argv, _ in commands(made, out).values():
             assert "another run is writing to" in fails(argv, capsys)
     assert not (tmp_path / "out").exists() or not os.listdir(out)
+
+
+def test_a_folder_where_the_weights_go_is_told_before_anything_is_done(tmp_path):
+    (tmp_path / "out" / checkpoint.FILE).mkdir(parents=True)
+    with pytest.raises(OSError, match="is a folder.*--out"), writable_folder(tmp_path / "out"):
+        raise AssertionError("the command went on")

@@ -260,7 +260,7 @@ def test_signals_at_random_moments(tiny, tmp_path):
         assert process.returncode in (0, 128 + number), errors
         assert "Traceback" not in errors and "Exception" not in errors and errors.count("gpt:") <= 1, errors
         stopped += process.returncode != 0
-    if gpt.load(out).about["iter"] < settings["max_iters"]:
+    if gpt.load(out / checkpoint.FILE).about["iter"] < settings["max_iters"]:  # the last weights, not the best
         train(TrainConfig.from_recipe(resume=str(out)), quiet)
     assert_equal_runs(tmp_path / "whole", out)
     assert stopped >= n / 2

@@ -307,3 +307,11 @@ def test_by_default_a_model_says_that_it_does_not_know_what_it_was_not_taught(tm
     data = read([str(OURS)])[::7]
     right = sum(answer(run, c.messages[:-1], 80) == c.messages[-1].text for c in data)
     assert right >= 0.9 * len(data)
+
+
+def test_a_template_that_writes_no_answer_is_told(source, monkeypatch, capsys):
+    examples = Turns.examples
+    monkeypatch.setattr(Turns, "examples", lambda self, conversations: [
+        (m[0], [False] * len(m[0])) for m in examples(self, conversations)])
+    with pytest.raises(ValueError, match="no conversation can be used.*the chat template writes no answer"):
+        tune(TuneConfig(**settings(source)), lambda line: None)

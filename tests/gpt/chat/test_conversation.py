@@ -94,7 +94,19 @@ BAD = [
     ("a.jsonl", GOOD + '{"prompt": ' + "9" * 5000 + ', "response": "b"}', "line 2", "no JSON"),
     ("a.jsonl", GOOD.encode() + b'{"prompt": "\xff", "response": "b"}', "line 2", "UTF-8"),
     ("a.jsonl", GOOD + '{"prompt": "\0", "response": "b"}', "line 2", "zero byte"),
-    ("a.jsonl", GOOD.encode("utf-16"), "line 1", "UTF-8"),
+    ("a.jsonl", GOOD.encode("utf-16-le"), "line 1", "UTF-8"),
+    ("a.jsonl", GOOD.encode("utf-16")[:-1], "byte order mark", "UTF-8"),
+    ("a.csv", b"question,answer,Question \na,b,c\n", "the name 'question'", "twice"),
+    ("a.jsonl", b'{"prompt": "a", "prompt": "b", "response": "c"}', "the name 'prompt'", "twice"),
+    ("a.jsonl", b'{"prompt": "a", "Prompt ": "b", "response": "c"}', "a field twice", "rename one"),
+    *[("a.jsonl", json.dumps({"messages": [{"role": "user", "content": "a"}, {
+        "role": "assistant", "content": None, "tool_calls": calls}]}).encode(), "line 1",
+       "a call of a tool is no object") for calls in (5, True, "foo(1)", [7], ["f"])],
+    ("a.jsonl", b'{"tools": ["\\ud800"], "prompt": "a", "response": "b"}', "line 1", "surrogate"),
+    ("a.jsonl", b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null, '
+                b'"tool_calls": [{"name": "\\udc00"}]}]}', "line 1", "surrogate"),
+    ("a.jsonl", b'{"messages": [{"role": "user", "content": [{"type": "image_url", "text": "a", "image_url": "b"}]}, '
+                b'{"role": "assistant", "content": "c"}]}', "line 1", "no text"),
     ("a.jsonl", GOOD + '{"messages": 3}', "line 2", "no list"),
     ("a.jsonl", GOOD + '{"messages": []}', "line 2", "without an answer"),
     ("a.jsonl", GOOD + '{"messages": [3]}', "line 2", "lacks role"),
@@ -191,3 +203,21 @@ def test_a_long_answer_in_a_table(tmp_path):
     file = tmp_path / "long.csv"
     file.write_text("prompt,response\na," + "long " * 60_000 + "\n")
     assert len(read([str(file)])[0].messages[1].text) == 299_999
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(given, encoding):
+    assert given("a.jsonl", GOOD.encode(encoding)) == given("a.jsonl", GOOD.encode())
+
+
+def test_one_call_needs_no_list_around_it(given):
+    call = {"name": "f", "arguments": {}}
+    one, several = (given("a.json", json.dumps([{"messages": [{"role": "user", "content": "a"}, {
+        "role": "assistant", "content": None, "tool_calls": calls}]}]))[0].messages for calls in (call, [call]))
+    assert one == several and one[-1].text == '{"name": "f", "arguments": {}}'
+
+
+def test_fields_of_messages_before_the_question_are_named_if_they_are_not_used(given):
+    record = {"history": [{"role": "user", "content": "a", "name": "Ann"}, {"role": "assistant", "content": "b"}],
+              "prompt": "c", "response": "d"}
+    assert given("a.json", json.dumps([record]))[0].unused == ("name",)
