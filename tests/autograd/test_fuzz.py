@@ -10,7 +10,7 @@ from autograd.methods import FUNCTIONS, module_of
 from tests import fuzz
 from tests.fuzz.__main__ import main
 
-SEEDS = range(200)
+SEEDS = range(250)
 
 CONSTANTS = {"dropout", "empty_like", "full_like", "ones_like", "zeros_like"}  # random, or nothing to differentiate
 

@@ -48,6 +48,7 @@ TABLE = [
     E("absolute", away, "abs({x})"),
     E("fabs", away, "np.fabs({x})"),
     E("copysign", a.both_away, "np.copysign({x}, {y})"),
+    E("heaviside", pair(), "np.heaviside(0.0 * {x}, {y})", "0.0 * {x} + {y}"),
     E("sign", away, "{x} * np.sign({x})", "{x} * torch.sign({x})"),
     E("floor", away, "{x} + np.heaviside({x}, 0.5)", "{x} + ({x} > 0)"),
     E("detach", one(), "getattr({x}, 'detach', {x}.copy)() * 0.5 + {x}", "{x}.detach() * 0.5 + {x}"),

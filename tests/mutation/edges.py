@@ -7,6 +7,7 @@ import numpy as np
 
 ZERO, ONE, TWO, PAIR = np.zeros(()), np.ones(()), np.array(2.0), np.array([1.0, 2.0])
 NO_HEADS = np.zeros((0, 1, 1))
+THREE, NARROW = np.array(3, np.float16), np.array(0.3, np.float16)
 MATRIX = ((2.0, 1.0), (0.0, 4.0))
 TALL = np.array([[1.0], [2.0], [3.0]])
 INF, NAN, FAR = np.array(np.inf), np.array(np.nan), np.array([1e200, -1e200])
@@ -37,7 +38,12 @@ EDGES = {
     "fmod": [([np.array(9.7), np.array(0.1)], [1, -96])],  # though (x − z) / y is no whole number
     "max": [([np.array([3.0, 3.0, 1.0])], [[0.5, 0.5, 0]])],
     "min": [([np.array([3.0, 1.0, 1.0])], [[0, 0.5, 0.5]])],
-    "power": [([ZERO, 0], [0]), ([ZERO, ZERO], [0, 0]), ([ZERO, TWO], [0, 0]), ([ZERO, ONE], [1, 0])],
+    "power": [([ZERO, 0], [0]), ([ZERO, ZERO], [0, 0]), ([ZERO, TWO], [0, 0]), ([ZERO, ONE], [1, 0]),
+              ([THREE, TWO], [6, 9 * math.log(3)]),  # the base or the exponent in half precision
+              ([np.array(2, np.float16), np.array(10.003)],
+               [np.float16(10.003 * 2 ** 9.003), 2 ** 10.003 * math.log(2)]),
+              *[([np.array(x), NARROW], [float(NARROW) * x ** (float(NARROW) - 1),
+                                         np.float16(x ** float(NARROW) * math.log(x))]) for x in (3.0, 1.0003)]],
     "clip": [([PAIR, ONE, TWO], [[1, 1], 0, 0]), ([ONE, ONE, None], [1, 0]), ([ONE, None, ONE], [1, 0]),
              ([ZERO, ONE, ONE], [0, 0, 0]), ([TWO, ONE, ONE], [0, 0, 1]), ([ONE, TWO, ONE], [0, 0, 1])],
     "nan_to_num": [([np.array([np.nan, np.inf, 2.0])], [[0, 0, 1]])],

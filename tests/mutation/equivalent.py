@@ -72,11 +72,8 @@ EQUIVALENT = {
     "at |u| = 1 the series and the quotient are both right, but for rounding": [
         "elementwise.sinc_slope: np.absolute(u) < 1 -> np.absolute(u) <= 1",
     ],
-    "a Python number as exponent takes another way to the same value, in x's dtype": [
-        "power.x: isinstance(y, (int, float)) -> False",
-        "power.x: isinstance(y, (int, float)) -> isinstance(g, (int, float))",
-        "power.x: isinstance(y, (int, float)) -> isinstance(z, (int, float))",
-        "power.x: isinstance(y, (int, float)) -> isinstance(x, (int, float))",
+    "a gradient has the dtype of its result": [
+        "power.x: z.dtype -> g.dtype", "power.y: z.dtype -> g.dtype",
     ],
     "zeros, of whatever shape that broadcasts to x's": [
         "power.x: np.zeros_like(x) -> np.zeros_like(g)",
