@@ -143,7 +143,7 @@ def test_a_configuration_of_another_model(saved):
 
 
 @pytest.mark.parametrize("changes", [
-    {"n_hidden": 10**10}, {"convolution": 10**10}, {"block_size": 10**10}, {"n_layer": 10**6}, {"n_layer": 10**9},
+    {"n_hidden": 10**10}, {"block_size": 10**10}, {"n_layer": 10**4},
     {"n_embd": 10**8, "n_head": 1}, {"vocab_size": 10**12}])
 def test_a_size_that_no_memory_has_room_for(saved, changes, monkeypatch):
     file, metadata, arrays = saved
@@ -151,6 +151,15 @@ def test_a_size_that_no_memory_has_room_for(saved, changes, monkeypatch):
     monkeypatch.setattr("gpt.text.tokenizer.CharTokenizer.vocab_size", changes.get("vocab_size", 11))
     save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | changes)})
     with pytest.raises(ValueError, match="asks for far more than the .* numbers in it"):
+        gpt.load(file)
+
+
+@pytest.mark.parametrize("changes", [{"convolution": 10**10}, {"n_layer": 10**9}])
+def test_a_size_beyond_all_models(saved, changes, monkeypatch):
+    file, metadata, arrays = saved
+    monkeypatch.setattr(checkpoint, "GPT", None)
+    save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | changes)})
+    with pytest.raises(ValueError, match="needs to be at most"):
         gpt.load(file)
 
 
