@@ -174,7 +174,7 @@ def test_an_empty_folder_may_be_filled(gpt2, tmp_path):
     ({"n_embd": "8"}, "n_embd is '8', and needs to be of type int"),
     ({"n_embd": True}, "n_embd is True"),
     ({"n_layer": 10 ** 30}, "n_layer is 10.*usual size"),
-    ({"n_layer": 10 ** 9}, "1,000,000,000 layers, and there are 28 tensors"),
+    ({"n_layer": 10 ** 4}, "10,000 layers, and there are 28 tensors"),
     ({"n_embd": 10 ** 12}, "of another shape: wte.weight"),
     ({"n_head": 3}, "a multiple of n_head"),
     ({"n_head": 0}, "n_head is 0"),
