@@ -159,8 +159,8 @@ def _refuse(constant: str) -> Any:
 _DEEPEST = 100  # lists and objects within each other
 
 
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object with these fields.  Raises ValueError for a name that comes twice: one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

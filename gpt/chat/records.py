@@ -111,9 +111,9 @@ def _calls(value: Any) -> list[dict[str, Any]]:
     return [call for call in calls if call]
 
 
-def _call(call: Any) -> str:
+def _call(call: dict[str, Any]) -> str:
     """A call of a tool as text: JSON of its name and arguments."""
-    made = call.get("function", call) if isinstance(call, dict) else call
+    made = call.get("function", call)
     if isinstance(made, dict):
         made = {name: _parsed(made[name]) for name in ("name", "arguments") if name in made} or made
     return json.dumps(made, ensure_ascii=False)

@@ -193,7 +193,7 @@ def _n_floats(args):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_narrow_input_leaves_the_others_gradients_exact(name, dtype):
-    """Where a result is as exact with one narrow input as with none, the gradients of the others are, too."""
+    """The gradients of the others are as exact as with no narrow input, if the result is."""
     for args, _, attrs in samples_of(name, "float64"):
         for i in range(_n_floats(args) if _n_floats(args) > 1 else 0):
             with np.errstate(all="ignore"):

@@ -309,7 +309,7 @@ def test_by_default_a_model_says_that_it_does_not_know_what_it_was_not_taught(tm
     assert right >= 0.9 * len(data)
 
 
-def test_a_template_that_writes_no_answer_is_told(source, monkeypatch, capsys):
+def test_a_template_that_writes_no_answer_is_told(source, monkeypatch):
     examples = Turns.examples
     monkeypatch.setattr(Turns, "examples", lambda self, conversations: [
         (m[0], [False] * len(m[0])) for m in examples(self, conversations)])
