@@ -3,13 +3,13 @@
 from typing import Any
 
 from . import kernels, ops
-from .check import check_grads, check_op
-from .check_kernels import check_kernel
+from .check.check import check_grads, check_op
+from .check.kernels import check_kernel
+from .core.methods import FUNCTIONS, REGISTRY
+from .core.mode import drawn, no_grad, scope
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
-from .methods import FUNCTIONS, REGISTRY
-from .replay import record
-from .state import drawn, no_grad, scope
+from .program.program import record
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 from .view import detect_anomaly, diff
 from .vmap import vmap

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from . import FUNCTIONS, REGISTRY
+from .core.methods import ANSWERS, numpy_name
 from .engine import Op
-from .methods import ANSWERS, numpy_name
 
 
 def supported() -> Iterator[tuple[str, str, str, str]]:

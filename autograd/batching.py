@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from .core.errors import pointing_at
+from .core.methods import REGISTRY
+from .core.mode import within
 from .engine import value_of
-from .errors import pointing_at
-from .methods import REGISTRY
 from .ops.linear import _explicit
-from .state import within
 
 Mapped = Sequence[bool]
 Rule = Callable[[Any, tuple, Mapped], Any]

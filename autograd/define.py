@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import parts_of
+from .core.arrays import parts_of
+from .core.methods import ANSWERS, FUNCTIONS, REGISTRY, module_of
+from .core.mode import scope
+from .core.signature import is_ufunc, signature_of
 from .engine import Op
-from .methods import ANSWERS, FUNCTIONS, REGISTRY, module_of
-from .signature import is_ufunc, signature_of
-from .state import scope
 
 
 def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None) -> Any:

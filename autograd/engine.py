@@ -12,14 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, errors
-from .arrays import PLAIN, as_given, as_gradient, as_input, checked, constant, owned, private, read_only, unshared
-from .contract import kernel_gradients, kernel_result
-from .describe import OURS, describe, label, users_frame
-from .errors import call_error, changed_error, extend, no_tape_error, pointing_at, traced_error
-from .methods import NO_ATTRS, ArrayMethods
-from .signature import Rules, Signature
-from .state import current_mode
+from .core import arrays, errors
+from .core.arrays import (
+    PLAIN,
+    as_given,
+    as_gradient,
+    as_input,
+    checked,
+    constant,
+    owned,
+    private,
+    read_only,
+    unshared,
+)
+from .core.contract import kernel_gradients, kernel_result
+from .core.describe import INTERNAL, describe, label, users_frame
+from .core.errors import call_error, changed_error, extend, no_tape_error, pointing_at, traced_error
+from .core.methods import NO_ATTRS, ArrayMethods
+from .core.mode import current_mode
+from .core.signature import Rules, Signature
 
 _clock = itertools.count()  # orders every creation and every change, across threads
 _new = object.__new__  # makes an empty Tensor without the detour through a constructor
@@ -48,7 +59,7 @@ class Tensor(ArrayMethods):
         self.saved, self._requires_grad = saved, requires_grad
         self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
         self.name, self.scope = "", scope
-        if frame.f_globals.get("__package__") in OURS:
+        if INTERNAL[frame.f_globals.get("__package__")]:
             frame = users_frame(frame)
         self._code, self._offset = frame.f_code, frame.f_lasti  # a frame would keep its variables alive
         return self

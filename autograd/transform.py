@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import has_floats, owned
+from .core.arrays import has_floats, owned
+from .core.errors import NumberError, not_floating_error
+from .core.methods import REGISTRY
+from .core.mode import current_mode, within
 from .engine import Tensor, free, reverse, seed_for, tape, tensor, value_of
-from .errors import NumberError, not_floating_error
-from .methods import REGISTRY
-from .state import current_mode, within
 
 # A "tree" below is an array, number or Tensor, or a dict, list, tuple or Module (whatever has `map`) of trees.
 

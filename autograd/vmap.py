@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import owned
 from .batching import apply_batched, only
+from .core.arrays import owned
+from .core.errors import pointing_at
+from .core.methods import REGISTRY
+from .core.mode import Fresh, Mode, current_mode, drawn, within
 from .engine import Tensor, tape, tensor, value_of
-from .errors import pointing_at
-from .methods import REGISTRY
-from .state import Fresh, Mode, current_mode, drawn, within
 from .transform import called, copy_structure, is_module, name_of, tree_leaves, tree_map
 
 

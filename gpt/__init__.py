@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from .signals import leave_on_signal
+from .runtime.signals import leave_on_signal
 
 _command_line = sys.argv[:1] == ["-m"] and "gpt" in sys.orig_argv or Path(*sys.argv[:1]).stem == "gpt"
 if _command_line:
@@ -21,8 +21,9 @@ if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Pytho
     raise ImportError(_problem)
 
 from .checkpoint import Run, load, save  # noqa: E402
-from .generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
-from .model import (  # noqa: E402
+from .data.tokenizers.tokenizer import CharTokenizer  # noqa: E402
+from .generation.generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
+from .model.gpt import (  # noqa: E402
     GPT,
     MLP,
     Attention,
@@ -34,12 +35,11 @@ from .model import (  # noqa: E402
     Linear,
     RMSNorm,
 )
-from .module import Module  # noqa: E402
-from .muon import Muon  # noqa: E402
-from .optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
+from .model.module import Module  # noqa: E402
+from .optim.muon import Muon  # noqa: E402
+from .optim.optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
 from .pretrained.convert import read_pretrained  # noqa: E402
-from .text.tokenizer import CharTokenizer  # noqa: E402
-from .train import TrainConfig, train  # noqa: E402
+from .training.train import TrainConfig, train  # noqa: E402
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",
            "Attention", "MLP", "Block",

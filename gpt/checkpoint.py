@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import FILE as METRICS
-from .metrics import PENDING
-from .model import GPT, GPTConfig
-from .module import Array, raw
-from .tensors import Stored, read_head, room_for, write_tensors
-from .text import tokenizer as tokenizers
-from .writing import delete, replacing
+from .data.tokenizers import tokenizer as tokenizers
+from .model.gpt import GPT, GPTConfig
+from .model.module import Array, raw
+from .runtime.safetensors_file import Stored, read_head, room_for, write_tensors
+from .runtime.writing import delete, replacing
+from .training.metrics import FILE as METRICS
+from .training.metrics import PENDING
 
 FILE = "model.safetensors"  # the newest checkpoint in the folder of a run
 BEST = "best.safetensors"  # that of the lowest validation loss

@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from .ablation import AblationConfig, ablate
+from .bench.ablation import AblationConfig, ablate
 from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
-from .generate import SampleConfig, sample
+from .generation.generate import SampleConfig, sample
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
-from .screen import in_a_line, screens
-from .settings import base_type, flag_of, is_path
-from .signals import ignore_signals, stop_at_once
-from .train import TrainConfig, train
+from .runtime.screen import in_a_line, screens
+from .runtime.settings import base_type, flag_of, is_path
+from .runtime.signals import ignore_signals, stop_at_once
+from .training.train import TrainConfig, train
 from .tuning.tune import TuneConfig, tune
 from .view.info import InfoConfig, info
 from .view.plot import PlotConfig, plot

@@ -3,7 +3,7 @@
 import numpy as np
 
 import autograd as ag
-from autograd.arrays import owner
+from autograd.core.arrays import owner
 
 
 def columns_first(a):

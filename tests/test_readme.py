@@ -34,6 +34,21 @@ def test_a_broken_rule_in_the_own_op_example_is_found(tmp_path):
     assert done.returncode == 1 and "swish: gradient of x is wrong" in done.stderr
 
 
-@pytest.mark.parametrize("path", re.findall(r"`((?:autograd|gpt|tests)/[\w/]*(?:\.py)?)`", README.read_text("utf-8")))
-def test_what_is_where_names_what_is_there(path):
-    assert (README.parent / path).exists()
+def tree():
+    """The paths in the README's tree of folders."""
+    text = README.read_text(encoding="utf-8").partition("## What is where")[2]
+    paths, folder = [], ""
+    for indent, names in re.findall(r"^    (  )?((?:\w+(?:/|\.py)  ?)+) +\S", text, re.MULTILINE):
+        folder = folder if indent else names.strip()
+        paths += [folder + name for name in names.split()] if indent else [folder]
+    return paths
+
+
+def test_the_tree_names_what_is_there():
+    assert len(tree()) > 25 and [path for path in tree() if not (README.parent / path).exists()] == []
+
+
+def test_every_folder_is_in_the_tree():
+    folders = {f"{file.parent.relative_to(README.parent)}/" for package in ("autograd", "gpt")
+               for file in (README.parent / package).glob("*/__init__.py")}
+    assert folders <= set(tree())

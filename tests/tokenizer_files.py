@@ -2,7 +2,7 @@
 
 import json
 
-from gpt.text import tokenizer_file
+from gpt.data.tokenizers import tokenizer_file
 
 TEXT = ("The cat sat on the mat, and the dog sat by the cat.\nIt's 12 o'clock; naïve – 日本語 🙂!\n\n"
         "    def f(x):\n\treturn x  # twice\n") * 20

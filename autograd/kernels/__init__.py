@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import REGISTRY
+from ..core.methods import REGISTRY
 from . import numpy  # its kernels enter themselves
 from .numpy.optimizers import room_of
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from ..arrays import as_floats, as_given, in_dtype, narrow, operand, widen
+from ..core.arrays import as_floats, as_given, in_dtype, narrow, operand, widen
+from ..core.methods import ANSWERS, NO_ATTRS, REGISTRY
 from ..define import composed, op
 from ..engine import Op, Tensor
-from ..methods import ANSWERS, NO_ATTRS, REGISTRY
 
 LN2, LN10 = math.log(2), math.log(10)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..arrays import as_floats
+from ..core.arrays import as_floats
+from ..core.methods import ANSWERS
 from ..define import composed
-from ..methods import ANSWERS
 from .elementwise import as_array
 from .index import part
 from .linear import dft, fitted

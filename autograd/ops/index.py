@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..arrays import narrow, widen
+from ..core.arrays import narrow, widen
+from ..core.methods import ANSWERS
 from ..define import composed, op
-from ..methods import ANSWERS
 from .elementwise import as_array
 
 _ONCE = (int, np.integer, slice, type(None), type(Ellipsis))  # what names no place twice, as boolean arrays do not

@@ -8,11 +8,11 @@ import string
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..arrays import as_floats, narrow, widen
+from ..core.arrays import as_floats, narrow, widen
+from ..core.errors import repeated_values
+from ..core.methods import ANSWERS
+from ..core.mode import current_mode
 from ..define import composed, op
-from ..errors import repeated_values
-from ..methods import ANSWERS
-from ..state import current_mode
 from . import reduce
 from .elementwise import as_array, by_convention, not_zero, root
 from .reduce import products_before

@@ -9,9 +9,9 @@ import string
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..arrays import widen
+from ..core.arrays import widen
+from ..core.methods import ANSWERS
 from ..define import composed, op
-from ..methods import ANSWERS
 from .elementwise import as_array
 from .index import part, scatter_add
 

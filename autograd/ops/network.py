@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from ..arrays import as_floats, in_dtype, narrow, widen
+from ..core.arrays import as_floats, in_dtype, narrow, widen
+from ..core.mode import drawn
 from ..define import composed, op
 from ..engine import Op
-from ..state import drawn
 from .elementwise import as_array, not_zero, sigmoid
 from .index import one_hot
 from .reduce import axes_of, kept

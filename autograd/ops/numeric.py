@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..arrays import as_floats, in_dtype
+from ..core.arrays import as_floats, in_dtype
+from ..core.methods import ANSWERS
 from ..define import composed
-from ..methods import ANSWERS
 from .elementwise import as_array, as_array_like, not_zero
 from .index import part, take
 from .reduce import _as_rows

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..arrays import as_floats, in_dtype, narrow, widen
+from ..core.arrays import as_floats, in_dtype, narrow, widen
+from ..core.methods import ANSWERS, REGISTRY
 from ..define import composed, op
-from ..methods import ANSWERS, REGISTRY
 from .elementwise import as_array, by_convention, root
 
 

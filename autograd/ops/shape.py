@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from ..core.methods import ANSWERS, FUNCTIONS
 from ..define import composed, op
 from ..engine import Tensor, tensor
-from ..methods import ANSWERS, FUNCTIONS
 from ..transform import tree_map
 from .elementwise import as_array
 from .index import put, scatter_add

@@ -9,19 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Tape, Tensor
-from ..replay import Program
+from ..program.program import Program
 from .anomaly import detect_anomaly
 from .text import tape_text
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
-    from .arena import ProgramMemory
-    from .card import Card
-    from .diff import Difference
+    from .card.card import Card
+    from .diff.diff import Difference
     from .ledger import Ledger
-    from .memory import Memory
-    from .player import Player
+    from .memory.memory import Memory
+    from .memory.program_memory import ProgramMemory
+    from .player.player import Player
     from .step import Stepper
 
 __all__ = ["detect_anomaly", "diff"]
@@ -37,12 +37,12 @@ def _method_of(cls: type) -> Callable[[Any], Any]:
 
 
 def _tensor_html(self: Tensor) -> str:
-    from .forms import tensor_html
+    from .reprs_html import tensor_html
     return tensor_html(self)
 
 
 def _tape_html(self: Tape) -> str:
-    from .forms import tape_html
+    from .reprs_html import tape_html
     return tape_html(self)
 
 
@@ -86,7 +86,7 @@ def draw(self: Tape, depth: int | None = None, expand: str | tuple[str, ...] = (
     scope, or several, to be opened too.  focus: a tensor, to draw only what is near it.  color: what boxes are coloured
     by, "op", "grad", "time" or "memory".  help(autograd.view.graph.draw) has the rest.
     """
-    from .graph import draw
+    from .graph.graph import draw
     return draw(self, depth, expand, focus, color)
 
 
@@ -99,7 +99,7 @@ def player(self: Tape, tokens: Sequence[str] | None = None, focus: Tensor | None
     tokens: strings that name the positions in the pictures of attention.  focus: a tensor, to show what is around it of
     a tape that is too long for one page, in place of its two ends.
     """
-    from .player import Player
+    from .player.player import Player
     return Player(self, tokens, focus)
 
 
@@ -109,7 +109,7 @@ def memory(self: Tape) -> Memory:
 
         m = ag.tape(loss).memory()                                # prints as a table; m.peak is in bytes
     """
-    from .memory import memory
+    from .memory.memory import memory
     return memory(self)
 
 
@@ -119,7 +119,7 @@ def _memory_of_program(self: Program) -> ProgramMemory:
 
         m = program.memory()                                      # prints as a table; m.n_bytes is the arena's size
     """
-    from .arena import ProgramMemory
+    from .memory.program_memory import ProgramMemory
     return ProgramMemory(self)
 
 
@@ -134,7 +134,7 @@ def explain(self: Tensor, loss: Tensor | None = None) -> Card:
     The gradient that comes in is that of `loss`; without it what `backward(keep=True)` left, or all ones.
     Raises ValueError if `loss` was not made from this tensor.
     """
-    from .card import Card
+    from .card.card import Card
     return Card(self, loss)
 
 
@@ -145,5 +145,5 @@ def diff(tape_a: Tape, tape_b: Tape, rtol: float = 0.0) -> Difference:
 
     `rtol` lets numbers pass that are no further apart than `rtol` times the largest in their array.
     """
-    from .diff import diff
+    from .diff.diff import diff
     return diff(tape_a, tape_b, rtol)

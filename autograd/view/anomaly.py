@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import label
+from ..core.describe import label
+from ..core.errors import pointing_at
+from ..core.mode import within
 from ..engine import Tensor, _item
-from ..errors import pointing_at
-from ..state import within
 
 
 @contextmanager

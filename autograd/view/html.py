@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import dtype_shape, statistics
+from ..core.describe import dtype_shape, statistics
 
 Array = np.ndarray
 

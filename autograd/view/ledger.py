@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import describe, label, record_line
+from ..core.describe import describe, label, record_line
+from ..core.mode import within
 from ..engine import Tape, Tensor
-from ..state import within
+from .backward import restored, walk_back
 from .text import count, norm, numbered
-from .walk import restored, walk_back
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class Ledger:
         return "\n".join(rows)
 
     def _repr_html_(self) -> str:
-        from .forms_step import ledger_html
+        from .step_html import ledger_html
         return ledger_html(self)
 
     def source(self, c: Contribution, names: dict[Tensor, int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..describe import describe, shape_text
+from ..core.describe import describe, shape_text
 from ..engine import Tape, Tensor
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..describe import label, record_line, shortened
+from ..core.describe import label, record_line, shortened
 from ..engine import Tape, Tensor
+from .backward import ends, restored, values_of, walk_back
 from .text import numbered, summary
-from .walk import ends, restored, values_of, walk_back
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Stop:
         return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
 
     def _repr_html_(self) -> str:
-        from .forms_step import stop_html
+        from .step_html import stop_html
         return stop_html(self)
 
     def __repr__(self) -> str:

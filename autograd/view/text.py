@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import owner
-from ..describe import describe, is_small, numbers, record_line, shortened, statistics
+from ..core.arrays import owner
+from ..core.describe import describe, is_small, numbers, record_line, shortened, statistics
 from ..engine import Tape, Tensor
 
 SHOWN = 40

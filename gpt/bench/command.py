@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..folder import overwrite_setting
-from ..settings import Settings, setting
+from ..runtime.settings import Settings, setting
+from ..training.run_folder import overwrite_setting
 from ..view.plot import check_picture
 from .costs import cost_rows
 from .measure import Side, load, machine

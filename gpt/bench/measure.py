@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..environment import blas
-from ..team import cores
+from ..runtime.environment import blas
+from ..runtime.worker_pool import cores
 
 QUIET = 0.15  # seconds after which another side's threads, which wait busily for a while, have gone to sleep
 PACKAGES = ("numpy", "numba", "torch", "jax")

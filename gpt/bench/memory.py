@@ -6,10 +6,10 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..train import TrainConfig
-from ..trainer import Trainer
-from . import peers
+from ..training.train import TrainConfig
+from ..training.trainer import Trainer
 from .measure import Row, known, need
+from .peers import pytorch as peers
 from .race import STEPS, PeerTraining, config_of, kernels, programs, start, training
 from .step import what
 

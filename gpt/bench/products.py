@@ -12,8 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 import autograd as ag
 
-from ..module import Array
-from ..team import cores
+from ..model.module import Array
+from ..runtime.worker_pool import cores
 from .measure import fastest_threads, settled
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from autograd.view.text import count
 
-from ..train import TrainConfig
-from ..trainer import Trainer
+from ..training.train import TrainConfig
+from ..training.trainer import Trainer
 from ..view.plot import write_picture
 from .measure import settled
 from .products import Floor

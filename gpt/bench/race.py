@@ -15,16 +15,16 @@ import numpy as np
 import autograd as ag
 from autograd.view.text import count
 
-from ..malloc import keep_freed_memory
-from ..model import GPT
-from ..module import Array
-from ..optim import learning_rate_at
-from ..team import Team
-from ..text.data import TextData
-from ..train import TrainConfig
-from ..trainer import Trainer
-from . import peers
+from ..data.dataset import TextData
+from ..model.gpt import GPT
+from ..model.module import Array
+from ..optim.optim import learning_rate_at
+from ..runtime.malloc import keep_freed_memory
+from ..runtime.worker_pool import Team
+from ..training.train import TrainConfig
+from ..training.trainer import Trainer
 from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
+from .peers import pytorch as peers
 
 VOCAB = 65  # characters of the text that nanoGPT's recipe is for
 STEPS = 3   # after which two sides have to agree
@@ -164,7 +164,7 @@ def jax_side(config: TrainConfig, ours: Outcome) -> Side:
     """JAX, with the whole step compiled."""
     def make() -> Callable[[], float]:
         need("jax")
-        from .peers_jax import JaxTraining
+        from .peers.jax import JaxTraining
         return agreeing(config, ours, JaxTraining(config, start(config))).ms
 
     return attempt("JAX jit", make)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.arrays import owner
+from autograd.core.arrays import owner
 
-from ..trainer import Trainer
+from ..training.trainer import Trainer
 from .measure import Side, in_turns, settled, slope
 from .memory import MB, arenas, in_passing
 from .products import products

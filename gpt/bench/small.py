@@ -14,11 +14,11 @@ import numpy as np
 
 import autograd as ag
 
-from ..generate import generate
-from ..malloc import keep_freed_memory
-from ..model import GPT
-from . import peers
+from ..generation.generate import generate
+from ..model.gpt import GPT
+from ..runtime.malloc import keep_freed_memory
 from .measure import Disagreement, Row, Side, Worker, attempt, fresh, in_turns, need
+from .peers import pytorch as peers
 from .race import config_of, start, torch_threads
 
 HIPS = "GPT_BENCH_HIPS"  # the variable that says in which folder HIPS autograd is

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autograd.view.text import count
 
-from ..train import TrainConfig
-from ..trainer import Trainer
-from . import peers
+from ..training.train import TrainConfig
+from ..training.trainer import Trainer
 from .measure import Row, Side, attempt, fresh, in_turns, need, settled
+from .peers import pytorch as peers
 from .products import Floor
 from .race import SIDES, Outcome, PeerTraining, config_of, fast, kernels, large, our_numbers, start, training
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import Context
 from ..checkpoint import Run
-from ..generate import Sampling, Stream, choose
-from ..module import Array
-from ..text.tokenizer import decode_on, encode_prompt
+from ..data.tokenizers.tokenizer import decode_on, encode_prompt
+from ..generation.generate import Sampling, Stream, choose
+from ..generation.incremental import Context
+from ..model.module import Array
 from .conversation import Message
 from .turns import template_of
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..text.corpus import UTF8, encoding_of, read_bytes
+from ..data.corpus import UTF8, encoding_of, read_bytes
 from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, messages_of
 
 LARGEST = 1 << 30  # bytes of a file: all of it is held in memory

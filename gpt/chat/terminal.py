@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import load
-from ..generate import Sampling
-from ..screen import in_a_line
-from ..settings import setting
-from ..writing import replacing
+from ..generation.generate import Sampling
+from ..runtime.screen import in_a_line
+from ..runtime.settings import setting
+from ..runtime.writing import replacing
 from .chat import Chat
 
 HELP = """\

@@ -6,9 +6,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..checkpoint import Run
-from ..module import Array
-from ..text import tokenizer as tokenizers
-from ..text.tokenizer import Tokenizer
+from ..data.tokenizers import tokenizer as tokenizers
+from ..data.tokenizers.tokenizer import Tokenizer
+from ..model.module import Array
 from .conversation import Message
 
 NAMES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")  # how they show, and their order after the other tokens

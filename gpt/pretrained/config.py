@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import Architecture, GPTConfig
-from ..initial import frequencies
-from ..module import Array
+from ..model.config import Architecture, GPTConfig
+from ..model.init import frequencies
+from ..model.module import Array
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "gelu_python": "gelu",
                "relu": "relu", "relu2": "squared_relu", "silu": "silu", "swish": "silu"}

@@ -9,14 +9,14 @@ import numpy as np
 
 from .. import checkpoint
 from ..checkpoint import Run
-from ..folder import check_run, overwrite_setting, writable_folder
-from ..metrics import FILE as METRICS
-from ..model import GPT
-from ..module import raw
-from ..report import announce, command
-from ..settings import Settings, setting
-from ..tensors import room_for, write_tensors
-from ..writing import delete
+from ..model.gpt import GPT
+from ..model.module import raw
+from ..runtime.safetensors_file import room_for, write_tensors
+from ..runtime.settings import Settings, setting
+from ..runtime.writing import delete
+from ..training.metrics import FILE as METRICS
+from ..training.report import announce, command
+from ..training.run_folder import check_run, overwrite_setting, writable_folder
 from .config import CLASSES, TOKEN_IDS, parsed_config, rope_frequencies, rope_of, written_config
 from .files import (
     CONFIG,

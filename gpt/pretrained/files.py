@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import _parsed
-from ..folder import made
-from ..tensors import Stored, read_head
-from ..writing import beside, delete, sweep, sync
+from ..runtime.safetensors_file import Stored, read_head
+from ..runtime.writing import beside, delete, sweep, sync
+from ..training.run_folder import made
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"

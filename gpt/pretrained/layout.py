@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..architecture import GPTConfig
-from ..model import GPT
-from ..module import Array, raw
-from ..tensors import FLOATS, Stored
+from ..model.config import GPTConfig
+from ..model.gpt import GPT
+from ..model.module import Array, raw
+from ..runtime.safetensors_file import FLOATS, Stored
 from .config import rope_frequencies
 from .files import shortened
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..chat.turns import NAMES, TurnTokenizer
-from ..text.bpe import BPETokenizer, _byte_of
-from ..text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from ..data.tokenizers.bpe import BPETokenizer, _byte_of
+from ..data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from .files import CONFIG, inside, read_json, write_json
 
 FILE, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"

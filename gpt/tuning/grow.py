@@ -7,9 +7,9 @@ import numpy as np
 
 import autograd as ag
 
-from ..initial import sinusoids
-from ..model import GPT, Embedding, Linear
-from ..module import raw
+from ..model.gpt import GPT, Embedding, Linear
+from ..model.init import sinusoids
+from ..model.module import raw
 
 
 def grown(model: GPT, n_tokens: int = 0, block_size: int | None = None) -> GPT:

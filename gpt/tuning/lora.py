@@ -14,10 +14,10 @@ import autograd as ag
 
 from .. import checkpoint
 from ..checkpoint import Run
-from ..model import GPT, Embedding, GPTConfig, Linear
-from ..module import Array, Module, raw
-from ..tensors import Stored, read_head
-from ..text import tokenizer as tokenizers
+from ..data.tokenizers import tokenizer as tokenizers
+from ..model.gpt import GPT, Embedding, GPTConfig, Linear
+from ..model.module import Array, Module, raw
+from ..runtime.safetensors_file import Stored, read_head
 
 FILE = checkpoint.LORA
 _FORMAT = "tapegrad lora 1"

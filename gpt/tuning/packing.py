@@ -8,9 +8,9 @@ import numpy as np
 
 from ..chat.conversation import Conversation, Message
 from ..chat.turns import Marked, Template, Turns
-from ..module import Array
-from ..text.data import IGNORED, Batch
-from ..text.tokenizer import CharTokenizer, WordTokenizer
+from ..data.dataset import IGNORED, Batch
+from ..data.tokenizers.tokenizer import CharTokenizer, WordTokenizer
+from ..model.module import Array
 
 Example = tuple[Array, Array]  # tokens int64 (n,), and which of them count, booleans (n,)
 

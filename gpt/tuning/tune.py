@@ -13,21 +13,21 @@ from ..chat.chat import answer
 from ..chat.conversation import OUTSIDE, Conversation, Message, read
 from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
 from ..checkpoint import Run
-from ..folder import check_run, overwrite_setting, writable_folder
-from ..footprint import step_bytes
-from ..malloc import keep_freed_memory
-from ..metrics import FILE as METRICS
-from ..metrics import Metrics
-from ..model import GPT, Architecture
-from ..module import raw
-from ..report import announce, command
-from ..screen import in_a_line
-from ..settings import Settings, setting
-from ..signals import Stopped, stop_on_signal
-from ..team import Team, cores
-from ..tensors import memory_limit
-from ..train import TrainConfig, fastest_kernels, loop
-from ..trainer import Trainer, evaluate
+from ..model.gpt import GPT, Architecture
+from ..model.module import raw
+from ..runtime.malloc import keep_freed_memory
+from ..runtime.safetensors_file import memory_limit
+from ..runtime.screen import in_a_line
+from ..runtime.settings import Settings, setting
+from ..runtime.signals import Stopped, stop_on_signal
+from ..runtime.worker_pool import Team, cores
+from ..training.footprint import step_bytes
+from ..training.metrics import FILE as METRICS
+from ..training.metrics import Metrics
+from ..training.report import announce, command
+from ..training.run_folder import check_run, overwrite_setting, writable_folder
+from ..training.train import TrainConfig, fastest_kernels, loop
+from ..training.trainer import Trainer, evaluate
 from . import lora
 from .grow import grown
 from .packing import ConversationData, Example, encoded, parted

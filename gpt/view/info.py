@@ -12,10 +12,10 @@ from typing import Any
 from autograd.view.text import size
 
 from .. import checkpoint
-from ..architecture import Architecture
-from ..screen import escaped
-from ..settings import Settings, setting
-from ..tensors import read_head
+from ..model.config import Architecture
+from ..runtime.safetensors_file import read_head
+from ..runtime.screen import escaped
+from ..runtime.settings import Settings, setting
 from ..tuning import lora
 
 WIDTH = 100

@@ -12,10 +12,10 @@ import numpy as np
 import autograd as ag
 from autograd.view.html import diverging, pooled, sequential
 from autograd.view.page import page
-from autograd.view.pictures import attention_weights
+from autograd.view.player.pictures import attention_weights
 
-from ..model import GPT
-from ..module import Array, raw
+from ..model.gpt import GPT
+from ..model.module import Array, raw
 
 LIKELIEST = 5   # tokens that are listed at each place
 PLACES = 128    # of a longer prompt the last ones are shown

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..folder import overwrite_setting
-from ..metrics import FILE
-from ..module import Array
-from ..screen import escaped
-from ..settings import Settings, setting
-from ..text.corpus import read_bytes
-from ..writing import check_ours, write_file
+from ..data.corpus import read_bytes
+from ..model.module import Array
+from ..runtime.screen import escaped
+from ..runtime.settings import Settings, setting
+from ..runtime.writing import check_ours, write_file
+from ..training.metrics import FILE
+from ..training.run_folder import overwrite_setting
 
 QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
     "loss": ("loss", "Loss (nats per token)", True),

@@ -11,15 +11,15 @@ import autograd as ag
 from autograd.view.text import count, numbered, size, totals
 
 from ..checkpoint import Run, load
-from ..folder import overwrite_setting, writable_folder
-from ..generate import generate, read_prompt, start
-from ..model import GPT
-from ..module import Array, raw
-from ..settings import Settings, setting
-from ..text.data import IGNORED, load_data
-from ..text.tokenizer import decode_on
-from ..train import TrainConfig, Trainer
-from ..writing import check_ours, delete, write_file
+from ..data.dataset import IGNORED, load_data
+from ..data.tokenizers.tokenizer import decode_on
+from ..generation.generate import generate, read_prompt, start
+from ..model.gpt import GPT
+from ..model.module import Array, raw
+from ..runtime.settings import Settings, setting
+from ..runtime.writing import check_ours, delete, write_file
+from ..training.run_folder import overwrite_setting, writable_folder
+from ..training.train import TrainConfig, Trainer
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
 MARK = "gpt show"  # in a comment at the end of each
@@ -145,7 +145,9 @@ def backward(model: GPT, loss: Any) -> None:
 
 def report(model: GPT, tape: ag.Tape, loss: float, what: str) -> list[tuple[str, str]]:
     """Lines, each with its label: the tape, the loss, the memory and the largest gradients."""
-    from autograd.view.memory import memory  # only here and below, so that other commands start as quickly as they can
+    from autograd.view.memory.memory import (
+        memory,  # only here and below, so that other commands start as quickly as they can
+    )
 
     perplexity = f" (perplexity {math.exp(loss):.4g})" if abs(loss) < 700 else ""
     m = memory(tape)
@@ -187,9 +189,9 @@ def write_inside(run: Run, ids: Array, answer: int | None, about: str, out: Path
 
 def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
     """Write the player and the graph; a line on each, with what to do with it."""
-    from autograd.view.graph import draw
-    from autograd.view.player import Player
-    from autograd.view.render import NoGraphviz, rendered
+    from autograd.view.graph.graph import draw
+    from autograd.view.graph.render import NoGraphviz, rendered
+    from autograd.view.player.player import Player
 
     player, graph = out / TAPE, out / GRAPH
     write_marked(player, Player(tape, tokens).page)

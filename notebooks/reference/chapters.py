@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograd.methods import ANSWERS
+from autograd.core.methods import ANSWERS
 
 NOTEBOOKS = Path(__file__).parents[1]
 _OPERATORS = {ast.MatMult: "matmul", ast.Pow: "power", ast.Mod: "remainder"}  # +, −, * and / are everywhere

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from autograd.view.mathematics import _FORMULA, _GRADIENT
+from autograd.view.card.mathematics import _FORMULA, _GRADIENT
 
 _INDENTED = re.compile(r" {4,}\S")
 _LISTED = re.compile(r"(?:[-*]|\d+[.)]) ")

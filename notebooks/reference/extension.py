@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from autograd.view.mathematics import typeset
+from autograd.view.card.mathematics import typeset
 
 from .docstrings import as_rest
 from .running import Trouble, graph, run

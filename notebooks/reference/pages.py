@@ -10,8 +10,8 @@ from typing import Any
 
 import autograd as ag
 from autograd.__main__ import numpy_name
-from autograd.methods import ANSWERS
-from autograd.view.mathematics import formula, gradients, words
+from autograd.core.methods import ANSWERS
+from autograd.view.card.mathematics import formula, gradients, words
 
 from . import chapters
 from .derivation import Derivation

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import autograd as ag
-from autograd.view.render import NoGraphviz, rendered
+from autograd.view.graph.render import NoGraphviz, rendered
 
 IMPORTS = "import numpy as np\nimport autograd as ag\n\n"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import autograd as ag
 from autograd.__main__ import numpy_name
-from autograd.view.mathematics import formula, words
+from autograd.view.card.mathematics import formula, words
 
 from . import chapters
 from .derivation import Derivation, family

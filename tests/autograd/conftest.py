@@ -3,7 +3,7 @@
 import pytest
 
 import autograd as ag
-from autograd.methods import ANSWERS
+from autograd.core.methods import ANSWERS
 
 
 @pytest.fixture(params=["numpy", "numba"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd import arrays
+from autograd.core import arrays
 from tests.duck import Duck
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd import plan
 from autograd.engine import _Parts
-from autograd.view.align import align
+from autograd.program import memory_plan as plan
+from autograd.view.diff.align import align
 
 
 def instructions(run, given):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import autograd as ag
-from autograd import errors
+from autograd.core import errors
 from tests.autograd.common import leaf
 
 # ---------------------------------------------------------------------- the tape

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.methods import FUNCTIONS
+from autograd.core.methods import FUNCTIONS
 from tests import fuzz
 from tests.samples import SAMPLES
 

@@ -10,7 +10,7 @@ import pytest
 import autograd as ag
 from autograd import batching
 from tests.autograd.common import decides_by_numbers
-from tests.autograd.test_ops import CONSTANT, OPS, OURS, map_arrays, outputs, seeds, split_attrs
+from tests.autograd.ops.test_ops import CONSTANT, OPS, OURS, map_arrays, outputs, seeds, split_attrs
 from tests.autograd.test_vmap import X, assert_same, loop
 from tests.samples import SAMPLES
 

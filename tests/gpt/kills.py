@@ -30,10 +30,10 @@ import numpy as np
 import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.chat.terminal import ChatConfig  # noqa: F401  # all that the commands need is imported before the forks
-from gpt.generate import continue_text
-from gpt.metrics import FILE as METRICS
+from gpt.generation.generate import continue_text
 from gpt.pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
-from gpt.tensors import read_head
+from gpt.runtime.safetensors_file import read_head
+from gpt.training.metrics import FILE as METRICS
 from gpt.tuning import lora
 from gpt.tuning.tune import TuneConfig, tune
 from gpt.view.info import describe

@@ -291,7 +291,7 @@ def test_a_folder_and_a_file_without_permission(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "best.safetensors").touch()
-    monkeypatch.setattr("gpt.tensors.Opened", denied)
+    monkeypatch.setattr("gpt.runtime.safetensors_file.Opened", denied)
     for read in (gpt.load, checkpoint.read_about):
         with pytest.raises(OSError, match=r"best.safetensors cannot be read \(Permission denied\): check its"):
             read(tmp_path / "best.safetensors")

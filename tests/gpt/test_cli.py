@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gpt import TrainConfig
 from gpt.cli import COMMANDS, Command, main, parsed
-from gpt.settings import Settings, flag_of, setting
+from gpt.runtime.settings import Settings, flag_of, setting
 
 ROOT = Path(__file__).parents[2]
 

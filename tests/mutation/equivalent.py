@@ -239,10 +239,10 @@ EQUIVALENT = {
         "qr.x: np.absolute(np.linalg.diagonal(r))[..., None, :] <= _rounding(r) -> "
         "np.absolute(np.linalg.diagonal(r))[..., None, :] < _rounding(r)",
     ],
-    "it shows only while a function is traced: tests/autograd/test_linalg.py sees it": [
+    "it shows only while a function is traced: tests/autograd/ops/test_linalg.py sees it": [
         "linalg._unless: np.any(places, axis=(-1, -2), keepdims=True) -> np.any(places, keepdims=True)",
     ],
-    "it is in the text of the error alone: tests/autograd/test_linalg.py sees it": [
+    "it is in the text of the error alone: tests/autograd/ops/test_linalg.py sees it": [
         "linalg._reciprocal_gaps: repeated_values(name, w, at) -> name",
     ],
     "what is computed there is not taken": [

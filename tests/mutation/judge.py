@@ -14,8 +14,8 @@ from _pytest.runner import runtestprotocol
 
 import autograd as ag
 from autograd import engine
-from autograd.arrays import as_given, as_input
-from autograd.check import bind_sample
+from autograd.check.check import bind_sample
+from autograd.core.arrays import as_given, as_input
 from autograd.transform import tree_leaves, tree_map
 from tests.duck import Duck
 from tests.mutation.edges import EDGES, HALVES, NUMBERS, SECOND
@@ -286,7 +286,7 @@ class _TestLoop:
         self.found, self.jobs = found, jobs
 
     def pytest_runtestloop(self, session):
-        from tests.autograd.test_ops import test_float32_stays, test_gradients
+        from tests.autograd.ops.test_ops import test_float32_stays, test_gradients
         tests = [check_rule_of_several_results, check_gradient_in_another_dtype, check_nothing_is_copied_in_vain,
                  check_what_was_sent_stays]
         tests += [functools.partial(_run_test, item) for item in session.items]

@@ -11,7 +11,7 @@ from types import CodeType, FunctionType
 
 import autograd as ag
 from autograd import engine, ops
-from autograd.arrays import as_input, widen
+from autograd.core.arrays import as_input, widen
 from tests.mutation.faults import faults
 
 # ---------------------------------------------------------------------- functions and their syntax trees

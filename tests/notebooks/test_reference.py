@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import autograd as ag
-from autograd.methods import module_of
-from autograd.view import render
+from autograd.core.methods import module_of
+from autograd.view.graph import render
 from notebooks.reference import chapters, pages, running
 from notebooks.reference.__main__ import main
 from notebooks.reference.derivation import Derivation, read
@@ -240,7 +240,7 @@ def test_what_the_packages_export_is_documented(built):
 
 @pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere_and_search_works_from_disk(built):
-    from tests.view.browser import opened_browser
+    from tests.autograd.view.browser import opened_browser
     with opened_browser() as browser:
         page, asked, troubles = browser.new_page(), [], []
         page.on("request", lambda request: asked.append(request.url))

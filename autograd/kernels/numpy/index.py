@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...arrays import widen
+from ...core.arrays import widen
 from ...ops.index import check_ids
 from .common import kernel
 

@@ -10,17 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpt.bench import measure, peers
+from gpt.bench import measure
 from gpt.bench import step as bench_step
 from gpt.bench.command import BenchConfig, bench
 from gpt.bench.costs import COSTS, Cost, cost_rows
 from gpt.bench.memory import faults_a_step, in_passing, memory_rows
+from gpt.bench.peers import pytorch as peers
 from gpt.bench.race import config_of, start
 from gpt.bench.scaling import scaling_rows
 from gpt.bench.small import HIPS, op_rows, sample_rows
 from gpt.bench.step import FIRST, first_step, recipe_rows, step_rows
 from gpt.cli import main
-from gpt.train import TrainConfig
+from gpt.training.train import TrainConfig
 
 TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 INSTALLED = [name for name in ("torch",) if find_spec(name)]

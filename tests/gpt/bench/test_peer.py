@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gpt import GPT, AdamW, GPTConfig, Parameters, clip_by_global_norm, generate
-from gpt.architecture import Architecture
-from gpt.bench import peers
-from gpt.recipes import RECIPES
+from gpt.bench.peers import pytorch as peers
+from gpt.model.config import Architecture
+from gpt.training.recipes import RECIPES
 
 torch = pytest.importorskip("torch")
 
@@ -105,7 +105,7 @@ def test_three_steps_of_adamw(changes):
 @pytest.mark.parametrize("changes", VARIANTS[:3], ids=str)
 def test_jax_has_the_same_loss_and_gradients(changes):
     jax = pytest.importorskip("jax")
-    from gpt.bench import peers_jax
+    from gpt.bench.peers import jax as peers_jax
     config, model, _ = pair(changes)
     ids, targets = batches(1)[0]
     loss = model.loss(ids, targets)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from gpt.bench import peers, race
+from gpt.bench import race
 from gpt.bench.measure import Disagreement
+from gpt.bench.peers import pytorch as peers
 from gpt.bench.race import Outcome, PeerTraining, config_of, kernels, our_numbers, start, training
 
 TINY = config_of(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
@@ -27,14 +28,14 @@ def test_pytorch_comes_to_the_same():
 
 def test_jax_comes_to_the_same():
     pytest.importorskip("jax")
-    from gpt.bench.peers_jax import JaxTraining
+    from gpt.bench.peers.jax import JaxTraining
     ours().check(theirs(JaxTraining(TINY, start(TINY))))
 
 
 @pytest.mark.parametrize("change", [{"tied": False}, {"norm": "rms_norm"}, {"activation": "silu"},
                                     {"positions": "rotary"}])
 def test_jax_has_nanogpts_choices_only(change):
-    from gpt.bench.peers_jax import check
+    from gpt.bench.peers.jax import check
     check(start(TINY).config)
     with pytest.raises(ValueError, match="the twin in JAX is nanoGPT's model"):
         check(start(config_of(n_layer=1, n_head=2, n_embd=16, **change)).config)

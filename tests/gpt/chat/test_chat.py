@@ -18,9 +18,9 @@ from gpt.chat.conversation import Message, read
 from gpt.chat.turns import TurnTokenizer
 from gpt.checkpoint import Run
 from gpt.cli import main
-from gpt.generate import Sampling, generate
-from gpt.module import raw
-from gpt.text.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.generation.generate import Sampling, generate
+from gpt.model.module import raw
 
 
 def run_of(tokenizer, block_size=64, always=None):

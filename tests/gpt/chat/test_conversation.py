@@ -7,7 +7,7 @@ import random
 import pytest
 
 from gpt.chat.conversation import OURS, OUTSIDE, UNKNOWN, Conversation, Message, read
-from gpt.text.corpus import default_text
+from gpt.data.corpus import default_text
 from gpt.tuning.tune import UNSURE
 
 FUZZ = int(os.environ.get("FUZZ", 1))  # how many times as many random cases

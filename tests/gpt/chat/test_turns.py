@@ -10,8 +10,8 @@ import pytest
 
 from gpt.chat.conversation import Message
 from gpt.chat.turns import NAMES, Turns, TurnTokenizer
-from gpt.text import tokenizer as tokenizers
-from gpt.text.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.data.tokenizers import tokenizer as tokenizers
+from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 
 HELLO = (Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Ho"),
          Message("user", "<|end|>"), Message("assistant", "Yes"))

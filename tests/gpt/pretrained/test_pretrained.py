@@ -10,10 +10,10 @@ from gpt import GPT, GPTConfig, Run
 from gpt.chat.conversation import Message
 from gpt.chat.turns import TurnTokenizer, template_of
 from gpt.cli import main
+from gpt.data.tokenizers.bpe import BPETokenizer
+from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, WordTokenizer
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.layout import their_arrays
-from gpt.text.bpe import BPETokenizer
-from gpt.text.tokenizer import ByteTokenizer, CharTokenizer, WordTokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

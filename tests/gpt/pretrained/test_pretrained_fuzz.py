@@ -14,8 +14,8 @@ import pytest
 import gpt
 from gpt import GPT, GPTConfig, Run, checkpoint
 from gpt.cli import main
+from gpt.data.tokenizers.tokenizer import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
-from gpt.text.tokenizer import ByteTokenizer
 
 pytest.importorskip("tokenizers")
 from tests.gpt.pretrained.test_pretrained_folders import GPT2, LLAMA, shard  # noqa: E402  # which skips itself without it

@@ -10,7 +10,7 @@ from gpt import generate
 from gpt.chat.chat import Chat
 from gpt.chat.conversation import Message
 from gpt.cli import main
-from gpt.generate import Sampling, start
+from gpt.generation.generate import Sampling, start
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.tokenizer import read_tokenizer
 from tests.tokenizer_files import built, gpt2_style, llama2_style, llama3_style, unigram_style, wordpiece_style
@@ -51,7 +51,7 @@ def added(made, **numbers):
 
 
 def qwen2_style():
-    of = gpt.text.tokenizer_file.library()
+    of = gpt.data.tokenizers.tokenizer_file.library()
     pre = of.pre_tokenizers.Sequence([of.pre_tokenizers.Split(of.Regex(gpt.pretrained.tokenizer.QWEN2), "isolated"),
                                       of.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return built("BPE", pre, of.decoders.ByteLevel(), of.normalizers.NFC(), vocab_size=320,

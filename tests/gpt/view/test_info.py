@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
-from gpt.tensors import Stored
+from gpt.runtime.safetensors_file import Stored
 from gpt.tuning import lora
 from gpt.view.info import describe, shown, size
 

@@ -7,9 +7,9 @@ import pytest
 
 from gpt import GPT, checkpoint
 from gpt.cli import main
-from gpt.module import raw
+from gpt.model.module import raw
 from gpt.view.inside import inside_page, look
-from tests.view.browser import Page, opened_browser
+from tests.autograd.view.browser import Page, opened_browser
 
 CHOICES = [{}, {"bias": True}, dict(positions="rotary", norm="rms_norm", norm_gain=False, norm_embedding=True,
                                     convolution=3, smear=True, tied=False, qk_norm=True, activation="squared_relu")]

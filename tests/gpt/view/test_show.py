@@ -13,7 +13,7 @@ import autograd as ag
 from autograd.view.text import totals
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
-from gpt.text.tokenizer import ByteTokenizer, WordTokenizer
+from gpt.data.tokenizers.tokenizer import ByteTokenizer, WordTokenizer
 from gpt.view.show import briefly_trained, gradient_norms, labels, next_tokens, prompt_ids
 
 
@@ -83,8 +83,8 @@ def test_without_graphviz_it_says_how_to_get_it(saved, tmp_path, capsys, monkeyp
     out = tmp_path / "seen"
     show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
     (out / "tape.svg").write_text("<svg/>\n<!-- gpt show -->\n")  # where there was no Graphviz then, either
-    monkeypatch.setattr("autograd.view.render.graphviz.Source.pipe", missing)
-    monkeypatch.setattr("autograd.view.render.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("autograd.view.graph.render.graphviz.Source.pipe", missing)
+    monkeypatch.setattr("autograd.view.graph.render.importlib.util.find_spec", lambda name: None)
     _, text, _ = show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
     assert f"{out / 'tape.svg'} was not written: a graph needs Graphviz, which pip install" in text
     assert sorted(file.name for file in out.iterdir()) == ["show.html", "tape.html"]

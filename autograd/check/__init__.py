@@ -1,0 +1,1 @@
+"""Checks of gradients and kernels against finite differences and formulas."""

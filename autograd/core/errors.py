@@ -1,0 +1,175 @@
+"""Errors that point at a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from .arrays import is_tensor, unfit
+from .describe import describe, label, record_line, shortened
+from .mode import current_mode
+
+NUMBERED = 10_000
+"""Records behind one up to which an error numbers them in its line."""
+
+
+class NumberError(TypeError):
+    """A Tensor was asked for its numbers while a function is being differentiated or traced."""
+
+
+class Unavailable(RuntimeError, AttributeError):
+    """A record has no such value or gradient now: `hasattr` is told no, and whoever asks for it why."""
+
+
+def pointing_at(t: Any, error: Any) -> Any:
+    """Return `error` with its text ending in the line of record `t`, numbered as in `ag.tape(error.record)`
+    unless that is very long.
+
+    `error.record` is the record.  It stays behind when the error is pickled or copied, as results are not copied.  An
+    error that points at a record already gets the line as a note: the innermost record is the one to look at.
+    """
+    return error if getattr(error, "record", None) is t else _marked(t, extend(error, _line(t)))
+
+
+def _line(t: Any) -> str:
+    return "  " + record_line(t, _numbered(t))
+
+
+def _numbered(t: Any) -> dict[Any, int]:
+    """The number of each record in `ag.tape(t)`; none of a tape so long that an error in a loop would cost too much."""
+    seen, stack = {t}, [t]
+    while stack and len(seen) <= NUMBERED:
+        for a in stack.pop().inputs:
+            if is_tensor(a) and a not in seen:
+                seen.add(a)
+                stack.append(a)
+    return {} if stack else {a: i for i, a in enumerate(sorted(seen, key=attrgetter("index")))}
+
+
+def _marked(t: Any, error: Any) -> Any:
+    """Return `error` with the record `t`, unless it has one, and pickle told to leave it out."""
+    if "record" not in vars(error):
+        vars(error).setdefault("__notes__", [])  # now, so that later ones are pickled too
+        recipe = *_recipe(error), error.args  # and not the error: in a cycle it would keep the tape alive
+        vars(error).update(record=t, __reduce_ex__=lambda protocol: (_made, recipe))
+    return error
+
+
+def _recipe(error: BaseException) -> tuple[Any, tuple, dict]:
+    """What pickle would make an error of: a callable, its arguments, and the fields to be set then."""
+    reduced: Any = type(error), error.args
+    with suppress(Exception):  # somebody else's mistake
+        reduced = error.__reduce_ex__(4)
+    make, arguments, *more = reduced
+    fields = {**vars(error), **(more[0] if more and isinstance(more[0], dict) else {})}
+    return make, arguments, {name: value for name, value in fields.items() if name not in ("record", "__reduce_ex__")}
+
+
+def _made(make: Any, arguments: tuple, fields: dict, args: tuple) -> BaseException:
+    """Make an error by its recipe, with the text that `args` say, whatever its class wants to be constructed with."""
+    try:
+        error = make(*arguments)
+    except Exception:
+        error = make.__new__(make, *arguments)
+    for name, value in {**fields, "args": args}.items():
+        BaseException.__setattr__(error, name, list(value) if name == "__notes__" else value)  # a frozen one's too
+    return error
+
+
+def extend(error: Any, line: str) -> Any:
+    """Return `error` with its text ending in `line`, or with a note of it, if that text is not its one argument or
+    points at a record already."""
+    args = error.args
+    if _says_its_argument(error) and "record" not in vars(error):
+        BaseException.__setattr__(error, "args", (f"{args[0]}\n{line}",))
+        if _says_its_argument(error):  # an ImportError has its text somewhere else too
+            return error
+        BaseException.__setattr__(error, "args", args)
+    vars(error).setdefault("__notes__", []).append(line)  # as add_note does, in a class that is frozen too
+    return error
+
+
+def _says_its_argument(error: BaseException) -> bool:
+    """Whether the text of an error is its one argument; KeyError, OSError and others compose theirs."""
+    try:
+        return len(error.args) == 1 and isinstance(error.args[0], str) and str(error) == error.args[0]
+    except Exception:  # somebody else's mistake
+        return False
+
+
+def in_gradient(op: Any, inputs: Sequence[int]) -> str:
+    """The line about an error in a gradient rule or a kernel's backward."""
+    names = ", ".join([op.input_name(i) for i in inputs])
+    return f"  in the gradient of {op.name} for its input{'s' * (len(inputs) > 1)} {names}"
+
+
+def call_error(t: Any, values: Any, error: Exception) -> Exception:
+    """Return the same kind of error, with the op of the record `t` that could not be made, what it was given, and what
+    to give it instead: before its text, or in a note if its class composes that."""
+    given = shortened([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
+    call, reasons = f"{t.op.name}({', '.join(given)})", [unfit(v, t.op.input_name(i)) for i, v in enumerate(values)]
+    try:
+        text = str(error)
+    except Exception:  # somebody else's mistake
+        text = type(error).__name__
+    text = "; ".join(dict.fromkeys([f"{call}: {text}", *[r for r in reasons if r and r not in text]])) + "\n" + _line(t)
+    if any(reasons) and isinstance(error, AttributeError):  # such as that a Fraction has no hypot
+        return _marked(t, TypeError(text))
+    kinds = [kind for kind in (type(error), IndexError, ValueError, TypeError)
+             if isinstance(error, (IndexError, ValueError, TypeError)) and isinstance(error, kind)]
+    makers: list[Callable[[], Any]] = [partial(_made, *_recipe(error), (text,)), *[partial(k, text) for k in kinds]]
+    for make in makers:
+        with suppress(Exception):  # a constructor that wants something else
+            if str(made := make()) == text:
+                return _marked(t, made)
+    return pointing_at(t, extend(_made(*_recipe(error), error.args), f"  in {call}"))
+
+
+def no_tape_error(t: Any) -> Exception:
+    """No gradient can flow from `t`."""
+    return pointing_at(t, RuntimeError(
+        f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
+        "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
+        "through integers"))
+
+
+def changed_error(leaf: Any, t: Any) -> Exception:
+    """A leaf was written to after record `t` was computed from it."""
+    return pointing_at(t, Unavailable(
+        f"{label(leaf)} was changed after {label(t)} was computed from it: call backward before assigning t.data or "
+        "stepping an optimizer, or compute the loss again"))
+
+
+def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
+    """Somebody looked at a value, or changed a leaf, while a function is traced."""
+    tracing = current_mode().tracing
+    if verb:
+        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
+                                        f"only: do it outside the function{advice}"))
+    return pointing_at(t, NumberError(
+        f"the numbers of {label(t)} were asked for while {tracing}, and all others would be treated like these: "
+        "compute with the tensor itself (np.where in place of if), or look outside the function"))
+
+
+def not_floating_error(t: Any) -> Exception:
+    """A gradient was asked for with respect to what is not made of floating-point numbers."""
+    return TypeError(f"a gradient needs floating-point numbers, and {label(t)} has none: write 1.0 for 1, or pass "
+                     "dtype=float")
+
+
+def repeated_values(name: str, values: Any, clash: Any) -> str:
+    """What to say of a gradient that arrived, in op `name`, at the vectors of two equal values: those that the first
+    True of `clash` numbers.  For svd `values` are all singular values, and then all of them negated."""
+    *stack, i, j = [int(i) for i in np.unravel_index(np.argmax(clash).item(), clash.shape)]
+    n = values.shape[-1] // (2 if name == "svd" else 1)
+    what = "eigenvalue" if name == "eigh" else "singular value"
+    which = f" of matrix {stack}" * bool(stack) + f" ({values[(*stack, j % n)].item():.6g})"
+    which = f"{what}s {j % n} and {i % n}{which} are equal" if i % n != j % n else f"{what} {j % n}{which} is 0"
+    return (f"{name}: {which} up to rounding, so that their vectors are one choice of many and have no gradient, but "
+            f"one has arrived: use the {what}s alone, other vectors, or what needs none (np.linalg.solve, pinv, det, "
+            "matrix_power); or add a small diagonal matrix of different numbers")

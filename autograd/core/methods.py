@@ -1,0 +1,351 @@
+"""What a NumPy user expects of an array: operators and methods, each one the op of that name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrays import Deferred
+from .describe import label, one_line, source_line
+from .errors import NumberError, not_floating_error
+from .mode import current_mode, no_grad
+from .signature import is_ufunc, signature_of
+
+if TYPE_CHECKING:
+    from ..engine import Op, Tensor
+
+REGISTRY: dict[str, Op] = {}
+"""Every op by its name."""
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""Every function composed of ops by its name."""
+NO_ATTRS: dict[str, Any] = {}
+"""The settings of an op that was given none; nobody writes into it."""
+ANSWERS: dict[Any, Any] = {}
+"""NumPy function -> the op, or function composed of ops, that answers for it when it meets a Tensor."""
+
+
+def _numpys(name: str) -> Any:
+    """The method that does what `np.name` does."""
+    function = getattr(np, name)
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 or "out" in kwargs:
+            args, kwargs = _arguments(function, (self, *args), kwargs)
+            return ANSWERS[function](*args, **kwargs)
+        return ANSWERS[function](self, *args, **kwargs)
+
+    return method
+
+
+def _operators(name: str) -> tuple[Any, Any]:
+    """Return the operator that does what `np.name` does, and the one for a Tensor on its right."""
+    def forward(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((self, other), NO_ATTRS)
+        except Deferred:
+            return NotImplemented
+
+    def reflected(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((other, self), NO_ATTRS)
+        except Deferred:
+            return NotImplemented
+
+    return forward, reflected
+
+
+def _comparison(compare: Any, name: str) -> Any:
+    """Return the operator that does what `np.name` does; another object that compares by itself gets the numbers."""
+    def method(self: Any, other: Any) -> Any:
+        try:
+            return REGISTRY[name].apply((self, other), NO_ATTRS)
+        except Deferred:  # pytest.approx, for one; a comparison has no gradient that could be lost
+            return compare(self.data, other)
+    return method
+
+
+def _refusing(name: str, instead: str) -> Any:
+    """A method of arrays that writes into them."""
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"t.{name} would change the tensor, since the tape may need the old numbers: {instead} returns "
+                        "a new one")
+    return method
+
+
+class _Refusing:
+    """The answer to pandas, which asks by `>` whether it or a Tensor is to compute: it could neither keep a gradient
+    nor, in `series += t`, stand back."""
+
+    def __gt__(self, other: Any) -> bool:
+        raise TypeError("an object of pandas beside a Tensor would lose the gradient: make an array of it first, "
+                        "np.asarray(series)")
+
+
+class ArrayMethods:
+    """Operators and methods of `Tensor`.  They hold no state and no mathematics: each calls an op."""
+
+    __slots__ = ()
+    __array_priority__ = 1000.0  # np.matrix and scipy.sparse let a Tensor decide what their product with it is
+    __pandas_priority__ = _Refusing()
+    __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
+    data: Any
+    name: str
+    op: Any
+    touch: Any
+    _grad: Any
+    _requires_grad: bool
+    saved: Any
+    _array: Any
+
+    def _value(self) -> Any: raise AssertionError("Tensor defines it")
+
+    def __init_subclass__(cls) -> None:
+        if ArrayMethods not in cls.__bases__:
+            raise TypeError("Tensor is no base class, since ops know it by its type: keep one in a field of yours")
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow here; it can be set on a leaf of floating-point numbers."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.op is not None:
+            raise TypeError(f"{label(self)} is a result, and only a leaf can be told whether it requires a gradient: "
+                            "t.detach() makes one of it")
+        if value and self.dtype.kind != "f":
+            raise not_floating_error(self)
+        self.touch()  # what was computed before does not know of it
+        self._requires_grad = bool(value)  # type: ignore[misc]
+
+    __repr__ = one_line
+    source = property(source_line, doc="File and line of the user's code that made it.")
+
+    # ------------------------------------------------------------------ operators
+    __add__, __radd__ = _operators("add")
+    __sub__, __rsub__ = _operators("subtract")
+    __mul__, __rmul__ = _operators("multiply")
+    __truediv__, __rtruediv__ = _operators("divide")
+    __pow__, __rpow__ = _operators("power")
+    __matmul__, __rmatmul__ = _operators("matmul")
+    __floordiv__, __rfloordiv__ = _operators("floor_divide")
+    __mod__, __rmod__ = _operators("remainder")
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: return other // self, other % self
+    def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), NO_ATTRS)
+    def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), NO_ATTRS)
+    def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), NO_ATTRS)
+    __eq__ = _comparison(operator.eq, "equal")  # type: ignore[assignment]
+    __ne__ = _comparison(operator.ne, "not_equal")  # type: ignore[assignment]
+    __lt__ = _comparison(operator.lt, "less")
+    __le__ = _comparison(operator.le, "less_equal")
+    __gt__ = _comparison(operator.gt, "greater")
+    __ge__ = _comparison(operator.ge, "greater_equal")
+    __and__, __rand__ = _operators("bitwise_and")
+    __or__, __ror__ = _operators("bitwise_or")
+    __xor__, __rxor__ = _operators("bitwise_xor")
+    def __invert__(self) -> Tensor: return REGISTRY["invert"].apply((self,), NO_ATTRS)
+
+    # ------------------------------------------------------------------ shape
+    @property
+    def shape(self) -> tuple[int, ...]: return self._array.shape if self._array is not None else self.saved[0]
+    @property
+    def ndim(self) -> int: return len(self.shape)
+    @property
+    def size(self) -> int: return math.prod(self.shape)
+    @property
+    def dtype(self) -> Any: return self._array.dtype if self._array is not None else self.saved[1]
+    @property
+    def T(self) -> Tensor: return REGISTRY["transpose"](self)
+    @property
+    def mT(self) -> Tensor:
+        """The matrix transpose: the last two axes swapped."""
+        return REGISTRY["swapaxes"](self, -1, -2)
+
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
+        shape = shape[0] if len(shape) == 1 else shape
+        return REGISTRY["reshape"](self, shape) if order == "C" else ANSWERS[np.reshape](self, shape, order)
+    def transpose(self, *axes: Any) -> Tensor:
+        return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
+    def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    conj = conjugate = copy
+    @property
+    def real(self) -> Tensor: return self.copy()
+    @property
+    def imag(self) -> Tensor: return FUNCTIONS["zeros_like"](self)
+    def detach(self) -> Tensor:
+        """A constant with a copy of these numbers; no gradient flows through it."""
+        with no_grad():
+            t = REGISTRY["copy"](self)
+        t.name = self.name
+        return t
+    ravel = flatten = _numpys("ravel")
+    squeeze, repeat = _numpys("squeeze"), _numpys("repeat")
+    def astype(self, dtype: Any) -> Tensor:
+        return REGISTRY["astype" if np.dtype(dtype).kind == "f" else "truncate"](self, dtype)
+
+    # ------------------------------------------------------------------ the functions of that name
+    sum, prod, mean, var, std = map(_numpys, ("sum", "prod", "mean", "var", "std"))
+    max, min, argmax, argmin = map(_numpys, ("max", "min", "argmax", "argmin"))
+    any, all, cumsum, cumprod = map(_numpys, ("any", "all", "cumsum", "cumprod"))
+    dot, trace, diagonal = map(_numpys, ("dot", "trace", "diagonal"))
+    round, nonzero = map(_numpys, ("round", "nonzero"))
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return REGISTRY["clip"](self, min, max)
+    take, choose = map(_numpys, ("take", "choose"))
+    def compress(self, condition: Any, axis: Any = None) -> Tensor:
+        return FUNCTIONS["compress"](condition, self, axis)
+    argsort, argpartition, searchsorted = map(_numpys, ("argsort", "argpartition", "searchsorted"))
+
+    sort, partition = _refusing("sort", "np.sort(t)"), _refusing("partition", "np.partition(t, kth)")
+    fill, put = _refusing("fill", "np.full_like(t, value)"), _refusing("put", "ag.put(t, v, index)")
+
+    # ------------------------------------------------------------------ elements
+    def __getitem__(self, index: Any) -> Tensor:
+        return REGISTRY["getitem"](self, index if isinstance(index, tuple) else (index,))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("a tensor's elements cannot be assigned, since the tape may need the old ones: "
+                        "build a new one with np.where(mask, new, t), or for a leaf assign t.data = array")
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        if len(self) == 0:
+            return iter(())  # one split record, not one scatter into zeros a row
+        return (row.reshape(self.shape[1:]) for row in REGISTRY["split"](self, len(self)))
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"only a tensor of one element is a number; this one has shape {self.shape}: "
+                             "index it or reduce it first")
+        return self._value().item()
+
+    # Python's own numbers know no gradient: float(t), math.sin(t) and array[i] = t take the number alone, where no
+    # function is being differentiated.
+    def __float__(self) -> float:
+        mode = current_mode()
+        if self.requires_grad and mode.differentiating and mode.recording:
+            raise NumberError(f"a number would lose the gradient of {label(self)} while a function is being "
+                                    "differentiated: compute with the tensor itself (np.sin in place of math.sin, "
+                                    "np.stack in place of array[i] = t), or say t.item() where no gradient is wanted")
+        return float(self.item())
+    def __int__(self) -> int: return int(self.item())
+    def __bool__(self) -> bool: return bool(self.item())
+    def __index__(self) -> int: return operator.index(self.item())
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+    def tolist(self) -> Any: return self._value().tolist()
+
+    # ------------------------------------------------------------------ NumPy's protocols
+    # np.exp(t), array * t, np.sum(t) and np.asarray(t) end here.
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__":
+            raise TypeError(f"{numpy_name(ufunc)}.{method} does not take Tensors: use a function such as np.sum, "
+                            "or t.data for the numbers")
+        _refuse_out(kwargs)
+        return _called(ufunc, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+        return _called(function, *_arguments(function, args, kwargs))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if self.requires_grad:
+            raise TypeError("this tensor requires a gradient, which an array would lose: use t.data for its numbers, "
+                            "t.detach() for a constant, ag.array (or np.stack) to make one Tensor of a list of them; "
+                            "and beside a masked array, a sparse matrix or another library's object, make that an "
+                            "array first: np.ma.filled(a, value), a.toarray(), np.asarray(a)")
+        return np.array(self._value(), dtype=dtype, copy=copy) if copy else np.asarray(self.data, dtype=dtype)
+
+
+@functools.cache
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # NumPy has not written it down
+        return None
+
+
+def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a NumPy function as its answer takes them, whose names for the arrays are its own: those that
+    are needed by position, the others by NumPy's name, without those that have their default."""
+    signature = _signature(function)
+    if signature is None:
+        return args, kwargs
+    bound = signature.bind(*args, **kwargs)
+    _refuse_out(bound.arguments)
+    args, kwargs = (), {}
+    for name, value in bound.arguments.items():
+        p = signature.parameters[name]
+        if p.kind is p.VAR_POSITIONAL:
+            args += tuple(value)
+        elif p.kind is p.VAR_KEYWORD:
+            kwargs |= value
+        elif p.default is p.empty and p.kind is not p.KEYWORD_ONLY:
+            args += (value,)
+        elif name != "out" and value is not p.default and not (
+                type(value) is type(p.default) in (bool, int, str) and value == p.default):
+            kwargs[name] = value
+    return args, kwargs
+
+
+def _called(function: Any, args: tuple, kwargs: dict) -> Any:
+    """Return what stands in for a NumPy function of these arguments.  Raises TypeError, with those that it takes, where
+    NumPy's own has more."""
+    answer = _answer(function)
+    try:
+        return answer(*args, **kwargs)
+    except TypeError:
+        signature = getattr(answer, "signature", None) or inspect.signature(answer)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as misfit:
+            raise TypeError(f"{numpy_name(function)} of a Tensor takes {signature}: {misfit}.  Where no gradient is "
+                            "needed, give it t.data") from None
+        raise
+
+
+def _refuse_out(kwargs: dict) -> None:
+    if kwargs.get("out") is not None:
+        raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
+                        "write array = array + tensor")
+
+
+def module_of(function: Any) -> str:
+    """The module of a function; a ufunc of another library than NumPy says none, and that is ""."""
+    named_alike = getattr(np, getattr(function, "__name__", ""), None)
+    return getattr(function, "__module__", None) or ("numpy" if named_alike is function else "")
+
+
+def numpy_name(function: Any) -> str:
+    """`np.linalg.inv`; a ufunc of another library only has a name of its own."""
+    return f"{module_of(function).replace('numpy', 'np', 1)}.{function.__name__}".lstrip(".")
+
+
+def _answer(function: Any) -> Any:
+    """What stands in for a NumPy function, or a ufunc, that was given a Tensor."""
+    if function in ANSWERS:
+        return ANSWERS[function]
+    name = numpy_name(function)
+    if is_ufunc(function) and not name.startswith("np."):
+        bare, x = function.__name__.partition(" ")[0], next(iter(signature_of(function).parameters))
+        instead = f"ag.{bare} is there" if bare in {*REGISTRY, *FUNCTIONS} else (
+            f'make it an op, `{bare} = ag.op({bare})`, and give it a gradient, `@{bare}.gradient("{x}")` (help(ag.op))')
+        raise TypeError(f"the ufunc {name} does not take Tensors yet: {instead}; where no gradient is needed, t.data "
+                        "is the array")
+    raise TypeError(f"{name} does not take Tensors yet.  Compose it of functions that do (`python -m autograd` lists "
+                    f"them), or make it an op: @ag.op(answers={name}) above its formula (help(ag.op)); where no "
+                    "gradient is needed, t.data is the array")

@@ -1,0 +1,1 @@
+"""`ag.record`: a function captured once as a program, and replayed on buffers planned beforehand."""

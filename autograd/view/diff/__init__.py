@@ -1,0 +1,1 @@
+"""The first record in which two tapes differ."""

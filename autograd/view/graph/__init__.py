@@ -1,0 +1,1 @@
+"""The computation graph, folded by scope, coloured and drawn."""

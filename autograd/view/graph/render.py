@@ -1,0 +1,117 @@
+"""A graph that a notebook can always show, and that saves itself as a picture: with Graphviz where there is some."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import graphviz
+
+from ...engine import Tape
+from ..html import escape
+from ..text import tape_text
+
+PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
+SOURCES = ("", ".gv", ".dot")
+CURE = 'a graph needs Graphviz, which pip install "pygraphviz>=2" brings, as does the system\'s package graphviz'
+
+# In a process of its own, as the library writes warnings about fonts past Python into the notebook.
+_PYGRAPHVIZ = """
+import sys
+from pygraphviz import AGraph
+source = sys.stdin.buffer.read().decode()
+sys.stdout.buffer.write(AGraph(string=source).draw(format=sys.argv[1], prog="dot"))
+"""
+
+
+class NoGraphviz(RuntimeError):
+    """Neither `dot` nor pygraphviz could draw a picture."""
+
+
+class Graph(graphviz.Digraph):
+    """A graphviz.Digraph of a tape.  A notebook shows it; `.save("tape.svg")` (or .png, .pdf) writes the picture, and
+    `.save("tape.gv")` the source."""
+
+    tape: Tape | None = None
+
+    def __repr__(self) -> str:
+        return f"<Graph of a tape of {len(self.tape or ())} records: .save('tape.svg') writes it>"
+
+    def save(self, filename: Any = None, directory: Any = None, *, skip_existing: bool | None = False) -> str:
+        """Write the picture, or the source for a name that ends in .gv or .dot, and return its path.
+
+        Raises RuntimeError where a picture needs Graphviz and there is none, ValueError for another kind of file.
+        """
+        ending = os.path.splitext(os.fspath(filename))[1].lower() if filename is not None else ""
+        if ending in SOURCES:
+            return super().save(filename, directory=directory, skip_existing=skip_existing)
+        if ending not in PICTURES:
+            raise ValueError(f"{filename}: a graph is saved as .svg, .png or .pdf, and its source as .gv")
+        path = os.path.join(directory or "", os.fspath(filename))
+        if not (skip_existing and os.path.exists(path)):
+            try:
+                picture = rendered(self.source, PICTURES[ending])
+            except NoGraphviz as error:
+                raise RuntimeError(f"{filename} was not written: {error}") from None
+            with open(path, "wb") as file:
+                file.write(picture)
+        return path
+
+    def _repr_mimebundle_(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None,
+                          **_: Any) -> dict[str, Any]:
+        """The graph for a notebook: an SVG, and a PNG for where no SVG is trusted."""
+        try:
+            bundle = self._pictures()
+        except NoGraphviz as error:
+            bundle = self._as_rows(str(error))
+        kept = set(bundle if include is None else include) - set(exclude or ())
+        return {kind: shown for kind, shown in bundle.items() if kind in kept}
+
+    def _repr_svg_(self) -> str | None:
+        """The graph as SVG; the tape in rows where there is no Graphviz."""
+        return self._repr_mimebundle_().get("image/svg+xml")
+
+    def _pictures(self) -> dict[str, Any]:
+        pictures: dict[str, Any] = {"image/svg+xml": rendered(self.source, "svg").decode(), "text/plain": repr(self)}
+        with suppress(NoGraphviz):  # a Graphviz may be without PNG
+            pictures["image/png"] = rendered(self.source, "png")
+        return pictures
+
+    def _as_rows(self, why: str) -> dict[str, str]:
+        """The tape's rows, which need nothing else, under a line that says how to get the graph."""
+        why, tape = f"The tape in rows: {why}.", self.tape if self.tape is not None else Tape()
+        bundle = {"text/plain": f"{why}\n{tape_text(tape)}"}
+        with suppress(Exception):  # whatever the tape holds, showing it does not fail
+            from ..player.player_layout import rows_svg
+            svg = rows_svg(tape)
+            picture = base64.b64encode(svg.encode()).decode()
+            html = f'<p>{escape(why)}</p><img alt="The tape in rows" src="data:image/svg+xml;base64,{picture}">'
+            bundle |= {"image/svg+xml": svg, "text/html": html}
+        return bundle
+
+
+def rendered(source: str, kind: str) -> bytes:
+    """DOT source as a picture ("svg", "png" or "pdf"), by `dot` or else by pygraphviz.  Raises NoGraphviz."""
+    try:
+        return graphviz.Source(source).pipe(format=kind, quiet=True)
+    except graphviz.ExecutableNotFound:
+        why = CURE
+    except (subprocess.SubprocessError, OSError) as error:
+        why = f"dot could not draw it: {' '.join(str(error).split()):.300}"
+    if importlib.util.find_spec("pygraphviz") is None:
+        raise NoGraphviz(why)
+    command = [sys.executable, "-P", "-c", _PYGRAPHVIZ, kind]  # -P: no pygraphviz.py of the working directory
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True)
+    except OSError as error:  # where Python is part of another program
+        raise NoGraphviz(f"pygraphviz could not be run: {error}") from None
+    if done.returncode or not done.stdout:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no picture"])[-1]
+        raise NoGraphviz(f"pygraphviz could not draw it: {last:.300}")
+    return done.stdout

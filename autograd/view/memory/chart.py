@@ -1,0 +1,133 @@
+"""Charts of memory over the steps of a walk, as SVG: how many bytes, and what lies where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ..html import escape
+from ..text import size
+
+# Tones that stand out from white and from black alike: a notebook does not say which of the two it shows.
+COLOURS = ("#4c86c6", "#5fae96", "#e08a3c")
+_GREY = "#808080"
+_WIDTH, _HEIGHT = 720, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 44  # margins around the plot
+Place = Callable[[float], float]
+_COLUMNS = 640  # points of a line at most: of several steps in one column the largest counts
+_BOXES = 4000    # rectangles of a map at most: the largest
+
+
+def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int, peak: str) -> str:
+    """Areas of the named `layers` on top of each other, over them a line `high` with its largest place marked and
+    labelled `peak`; a rule parts the first `n_forward` steps from the rest."""
+    n, most = len(high), max(high, default=0)
+    tick = _tick(most)
+    top = max(tick * math.ceil(most / tick), 1)
+    x_scale = (_WIDTH - _LEFT - _RIGHT) / max(n, 1)
+
+    def x(step: float) -> float:
+        return _LEFT + step * x_scale
+
+    def y(n_bytes: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * n_bytes / top
+
+    parts = _grid(tick, top, y)
+    below = [0] * n
+    for colour, layer in zip(COLOURS, layers.values()):
+        above = [a + b for a, b in zip(below, layer)]
+        upper, lower = _outline(above, x, y), _outline(below, x, y)
+        parts.append(f'<path d="M{" L".join(upper + lower[::-1])}Z" fill="{colour}" fill-opacity=".85"/>')
+        below = above
+    if n:
+        parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{_GREY}" stroke-width="1"/>')
+        parts += _phases(n_forward, n, x)
+        parts += _mark(x(high.index(most) + 0.5), y(most), peak)
+    return _picture([*parts, *_legend(list(layers))])
+
+
+def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forward: int, n_bytes: int, step: int,
+              words: str) -> str:
+    """What lies where in `n_bytes` of memory, over `n` steps: a rectangle for each (first step, last step, where it
+    begins, bytes) of the named `layers`; `step` is marked and labelled with `words`."""
+    tick = _tick(n_bytes)
+    top = max(tick * math.ceil(n_bytes / tick), 1)
+    x_scale, y_scale = (_WIDTH - _LEFT - _RIGHT) / max(n, 1), (_HEIGHT - _TOP - _BOTTOM) / top
+
+    def x(step: float) -> float:
+        return _LEFT + step * x_scale
+
+    def y(n_bytes: float) -> float:
+        return _HEIGHT - _BOTTOM - n_bytes * y_scale
+
+    coloured = [(colour, box) for colour, boxes in zip((*COLOURS, _GREY), layers.values()) for box in boxes]
+    largest = sorted(coloured, key=lambda item: -item[1][3])[:_BOXES]
+    parts = []
+    for colour in dict(coloured):
+        line = "".join(f"M{x(first):.1f} {y(start):.1f}h{(last - first + 1) * x_scale:.2f}v{-size * y_scale:.2f}"
+                       f"h{-(last - first + 1) * x_scale:.2f}z"
+                       for its, (first, last, start, size) in largest if its == colour)
+        parts.append(f'<path d="{line}" fill="{colour}" fill-opacity=".75" stroke="{colour}" stroke-width=".5"/>')
+    parts += _grid(tick, top, y)
+    if n:
+        parts.append(f'<path d="M{x(step + 0.5):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="#c0392b"/>')
+        parts += [*_phases(n_forward, n, x), *_mark(x(step + 0.5), y(top), words)]
+    return _picture([*parts, *_legend(list(layers))])
+
+
+def _picture(parts: list[str]) -> str:
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+            f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="{_GREY}">'
+            f'{"".join(parts)}</svg>')
+
+
+def _tick(most: float) -> float:
+    """A round number of bytes between two lines of the grid, of which there are five at most above 0."""
+    if most <= 5:
+        return 1
+    power = 10 ** math.floor(math.log10(most / 5))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= most)
+
+
+def _grid(tick: float, top: float, y: Place) -> list[str]:
+    rows = []
+    for i in range(round(top / tick) + 1):
+        rows.append(f'<path d="M{_LEFT} {y(i * tick):.1f}H{_WIDTH - _RIGHT}" stroke="{_GREY}" stroke-opacity=".25"/>'
+                    f'<text x="{_LEFT - 8}" y="{y(i * tick) + 4:.1f}" text-anchor="end">{size(i * tick)}</text>')
+    return rows
+
+
+def _outline(heights: list[int], x: Place, y: Place) -> list[str]:
+    """The points of a line that is level within each step."""
+    n, width = len(heights), math.ceil(len(heights) / _COLUMNS) or 1
+    points = []
+    for start in range(0, n, width):
+        level = f"{y(max(heights[start:start + width])):.1f}"
+        points += [f"{x(start):.1f} {level}", f"{x(min(start + width, n)):.1f} {level}"]
+    return points
+
+
+def _phases(n_forward: int, n: int, x: Place) -> list[str]:
+    bottom = _HEIGHT - _BOTTOM
+    middle = [(n_forward / 2, "forward"), ((n_forward + n) / 2, "backward")][:1 + (n > n_forward)]
+    words = [f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{word}</text>' for step, word in middle]
+    return [f'<path d="M{x(n_forward):.1f} {_TOP}V{bottom + 8}" stroke="{_GREY}" stroke-dasharray="3 3"/>', *words,
+            f'<text x="{_LEFT}" y="{bottom + 34}" fill-opacity=".9">step 0</text>'
+            f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 34}" text-anchor="end">{n - 1:,}</text>']
+
+
+def _mark(x: float, y: float, words: str) -> list[str]:
+    """The peak: a dot, and its label on the side where there is room."""
+    side = "start" if x + 8 + 7 * len(words) < _WIDTH else "end"
+    at = x - 8 if side == "end" else x + 8
+    return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#c0392b"/>'
+            f'<text x="{at:.1f}" y="{y - 7:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
+
+
+def _legend(names: list[str]) -> list[str]:
+    rows, x = [], _LEFT
+    for colour, name in zip((*COLOURS, _GREY), names):
+        rows.append(f'<rect x="{x}" y="8" width="11" height="11" rx="2" fill="{colour}" fill-opacity=".85"/>'
+                    f'<text x="{x + 17}" y="18">{escape(name)}</text>')
+        x += 34 + 7 * len(name)
+    return rows

@@ -1,0 +1,1 @@
+"""A page that plays a tape forward and back in a browser."""

@@ -1,0 +1,293 @@
+"""The player: a tape as one page that plays it forward and back in a browser."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import os
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.describe import describe, shape_text, shortened, source_text
+from ...core.mode import within
+from ...engine import Tape, Tensor
+from ..backward import check_inside, ends, restored, walk_back
+from ..card.mathematics import formula, gradients, typeset
+from ..html import diverging, sequential
+from ..memory.memory import memory
+from ..outline import Group, outline
+from ..page import page
+from ..step import added
+from ..text import count, numbered, totals
+from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
+from .player_layout import rows_svg
+
+ROOM = 12_000
+"""How many records and inputs of these a page has room for; together they are some 5 MB."""
+INPUTS = 100
+"""Inputs of a record that a page shows, and arrays of it in memory."""
+
+
+class Player:
+    """The tape as it is now, as a page with all it needs in one file.
+
+        ag.tape(loss).player().save("tape.html")
+
+    A slider and the arrow keys walk over every step: the operations in the order of the tape, then back, newest first.
+    The page shows each record's formula, numbers, gradient, what it sends to which input, and why it is in memory.
+    In a notebook it is shown as it is; where scripts are not allowed, a picture of the rows is.
+
+    A page has room for some thousands of records (`ROOM`).  Of a longer tape it has those at the two ends, or around
+    the tensor `focus`, and the leaves that they use; numbers, gradients and memory are those of the whole tape.
+
+    tokens: strings that name the positions in the pictures of attention, of the first sequence.
+
+    Raises ValueError for a `focus` that is not in the tape.
+    """
+
+    def __init__(self, tape: Tape, tokens: Sequence[str] | None = None, focus: Tensor | None = None):
+        check_inside(tape, focus)
+        self.tape = tape
+        self.data = _data(tape, tokens, focus)
+        scripts = [f"player_{part}.js" for part in ("data", "rows", "card", "control")]
+        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, scripts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page to the file `path`."""
+        Path(path).write_text(self.page, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        size = f"{len(self.page) // 1000:,} kB"
+        return f'Player of {count(len(self.tape), "record")}, {size}: .save("tape.html") writes the page'
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, which may do nothing but run, over a picture for those who allow no frame."""
+        picture = base64.b64encode(rows_svg(self.tape).encode()).decode()
+        words = html.escape(totals(self.tape))
+        framed = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
+        return (f'<div style="position: relative; height: 640px; overflow: auto">'
+                f'<img src="data:image/svg+xml;base64,{picture}" alt="{words}" style="max-width: 100%">'
+                f"<iframe srcdoc='{framed}' sandbox=\"allow-scripts\" title=\"{words}\" width=\"100%\" height=\"640\" "
+                f'style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0"></iframe></div>')
+
+
+# ---------------------------------------------------------------------- the data
+
+
+def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
+    """The records that there is room for, and their places on the page: the nearest to an end of the tape, or to
+    `focus`, with the leaves that they use."""
+    numbers, room, chosen = numbered(tape), ROOM, set()
+    last, middle = len(tape) - 1, numbers.get(focus, 0)  # type: ignore[arg-type]
+    for i in sorted(range(len(tape)), key=lambda i: min(i, last - i) if focus is None else abs(i - middle)):
+        for t in (tape[i], *(a for a in tape[i].inputs if type(a) is Tensor and a.op is None and a in numbers)):
+            if t not in chosen:
+                room -= 1 + min(len(t.inputs), INPUTS)
+                if room < 0:
+                    return {t: k for k, t in enumerate(t for t in tape if t in chosen)}
+                chosen.add(t)
+    return numbers
+
+
+def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dict[str, Any]:
+    """All that the page shows, as JSON has it."""
+    numbers, places = numbered(tape), _chosen(tape, focus)
+    operations = [t for t in places if t.op is not None]
+    ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # there may be two of a name
+    shape = functools.cache(shape_text)
+    records = [{**_structure(t, places, numbers, shape), "rules": ops.get(t.op, -1)} for t in places]
+    pictures = Pictures(len(records), sum(t.op is not None and t.op.name in WEIGHTS for t in places))
+    with restored(tape), within(watch=None), np.errstate(all="ignore"):
+        notes = _add_values(places, records, pictures)
+        order, reason = _add_gradients(tape, places, records, pictures)
+    notes += [reason] if reason and not notes else []
+    for k, t in enumerate([*operations, *order]):
+        records[places[t]]["step" if k < len(operations) else "back"] = k
+    notes += [f"the gradient is that of the sum of {shape(t)} %{numbers[t]}" for t in ends(tape)
+              if "[]" not in shape(t)]
+    if (left := len(tape) - len(records)) > 0:
+        where = "in the middle" if focus is None else f"far from %{numbers[focus]}"
+        notes.append(f"{left:,} of the {len(tape):,} records, {where}, are left out: tape.player(focus=t) shows those "
+                     "around the tensor t")
+    return {"title": totals(tape), "notes": notes, "forward": len(operations), "backward": len(order),
+            "roots": [places[t] for t in ends(tape) if t in places], "focus": -1 if focus is None else places[focus],
+            "ops": [_mathematics(op) for op in ops], "records": records,
+            "outline": _flat(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
+            "tokens": None if tokens is None else [str(token) for token in tokens],
+            "bytes": pictures.encoded(), "levels": LEVELS,
+            "palettes": {"diverging": _colours(diverging(np.linspace(-1, 1, LEVELS))),
+                         "sequential": _colours(sequential(np.linspace(0, 1, LEVELS)))}}
+
+
+def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int], shape: Any) -> dict[str, Any]:
+    """What is known of a record without its numbers."""
+    kind = "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
+    inputs = []
+    for i, a in enumerate(t.inputs[:INPUTS]):
+        text = shape(a) if type(a) is Tensor else describe(a)
+        if type(a) is Tensor and a in numbers and a not in places:
+            text = f"%{numbers[a]}, left out: {text}"
+        inputs.append([t.op.input_name(i), places.get(a, -1) if type(a) is Tensor else -1,  # type: ignore[union-attr]
+                       text, type(a) is Tensor and a.requires_grad])
+    left = {"number": numbers[t]} if numbers[t] != places[t] else {}  # only where something is left out
+    left |= {"more": len(t.inputs) - INPUTS} if len(t.inputs) > INPUTS else {}
+    return {"op": t.op.name if t.op is not None else "", "kind": kind, "name": t.name, "shape": shape(t),
+            "scope": str(t.scope), "source": source_text(t), "step": -1, "back": -1, "inputs": inputs,
+            "attrs": [[name, describe(a)] for name, a in (t.attrs or {}).items()],
+            "value": [], "gradient": [], "sends": [], **left}
+
+
+def _add_values(places: dict[Tensor, int], records: list[dict[str, Any]], pictures: Pictures) -> list[str]:
+    """Fill in what the values are.  Returns a note on why some are missing, if they are."""
+    entries: dict[int, Any] = {}  # the parts of a tuple are values of other records too
+    notes: list[str] = []
+    for t, record in zip(places, records):
+        try:
+            value = t._value()
+        except RuntimeError as error:
+            notes = notes or [f"values are missing: {_first_line(error)}"]
+            continue
+        for array in shortened(value) if type(value) is tuple else [value]:
+            if id(array) not in entries:
+                entries[id(array)] = entry_of(array, pictures)
+            record["value"].append(entries[id(array)])
+        if t.op is not None and t.op.name in WEIGHTS:
+            record["weights"] = pictures.weights(WEIGHTS[t.op.name](t))
+    return notes
+
+
+def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str, Any]],
+                   pictures: Pictures) -> tuple[list[Tensor], str]:
+    """Fill in the gradients and what each record sends.  Returns the operations in the order of the walk, and a note
+    on why it ended early, if it did."""
+    roots, n_forward = ends(tape), sum(t.op is not None for t in places)
+    parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in places)
+    parts.update(t for t in roots if t in places)
+    order: list[Tensor] = []
+    reason, unseen = "", Counter[Tensor]()  # unseen: what arrives from records that are left out
+    sums = {t: np.ones_like(t._array) for t in roots if parts[t] > 1 and t._array is not None}
+    try:
+        for t, g, sent in walk_back(tape):
+            shown = sum(type(a) is Tensor and a.requires_grad for a in t.inputs[:INPUTS]) if t in places else 0
+            if t in places:
+                record = records[places[t]]
+                record["gradient"] = entries_of(g, pictures)
+                if unseen[t]:
+                    record["unseen"] = [unseen[t], n_forward + max(0, len(order) - 1)]
+                sums.pop(t, None)
+                if t.op is not None:
+                    order.append(t)
+            for k, (a, d) in enumerate(sent):
+                unseen[a] += k >= shown
+                several = parts[a] > 1
+                if several:
+                    (_, _, after), = added(sums, [(a, d)])
+                if k < shown:
+                    record["sends"].append([norm_text(d), *([entries_of(d, pictures), entries_of(after, pictures)]
+                                                             if several else [])])
+    except Exception as error:  # the rule may be anybody's
+        reason = f"gradients are missing from step {n_forward + len(order)} on: {_first_line(error)}"
+        passed = set(order)
+        order += [t for t in reversed(places) if t.op is not None and t not in passed]
+    return order, reason
+
+
+def _first_line(error: Exception) -> str:
+    """What kind of error it is, unless its text says so, and the first line of that."""
+    kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+    return kind + str(error).partition("\n")[0]
+
+
+def _flat(root: Group, places: dict[Tensor, int]) -> list[Any]:
+    """The outline as a list: a record's place, or [name, path, depth, how many entries it has, times, is a twin], which
+    without entries is what is left out."""
+    flat: list[Any] = []
+    stack: list[tuple[Any, int]] = [(item, 0) for item in reversed(root.items)]
+    starts: list[tuple[list[Any], int]] = []  # groups that are not closed yet, and where they begin
+    opened, left = set(), 0
+    while stack:
+        item, depth = stack.pop()
+        if item is None:
+            group, start = starts.pop()
+            group[3] = len(flat) - start
+            continue
+        records = [item] if isinstance(item, Tensor) else item.records()
+        if all(t not in places for t in records):
+            left += 1 if isinstance(item, Tensor) else sum(1 for _ in item.records())
+            continue
+        if left:
+            flat.append([f"… {count(left, 'record')} left out …", "", depth, 0, 1, True])
+            left = 0
+        if isinstance(item, Group):
+            flat.append([item.name, item.path, depth, 0, item.times, item.twin_of in opened])
+            opened.add(item)
+            starts.append((flat[-1], len(flat)))
+            stack += [(None, 0), *((inner, depth + 1) for inner in reversed(item.items))]
+        else:
+            flat.append(places[item])
+    return flat + [[f"… {count(left, 'record')} left out …", "", 0, 0, 1, True]] * (left > 0)
+
+
+def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[str, Any] | None:
+    """What is alive after each of the page's steps, and each array of its records from when to when and for whom."""
+    try:
+        m = memory(tape)
+    except Exception:  # what stopped the walk back stops this too, and the page says so already
+        return None
+    turns = [{t: i for i, t in enumerate(m.steps[:m.n_forward])},
+             {t: i for i, t in enumerate(m.steps[m.n_forward:], m.n_forward)}]
+    n_forward = sum(t.op is not None for t in places)
+    shown = [turns[k >= n_forward][t] for k, t in enumerate(steps)]  # the page's steps among all of them
+    lives, n_lives = [], Counter[Tensor]()
+    for life in m.lifetimes:
+        born, dies = bisect_left(shown, life.born), bisect_right(shown, life.dies) - (life.dies < len(m.steps))
+        n_lives[life.record] += 1
+        if life.record in places and born <= dies and n_lives[life.record] <= INPUTS:
+            needed_by = [places[t] for t in life.needed_by if t in places]
+            shares = -1 if life.shares is None else places.get(life.shares, -1)
+            lives.append([places[life.record], life.kind, life.n_bytes, born, dies, needed_by, shares])
+    step = min(bisect_left(shown, m.peak_step), max(0, len(shown) - 1))
+    when = f"at step {step}" if m.peak_step in shown[step:step + 1] else "in a step that is left out"
+    return {"alive": [m.alive[k] for k in shown], "peak": m.peak, "peak_step": step, "peak_when": when,
+            "lifetimes": lives}
+
+
+# ---------------------------------------------------------------------- mathematics
+
+
+def _mathematics(op: Any) -> dict[str, Any]:
+    """An op's formula and those of its gradients, as trees of what is set how."""
+    return {"formula": _tree(formula(op)), "gradients": {name: _tree(text) for name, text in gradients(op).items()}}
+
+
+def _tree(text: str) -> list[Any]:
+    """A formula as texts and lists [tag, …], so that the page builds it without reading HTML."""
+    from html.parser import HTMLParser
+    root: list[Any] = []
+    stack = [root]
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            stack[-1].append([tag])
+            stack.append(stack[-1][-1])
+
+        def handle_endtag(self, tag: str) -> None:
+            stack.pop()
+
+        def handle_data(self, data: str) -> None:
+            stack[-1].append(data)
+
+    reader = Reader()
+    reader.feed(typeset(text))
+    reader.close()
+    return root
+
+
+def _colours(rgb: np.ndarray) -> str:
+    return base64.b64encode(rgb.tobytes()).decode()

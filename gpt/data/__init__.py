@@ -1,0 +1,1 @@
+"""Text and tasks as batches of tokens."""

@@ -1,0 +1,118 @@
+"""Tasks whose answers can be checked: sums of two numbers, as text to train on and as questions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from ..model.gpt import GPT
+from ..model.module import Array, raw
+from .dataset import IGNORED, Batch
+from .tokenizers.tokenizer import CharTokenizer, Tokenizer
+
+# What learns sums of two digits: on three seeds of three, 99.95 % or more of those held out, in 45 s of one core.
+ADDITION = dict(n_layer=2, n_head=4, n_embd=64, block_size=9, batch_size=128, max_iters=2500, learning_rate=3e-3,
+                min_lr=3e-5, warmup_iters=100, weight_decay=0.1, beta1=0.9, beta2=0.99, grad_clip=1.0,
+                eval_interval=250, eval_iters=0)
+
+
+@dataclass
+class Addition:
+    """Sums of two numbers of up to `digits` digits as Data to train on: "12+34=64\\n", the answer's last digit first.
+
+    In that order each digit follows from two digits of the question and a carry, as people add, and is learned sooner
+    (after 1,000 steps of 64, 92 % of the answers are right, and 82 % in the usual order).  Only the answer counts in
+    the loss.  A fifth of all questions, at most 2,000, is held out for validation: a + b is
+    held out with b + a, and neither is ever trained on.
+    """
+
+    digits: int = 2
+    held_out: Array = field(init=False, repr=False)  # sorted questions (n,): a + b is number a·10^digits + b
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.digits <= 9:
+            raise ValueError(f"addition of {self.digits} digits: choose from 1 to 9")
+        self.base = 10 ** self.digits
+        self.tokenizer = CharTokenizer("0123456789+=\n")
+        self.held_out = self._hold_out(min(2000, self.base ** 2 // 5))
+
+    def _hold_out(self, n: int) -> Array:
+        """`n` questions, n even: a + b and b + a of n/2 random pairs of different numbers."""
+        rng, pairs = np.random.default_rng(0), np.empty((0, 2), np.int64)
+        while len(pairs) < n // 2:
+            more = np.sort(rng.integers(self.base, size=(n, 2)))
+            pairs = np.unique(np.concatenate([pairs, more[more[:, 0] < more[:, 1]]]), axis=0)
+        a, b = rng.permutation(pairs)[:n // 2].T
+        return np.sort(np.concatenate([a * self.base + b, b * self.base + a]))
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of the longest example, less one."""
+        return 3 * self.digits + 3
+
+    @property
+    def description(self) -> str:
+        n, n_val = self.base ** 2, len(self.held_out)
+        return f"sums of two numbers of up to {self.digits} digits: {n - n_val:,} to train on, {n_val:,} to validate on"
+
+    characters_per_token = 1.0
+
+    def text(self, question: int) -> str:
+        """`12+34=64\\n`, the sum from its last digit to its first."""
+        a, b = divmod(question, self.base)
+        return f"{a}+{b}={str(a + b)[::-1]}\n"
+
+    def examples(self, questions: Array) -> Batch:
+        """Tokens (n, block_size) and the next ones, of which those of answers count."""
+        tokens = np.full((len(questions), self.block_size + 1), self.tokenizer.encode("\n")[0])
+        targets = np.full((len(questions), self.block_size), IGNORED)
+        for row, question in enumerate(questions.tolist()):
+            text = self.text(question)
+            tokens[row, :len(text)] = self.tokenizer.encode(text)
+            answer = slice(text.index("="), len(text) - 1)
+            targets[row, answer] = tokens[row, 1:][answer]
+        return tokens[:, :-1], targets
+
+    def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        questions = rng.integers(self.base ** 2, size=batch_size)
+        while (held_out := np.isin(questions, self.held_out)).any():
+            questions[held_out] = rng.integers(self.base ** 2, size=held_out.sum())
+        return self.examples(questions)
+
+    def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
+        return self.examples(rng.choice(self.held_out, batch_size))
+
+    def val_windows(self, batch_size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.held_out), batch_size):
+            yield self.examples(self.held_out[start:start + batch_size])
+
+    def checksum(self, start: int = 0) -> int:
+        return crc32(self.held_out, start)
+
+    def accuracy(self, model: GPT, tokenizer: Tokenizer | None = None) -> float:
+        """The share of held-out questions that the model, always taking the likeliest token, answers exactly."""
+        frozen: Any = model.map(raw)
+        right = 0
+        for ids, targets in self.val_windows(500):
+            chosen = frozen(ids).argmax(-1)  # greedy writing takes the same tokens up to its first mistake
+            right += int(((chosen == targets) | (targets == IGNORED)).all(-1).sum())
+        return right / len(self.held_out)
+
+
+TASKS = {"addition": Addition}
+
+
+def load_task(name: str, block_size: int, digits: int = 2) -> tuple[Addition, Tokenizer]:
+    """A task, which is Data with `accuracy(model, tokenizer)`, and its tokenizer.
+
+    Raises ValueError for a name that is none, and for a block_size that its examples do not fit.
+    """
+    if name not in TASKS:
+        raise ValueError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
+    task = TASKS[name](digits)
+    if block_size < task.block_size:
+        raise ValueError(f"{name} of {digits} digits needs a block_size of {task.block_size} or more, and it is "
+                         f"{block_size}: raise --block-size")
+    return task, task.tokenizer

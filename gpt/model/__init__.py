@@ -1,0 +1,1 @@
+"""The GPT, its configuration and initial weights, and what a module is."""

@@ -1,0 +1,222 @@
+"""The GPT: GPT-2's architecture and what has been added to it since, in nanoGPT's names, on Tensors or raw arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import autograd as ag
+
+from .config import Architecture, GPTConfig
+from .init import STD, Initial, frequencies, sinusoids
+from .module import Array, Module
+
+__all__ = ["GPT", "Architecture", "GPTConfig"]
+
+Dropout = Callable[[Array], Array]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": ag.gelu, "gelu_tanh": partial(ag.gelu, approximate="tanh"), "relu": ag.relu,
+    "squared_relu": ag.squared_relu, "silu": ag.silu,
+}
+
+
+@dataclass
+class Linear(Module):
+    """y = x W + b"""
+    weight: Array                                              # (n_in, n_out)
+    bias: Array | None                                         # (n_out,)
+
+    def __call__(self, x: Array) -> Array:                     # (…, n_in) -> (…, n_out)
+        return ag.linear(x, self.weight, self.bias)
+
+
+@dataclass
+class Embedding(Module):
+    """A row of a table for each integer."""
+    weight: Array                                              # (n, C)
+
+    def __call__(self, ids: Array) -> Array:                   # (…) -> (…, C)
+        return ag.embedding(ids, self.weight)
+
+
+@dataclass
+class LayerNorm(Module):
+    """Each vector brought to a mean of 0 and a mean square of 1 (Ba, Kiros & Hinton 2016)."""
+    weight: Array | None                                       # (C,)
+    bias: Array | None                                         # (C,)
+    eps: float = 1e-5
+
+    def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
+        return ag.layer_norm(x, self.weight, self.bias, self.eps)
+
+
+@dataclass
+class RMSNorm(Module):
+    """Each vector brought to a mean square of 1 (Zhang & Sennrich 2019)."""
+    weight: Array | None                                       # (C,)
+    eps: float = 1e-5
+
+    def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
+        return ag.rms_norm(x, self.weight, self.eps)
+
+
+@dataclass
+class Convolution(Module):
+    """Each token mixed with the ones just before it: weight[k] for the k-th before (So et al. 2021, 3.2)."""
+    weight: Array                                              # (K, C)
+
+    def __call__(self, x: Array) -> Array:                     # (…, T, C) -> (…, T, C)
+        return ag.causal_conv(x, self.weight)
+
+
+@dataclass
+class Attention(Module):
+    """Causal self-attention: each token gathers from itself and those before it (Vaswani et al. 2017, 3.2)."""
+    conv: Convolution | None
+    c_attn: Linear                                             # C -> C + 2D: queries; keys and values of D = G·d
+    c_proj: Linear                                             # C -> C
+    head_size: int                                             # d = C / H
+    norm: RMSNorm | None                                       # of queries and keys (Henry et al. 2020)
+
+    def __call__(self, x: Array, angles: Array | None) -> Array:
+        B, T, C = x.shape
+        if self.conv is not None:
+            x = self.conv(x)
+        qkv = self.c_attn(x)                                   # (B, T, C + 2D)
+        D = (qkv.shape[-1] - C) // 2
+        q, k, v = (part.reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, T, H d) -> (B, H, T, d)
+                   for part in ag.split(qkv, [C, C + D], axis=-1))
+        if self.norm is not None:
+            q, k = self.norm(q), self.norm(k)
+        if angles is not None:
+            q, k = ag.rotary(q, angles), ag.rotary(k, angles)
+        y = ag.attention(q, k, v, causal=True)                 # (B, H, T, d)
+        y = y.swapaxes(1, 2).reshape(B, T, C)                  # heads side by side again
+        return self.c_proj(y)                                  # (B, T, C)
+
+
+@dataclass
+class MLP(Module):
+    conv: Convolution | None
+    c_fc: Linear                                               # C -> F, mostly 4C
+    c_gate: Linear | None                                      # C -> F (Shazeer 2020)
+    c_proj: Linear                                             # F -> C
+    activation: str
+
+    def __call__(self, x: Array) -> Array:
+        if self.conv is not None:
+            x = self.conv(x)
+        activation = ACTIVATIONS[self.activation]
+        hidden = self.c_fc(x)                                  # (B, T, C) -> (B, T, F)
+        hidden = activation(hidden) if self.c_gate is None else activation(self.c_gate(x)) * hidden
+        return self.c_proj(hidden)                             # (B, T, F) -> (B, T, C)
+
+
+@dataclass
+class Block(Module):
+    """Attention, then MLP, each on a normed copy and added to the residual stream (pre-norm)."""
+    ln_1: LayerNorm | RMSNorm
+    attn: Attention
+    ln_2: LayerNorm | RMSNorm
+    mlp: MLP
+
+    def __call__(self, x: Array, angles: Array | None, drop: Dropout) -> Array:  # (B, T, C) -> (B, T, C)
+        x = x + drop(self.attn(self.ln_1(x), angles))
+        x = x + drop(self.mlp(self.ln_2(x)))
+        return x
+
+
+@dataclass
+class GPT(Module):
+    """A GPT with random weights (Radford et al. 2019); the same `seed`, the same weights, and all 0 for None.
+
+    `model(ids)` gives logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
+    shape (B, T) with T at most block_size.  Dropout happens where a generator `rng` is given, on the embedding
+    and on what attention and MLP add.  Without a head of its own the head is the token embedding, transposed.
+    """
+    config: GPTConfig
+    wte: Embedding                                             # (V, C): tokens
+    wpe: Embedding | None                                      # (block_size, C): positions that are added
+    frequencies: Array | None                                  # (d/2,): those of rotary positions, radians a token
+    smear: Convolution | None                                  # (2, C)
+    norm: LayerNorm | RMSNorm | None                           # of the embedding
+    h: list[Block]
+    ln_f: LayerNorm | RMSNorm
+    lm_head: Linear | None                                     # C -> V
+
+    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
+        c, start = config, Initial(seed, dtype)
+        C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
+        D = (c.n_kv_head or c.n_head) * d                      # keys; values as many
+        added = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # 2 n_layer of them add up in the residual stream
+
+        def linear(n_in: int, n_out: int, std: float = STD, bias: bool = c.bias) -> Linear:
+            return Linear(start.normal(n_in, n_out, std=std), start.zeros(n_out) if bias else None)
+
+        def norm() -> LayerNorm | RMSNorm:
+            weight = start.ones(C) if c.norm_gain else None
+            if c.norm == "rms_norm":
+                return RMSNorm(weight, c.norm_eps)
+            return LayerNorm(weight, start.zeros(C) if c.bias else None, c.norm_eps)
+
+        def conv() -> Convolution | None:
+            return Convolution(start.first(c.convolution, C)) if c.convolution else None
+
+        def block() -> Block:
+            attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=added),
+                                  d, RMSNorm(None, c.norm_eps) if c.qk_norm else None)
+            mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=added), c.activation)
+            return Block(norm(), attention, norm(), mlp)
+
+        self.config = c
+        self.wte = Embedding(start.normal(c.vocab_size, C))
+        self.wpe = Embedding(start.normal(c.block_size, C)) if c.positions == "learned" else \
+            Embedding(start.constant(sinusoids(c.block_size, C))) if c.positions == "sinusoidal" else None
+        self.frequencies = start.constant(frequencies(d, c.rope_base)) if c.positions == "rotary" else None
+        self.smear = Convolution(start.first(2, C)) if c.smear else None
+        self.norm = norm() if c.norm_embedding else None
+        self.h = [block() for _ in range(c.n_layer)]
+        self.ln_f = norm()
+        self.lm_head = None if c.tied else linear(C, c.vocab_size, std=0 if c.zero_init else STD, bias=False)
+        for name, t in self.named_arrays().items():
+            t.name = name
+
+    def __call__(self, ids: Array, rng: np.random.Generator | None = None) -> Array:
+        shape = np.shape(ids)
+        if len(shape) != 2 or not 0 < (T := shape[1]) <= self.config.block_size:
+            raise ValueError(f"GPT: ids have shape {shape}: they need to be (B, T), "
+                             f"with T from 1 to block_size, which is {self.config.block_size}")
+        drop = dropout(self.config.dropout, rng)
+        x = self.wte(ids)                                      # (B, T) -> (B, T, C)
+        if self.wpe is not None:
+            x = x + self.wpe(np.arange(T))                     # (B, T, C) + (T, C)
+        angles = None                                          # (T, d/2), of queries and keys
+        if self.frequencies is not None:
+            angles = np.arange(T, dtype=x.dtype)[:, None] * self.frequencies
+        if self.smear is not None:
+            x = self.smear(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        x = drop(x)
+        for block in self.h:
+            x = block(x, angles, drop)                         # (B, T, C)
+        return self.logits(x)                                  # (B, T, C) -> (B, T, V)
+
+    def logits(self, x: Array) -> Array:
+        """What the head reads from a residual stream (…, C), that after the last block or an earlier one: (…, V)."""
+        x = self.ln_f(x)
+        return ag.linear(x, self.wte.weight.T, None) if self.lm_head is None else self.lm_head(x)
+
+    def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
+        """Mean cross-entropy, in nats a token, of predicting `targets` (B, T), the token after each of `ids` (B, T)."""
+        return ag.cross_entropy(self(ids, rng), targets)
+
+
+def dropout(p: float, rng: np.random.Generator | None) -> Dropout:
+    """A function that zeroes a share `p` of an array and scales the rest to the same mean; none without `rng`."""
+    if rng is None or p == 0:
+        return lambda x: x
+    return lambda x: ag.dropout(x, p, rng)

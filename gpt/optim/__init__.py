@@ -1,0 +1,1 @@
+"""Optimizers on flat parameter buffers, and learning-rate schedules."""

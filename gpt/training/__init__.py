@@ -1,0 +1,1 @@
+"""Training: settings, recipes, the loop, data parallelism, metrics and reports."""

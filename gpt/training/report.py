@@ -1,0 +1,120 @@
+"""What training says: its first lines, a line an evaluation, samples of text, and the commands that go on."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+import autograd as ag
+
+from ..checkpoint import Run
+from ..generation.generate import continue_text
+from ..optim.muon import kind
+from ..pretrained.config import counterpart
+from ..runtime.screen import in_a_line
+from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from .train import TrainConfig
+
+STILL = 1e-7  # norm of a gradient that changes nothing
+KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
+           "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
+
+
+def announce(line: str) -> None:
+    """Print a line above the bar of progress, and into a file or pipe at once, too."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def command(what: str, out: Any) -> str:
+    """The command line that does something with a folder: `python -m gpt sample out`."""
+    return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
+
+
+def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
+    """The first lines of a run: data, model, what a step is, and how it learns."""
+    c, tokens = config, config.batch_size * config.accumulate * config.block_size
+    say(f"text    {in_a_line(trainer.data.description)}")
+    say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {run.config.block_size}: "
+        f"{run.model.n_parameters:,} parameters")
+    n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
+    passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
+    say(f"run     {f'from {c.from_}' if c.from_ else f'recipe {c.recipe}'}: {c.max_iters:,} steps of {c.batch_size}"
+        f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
+        f"{c.batches} batches, seed {c.seed}")
+    say(f"learn   {learning(c, trainer)}")
+    family, lacks = counterpart(run.config)
+    if lacks:
+        say(f"export  transformers has no model like this one, so gpt export will refuse it: {family}, the nearest, "
+            f"has no counterpart for {', '.join(lacks)}; one of --recipe nanogpt can be exported")
+    kernels = ag.kernels.in_use()
+    say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
+
+
+def learning(c: TrainConfig, trainer: Trainer) -> str:
+    """The optimizers, what each is for, and how the learning rate goes."""
+    what = {"adamw": f"AdamW at {c.learning_rate:g}", "sgd": f"SGD at {c.learning_rate:g}"}.get(c.optimizer)
+    if what is None:
+        n: Counter[str] = Counter()
+        for name, t in trainer.parameters.tensors.items():
+            n[kind(name, t)] += t.size
+        what = (f"Muon at {c.learning_rate:g} for matrices ({n['matrix']:,} parameters), Adam at {c.embedding_lr:g} "
+                f"for embeddings ({n['embedding']:,})")
+        what += f", at {c.taps_lr:g} for taps ({n['taps']:,})" if n["taps"] else ""
+    shape = {"trapezoidal": f", then constant, and to {c.min_lr:g} over the last {c.falling_share:.0%}",
+             "constant": ", then constant"}.get(c.schedule, f", then {c.schedule} to {c.min_lr:g}")
+    return f"{what}; {c.warmup_iters:,} steps of warm-up{shape}"
+
+
+def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
+    """The line of an evaluation."""
+    val_loss, i = row["val_loss"], row["iter"]
+    perplexity = math.exp(val_loss) if val_loss < 709 else math.inf
+    bits = val_loss / math.log(2) / trainer.data.characters_per_token
+    left = trainer.seconds / i * (trainer.config.max_iters - i)
+    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {perplexity:.4g}, "
+            f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
+            f"{clock(trainer.seconds)} passed, {clock(left)} left")
+
+
+def diagnosis(trainer: Trainer) -> str:
+    """What is wrong with a run that has ended, and what to try; empty if nothing is."""
+    c, losses = trainer.config, [loss for loss, _ in trainer.lately]
+    if not losses:
+        return ""
+    guess, loss, val_loss = math.log(trainer.model.config.vocab_size), statistics.fmean(losses), trainer.latest
+    still = sum(1 for _ in takewhile(lambda norm: norm < STILL, (norm for _, norm in reversed(trainer.lately))))
+    lower = f"lower --learning-rate, which is {c.learning_rate:g}, or raise --warmup-iters"
+    if still >= 3 and losses[-1] > guess / 2:
+        return (f"the run is dead: its gradient has been 0 for the last {still} steps or more, so it learns nothing "
+                f"any more, with a loss of {losses[-1]:.2f} (a guess among all tokens has {guess:.2f}): {lower}")
+    if loss > guess - 0.01 and trainer.iter > max(c.warmup_iters, 50):
+        return (f"the model has learned nothing: its loss is {loss:.2f}, and a guess among all tokens has {guess:.2f}: "
+                f"{lower}")
+    if val_loss > max(1.5 * loss, loss + 0.5):
+        return (f"overfitted: the loss is {loss:.2f} on text that was trained on, and {val_loss:.2f} on other text, so "
+                "the model knows its text by heart: train on more text, or for fewer steps (--patience 3 stops in "
+                "time), or with more --dropout or --weight-decay, or a smaller model")
+    return ""
+
+
+def show_sample(run: Run, title: str, say: Callable[[str], None], n: int) -> None:
+    """Say what the model writes at the moment, in `n` tokens."""
+    text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
+    say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
+
+
+def clock(seconds: float) -> str:
+    """`1:05` for 65 seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,144 @@
+"""The folder that a command writes to: what lies there, and whether that may be replaced."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint
+from ..runtime.settings import setting
+from ..runtime.writing import locked, sweep
+from . import metrics
+from .report import clock, command
+
+SHORT = 300  # seconds: a run that took less is replaced where its command is given again
+# Settings that do not decide what is learned: runs that differ in these alone are the same.
+FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas")
+
+
+def overwrite_setting() -> Any:
+    """The flag --overwrite, which all commands share that write to --out."""
+    return setting(False, "replace what is in the way at --out, which is refused otherwise", group="output")
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder, and those it is in, where they are missing; they are gone again if anything fails and they are
+    empty."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # it is not empty
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield the folder `path` to write to, made if it is missing, locked and tidied up; gone again if the command fails
+    and it is empty.
+
+    Raises OSError, before a run's work is done, if the folder takes no files or another command is writing to it.
+    """
+    folder = Path(path)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made(folder))
+            stack.enter_context(locked(folder))
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            if (folder / checkpoint.FILE).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{checkpoint.FILE} in it is a folder")
+        except BlockingIOError:
+            raise OSError(f"another run is writing to {folder}: wait for it, stop it, or choose another folder with "
+                          "--out") from None
+        except OSError as error:
+            raise type(error)(f"nothing can be written to {folder} ({error.strerror}): choose another folder with "
+                              "--out") from None
+        tidy(folder)
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell of
+                tidy(folder)
+            raise
+
+
+def tidy(folder: Path) -> None:
+    """Do what a run that ended early has left to do in a folder, and delete what it has left half-written."""
+    checkpoint.restore(folder)
+    for name in ("*.safetensors", metrics.FILE):
+        sweep(folder, name)
+
+
+# ---------------------------------------------------------------------- what lies there
+
+
+def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str, Any] | None = None) -> str:
+    """Return a note on the run in a folder that another one is about to replace; an empty one if there is none.
+
+    Raises ValueError that says what is there, unless `overwrite` allows it, or its checkpoint says under `name` that it
+    was made with the same `settings` and in less than SHORT seconds, so that nothing is lost but them.
+    """
+    held, about = contents(folder)
+    if not held:
+        return ""
+    if overwrite:
+        return f"note    {folder} holds {held}, which this run replaces at its first checkpoint"
+    if settings is not None and deciding(about.get(name)) == deciding(settings) and (took := seconds(about)) < SHORT:
+        return (f"note    {folder} holds this very run already; as it took {clock(took)}, it is trained again, and "
+                "replaces that at its first checkpoint")
+    raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, about)}, or replace it "
+                     "with --overwrite")
+
+
+def contents(folder: Path) -> tuple[str, dict[str, Any]]:
+    """What lies in a folder where the files of a run go, in words, and what its checkpoint says of itself.  Metrics
+    alone of a few steps, of which there is no checkpoint, are nothing."""
+    files = [folder / name for name in (checkpoint.FILE, checkpoint.LORA, checkpoint.BEST)]
+    file = next((file for file in [*files, *checkpoint.numbered(folder)] if os.path.lexists(file)), None)
+    if file is None:
+        took = metrics.seconds(folder / metrics.FILE)
+        return (f"{metrics.FILE} of a run without checkpoints, or of another program" if took > SHORT else ""), {}
+    try:
+        about = checkpoint.read_about(file)
+    except (OSError, ValueError):
+        return f"{file.name}, which gpt has not written, or which is damaged", {}
+    match about:
+        case {"train": {"max_iters": int(n)}, "iter": int(i)}:
+            return f"a run of gpt train, at step {i:,} of {n:,}", about
+        case {"tune": _}:
+            return "a model that gpt tune has tuned", about
+        case {"pretrained": _}:
+            return "a model that gpt import has made", about
+    return f"a model, {file.name}", about
+
+
+def deciding(settings: Any) -> dict[str, Any]:
+    """The settings that decide what a run learns, as plain data."""
+    plain = json.loads(json.dumps(settings)) if isinstance(settings, dict) else {}
+    return {name: value for name, value in plain.items() if name not in FREE}
+
+
+def seconds(about: dict[str, Any]) -> float:
+    """How long a run took that says `about` itself; infinite where it does not say so."""
+    match about:
+        case {"state": {"seconds": float() | int() as took}} | {"seconds": float() | int() as took}:
+            return took
+    return float("inf")
+
+
+def way_on(folder: Path, about: dict[str, Any]) -> str:
+    """The command that goes on with a run, where one can."""
+    match about:
+        case {"train": {"max_iters": int(n)}, "iter": int(i), "state": dict()}:
+            more = f" --max-iters {2 * n}" if i >= n else ""
+            return f", go on with it by {command('train --resume', folder)}{more}"
+    return ""

@@ -1,0 +1,213 @@
+"""The cache: the logits of the model itself, at every position, for every architecture, and texts of any length side
+by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import autograd as ag
+from gpt import GPT, GPTConfig, generate
+from gpt.generation import incremental as cache
+from gpt.generation import kv_cache as reader
+from gpt.generation.generate import Batch, Sampling
+from gpt.generation.incremental import Cache, Context
+from gpt.model.gpt import ACTIVATIONS
+
+CHANGES = [{}, {"bias": True}, {"activation": "relu"}, {"positions": "sinusoidal"}, {"n_head": 1}, {"n_layer": 1},
+           {"bias": True, "activation": "relu", "positions": "sinusoidal", "n_head": 4}]
+
+
+def strong(config, std=0.3, dtype=np.float64, seed=0):
+    """A model whose logits depend on every token of the context, and that differs from its initialisation in all."""
+    rng = np.random.default_rng(seed)
+    return GPT(config, dtype=dtype).map(lambda t: t.data + rng.normal(0, std, t.shape).astype(dtype))
+
+
+def seen(text, prompt_length, window):
+    """What the model sees of a text, by the rule that `Context` states: written anew, token by token."""
+    context = list(text[:prompt_length])[-window:]
+    for token in text[prompt_length:]:
+        if len(context) == window:
+            context = context[window - window // 2:]
+        context.append(token)
+    return context
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_logits_equal_the_models_at_every_position_and_past_the_window(config, changes):
+    config = replace(config, **changes)
+    model, text = strong(config), np.random.default_rng(1).integers(11, size=40)
+    for prompt_length in (1, 3, 8, 9, 21):
+        context = Context(model, [text[:prompt_length]])
+        for t in range(prompt_length, len(text) + 1):
+            expected = model(np.array([seen(text[:t], prompt_length, 8)]))[0, -1]
+            np.testing.assert_allclose(context.logits()[0], expected, rtol=0, atol=1e-11)
+            if t < len(text):
+                context.append(text[t:t + 1])
+
+
+@st.composite
+def architectures(draw):
+    """Every choice about a GPT, with every other."""
+    n_kv_head, group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    return GPTConfig(
+        vocab_size=11, block_size=draw(st.integers(1, 9)), n_layer=draw(st.integers(1, 2)), n_head=n_kv_head * group,
+        n_kv_head=n_kv_head if group > 1 or draw(st.booleans()) else None, n_embd=n_kv_head * group * 4,
+        n_hidden=draw(st.sampled_from([None, 10])), bias=draw(st.booleans()),
+        norm_gain=draw(st.booleans()), qkv_bias=draw(st.booleans()), gated=draw(st.booleans()),
+        activation=draw(st.sampled_from(list(ACTIVATIONS))),
+        positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),
+        rope_base=draw(st.sampled_from([9.0, 1e4])), norm=draw(st.sampled_from(["layer_norm", "rms_norm"])),
+        norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()), qk_norm=draw(st.booleans()),
+        convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()))
+
+
+@settings(max_examples=100)
+@given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12), st.booleans(),
+       st.sampled_from([np.float64, np.float32]), st.sampled_from([1, 3, 512]), st.integers(0, 2**16))
+def test_every_architecture_has_the_models_logits(config, lengths, when, folds, dtype, piece, seed):
+    rng, model = np.random.default_rng(seed), strong(config, 0.3, dtype, seed)
+    texts = rng.integers(11, size=(len(lengths), 24))
+    rows = rng.permutation(len(lengths))[:max(1, len(lengths) - 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "FOLD", 1 << 26 if folds else 0)
+        patch.setattr(cache, "PIECE", piece)  # so that prompts are read in several
+        patch.setattr(cache, "ROOM", 2)       # so that it has to grow
+        context, going = Context(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
+        for step in range(12):
+            if step == when:
+                context.keep(rows)
+                going = rows
+            for got, i in zip(context.logits(), going):
+                expected = model(np.array([seen(texts[i, :lengths[i] + step], lengths[i], config.block_size)]))[0, -1]
+                assert got.dtype == dtype
+                np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11 if dtype == np.float64 else 2e-4)
+            context.append([texts[i, lengths[i] + step] for i in going])
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 64])
+def test_in_single_precision_cached_and_uncached_logits_agree(block_size):
+    config = GPTConfig(vocab_size=65, block_size=block_size)  # the shape of the recipe nanogpt
+    model, text = strong(config, 0.05, np.float32), np.random.default_rng(2).integers(65, size=100)
+    cached, uncached = (Context(model, [text[:1]], cache=c) for c in (True, False))
+    largest = 0
+    for token in text:
+        a, b = cached.logits(), uncached.logits()
+        assert a.dtype == b.dtype == np.float32 and a.shape == b.shape == (1, 65)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        largest = max(largest, abs(a).max())
+        for context in (cached, uncached):
+            context.append(np.array([token]))
+    assert largest > 1
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_texts_of_different_lengths_side_by_side(config, cache):
+    model, rng = strong(config), np.random.default_rng(3)
+    texts, lengths = rng.integers(11, size=(5, 30)), [1, 4, 8, 4, 13]
+    context = Context(model, [text[:n] for text, n in zip(texts, lengths)], cache)
+    for step in range(17):
+        every = context.logits()
+        for i, (text, n) in enumerate(zip(texts, lengths)):
+            expected = model(np.array([seen(text[:n + step], n, 8)]))[0, -1]
+            np.testing.assert_allclose(every[i], expected, rtol=0, atol=1e-11)
+        context.append([text[n + step] for text, n in zip(texts, lengths)])
+
+
+@pytest.mark.parametrize("when", [0, 1, 5, 9])
+def test_some_texts_go_on_without_the_others(config, when):
+    model, rng = strong(config), np.random.default_rng(4)
+    texts = rng.integers(11, size=(4, 30))
+    context, alone = Context(model, [t[:2 + i] for i, t in enumerate(texts)]), Context(model, [texts[3][:5]])
+    for step in range(14):
+        if step == when:
+            context.keep(np.array([1, 3]))
+        np.testing.assert_allclose(context.logits()[-1], alone.logits()[0], rtol=0, atol=1e-11)
+        rows = [1, 3] if step >= when else range(4)
+        context.append([texts[i][2 + i + step] for i in rows])
+        alone.append([texts[3][5 + step]])
+
+
+def test_only_new_tokens_are_read(config, monkeypatch):
+    read, call = [], Cache.__call__
+    monkeypatch.setattr(Cache, "__call__", lambda self, ids, *rest: read.append(ids.shape) or call(self, ids, *rest))
+    list(generate(GPT(config), np.zeros(3, int), 12, np.random.default_rng(0)))
+    assert read == [(1, 3), *[(1, 1)] * 5, (1, 5), *[(1, 1)] * 3, (1, 5), (1, 1)]
+
+
+def test_it_works_on_arrays_made_once_and_records_nothing(config):
+    model = GPT(config)
+    context = Context(model, [np.array([1])])
+    kept, before = context.cache.h[0][0].kept, model.wte.weight.index
+    for _ in range(30):
+        assert type(context.logits()) is np.ndarray
+        context.append(np.array([2]))
+    assert context.cache.h[0][0].kept is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
+    assert ag.tensor(1.0).index - before < 100  # of its own, the model has some 20 tensors
+
+
+def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_the_text():
+    config = GPTConfig(vocab_size=11, block_size=5000, n_layer=1, n_head=4, n_kv_head=2, n_embd=8, positions="rotary")
+    context = Context(GPT(config), [np.zeros(1000, int)])
+    sizes = set()
+    for _ in range(60):
+        context.logits()
+        sizes.add(context.cache.h[0][0].kept.shape)
+        context.append([1])
+    assert sizes == {(2, 1, 2, 1024, 2), (2, 1, 2, 2048, 2)}
+    assert Context(GPT(replace(config, block_size=7)), [[1]]).cache.h[0][0].kept.shape == (2, 1, 2, 7, 2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_large_model_is_read_from_its_own_weights(config, tied, monkeypatch):
+    monkeypatch.setattr(cache, "FOLD", 0)
+    model = strong(replace(config, bias=True, tied=tied, gated=True))
+    read, own = Cache(model, 1), model.h[0]
+    attn, mlp = read.h[0]
+    pairs = [(read.wte, model.wte.weight), (attn.c_attn.weight, own.attn.c_attn.weight),
+             (attn.c_proj.weight, own.attn.c_proj.weight), (mlp.c_fc.weight, own.mlp.c_fc.weight),
+             (mlp.c_gate.weight, own.mlp.c_gate.weight), (mlp.c_proj.weight, own.mlp.c_proj.weight),
+             (read.head.weight, model.wte.weight if tied else model.lm_head.weight)]
+    assert all(np.shares_memory(a, b) for a, b in pairs)
+
+
+def test_a_small_models_own_weights_stay_as_they_are(config):
+    model = strong(replace(config, bias=True))
+    before = {name: a.copy() for name, a in model.named_arrays().items()}
+    context = Context(model, [[1, 2]])
+    for _ in range(10):
+        context.logits()
+        context.append([3])
+    for name, a in model.named_arrays().items():
+        np.testing.assert_array_equal(a, before[name])
+
+
+def test_single_precision_gelu_is_gelu():
+    x = np.concatenate([np.linspace(-15, 15, 20_001), [-1e15, -1e7, -300, 0, 300, 1e7, 1e15]]).astype(np.float32)
+    expected = ag.gelu(x.astype(np.float64))
+    for values, correct in ((x[:20_001], expected[:20_001]), (x, expected)):  # numbers whose cubes are too large
+        y = reader.gelu_single(values.reshape(1, -1))
+        assert y.dtype == np.float32 and y.shape == (1, len(values))
+        np.testing.assert_allclose(y[0], correct, rtol=2e-7, atol=6e-7)
+    assert np.isnan(reader.gelu_single(np.array([np.nan, 1], np.float32))).tolist() == [True, False]
+
+
+def test_a_prompt_and_its_text_are_not_changed(config):
+    ids = np.arange(5)
+    list(generate(GPT(config), ids, 20, np.random.default_rng(0)))
+    assert ids.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "top_k": 4}, {"repetition_penalty": 1.5}])
+def test_the_same_tokens_with_and_without_cache_and_side_by_side(config, settings):
+    model, rng = strong(config), np.random.default_rng(5)
+    prompts = [rng.integers(11, size=n) for n in (1, 20, 5, 8)]
+    single = [[list(generate(model, ids, 25, np.random.default_rng([7, i]), cache=cache, **settings))
+               for i, ids in enumerate(prompts)] for cache in (True, False)]
+    batch = Batch(model, prompts, [np.random.default_rng([7, i]) for i in range(4)], Sampling(**settings))
+    together = np.array([next(batch) for _ in range(25)]).T.tolist()
+    assert single[0] == single[1] == together
+    assert len({tuple(tokens) for tokens in together}) == 4
