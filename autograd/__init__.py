@@ -6,13 +6,15 @@ from . import kernels, ops
 from .check.check import check_grads, check_op
 from .check.kernels import check_kernel
 from .core.methods import FUNCTIONS, REGISTRY
-from .core.mode import drawn, no_grad, scope
+from .core.mode import no_grad, resampled, scope
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .program.program import record
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 from .view import detect_anomaly, diff
 from .vmap import vmap
+
+drawn = resampled  # its earlier name
 
 __all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_kernel", "check_op", "checkpoint",
            "detect_anomaly", "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op",

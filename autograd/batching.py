@@ -56,7 +56,7 @@ def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
     rows = [list(a) if m else a for a, m in zip(args, mapped)]
     results = [t.op.apply(tuple([a[i] if m else a for a, m in zip(rows, mapped)]), t.attrs)
                for i in range(size_of(args, mapped))]
-    with within(watch=None):  # an outer program has nothing to do with the value of one example
+    with within(observer=None):  # an outer program has nothing to do with the value of one example
         value = value_of(t)
     if type(value) is tuple:
         return tuple([_stacked(t, part, [y[i] for y in results]) for i, part in enumerate(value)])

@@ -51,7 +51,7 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
 
     Formula and rules are pure: they change nothing that they are given, and give the same each time, since a value that
     backward has freed is computed again when it is asked for.  So noise is an input, drawn outside (`x * mask`; by
-    `ag.drawn` in a recorded program).  They may return what they are given, or views of it.
+    `ag.resampled` in a recorded program).  They may return what they are given, or views of it.
 
     A rule that is meant not to be the derivative says so where it is registered, with the function whose derivative it
     is in place of the formula, or True if there is none (a gradient that is clipped, say).  `check_op` compares it with

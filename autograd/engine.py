@@ -36,17 +36,22 @@ _clock = itertools.count()  # orders every creation and every change, across thr
 _new = object.__new__  # makes an empty Tensor without the detour through a constructor
 
 
+def now() -> int:
+    """Return a time on the clock of `Tensor.created` and `Tensor.version`: later than all there are."""
+    return next(_clock)
+
+
 # ---------------------------------------------------------------------- the record
 class Tensor(ArrayMethods):
     """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
 
-    `op`, `inputs`, `attrs`: the operation behind it (`op` is None for a leaf).  `index`: its place in the
+    `op`, `inputs`, `attrs`: the operation behind it (`op` is None for a leaf).  `created`: its place in the
     order of creation.  `name`, `scope`: for people.  `shape`, `dtype`, `requires_grad`, operators and hashing by
     identity are in `ArrayMethods`.
     """
 
-    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "index",
-                 "changed", "name", "scope", "_code", "_offset", "__weakref__")
+    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "created",
+                 "version", "name", "scope", "_code", "_offset", "__weakref__")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         raise TypeError("ag.tensor(data) makes a tensor")
@@ -57,7 +62,7 @@ class Tensor(ArrayMethods):
         self._array, self._grad = data, None  # _array is None once freed, and saved is then (shape, dtype)
         self.op, self.inputs, self.attrs = op, inputs, attrs
         self.saved, self._requires_grad = saved, requires_grad
-        self.index = self.changed = next(_clock)  # changed: when a leaf's numbers were last written
+        self.created = self.version = next(_clock)  # one clock for both, so that they can be compared
         self.name, self.scope = "", scope
         if INTERNAL[frame.f_globals.get("__package__")]:
             frame = users_frame(frame)
@@ -78,22 +83,22 @@ class Tensor(ArrayMethods):
         if np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
         self._array[...] = value
-        self.touch()
+        self.bump_version()
 
-    def bind(self, buffer: Any, grad: Any = None) -> None:
-        """Move a leaf's numbers into `buffer`, a writable array like its own (a part of an optimizer's flat one,
-        say), and gather gradients in `grad`.  Whoever writes into `buffer` later calls `touch()`."""
-        self._check_leaf("bound")
-        for a in (buffer, grad) if grad is not None else (buffer,):
+    def use_buffers(self, data: Any, grad: Any = None) -> None:
+        """Move a leaf's values into `data`, a writable array like its own (a slice of an optimizer's flat one, say),
+        and accumulate gradients in `grad`.  Whoever writes into `data` later calls `bump_version()`."""
+        self._check_leaf("moved")
+        for a in (data, grad) if grad is not None else (data,):
             if (a.shape, a.dtype) != (self.shape, self.dtype):
                 raise pointing_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
-        buffer[...] = self._array
-        self._array, self._grad = buffer, grad
+        data[...] = self._array
+        self._array, self._grad = data, grad
 
-    def touch(self) -> None:
-        """Note that a leaf has changed, so that no backward mixes old and new numbers."""
+    def bump_version(self) -> None:
+        """Raise the version counter of a leaf that was written to, so that no backward mixes old and new values."""
         self._check_leaf("changed")
-        self.changed = next(_clock)
+        self.version = next(_clock)
 
     @property
     def grad(self) -> Any:
@@ -174,9 +179,9 @@ def value_of(t: Tensor) -> Any:
             if type(a) is Tensor and a._array is None and a not in freed:
                 freed.add(a)
                 stack.append(a)
-    for record in sorted(freed, key=attrgetter("index")):
+    for record in sorted(freed, key=attrgetter("created")):
         for a in record.inputs:
-            if type(a) is Tensor and a.changed > record.index:
+            if type(a) is Tensor and a.version > record.created:
                 raise changed_error(a, record)
         values = [a._array if type(a) is Tensor else a for a in record.inputs]
         try:
@@ -184,8 +189,8 @@ def value_of(t: Tensor) -> Any:
         except Exception as error:
             pointing_at(record, extend(error, "  when its freed value was computed again"))
             raise
-        if (watch := current_mode().watch) is not None:
-            watch.made(record)
+        if (observer := current_mode().observer) is not None:
+            observer.on_forward(record)
     return t._array
 
 
@@ -237,7 +242,7 @@ class Op(Signature):
             else:
                 values.append(as_given(a, len(values) in self.rules))
                 odd = odd or type(values[-1]) is not tuple  # which is a shape, say, or an index
-        record = record and self.differentiable and mode.recording
+        record = record and self.differentiable and mode.grad_enabled
         try:
             if odd and tensors:
                 values = list(map(arrays.operand, values, map(self.input_name, range(len(args)))))
@@ -263,13 +268,13 @@ class Op(Signature):
             if record and not self.rules.complete:
                 self.rules.check(args)
             t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope, record, self, args, attrs, saved)
-            if mode.watch is not None:
-                mode.watch.made(t)
+            if mode.observer is not None:
+                mode.observer.on_forward(t)
         else:
             t = _new(Tensor)._filled(y, sys._getframe(2), mode.scope)
         return t if type(y) is not tuple else _items(t, len(y))
 
-    def pull(self, needed: list[int], inputs: Sequence[Any], values: Sequence[Any], arguments: tuple,
+    def vjp(self, needed: list[int], inputs: Sequence[Any], values: Sequence[Any], arguments: tuple,
              attrs: dict) -> list[tuple[Any, Any]]:
         """Those of `inputs` that are numbered in `needed`, each with its gradient, in the shape and dtype of its entry
         of `values`, by the rules from `arguments`, which are (g, y, *inputs)."""
@@ -345,10 +350,10 @@ def tape(*roots: Tensor, since: float = -1) -> Tape:
     seen, stack = set(roots), list(roots)
     while stack:
         for a in stack.pop().inputs:
-            if type(a) is Tensor and a not in seen and a.index > since:
+            if type(a) is Tensor and a not in seen and a.created > since:
                 seen.add(a)
                 stack.append(a)
-    made = Tape(sorted(seen, key=attrgetter("index")))
+    made = Tape(sorted(seen, key=attrgetter("created")))
     made.roots = roots
     return made
 
@@ -366,11 +371,11 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     wanted = None
     if to is not None:
         wanted = set(to)
-        for t in tape(*roots, since=min((t.index for t in wanted), default=0) - 1):  # none older leads to them
+        for t in tape(*roots, since=min((t.created for t in wanted), default=0) - 1):  # none older leads to them
             # what has changed is visited too, to be refused: it may be seen through a view of its buffer
-            if any(type(a) is Tensor and (a in wanted or a.changed > t.index) for a in t.inputs):
+            if any(type(a) is Tensor and (a in wanted or a.version > t.created) for a in t.inputs):
                 wanted.add(t)
-    ends, freeing, watch = set(roots), not (keep or create_graph), current_mode().watch
+    ends, freeing, observer = set(roots), not (keep or create_graph), current_mode().observer
     grads: dict[Tensor, Any] = {}
     pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
     sent = list(zip(roots, seeds))  # as if something younger had sent them
@@ -381,7 +386,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
                     grads[a] = grads[a] + d
                 else:
                     grads[a] = d
-                    heappush(pending, (-a.index, a))
+                    heappush(pending, (-a.created, a))
         except Exception as error:  # such as an overflow where NumPy raises for it
             pointing_at(a, extend(error, f"  where the gradients of {label(a)} are added up"))
             raise
@@ -391,21 +396,21 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         g = grads.pop(t)
         if type(g) is _Parts:  # outputs that nothing used have gradient 0
             g = tuple([g[i] if i in g else np.zeros_like(v) for i, v in enumerate(value_of(t))])
-        sent = _pull(t, g, wanted, create_graph) if t.op is not None else []
-        if watch is not None:
-            watch.passed(t, g, sent)
+        sent = _record_vjp(t, g, wanted, create_graph) if t.op is not None else []
+        if observer is not None:
+            observer.on_backward(t, g, sent)
         yield t, g, sent
         if freeing and t not in ends:
             free(t)
 
 
-def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
+def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """What record `t`, whose gradient is `g`, sends to those of its inputs that are wanted."""
     op, inputs, attrs, values, needed = t.op, t.inputs, t.attrs, [], []  # type: ignore[var-annotated]
     y = t._array if t._array is not None else value_of(t)  # first: it brings `saved` back
     for a in inputs:
         if type(a) is Tensor:
-            if a.changed > t.index:
+            if a.version > t.created:
                 raise changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(len(values))
@@ -422,7 +427,7 @@ def _pull(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> 
             arguments = (g, t if type(y) is not tuple else _items(t, len(y)), *inputs)
         else:
             arguments = (g, y, *values)
-        return op.pull(needed, inputs, values, arguments, attrs)  # type: ignore[union-attr]
+        return op.vjp(needed, inputs, values, arguments, attrs)  # type: ignore[union-attr]
     except Exception as error:
         pointing_at(t, extend(error, errors.in_gradient(op, needed)) if by_kernel else error)
         raise

@@ -14,7 +14,7 @@ from .core.arrays import has_floats, owned
 from .core.errors import NumberError, not_floating_error
 from .core.methods import REGISTRY
 from .core.mode import current_mode, within
-from .engine import Tensor, free, reverse, seed_for, tape, tensor, value_of
+from .engine import Tensor, free, now, reverse, seed_for, tape, tensor, value_of
 
 # A "tree" below is an array, number or Tensor, or a dict, list, tuple or Module (whatever has `map`) of trees.
 
@@ -80,7 +80,7 @@ class _Traced:
 
     def __init__(self, f: Callable[..., Any], argnums: tuple[int, ...], args: tuple, kwargs: dict,
                  has_aux: bool = False):
-        outer, tracing = current_mode().recording, current_mode().tracing
+        outer, tracing = current_mode().grad_enabled, current_mode().tracing
         self.given_tensors = any(isinstance(leaf, Tensor) for leaf in tree_leaves([*args, *kwargs.values()]))
 
         def trace(leaf: Any) -> Tensor:
@@ -88,7 +88,7 @@ class _Traced:
                 return REGISTRY["copy"](leaf)
             return _variable(leaf) if tracing else tensor(leaf, requires_grad=True)
 
-        with within(recording=True, differentiating=True):
+        with within(grad_enabled=True, differentiating=True):
             self.variables = tuple(tree_map(trace, args[i]) for i in argnums)
             self.leaves = tree_leaves(list(self.variables))
             # f gets containers of its own, since it may put other values into them
@@ -103,9 +103,9 @@ class _Traced:
         self.results = tree_leaves(self.y)
         self._check_results(f)
         # What requires a gradient and was made since is known to nobody outside.
-        first = min((t.index for t in self.leaves), default=math.inf)
+        first = min((t.created for t in self.leaves), default=math.inf)
         ends = self.results + [leaf for leaf in tree_leaves(self.aux) if isinstance(leaf, Tensor)]
-        foreign = any(type(a) is Tensor and a.requires_grad and a.index < first
+        foreign = any(type(a) is Tensor and a.requires_grad and a.created < first
                       for t in tape(*ends, since=first - 1) for a in (t, *t.inputs))
         self.graph = outer and foreign  # somebody outside may differentiate what comes out
 
@@ -120,12 +120,12 @@ class _Traced:
             raise TypeError(f"{name_of(f)} returned {self.results[0].dtype} numbers, which are constant almost "
                             "everywhere and have no gradient: return what they are computed from")
 
-    def pull(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
+    def pullback(self, seeds: list[Any], keep: bool) -> tuple[Any, ...]:
         """The gradients of `variables`, as trees, for `seeds`, the gradients of the results."""
         mode = current_mode()
-        graph = self.graph or mode.recording and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
+        graph = self.graph or mode.grad_enabled and any(isinstance(s, Tensor) and s.requires_grad for s in seeds)
         as_records, mine = graph or bool(mode.tracing), set(self.leaves)
-        with within(recording=mode.recording and graph):
+        with within(grad_enabled=mode.grad_enabled and graph):
             live = [(t, seed_for(t, s, as_records)) for t, s in zip(self.results, seeds) if t.requires_grad]
             walk = reverse([t for t, _ in live], [s for _, s in live], self.leaves, create_graph=as_records, keep=keep)
             found = {t: g for t, g, _ in walk if t in mine}
@@ -180,7 +180,7 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0,
             raise TypeError(f"{name_of(f)} returned a {type(traced.y).__name__}; a gradient is that of one Tensor: "
                             "use ag.jacobian or ag.vjp for several, or has_aux=True for (result, aux)")
         value = traced.out(traced.y, traced.graph)
-        gradients = traced.pull([None], keep=False)
+        gradients = traced.pullback([None], keep=False)
         return ((value, traced.aux_out()) if has_aux else value,
                 gradients if isinstance(argnums, Sequence) else gradients[0])
 
@@ -209,7 +209,7 @@ def vjp(f: Callable[..., Any], *xs: Any, has_aux: bool = False) -> tuple[Any, ..
     traced = _Traced(f, tuple(range(len(xs))), xs, {}, has_aux)
 
     def pullback(g: Any) -> tuple[Any, ...]:
-        return traced.pull(leaves_like(traced.y, g), keep=True)
+        return traced.pullback(leaves_like(traced.y, g), keep=True)
 
     y = traced.out(traced.y, traced.graph)
     return (y, pullback, traced.aux_out()) if has_aux else (y, pullback)
@@ -260,7 +260,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, has_aux: bool = False) -> 
         for i in range(y.size):
             one = np.zeros_like(value_of(y), shape=(y.size,))
             one[i] = 1
-            rows.append(traced.pull([one.reshape(y.shape)], keep=True)[0].reshape((1, *x.shape)))
+            rows.append(traced.pullback([one.reshape(y.shape)], keep=True)[0].reshape((1, *x.shape)))
         empty = np.zeros_like(value_of(x), shape=(0, *x.shape))
         j = (np.concatenate(rows) if rows else empty).reshape(y.shape + x.shape)
         return (j, traced.aux_out()) if has_aux else j
@@ -297,7 +297,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     a walk back (of any order) comes by.  (Chen et al. 2016.)"""
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
-        start = tensor(0).index
+        start = now()
         results = f(*args, **kwargs)
         kept = {t for t in tree_leaves(results) if isinstance(t, Tensor)}
         for t in tape(*kept, since=start):

@@ -13,8 +13,8 @@ from .batching import apply_batched, only
 from .core.arrays import owned
 from .core.errors import pointing_at
 from .core.methods import REGISTRY
-from .core.mode import Fresh, Mode, current_mode, drawn, within
-from .engine import Tensor, tape, tensor, value_of
+from .core.mode import EagerExecutor, Mode, current_mode, resampled, within
+from .engine import Tensor, now, tape, tensor, value_of
 from .transform import called, copy_structure, is_module, name_of, tree_leaves, tree_map
 
 
@@ -33,8 +33,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     What comes out can be differentiated, and vmap, grad and the other transforms nest in any order.
 
     `f` runs once, on the first example, and each operation of its tape is then computed for all examples at once.  So
-    `f` cannot look at numbers (`if`, `float`, a boolean mask), and draws random ones with `ag.drawn`, as `ag.dropout`
-    does: then each example gets its own.  An op without a batching rule is applied to one example after the other, and
+    `f` cannot look at numbers (`if`, `float`, a boolean mask), and draws random ones with `ag.resampled`, as
+    `ag.dropout` does: then each example gets its own.  An op without a batching rule is applied to one example after the other, and
     a warning says so once.  A word tells vmap how an op of yours goes:
 
         swish.batching = "elementwise"  # its inputs broadcast
@@ -55,10 +55,11 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         batches = [a if axis is None else _moved(a, axis, 0) for a, axis in zip(leaves, axes)]
         examples = [_example(a, axis is not None, mode) for a, axis in zip(batches, axes)]
         values = {t: (a, axis is not None) for t, a, axis in zip(examples, batches, axes) if t is not a}
-        start, draws = tensor(0).index, {}  # type: ignore[var-annotated]
+        start, draws = now(), {}  # type: ignore[var-annotated]
         given = iter(examples)
         shown, named = tree_map(lambda leaf: next(given), [list(args), kwargs])
-        with within(tracing="ag.vmap runs a function once for all examples", watch=_noting(draws), executor=Fresh):
+        with within(tracing="ag.vmap runs a function once for all examples", observer=_noting(draws),
+                    executor=EagerExecutor):
             result = copy_structure(called(f, shown, named))
 
         results = tree_leaves(result)
@@ -134,18 +135,18 @@ def _example(a: Any, is_mapped: bool, mode: Mode) -> Any:
     if not len(array):
         array = np.random.default_rng(0).random((1, *array.shape[1:])).astype(array.dtype)
     t = tensor(array[0])
-    t._requires_grad = mode.recording and type(a) is Tensor and a.requires_grad
+    t._requires_grad = mode.grad_enabled and type(a) is Tensor and a.requires_grad
     return t
 
 
 def _noting(draws: dict[Tensor, Callable[[], Any]]) -> Any:
     """What watches while one example is computed: it notes what makes a leaf with random numbers."""
-    def drawn(draw: Callable[[], Any]) -> Tensor:
+    def on_draw(draw: Callable[[], Any]) -> Tensor:
         t = tensor(draw())
         draws[t] = draw
         return t
 
-    return SimpleNamespace(made=lambda t: None, passed=lambda t, g, sent: None, drawn=drawn)
+    return SimpleNamespace(on_forward=lambda t: None, on_backward=lambda t, g, sent: None, on_draw=on_draw)
 
 
 # ---------------------------------------------------------------------- all examples
@@ -159,13 +160,13 @@ def _found(a: Any, values: dict) -> tuple[Any, bool]:
 def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any, bool]],
               draws: dict[Tensor, Callable[[], Any]], n: int, mode: Mode) -> None:
     """Enter the values of `results` for all examples, and drop what was needed on the way."""
-    records = [t for t in tape(*results, since=start) if t.index > start]
+    records = [t for t in tape(*results, since=start) if t.created > start]
     last = {a: i for i, t in enumerate(records) for a in t.inputs if type(a) is Tensor}
     for t in results:
         last.pop(t, None)
     for i, t in enumerate(records):
         if t in draws:
-            values[t] = drawn(_drawing(value_of(t), draws[t], n)), True
+            values[t] = resampled(_drawing(value_of(t), draws[t], n)), True
         elif t.op is None:
             values.setdefault(t, (t if t.requires_grad else t._array, False))
         else:
@@ -186,7 +187,7 @@ def _computed(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[A
     compute = apply_batched if any(mapped) else lambda t, args, mapped: t.op.apply(args, t.attrs)
     if not mode.tracing and not any(type(a) is Tensor for a in args):
         return compute(t, args, mapped), any(mapped)
-    with within(recording=mode.recording and t.requires_grad, scope=t.scope):
+    with within(grad_enabled=mode.grad_enabled and t.requires_grad, scope=t.scope):
         y = compute(t, args, mapped)
     if type(y) is Tensor:
         y._code, y._offset = t._code, t._offset  # the line of f

@@ -57,5 +57,5 @@ def leaf(a):
     """A tensor that requires a gradient and whose buffer lies in memory as `a` does."""
     t = ag.tensor(a, requires_grad=True)
     if isinstance(a, np.ndarray) and a.flags.writeable:
-        t.bind(copy(a))
+        t.use_buffers(copy(a))
     return t

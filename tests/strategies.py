@@ -52,8 +52,8 @@ class Call:
 
         def leaf(a):
             leaves.append(ag.tensor(a, requires_grad=True))
-            buffer = a.copy(order="K")
-            leaves[-1].bind(buffer if buffer.strides == a.strides else a)  # a copy of a reversed array is not reversed
+            buffer = a.copy(order="K")  # a copy of a reversed array is not reversed
+            leaves[-1].use_buffers(buffer if buffer.strides == a.strides else a)
             return leaves[-1]
 
         return self.replaced(leaf), leaves

@@ -203,7 +203,7 @@ def surrogate_op(op: Op, surrogate: Callable[..., Any], inputs: tuple, attrs: di
         raise ValueError(f"the surrogate of {op.name} returned {describe(stand_in)}, and its formula {describe(y)}: "
                          "they need the same shape")
     made = _variant(op, formula=surrogate, kernels={})
-    made.pull = lambda needed, inputs, values, arguments, attrs: op.pull(  # type: ignore[method-assign]
+    made.vjp = lambda needed, inputs, values, arguments, attrs: op.vjp(  # type: ignore[method-assign]
         needed, inputs, values, (arguments[0], y, *arguments[2:]), attrs)
     return made
 

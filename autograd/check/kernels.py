@@ -13,7 +13,7 @@ import numpy as np
 from ..core.arrays import has_floats, parts_of, read_only
 from ..core.contract import kernel_gradients, kernel_result
 from ..core.describe import describe
-from ..core.mode import Fresh
+from ..core.mode import EagerExecutor
 from ..engine import Op, tensor
 from ..program.program import record
 from ..transform import tree_map
@@ -103,8 +103,9 @@ def _filled_with(number: float) -> Any:
         a.fill(number if _is_float(a) else 1)
         return a
 
-    return SimpleNamespace(empty=lambda *args, **how: fill(Fresh.empty(*args, **how)), constant=Fresh.constant,
-                           empty_like=lambda a: fill(Fresh.empty_like(a)), run=Fresh.run)
+    return SimpleNamespace(empty=lambda *args, **how: fill(EagerExecutor.empty(*args, **how)),
+                           empty_like=lambda a: fill(EagerExecutor.empty_like(a)),
+                           constant=EagerExecutor.constant, run=EagerExecutor.run)
 
 
 # ---------------------------------------------------------------------- one sample, in one precision
@@ -125,7 +126,7 @@ def _by_rules(op: Op, inputs: Sequence[Any], attrs: dict, rng: np.random.Generat
             y = op.apply(tuple(values), attrs)
             g = tree_map(lambda a: _laid(a, lay), draw_gradient(y, rng))
             wanted = _wanted(op, inputs)
-            return y, g, dict(zip(wanted, [d for _, d in op.pull(wanted, inputs, values, (g, y, *values), attrs)]))
+            return y, g, dict(zip(wanted, [d for _, d in op.vjp(wanted, inputs, values, (g, y, *values), attrs)]))
     finally:
         op.kernels = kernels
 

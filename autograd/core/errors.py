@@ -48,7 +48,7 @@ def _numbered(t: Any) -> dict[Any, int]:
             if is_tensor(a) and a not in seen:
                 seen.add(a)
                 stack.append(a)
-    return {} if stack else {a: i for i, a in enumerate(sorted(seen, key=attrgetter("index")))}
+    return {} if stack else {a: i for i, a in enumerate(sorted(seen, key=attrgetter("created")))}
 
 
 def _marked(t: Any, error: Any) -> Any:

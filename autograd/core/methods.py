@@ -98,7 +98,7 @@ class ArrayMethods:
     data: Any
     name: str
     op: Any
-    touch: Any
+    bump_version: Any
     _grad: Any
     _requires_grad: bool
     saved: Any
@@ -122,7 +122,7 @@ class ArrayMethods:
                             "t.detach() makes one of it")
         if value and self.dtype.kind != "f":
             raise not_floating_error(self)
-        self.touch()  # what was computed before does not know of it
+        self.bump_version()  # what was computed before does not know of it
         self._requires_grad = bool(value)  # type: ignore[misc]
 
     __repr__ = one_line
@@ -238,7 +238,7 @@ class ArrayMethods:
     # function is being differentiated.
     def __float__(self) -> float:
         mode = current_mode()
-        if self.requires_grad and mode.differentiating and mode.recording:
+        if self.requires_grad and mode.differentiating and mode.grad_enabled:
             raise NumberError(f"a number would lose the gradient of {label(self)} while a function is being "
                                     "differentiated: compute with the tensor itself (np.sin in place of math.sin, "
                                     "np.stack in place of array[i] = t), or say t.item() where no gradient is wanted")

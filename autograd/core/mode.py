@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 
-class Fresh:
+class EagerExecutor:
     """The executor that allocates every array anew and runs every procedure at once."""
 
     @staticmethod
@@ -39,28 +39,36 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mode:
-    """What a thread is doing."""
+    """The state of a thread that decides how ops compute and record.
 
-    recording: bool = True
+    grad_enabled: grad mode; False within `no_grad`.  scope: the scope that new records carry.  executor: allocates
+    arrays for kernels and runs their procedures.  observer: called after each op (`on_forward(t)`) and after each
+    record's turn in the backward pass (`on_backward(t, g, sent)`), or None.  tracing: non-empty while a function is
+    traced, a phrase for errors that says by whom: ops on constants are recorded too then, and reading a tensor's value
+    raises.  differentiating: True within a function that a transform differentiates, where float(t) would lose a
+    gradient.  outer, entered, changes: the mode before, the `within` that left it, and the fields that it set.
+    """
+
+    grad_enabled: bool = True
     scope: str = ""
-    executor: Any = Fresh
-    watch: Any = None  # looks at every record as it is made (`made`), and as a walk back passes it (`passed`)
-    tracing: str = ""  # who runs a function to see what it computes, in words: then what is computed of constants is
-    # recorded too, and values must not be looked at
-    differentiating: bool = False  # True in a function that a transform differentiates: float(t) would lose a gradient
-    outer: Any = None  # the mode around the `within` that made this one
-    entered: Any = None  # that `within`
-    changes: Mapping[str, Any] = field(default_factory=dict)  # and the fields that it set
+    executor: Any = EagerExecutor
+    observer: Any = None
+    tracing: str = ""
+    differentiating: bool = False
+    outer: Any = None
+    entered: Any = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 _mode = ContextVar("autograd.mode", default=Mode())  # noqa: B039 (it is frozen)
 current_mode = _mode.get
 
 
-def drawn(draw: Callable[[], Any]) -> Any:
-    """`draw()`, an array of random numbers; in a recorded program one that is drawn anew in each call."""
+def resampled(draw: Callable[[], Any]) -> Any:
+    """Return `draw()`, an array of random numbers; a program captured by `ag.record` draws anew in each call, and
+    `ag.vmap` once for each example."""
     mode = current_mode()
-    return mode.watch.drawn(draw) if mode.tracing else draw()
+    return mode.observer.on_draw(draw) if mode.tracing else draw()
 
 
 class within:
@@ -144,7 +152,7 @@ def no_grad(off: Any = True) -> Any:
     A generator that yields inside its own `with no_grad():` leaves recording off for whoever runs it, until it goes on;
     one that is decorated does not.
     """
-    return within(recording=False)(off) if callable(off) else within(recording=not off)
+    return within(grad_enabled=False)(off) if callable(off) else within(grad_enabled=not off)
 
 
 class Scope(str):

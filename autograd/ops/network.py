@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..core.arrays import as_floats, in_dtype, narrow, widen
-from ..core.mode import drawn
+from ..core.mode import resampled
 from ..define import composed, op
 from ..engine import Op
 from .elementwise import as_array, not_zero, sigmoid
@@ -210,7 +210,7 @@ def dropout(x, rate, rng):
     expectation stays.  y = x ⊙ mask / (1 − rate)"""
     if not 0 <= rate < 1:
         raise ValueError(f"rate is a probability below 1, not {rate}")
-    return x * drawn(lambda: (rng.random(x.shape, dtype=np.float32) >= rate).astype(x.dtype) / (1 - rate))
+    return x * resampled(lambda: (rng.random(x.shape, dtype=np.float32) >= rate).astype(x.dtype) / (1 - rate))
 
 
 # ---------------------------------------------------------------------- probabilities

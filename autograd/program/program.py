@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.errors import changed_error, extend, pointing_at
 from ..core.mode import current_mode, within
-from ..engine import Tape, Tensor, free, reverse, tape, tensor
+from ..engine import Tape, Tensor, free, now, reverse, tape, tensor
 from ..transform import called, copy_structure, is_module, tree_leaves, tree_map
 from .memory_plan import SUM, Step, planned
 from .recorder import Recorder
@@ -34,8 +34,8 @@ def record(function: Callable[..., Any], *examples: Any) -> Program:
     has from elsewhere (a closure, a field of a module) are as they were.  To look at a number of a tensor inside it
     (`.data`, `if`, `float`) raises TypeError, as the program would keep the answer for ever.  `ag.grad` and the other
     transforms may be called in it: their gradients are operations of the program like any other, by the rules of the
-    ops and not by their kernels, whose last bits may differ.  What is drawn at random has to be drawn with `ag.drawn`,
-    as `ag.dropout` does, which draws anew in each call.  The function computes in the thread that calls it.  One thread
+    ops and not by their kernels, whose last bits may differ.  Random numbers have to be drawn with `ag.resampled`, as
+    `ag.dropout` does, which draws anew in each call.  The function computes in the thread that calls it.  One thread
     at a time may run a program, and a setting that changes in every call (a learning rate) is better given as an array.
     """
     if tracing := current_mode().tracing:
@@ -103,7 +103,7 @@ class Program:
                         "again")
 
     def _recording(self, arguments: tuple) -> Recording:
-        key = current_mode().recording, _kind(arguments)
+        key = current_mode().grad_enabled, _kind(arguments)
         found = self._recordings.pop(key, None)
         if found is None or not found.is_current():
             found = Recording(self.function, arguments)
@@ -153,7 +153,7 @@ class Recording:
         recorder.numbers.update(id(t._array) for t, leaf in zip(self.inputs, leaves) if isinstance(leaf, np.generic))
         given = iter(self.inputs)
         traced = tree_map(lambda leaf: next(given) if _is_input(leaf) else leaf, list(arguments))
-        with within(tracing="a program is being recorded", watch=recorder, executor=recorder):
+        with within(tracing="a program is being recorded", observer=recorder, executor=recorder):
             self.result = copy_structure(called(function, traced, {}))
         self.roots = tree_leaves(self.result)
         if not self.roots or not all(type(t) is Tensor for t in self.roots):
@@ -164,7 +164,7 @@ class Recording:
             for t in tape(*self.roots):
                 if t.op is not None and t.op.cheap and t is not self.roots[0]:
                     free(t)  # the walk computes it again
-            with within(watch=recorder, executor=recorder):
+            with within(observer=recorder, executor=recorder):
                 for _ in reverse(self.roots, [self.seed], keep=True):
                     pass
         self.tape = tape(*self.roots)
@@ -205,9 +205,9 @@ class Recording:
         for t, leaf in zip(self.inputs, leaves):
             np.copyto(t._array, leaf)
         for t in self.changing:
-            t.touch()
+            t.bump_version()
         self._run(slice(self.n_forward))
-        self.called, self.may_go_back = tensor(0).index, True
+        self.called, self.may_go_back = now(), True
         outputs = iter(self.outputs)
         return tree_map(lambda t: next(outputs).copy(), self.result)
 
@@ -221,7 +221,7 @@ class Recording:
         if np.shape(gradient) != self.seed.shape and (gradient is not None or self.seed.size != 1):
             raise ValueError(f"the result has shape {self.seed.shape}: pass a gradient of that shape")
         for t in self.leaves:
-            if t.changed > self.called:
+            if t.version > self.called:
                 raise changed_error(t, self.roots[0])
         self.may_go_back = False
         self.seed[...] = 1 if gradient is None else gradient
@@ -250,8 +250,8 @@ class Recording:
         """The tape, as if its records had been made in the last call: their values can be asked for as long as no
         parameter has changed since."""
         self.shown = True
-        if all(t.changed <= self.called for t in self.leaves):
+        if all(t.version <= self.called for t in self.leaves):
             for t in self.tape:
-                if t.op is not None and t.index < self.called:
-                    t.index = tensor(0).index
+                if t.op is not None and t.created < self.called:
+                    t.created = now()
         return self.tape

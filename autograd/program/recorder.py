@@ -19,7 +19,7 @@ from .memory_plan import AGAIN, BACKWARD, FORWARD, SUM, Step
 
 
 class Recorder:
-    """The executor that kernels run on while a program is recorded, and the watch that notes what runs without one.
+    """The executor that kernels run on while a program is recorded, and the observer that notes what runs without one.
 
     `steps` is the straight line of all that was computed.  `buffers` are the arrays it wrote into, by identity, each
     its own memory; any other array is a view of one, or a constant, or `same` says which one stands for it.
@@ -51,8 +51,8 @@ class Recorder:
         self.steps.append(Step(procedure, arguments))
         procedure(*arguments)
 
-    # ------------------------------------------------------------------ the watch
-    def made(self, t: Tensor) -> None:
+    # ------------------------------------------------------------------ the observer
+    def on_forward(self, t: Tensor) -> None:
         """Note how the value of a new record was computed, if no kernel has done so."""
         purpose = AGAIN if t in self._made else FORWARD
         self._made.add(t)
@@ -80,7 +80,7 @@ class Recorder:
                                        (*values, *outs)))
         self._settle(t, purpose)
 
-    def passed(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
+    def on_backward(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Note how a record's gradients were computed, if no kernel has done so, and add them up."""
         if current_mode().tracing:  # a transform in the function: its gradients are records
             return
@@ -98,7 +98,7 @@ class Recorder:
             for i, part in d.items() if isinstance(d, dict) else [(None, d)]:
                 self._add(a if i is None else (a, i), part)
 
-    def drawn(self, draw: Callable[[], Any]) -> Tensor:
+    def on_draw(self, draw: Callable[[], Any]) -> Tensor:
         """A leaf with random numbers, which each call of the program draws anew."""
         t = tensor(draw())
         self.redrawn.append(t)
@@ -258,7 +258,7 @@ def _by_rules(op: Any, attrs: dict, needed: list[int], counts: tuple, numbers: s
     given, outs = iter(_given(arrays[:n], numbers)), arrays[n:]
     g, y = (tuple(itertools.islice(given, n)) if n is not None else next(given) for n in counts)
     inputs = list(given)
-    sent = op.pull(needed, inputs, inputs, (g, y, *inputs), attrs)
+    sent = op.vjp(needed, inputs, inputs, (g, y, *inputs), attrs)
     for out, place in zip(outs, places):
         _write(out, sent[place][1], op)
 

@@ -26,15 +26,15 @@ def detect_anomaly() -> Iterator[None]:
     `error.record.explain()`.  Every array is looked at, so it costs time: use it to find a bad number, not in training.
     What a recorded program (`ag.record`) computes is not looked at: call its function.
     """
-    with within(watch=_Watch):
+    with within(observer=_Observer):
         yield
 
 
-class _Watch:
+class _Observer:
     """What a thread under `detect_anomaly` looks at."""
 
     @staticmethod
-    def made(t: Tensor) -> None:
+    def on_forward(t: Tensor) -> None:
         """Look at the value of a new record.  (One of a tuple's arrays has been looked at in the tuple.)"""
         if t.op is not _item and (bad := _news(_arrays(t._array), t.inputs)):
             sick = next((a for a in t.inputs if _count(_arrays(a), np.isnan)), None)
@@ -42,7 +42,7 @@ class _Watch:
             raise pointing_at(t, FloatingPointError(f"the value of {label(t)} holds {bad}{since}"))
 
     @staticmethod
-    def passed(t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
+    def on_backward(t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         """Look at what a walk back sends on from a record."""
         sources = (g, t, *t.inputs)
         for a, d in sent:

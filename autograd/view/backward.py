@@ -36,7 +36,7 @@ def walk_back(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tu
     for t, g, sent in reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True):
         if t in inside:
             yield t, g, sent
-        elif t.index < tape[0].index:
+        elif t.created < tape[0].created:
             return
 
 

@@ -71,7 +71,7 @@ def ledger(tape: Tape, tensor: Tensor) -> Ledger:
         raise ValueError(f"{label(tensor)} is not in this tape: take the tape of a result that was computed from it")
     found: list[tuple[Tensor | None, Any]] = []
     total = None
-    with restored(tape), within(watch=None), np.errstate(all="ignore"):
+    with restored(tape), within(observer=None), np.errstate(all="ignore"):
         if any(t is tensor for t in tape.roots) and tensor.requires_grad:
             found.append((None, np.ones_like(tensor._value())))
         for t, g, sent in walk_back(tape, to=[tensor]):

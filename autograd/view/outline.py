@@ -44,16 +44,16 @@ class Group:
 
 def outline(tape: Tape) -> Group:
     """The tree of a tape's scopes.  A leaf stands before its first use, in the innermost group that holds every use."""
-    scopes, first_use = {t: t.scope for t in tape}, {t: t.index for t in tape}
+    scopes, first_use = {t: t.scope for t in tape}, {t: t.created for t in tape}
     used: set[Tensor] = set()
     for t in tape:
         for a in t.inputs:
             if type(a) is Tensor and a.op is None:
                 scopes[a] = _common(scopes[a], t.scope) if a in used else t.scope
-                first_use[a] = min(t.index, first_use[a]) if a in used else t.index
+                first_use[a] = min(t.created, first_use[a]) if a in used else t.created
                 used.add(a)
     root, groups = Group(), {}  # type: ignore[var-annotated]
-    for t in sorted(tape, key=lambda t: (first_use[t], t.index)):
+    for t in sorted(tape, key=lambda t: (first_use[t], t.created)):
         _group_of(scopes[t], root, groups).items.append(t)
     for group in root.groups():
         _find_twins(group)

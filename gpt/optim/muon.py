@@ -64,7 +64,7 @@ class Muon:
                     work.step(self, lr, scale)
 
         team.run(part)
-        self.parameters.touch()
+        self.parameters.bump_version()
 
     def state(self) -> dict[str, Array]:
         """The arrays that the next step depends on, to be saved and filled again."""

@@ -21,7 +21,7 @@ class Parameters:
 
     `data`, `grad`: flat arrays of all numbers and their gradients, into which `backward()` accumulates.
     The first `n_decayed` are those that weight decay applies to: by default arrays of two or more axes.
-    `views`, `grads`: the parts of both by parameter name.  Whoever writes into `data` calls `touch()`.
+    `views`, `grads`: the parts of both by parameter name.  Whoever writes into `data` calls `bump_version()`.
     """
 
     def __init__(self, model: Module, decay: Callable[[Any], bool] = lambda t: t.ndim >= 2):
@@ -41,13 +41,15 @@ class Parameters:
         for name, t in self.tensors.items():
             end = start + t.size
             self.views[name], self.grads[name] = (a[start:end].reshape(t.shape) for a in (self.data, self.grad))
-            t.bind(self.views[name], self.grads[name])
+            t.use_buffers(self.views[name], self.grads[name])
             start = end
 
-    def touch(self) -> None:
+    def bump_version(self) -> None:
         """Say that `data` has changed, so that no backward mixes old and new numbers."""
         for t in self.tensors.values():
-            t.touch()
+            t.bump_version()
+
+    touch = bump_version  # the earlier name, which optimizers from outside this package may call
 
     def zero_grad(self) -> None:
         self.grad.fill(0)
@@ -75,7 +77,7 @@ class SGD:
             p -= lr * m
 
         team.run(part)
-        flat.touch()
+        flat.bump_version()
 
     def state(self) -> dict[str, Array]:
         """The arrays that the next step depends on, to be saved and filled again."""
@@ -110,7 +112,7 @@ class AdamW:
                                           beta2, self.eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale)
 
         team.run(part)
-        flat.touch()
+        flat.bump_version()
 
     def state(self) -> dict[str, Array]:
         """The arrays that the next step depends on, to be saved and filled again."""

@@ -87,10 +87,10 @@ class Replicas:
                   for a, b in zip(cuts, cuts[1:])]
         return [part for part in slices if part[2]] or slices[:1]  # where nothing counts there is no mean
 
-    def touch(self) -> None:
+    def bump_version(self) -> None:
         """Say that the parameters have changed."""
         for t in self._copied:
-            t.touch()
+            t.bump_version()
 
     def _add_up(self, n: int, part: slice) -> float:
         """Add up a part of the first `n` gradients, in the first; the sum of its squares, while it is in the cache."""
@@ -105,6 +105,6 @@ def _copy(model: Any, parameters: Parameters, grad: Array) -> Any:
     new, start = {}, 0
     for name, t in parameters.tensors.items():
         new[t] = copy = ag.tensor(t, requires_grad=True, name=t.name)
-        copy.bind(parameters.views[name], grad[start:start + t.size].reshape(t.shape))
+        copy.use_buffers(parameters.views[name], grad[start:start + t.size].reshape(t.shape))
         start += t.size
     return model.map(lambda t: new.get(t, t))

@@ -63,7 +63,7 @@ class Trainer:
         if not math.isfinite(norm):
             self.fail(f"the norm of the gradient is {norm}")
         self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.team)
-        self.replicas.touch()
+        self.replicas.bump_version()
         self.iter += 1
         self.lately.append((loss, norm))
         seconds = time.perf_counter() - began

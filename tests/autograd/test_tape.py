@@ -27,7 +27,7 @@ def test_tape_is_oldest_first_and_topological():
     assert [t.op.name if t.op else t.name for t in records] == ["x", "y", "multiply", "exp", "multiply", "add"]
     place = {t: i for i, t in enumerate(records)}
     assert all(place[i] < place[t] for t in records for i in t.inputs if isinstance(i, ag.Tensor))
-    assert [t.index for t in records] == sorted(t.index for t in records)
+    assert [t.created for t in records] == sorted(t.created for t in records)
 
 
 def test_tape_is_a_sequence():
@@ -57,10 +57,10 @@ def test_creation_order_survives_recomputation():
     x = leaf(2.0)
     y = ag.checkpoint(lambda x: np.exp(x * x))(x)
     z = y * 2
-    before = [t.index for t in ag.tape(z)]
+    before = [t.created for t in ag.tape(z)]
     z.backward()
     z.backward()
-    assert [t.index for t in ag.tape(z)] == before == sorted(before)
+    assert [t.created for t in ag.tape(z)] == before == sorted(before)
 
 
 def test_a_long_chain_forward_backward_and_death():

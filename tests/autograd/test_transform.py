@@ -59,10 +59,10 @@ def test_gradients_are_the_callers_own():
     x[0] = 7
     np.testing.assert_array_equal(y, [1, 1])
     seed = np.ones(2)
-    value, pull = ag.vjp(lambda x: x.reshape(2), np.ones(2))
-    value[0], pull(seed)[0][0] = 7, 7
+    value, pullback = ag.vjp(lambda x: x.reshape(2), np.ones(2))
+    value[0], pullback(seed)[0][0] = 7, 7
     np.testing.assert_array_equal(seed, [1, 1])
-    np.testing.assert_array_equal(pull(seed)[0], [1, 1])
+    np.testing.assert_array_equal(pullback(seed)[0], [1, 1])
 
 
 def test_tensors_in_tensors_out():
@@ -225,11 +225,11 @@ def product(x, y):
 
 def test_vjp():
     x, y = A, np.array([0.3, -0.2])
-    value, pull = ag.vjp(product, x, y)
+    value, pullback = ag.vjp(product, x, y)
     g = np.array([1.0, 2.0, 3.0])
     s = g * (1 - np.tanh(x @ y) ** 2)
     for _ in range(2):  # any number of times
-        dx, dy = pull(g)
+        dx, dy = pullback(g)
         np.testing.assert_allclose(dx, np.outer(s, y))
         np.testing.assert_allclose(dy, x.T @ s)
     np.testing.assert_allclose(value, np.tanh(x @ y))
@@ -237,17 +237,17 @@ def test_vjp():
 
 
 def test_vjp_of_trees():
-    value, pull = ag.vjp(lambda d, y: {"sum": d["a"] + y, "rest": [d["b"] * y]}, {"a": np.ones(2), "b": np.array(3.0)},
-                         np.array([1.0, 2.0]))
+    tree = {"a": np.ones(2), "b": np.array(3.0)}
+    value, pullback = ag.vjp(lambda d, y: {"sum": d["a"] + y, "rest": [d["b"] * y]}, tree, np.array([1.0, 2.0]))
     assert set(value) == {"sum", "rest"}
-    d, y = pull({"sum": np.ones(2), "rest": [np.array([1.0, 10.0])]})
+    d, y = pullback({"sum": np.ones(2), "rest": [np.array([1.0, 10.0])]})
     np.testing.assert_array_equal(d["a"], [1, 1])
     assert d["b"] == 21
     np.testing.assert_array_equal(y, [4, 31])
     with pytest.raises(ValueError, match="a dict with the keys"):
-        pull([np.ones(2)])
+        pullback([np.ones(2)])
     with pytest.raises(ValueError, match="shape"):
-        pull({"sum": np.ones(2), "rest": [np.ones(3)]})
+        pullback({"sum": np.ones(2), "rest": [np.ones(3)]})
 
 
 def test_jvp():
@@ -498,10 +498,10 @@ def test_checkpoint_needs_less_memory():
 def test_trees_are_paired_by_key_and_not_by_order():
     y, dy = ag.jvp(lambda d: d["u"] * d["w"], ({"u": 2.0, "w": 3.0},), ({"w": 0.0, "u": 1.0},))
     assert (y, dy) == (6, 3)
-    _, pull = ag.vjp(lambda v: {"a": v, "b": 10 * v}, np.ones(2))
-    np.testing.assert_array_equal(pull({"b": np.zeros(2), "a": np.ones(2)})[0], [1, 1])
+    _, pullback = ag.vjp(lambda v: {"a": v, "b": 10 * v}, np.ones(2))
+    np.testing.assert_array_equal(pullback({"b": np.zeros(2), "a": np.ones(2)})[0], [1, 1])
     with pytest.raises(ValueError, match="keys"):
-        pull({"a": np.ones(2), "c": np.ones(2)})
+        pullback({"a": np.ones(2), "c": np.ones(2)})
     with pytest.raises(ValueError, match="argnums"):
         ag.grad(lambda v: v * v, (0, 0))(3.0)
 
@@ -531,7 +531,7 @@ AUX_TRANSFORMS = {
     "grad": lambda f, x: ag.grad(f, has_aux=True)(x),
     "value_and_grad": lambda f, x: ag.value_and_grad(f, has_aux=True)(x)[::-1][:1] + (
         ag.value_and_grad(f, has_aux=True)(x)[0][1],),
-    "vjp": lambda f, x: (lambda y, pull, aux: (pull(1.0)[0], aux))(*ag.vjp(f, x, has_aux=True)),
+    "vjp": lambda f, x: (lambda y, pullback, aux: (pullback(1.0)[0], aux))(*ag.vjp(f, x, has_aux=True)),
     "jvp": lambda f, x: (lambda y, d, aux: (d * np.ones(2), aux))(*ag.jvp(f, (x,), (x / 2 / x,), has_aux=True)),
     "jacobian": lambda f, x: ag.jacobian(f, has_aux=True)(x),
     "hessian": lambda f, x: (lambda h, aux: (h @ x, aux))(*ag.hessian(f, has_aux=True)(x)),

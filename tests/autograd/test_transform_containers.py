@@ -75,8 +75,8 @@ def slopes(p):
 
 def pulled_from_container(p):
     """The gradient of all elements of a result that is the argument, written into."""
-    y, pull = ag.vjp(written, p)
-    return pull(tree_map(np.ones_like, y))[0]
+    y, pullback = ag.vjp(written, p)
+    return pullback(tree_map(np.ones_like, y))[0]
 
 
 WRITING = {
@@ -129,9 +129,9 @@ def test_a_function_may_keep_and_change_what_it_returned():
         kept.append(2 * x)
         return kept
 
-    y, pull = ag.vjp(f, np.ones(2))
+    y, pullback = ag.vjp(f, np.ones(2))
     kept.clear()
-    np.testing.assert_array_equal(pull([np.ones(2)])[0], [2, 2])
+    np.testing.assert_array_equal(pullback([np.ones(2)])[0], [2, 2])
 
 
 class Frozen(dict):

@@ -78,6 +78,6 @@ def test_a_function_whose_results_are_no_floats_is_refused(transform, f):
 
 
 def test_results_of_which_some_are_no_floats():
-    (y, place), pull = ag.vjp(lambda x: (np.max(x), np.argmax(x)), np.array([1.0, 3.0]))
+    (y, place), pullback = ag.vjp(lambda x: (np.max(x), np.argmax(x)), np.array([1.0, 3.0]))
     assert (y, place) == (3, 1) and place.dtype == int
-    np.testing.assert_array_equal(pull((2.0, 0))[0], [0, 2])
+    np.testing.assert_array_equal(pullback((2.0, 0))[0], [0, 2])

@@ -121,9 +121,9 @@ y, grads = ag.value_and_grad(lambda xs: loss(*xs))(arrays)
 answer = [y, *grads]
 """),
     "ag.vjp": Variant(2, "gradient", """
-results, pull = ag.vjp(f, *arrays)
-grads = pull(tuple(weights(r.shape) for r in results))
-assert all(map(np.array_equal, grads, pull(tuple(weights(r.shape) for r in results))))
+results, pullback = ag.vjp(f, *arrays)
+grads = pullback(tuple(weights(r.shape) for r in results))
+assert all(map(np.array_equal, grads, pullback(tuple(weights(r.shape) for r in results))))
 answer = [sum((r * weights(r.shape)).sum() for r in results), *grads]
 """),
     "create_graph": Variant(3, "hvp", """
@@ -164,8 +164,8 @@ def inner(tree):
     results = list(f(*tree["x"][0], *tree["x"][1]["rest"]))
     tree.clear()
     return {"r": results, "none": None}
-results, pull = ag.vjp(inner, {"x": (arrays[:half], {"rest": tuple(arrays[half:])})})
-first, rest = pull({"r": [weights(r.shape) for r in results["r"]], "none": None})[0]["x"]
+results, pullback = ag.vjp(inner, {"x": (arrays[:half], {"rest": tuple(arrays[half:])})})
+first, rest = pullback({"r": [weights(r.shape) for r in results["r"]], "none": None})[0]["x"]
 answer = [sum((r * weights(r.shape)).sum() for r in results["r"]), *first, *rest["rest"]]
 """),
     "ag.jvp of ag.grad": Variant(1, "hvp", """
@@ -179,8 +179,8 @@ directions = tuple(weights(a.shape, 2) for a in arrays)
 answer = [y, *firsts, *ag.grad(lambda xs: ag.jvp(loss, tuple(xs), directions)[1])(arrays)]
 """),
     "ag.vjp of ag.vjp": Variant(1, "hvp", """
-firsts, pull = ag.vjp(lambda *xs: ag.vjp(loss, *xs)[1](1.0), *arrays)
-answer = [loss(*leaves), *firsts, *pull(tuple(weights(a.shape, 2) for a in arrays))]
+firsts, pullback = ag.vjp(lambda *xs: ag.vjp(loss, *xs)[1](1.0), *arrays)
+answer = [loss(*leaves), *firsts, *pullback(tuple(weights(a.shape, 2) for a in arrays))]
 """),
     "ag.hessian": Variant(1, "hvp", """
 ends = np.cumsum([a.size for a in arrays])[:-1]

@@ -93,18 +93,18 @@ def check_edge(op, args, expected, seeds=None):
     error.  Where they are finite, nothing on the way overflows, or is divided by 0."""
     f, xs = _of_floats(op, args)
     with warnings.catch_warnings(action="ignore"):  # of nothing, say
-        y, pull = ag.vjp(f, *xs)
+        y, pullback = ag.vjp(f, *xs)
     if seeds is None:
         seeds = tree_map(np.ones_like, y)
     if isinstance(expected, type):
         try:
-            found = pull(seeds)
+            found = pullback(seeds)
         except expected:
             return
         raise AssertionError(f"{op.name} is to raise {expected.__name__}, and gave {found}")
     quiet = "raise" if all(np.all(np.isfinite(d)) for d in expected) else "ignore"
     with np.errstate(divide=quiet, over=quiet, invalid=quiet):
-        _assert_equal(pull(seeds), expected)
+        _assert_equal(pullback(seeds), expected)
 
 
 def _arguments(op, args, dtype, seeds=None):
@@ -137,7 +137,7 @@ def check_half(op, args, seeds=None):
     once."""
     places, given, attrs = _arguments(op, args, np.float16, seeds)
     wide = tree_map(lambda a: np.asarray(a, float) if getattr(a, "dtype", None) == np.float16 else a, given)
-    found, expected = [[d for _, d in op.pull(places, g[2:], g[2:], g, attrs)] for g in (given, wide)]
+    found, expected = [[d for _, d in op.vjp(places, g[2:], g[2:], g, attrs)] for g in (given, wide)]
     assert all(d.dtype == np.float16 for d in found)
     _assert_equal(found, [d.astype(np.float16) for d in expected])
 
@@ -151,13 +151,13 @@ def check_second(op, args, expected, seeds=None):
     rows = []
 
     def gradient(place, *given):
-        pull = ag.vjp(lambda *xs: tuple(tree_leaves(f(*xs))), *given[len(seeds):])[1]
-        return pull(given[:len(seeds)])[place]
+        pullback = ag.vjp(lambda *xs: tuple(tree_leaves(f(*xs))), *given[len(seeds):])[1]
+        return pullback(given[:len(seeds)])[place]
 
     for place in range(len(xs)):
-        d, pull = ag.vjp(functools.partial(gradient, place), *seeds, *xs)
+        d, pullback = ag.vjp(functools.partial(gradient, place), *seeds, *xs)
         for one in np.eye(d.size):
-            rows.append(np.concatenate([np.ravel(a) for a in pull(one.reshape(d.shape))]))
+            rows.append(np.concatenate([np.ravel(a) for a in pullback(one.reshape(d.shape))]))
     _assert_equal(rows, expected)
 
 

@@ -165,7 +165,7 @@ def _label(function):
 
 
 # What the engine does around every rule: functions, and the beginning of the part that counts.
-ENGINE = {as_input: "def", engine.Op.pull: "for i in needed", engine.reverse: "while True",
+ENGINE = {as_input: "def", engine.Op.vjp: "for i in needed", engine.reverse: "while True",
           engine._Parts.__add__: "def"}
 
 

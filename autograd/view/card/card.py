@@ -67,7 +67,7 @@ class Card:
         self.line = record_line(t, numbers)
         self.words, self.formula, self.rows = _leaf(t) if t.op is None else _operation(t, numbers)
         self.note = ""  # why there are no numbers
-        with restored(behind), within(watch=None), np.errstate(all="ignore"):
+        with restored(behind), within(observer=None), np.errstate(all="ignore"):
             try:
                 self._fill(t, loss)
             except Exception as error:  # of a formula or rule in the making too: the card then shows which
@@ -80,7 +80,7 @@ class Card:
         if t._array is not None:
             result.value = _shown(t._array)
         for a in t.inputs:
-            if type(a) is Tensor and a.changed > t.index:
+            if type(a) is Tensor and a.version > t.created:
                 raise changed_error(a, t)
         for row in inputs:
             if row.place >= 0:

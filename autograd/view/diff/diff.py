@@ -105,7 +105,7 @@ class Difference:
         self.values_differ = self.gradients_differ = 0
         self.missing: list[str] = []
         self.within = rtol
-        with restored(tape_a), restored(tape_b), within(watch=None), np.errstate(all="ignore"):
+        with restored(tape_a), restored(tape_b), within(observer=None), np.errstate(all="ignore"):
             self._compare_values()
             self._compare_gradients()
         self.same = not (self.only_a or self.only_b or self.missing or self.value or self.gradient)
@@ -253,7 +253,7 @@ class Difference:
 
 def _stale(tape: Tape) -> set[Tensor]:
     """The leaves that no longer hold the numbers that the tape was made from."""
-    return {a for t in tape for a in t.inputs if type(a) is Tensor and a.changed > t.index}
+    return {a for t in tape for a in t.inputs if type(a) is Tensor and a.version > t.created}
 
 
 def _value(t: Tensor, stale: set[Tensor]) -> Any:

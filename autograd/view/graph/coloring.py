@@ -37,7 +37,7 @@ class Gradients:
         self.along: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
         self.missing = ""
         try:
-            with restored(tape), within(watch=None), np.errstate(all="ignore"):
+            with restored(tape), within(observer=None), np.errstate(all="ignore"):
                 for t, g, sent in walk_back(tape):
                     self.of[t] = norm(g)
                     for a, d in sent:
@@ -173,7 +173,7 @@ class ByTime(_ByNumber):
     def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
         from .timing import REPEATS, times
         try:
-            with within(watch=None), np.errstate(all="ignore"):
+            with within(observer=None), np.errstate(all="ignore"):
                 measured = times(tape)
         except Exception as error:  # as with gradients
             self.notes = [f"no numbers: {first_line(error)}"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...core.arrays import owned, owner
-from ...core.mode import Fresh, within
+from ...core.mode import EagerExecutor, within
 from ...engine import Tape, Tensor, _item, free, reverse
 from ..backward import ends, restored
 
@@ -66,10 +66,11 @@ class Rehearsal:
         self._part: dict[Lifetime, int] = {}              # of a value that is one of a tuple's arrays: which
         self._again: list[Tensor] = []                    # what the way back has computed again since the last step
         self._extra: list[tuple[int, int, int]] = []      # a step, and how far memory rose in it since the end of which
-        with within(executor=Fresh, watch=None), np.errstate(all="ignore"), restored(tape), _tracing() as self._traces:
+        with within(executor=EagerExecutor, observer=None), np.errstate(all="ignore"), restored(tape), \
+                _tracing() as self._traces:
             copies = self._forward()
             self.n_forward = len(self.steps)
-            with within(watch=self):
+            with within(observer=self):
                 self._backward(copies)
             del copies
         self._finish()
@@ -78,18 +79,18 @@ class Rehearsal:
     def _forward(self) -> dict[Tensor, Tensor]:
         """Compute every record again; the copy of each."""
         early, copies, frees, inside = _freed_early(self.tape), {}, [], set(self.tape)
-        first = next((t.index for t in self.tape if t.op is not None), 0)
+        first = next((t.created for t in self.tape if t.op is not None), 0)
         made: list[Tensor] = []  # constants that the forward pass made since the last operation
         for t in _sources(self.tape):
             copies[t] = copy = _copy(t, t._value())
             copy.op, copy._requires_grad = None, t.op is None and t.requires_grad and t in inside
             self._original[copy] = t
-            if t.op is not None or t.requires_grad or t.index < first:
+            if t.op is not None or t.requires_grad or t.created < first:
                 self._owner[id(owner(t._value()))] = Lifetime(t, "value", 0, 0, 0)
         self._mark()
         for t in self.tape:
             if t.op is None:
-                if not t.requires_grad and t.index > first:
+                if not t.requires_grad and t.created > first:
                     made.append(t)
                 continue
             inputs = tuple([copies[a] if type(a) is Tensor else a for a in t.inputs])
@@ -142,11 +143,11 @@ class Rehearsal:
                 life.dies = -1
 
     # ------------------------------------------------------------------ what is seen
-    def made(self, copy: Tensor) -> None:
+    def on_forward(self, copy: Tensor) -> None:
         """Note a value that the way back computes again."""
         self._again.append(copy)
 
-    def passed(self, *_: Any) -> None:
+    def on_backward(self, *_: Any) -> None:
         """Note nothing of a record that the way back has passed: it is seen when it is its turn."""
 
     def _see(self, t: Tensor, kind: str, value: Any, born: int | None = None, only_new: bool = False) -> None:
@@ -301,7 +302,7 @@ def _copy(t: Tensor, data: Any, inputs: tuple = (), saved: Any = None) -> Tensor
     for name in Tensor.__slots__:
         if name != "__weakref__":
             setattr(copy, name, getattr(t, name))
-    copy._array, copy._grad, copy.inputs, copy.saved, copy.changed = data, None, inputs, saved, t.index
+    copy._array, copy._grad, copy.inputs, copy.saved, copy.version = data, None, inputs, saved, t.created
     return copy
 
 

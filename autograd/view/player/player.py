@@ -103,7 +103,7 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
     shape = functools.cache(shape_text)
     records = [{**_structure(t, places, numbers, shape), "rules": ops.get(t.op, -1)} for t in places]
     pictures = Pictures(len(records), sum(t.op is not None and t.op.name in WEIGHTS for t in places))
-    with restored(tape), within(watch=None), np.errstate(all="ignore"):
+    with restored(tape), within(observer=None), np.errstate(all="ignore"):
         notes = _add_values(places, records, pictures)
         order, reason = _add_gradients(tape, places, records, pictures)
     notes += [reason] if reason and not notes else []

@@ -211,7 +211,7 @@ def test_contexts_that_end_in_any_order_leave_nothing(order, make):
     for one in running:
         next(one)
     for i in order:
-        assert not current_mode().recording or current_mode().scope or current_mode().watch
+        assert not current_mode().grad_enabled or current_mode().scope or current_mode().observer
         next(running[i], None)
     assert current_mode() is before and shown(x) == (True, "")
 

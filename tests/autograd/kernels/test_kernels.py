@@ -85,7 +85,7 @@ def differentiated_in_place(name, args):
     """Value, gradients and the value's strides of an op on leaves that lie in memory as `args` do."""
     leaves = [ag.tensor(a, requires_grad=True) for a in args]
     for t, a in zip(leaves, args):
-        t.bind(a)  # a leaf's own copy would lie otherwise
+        t.use_buffers(a)  # a leaf's own copy would lie otherwise
     y = ag.REGISTRY[name](*leaves)
     strides, value, used = y.data.strides, np.array(y.data), y.saved is not None
     y.backward(np.random.default_rng(0).normal(size=y.shape))

@@ -329,8 +329,8 @@ def pulled(f, x, seed):
     """Value and gradient for a seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        y, pull = ag.vjp(f, x)
-        return np.atleast_1d(y), pull(np.asarray(seed, np.asarray(y).dtype).reshape(np.shape(y)))[0]
+        y, pullback = ag.vjp(f, x)
+        return np.atleast_1d(y), pullback(np.asarray(seed, np.asarray(y).dtype).reshape(np.shape(y)))[0]
 
 
 def check_softmax(dtype):
@@ -384,9 +384,9 @@ def check_binary_cross_entropy(dtype):
     exact = [mpf(float(a)) for a in x]
     for target in (0, 1, 0.25, 1 - 2.0 ** -9):
         t = mpf(target)
-        y, pull = ag.vjp(functools.partial(ag.binary_cross_entropy, targets=np.full_like(x, target), reduction="none"),
-                         x)
-        d, = pull(np.ones_like(x))
+        loss = functools.partial(ag.binary_cross_entropy, targets=np.full_like(x, target), reduction="none")
+        y, pullback = ag.vjp(loss, x)
+        d, = pullback(np.ones_like(x))
         check("binary_cross_entropy", y, [t * softplus(-a) + (1 - t) * softplus(a) for a in exact], [6] * len(x), x)
         check("its gradient", d, [(1 - t) * sigmoid(a) - t * sigmoid(-a) for a in exact], [6] * len(x), x,
               terms=[(1 - t) * sigmoid(a) + t * sigmoid(-a) for a in exact])
@@ -431,8 +431,8 @@ def check_norm(dtype, name):
         h = [u * v for u, v in zip(g, w)]
         shift = sum(h) / len(h) if name == "layer_norm" else mpf(0)
         stretch = sum(u * v for u, v in zip(h, normal)) / len(h)
-        y, pull = ag.vjp(functools.partial(normed, name, eps), x[None], weight)
-        dx, dw = pull(seed[None])
+        y, pullback = ag.vjp(functools.partial(normed, name, eps), x[None], weight)
+        dx, dw = pullback(seed[None])
         at, allowed = [(x, eps)] * len(x), [16] * len(x)
         check(name, y[0], [u * v for u, v in zip(normal, w)], allowed, at,
               terms=[(abs(v) + abs(mean)) * scale * u for v, u in zip(a, w)])

@@ -214,10 +214,10 @@ def test_attention_is_its_composition_where_rows_are_masked(mask, family):
         return ag.softmax(q @ k.mT / math.sqrt(3) + mask) @ v
 
     for given in (mask, mask == 0):
-        y, pull = ag.vjp(lambda q, k, v, given=given: ag.attention(q, k, v, given), q, k, v)
+        y, pullback = ag.vjp(lambda q, k, v, given=given: ag.attention(q, k, v, given), q, k, v)
         z, wanted = ag.vjp(composed, q, k, v)
         np.testing.assert_allclose(y, z, atol=1e-15)
-        for a, b in zip(pull(q), wanted(q)):
+        for a, b in zip(pullback(q), wanted(q)):
             np.testing.assert_allclose(a, b, atol=1e-15)
 
 
@@ -277,8 +277,8 @@ def test_half_precision_neither_overflows_nor_stalls(name, family):
     f, x, value, slope = HALVES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if name == "cumsum" else "error")  # one of its sums is beyond the range
-        y, pull = ag.vjp(f, x)
-        d, = pull(np.full_like(y, 1) if name != "cumsum of many" else np.ones_like(y))
+        y, pullback = ag.vjp(f, x)
+        d, = pullback(np.full_like(y, 1) if name != "cumsum of many" else np.ones_like(y))
     assert y.dtype == d.dtype == HALF
     if value is not None:
         assert float(y.flat[0]) == pytest.approx(value, rel=2e-3, abs=2e-4)
@@ -364,25 +364,25 @@ def check_gradients_of_empty(name, given, attrs):
 @pytest.mark.parametrize("how", [{}, {"causal": True}, {"mask": np.ones((3, 0), bool)}, {"mask": np.zeros((3, 0))}])
 def test_attention_without_keys_is_zero(how, family):
     q, k, v = np.ones((2, 3, 4)), np.ones((2, 0, 4)), np.ones((2, 0, 5))
-    y, pull = ag.vjp(lambda q, k, v: ag.attention(q, k, v, **how), q, k, v)
+    y, pullback = ag.vjp(lambda q, k, v: ag.attention(q, k, v, **how), q, k, v)
     np.testing.assert_array_equal(y, np.zeros((2, 3, 5)))
-    for d, x in zip(pull(np.ones((2, 3, 5))), (q, k, v)):
+    for d, x in zip(pullback(np.ones((2, 3, 5))), (q, k, v)):
         np.testing.assert_array_equal(d, np.zeros_like(x))
 
 
 def test_attention_of_width_zero_is_the_mean(family):
     v = np.arange(6.0).reshape(3, 2)
-    y, pull = ag.vjp(lambda q, k: ag.attention(q, k, v), np.ones((2, 0)), np.ones((3, 0)))
+    y, pullback = ag.vjp(lambda q, k: ag.attention(q, k, v), np.ones((2, 0)), np.ones((3, 0)))
     np.testing.assert_allclose(y, np.broadcast_to(v.mean(0), (2, 2)))
-    assert [d.shape for d in pull(y)] == [(2, 0), (3, 0)]
+    assert [d.shape for d in pullback(y)] == [(2, 0), (3, 0)]
 
 
 @pytest.mark.parametrize("shape, axis", [((5, 0), -1), ((5, 0), 0), ((0, 5), 0), ((0,), -1), ((2, 0, 3), 1),
                                          ((2, 0, 3), (0, 1))])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_probabilities_of_nothing(name, shape, axis, family):
-    y, pull = ag.vjp(lambda x: OURS[name](x, axis), np.zeros(shape))
-    assert y.shape == pull(np.zeros(shape))[0].shape == shape
+    y, pullback = ag.vjp(lambda x: OURS[name](x, axis), np.zeros(shape))
+    assert y.shape == pullback(np.zeros(shape))[0].shape == shape
 
 
 @pytest.mark.parametrize("f", [np.max, np.min, np.ptp])
@@ -399,8 +399,8 @@ def test_norms_of_nothing_do_not_warn(shape, eps, family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for f in (lambda x: ag.layer_norm(x, None, None, eps=eps), lambda x: ag.rms_norm(x, None, eps=eps)):
-            y, pull = ag.vjp(f, np.zeros(shape))
-            assert y.shape == pull(y)[0].shape == shape
+            y, pullback = ag.vjp(f, np.zeros(shape))
+            assert y.shape == pullback(y)[0].shape == shape
 
 
 def test_a_class_among_none_is_refused(family):

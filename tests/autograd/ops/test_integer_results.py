@@ -146,9 +146,9 @@ def test_gradients_beside_integers_of_every_order():
 
 
 def test_transforms_take_integers_beside_others():
-    (values, places), pull = ag.vjp(lambda x: ag.top_k(x, 2), X)
+    (values, places), pullback = ag.vjp(lambda x: ag.top_k(x, 2), X)
     for seed in (np.zeros((3, 2), int), np.full((3, 2), 7.0)):  # whatever stands for the gradient of an integer
-        np.testing.assert_array_equal(pull((C, seed))[0], gradient(lambda x: (ag.top_k(x, 2)[0] * C).sum()))
+        np.testing.assert_array_equal(pullback((C, seed))[0], gradient(lambda x: (ag.top_k(x, 2)[0] * C).sum()))
     t = np.random.default_rng(2).normal(size=X.shape)
     (_, again), (d_values, d_places) = ag.jvp(lambda x: ag.top_k(x, 2), (X,), (t,))
     np.testing.assert_array_equal(d_values, np.take_along_axis(t, places, -1))

@@ -598,9 +598,9 @@ def test_cross_entropy_against_torch(reduction, label_smoothing, ignore_index):
     expected = torch.nn.functional.cross_entropy(x, torch.tensor(targets), **settings)
     weights = rng.normal(size=expected.shape)
     (expected * torch.tensor(weights)).sum().backward()
-    y, pull = ag.vjp(lambda x: ag.cross_entropy(x, targets, **settings), logits)
+    y, pullback = ag.vjp(lambda x: ag.cross_entropy(x, targets, **settings), logits)
     np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-12)
-    np.testing.assert_allclose(pull(weights)[0], x.grad.numpy(), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(pullback(weights)[0], x.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
 def test_cross_entropy_ignores_even_a_wild_row():
@@ -658,12 +658,12 @@ def test_attention_equals_its_composition(sample):
             return function(*[given.get(i, a) for i, a in enumerate(args)], **attrs)
 
         def once(*xs):
-            y, pull = ag.vjp(f, *xs)
-            return (y, *pull(np.cos(np.arange(y.size)).reshape(y.shape)))
+            y, pullback = ag.vjp(f, *xs)
+            return (y, *pullback(np.cos(np.arange(y.size)).reshape(y.shape)))
 
         xs = [args[i] for i in floats]
-        first, pull = ag.vjp(once, *xs)
-        return [*first, *pull(tuple(np.sin(np.arange(d.size)).reshape(d.shape) for d in first))]
+        first, pullback = ag.vjp(once, *xs)
+        return [*first, *pullback(tuple(np.sin(np.arange(d.size)).reshape(d.shape) for d in first))]
 
     for a, b in zip(results(ag.attention), results(composed_attention), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)

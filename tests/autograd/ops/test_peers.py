@@ -115,8 +115,8 @@ def by_jax(peer, call):
         return jax.vjp(f, xs)[1](weights)[0]
 
     weights, directed = directions(floating(values), 1), directions(xs, 2)
-    gradients, pull = jax.vjp(first, weights, xs)
-    weighted, again = pull(directed)
+    gradients, pullback = jax.vjp(first, weights, xs)
+    weighted, again = pullback(directed)
     return values, list(map(np.asarray, gradients)), list(map(np.asarray, [*weighted, *again]))
 
 

@@ -160,9 +160,9 @@ def test_a_parameter_that_moved_records_anew():
     w = leaf([1.0, 2.0])
     program = ag.record(lambda x: (w * x).sum(), np.ones(2))
     buffer, grad = np.zeros(2), np.zeros(2)
-    w.bind(buffer, grad)
+    w.use_buffers(buffer, grad)
     buffer[:] = 5, 6
-    w.touch()
+    w.bump_version()
     assert program(np.array([1.0, 10.0])) == 65
     program.backward()
     assert grad.tolist() == [1, 10]
@@ -311,7 +311,7 @@ def test_a_call_that_fails_half_way_leaves_no_way_back():
     assert w.grad.tolist() == [[0, 0], [0, 0], [2, 2]]
 
 
-@pytest.mark.parametrize("change", [lambda w: setattr(w, "data", 5.0), lambda w: w.bind(np.zeros(())),
+@pytest.mark.parametrize("change", [lambda w: setattr(w, "data", 5.0), lambda w: w.use_buffers(np.zeros(())),
                                     lambda w: setattr(w, "grad", np.zeros(())), copy.copy, copy.deepcopy])
 def test_what_would_be_done_once_only_is_refused(change):
     w = leaf(2.0)

@@ -143,7 +143,7 @@ class Twins:
 
     def move(self):
         name, buffer = self.rng.choice(["a", "b"]), np.empty((3, 2))
-        self.ours[name].bind(buffer, np.zeros((3, 2)))
+        self.ours[name].use_buffers(buffer, np.zeros((3, 2)))
         self.theirs[name].grad = np.zeros((3, 2))
 
     def look(self):

@@ -169,9 +169,9 @@ def test_what_cannot_be_recorded_says_so(f, message):
 
 
 def test_a_pullback_of_what_was_computed_before_is_refused():
-    _, pull = ag.vjp(lambda x: np.tanh(x * W), EXAMPLE)
+    _, pullback = ag.vjp(lambda x: np.tanh(x * W), EXAMPLE)
     with pytest.raises(TypeError, match="was computed before the program is recorded"):
-        ag.record(lambda g: pull(g)[0], EXAMPLE)
+        ag.record(lambda g: pullback(g)[0], EXAMPLE)
 
 
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])

@@ -24,7 +24,7 @@ def partial_tape():
     a = np.exp(x)
     c = (np.tanh(a) * a * x).sum()
     c.backward()
-    return ag.tape(c, since=a.index), x, a
+    return ag.tape(c, since=a.created), x, a
 
 
 def data_of(tape):

@@ -94,7 +94,7 @@ def test_second_order():
     (lambda x: (x * 2).grad, "multiply"),
     (lambda x: setattr(x, "data", np.ones(2)), None),
     (lambda x: setattr(x, "grad", np.ones(2)), None),
-    (lambda x: x.bind(np.ones(2)), None),
+    (lambda x: x.use_buffers(np.ones(2)), None),
     (lambda x: ag.tensor([1.0]).backward(), None)])
 def test_errors_point_at_a_record(fail, name):
     with pytest.raises((RuntimeError, TypeError, ValueError)) as caught, ag.scope("here"):

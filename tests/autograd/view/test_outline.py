@@ -23,7 +23,7 @@ def test_blocks_of_a_gpt_repeat():
     block = {"ln_1×1": {}, "attn×1": {"c_attn×1": {}, "c_proj×1": {}}, "ln_2×1": {},
              "mlp×1": {"c_fc×1": {}, "c_proj×1": {}}}
     assert tree(outline(tape)) == {"wte×1": {}, "wpe×1": {}, "h.0×12": block, "ln_f×1": {}}
-    assert sorted(t.index for t in outline(tape).records()) == [t.index for t in tape]
+    assert sorted(t.created for t in outline(tape).records()) == [t.created for t in tape]
 
 
 def test_a_block_that_differs_ends_the_row():

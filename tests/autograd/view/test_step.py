@@ -48,7 +48,7 @@ def test_each_operation_is_passed_forward_then_back():
     loss, *_ = two_layers()
     stops = list(ag.tape(loss).stepper())
     operations = [t for t in ag.tape(loss) if t.op is not None]
-    assert [s.record.index for s in stops] == [t.index for t in operations + operations[::-1]]
+    assert [s.record.created for s in stops] == [t.created for t in operations + operations[::-1]]
     assert [s.phase for s in stops] == ["forward"] * len(operations) + ["backward"] * len(operations)
     assert [s.number for s in stops] == list(range(2 * len(operations)))
 

@@ -141,12 +141,12 @@ def test_only_new_tokens_are_read(config, monkeypatch):
 def test_it_works_on_arrays_made_once_and_records_nothing(config):
     model = GPT(config)
     context = Context(model, [np.array([1])])
-    kept, before = context.cache.h[0][0].kept, model.wte.weight.index
+    kept, before = context.cache.h[0][0].kept, model.wte.weight.created
     for _ in range(30):
         assert type(context.logits()) is np.ndarray
         context.append(np.array([2]))
     assert context.cache.h[0][0].kept is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
-    assert ag.tensor(1.0).index - before < 100  # of its own, the model has some 20 tensors
+    assert ag.tensor(1.0).created - before < 100  # of its own, the model has some 20 tensors
 
 
 def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_the_text():

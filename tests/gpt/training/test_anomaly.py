@@ -47,7 +47,7 @@ def test_training_names_the_record(tiny, replicas, changes):
         trainer = Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size)), data, team)
         trainer.step()
         trainer.parameters.views["h.0.mlp.c_fc.weight"][3] = np.nan
-        trainer.parameters.touch()
+        trainer.parameters.bump_version()
         with pytest.raises(FloatingPointError) as caught:
             trainer.step()
     assert "the loss is nan at iteration 2: the value of linear f32" in str(caught.value)

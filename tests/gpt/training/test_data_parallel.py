@@ -94,7 +94,7 @@ def test_a_step_leaves_nothing_for_the_garbage_collector():
                 for _ in range(steps):
                     replicas.gradient(ids, targets)
                     optimizer.step(0.01, 1.0, team)
-                    replicas.touch()
+                    replicas.bump_version()
             finally:
                 gc.enable()
         assert gc.collect() == 0

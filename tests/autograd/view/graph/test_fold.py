@@ -55,7 +55,7 @@ def test_every_record_is_in_one_box():
     for arguments in ({}, {"depth": 0}, {"depth": 1}, {"depth": 9}, {"expand": "h.1.mlp"}):
         folded = fold(tape, **arguments)
         in_boxes = [t for box in folded.frame.boxes() for t in box.records]
-        assert sorted(t.index for t in in_boxes) == [t.index for t in tape]
+        assert sorted(t.created for t in in_boxes) == [t.created for t in tape]
         assert all(any(t is record for record in folded.in_box[t].records) for t in tape)
 
 

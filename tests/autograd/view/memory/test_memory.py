@@ -250,7 +250,7 @@ def test_tuples_are_counted_once():
 
 
 def state(tape):
-    return [(t._array is None, id(t._array), id(t.saved), id(t._grad), t.changed) for t in tape]
+    return [(t._array is None, id(t._array), id(t.saved), id(t._grad), t.version) for t in tape]
 
 
 def test_it_leaves_the_tape_as_it_is():
@@ -316,10 +316,10 @@ def test_a_part_of_a_tape_counts_what_it_holds():
     x = parameter(1000)
     y = np.sin(x)
     z = np.exp(y).sum()
-    memory = ag.tape(z, since=y.index).memory()
+    memory = ag.tape(z, since=y.created).memory()
     assert memory.alive[0] == 8000 and memory.n_forward == 2
     z.backward()
-    assert ag.tape(z, since=y.index).memory().alive == memory.alive and y._array is None
+    assert ag.tape(z, since=y.created).memory().alive == memory.alive and y._array is None
 
 
 def test_nothing_but_leaves():
