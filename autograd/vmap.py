@@ -34,8 +34,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     `f` runs once, on the first example, and each operation of its tape is then computed for all examples at once.  So
     `f` cannot look at numbers (`if`, `float`, a boolean mask), and draws random ones with `ag.resampled`, as
-    `ag.dropout` does: then each example gets its own.  An op without a batching rule is applied to one example after the other, and
-    a warning says so once.  A word tells vmap how an op of yours goes:
+    `ag.dropout` does: then each example gets its own.  An op without a batching rule is applied to one example after
+    the other, and a warning says so once.  A word tells vmap how an op of yours goes:
 
         swish.batching = "elementwise"  # its inputs broadcast
         swish.batching = "leading"      # its first input may have any number of axes before those it works on
