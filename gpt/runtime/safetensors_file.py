@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ..model.module import Array
-
 try:
     import resource
 except ImportError:  # Windows
@@ -59,7 +57,7 @@ class Stored:
             raise ValueError(f"the type {self.dtype:.20}")
         return np.dtype(DTYPES[self.dtype])
 
-    def map(self) -> Array:
+    def map(self) -> np.ndarray:
         """Its numbers, mapped from the file; of a bfloat16 its bits.  Raises ValueError for a type or shape that NumPy
         does not have."""
         if not self.nbytes:
@@ -72,7 +70,7 @@ class Stored:
             raise MemoryError if error.errno == errno.ENOMEM else error from None
         return np.frombuffer(numbers, self.type, offset=before).reshape(self.shape)
 
-    def read(self) -> Array:
+    def read(self) -> np.ndarray:
         """As `map`, with the numbers of float16 and bfloat16 widened to float32."""
         if self.dtype != "BF16":
             return self.map().astype(np.float32) if self.dtype == "F16" else self.map()
@@ -156,7 +154,7 @@ def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[Non
         raise problem from None
 
 
-def write_tensors(file: Path, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+def write_tensors(file: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write a safetensors file of these arrays, which may be views: each is laid out for itself when its turn comes.
     It is on the disk itself when this returns."""
     head: dict[str, Any] = {"__metadata__": metadata}

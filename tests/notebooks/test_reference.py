@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pydoc
 import re
 import shutil
 import subprocess
@@ -268,3 +269,25 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path):
     assert done.returncode == 1 and not (tmp_path / "out" / "index.html").exists()
     assert done.stderr.startswith("the reference was not built: relu fails its check: relu: gradient of x is wrong")
     assert len(done.stderr.splitlines()) == 1
+
+
+# ---------------------------------------------------------------------- the glossary
+
+
+def glossary():
+    """The rows of the glossary: the word here, the field's, the explanation, the names in the code."""
+    text = (ROOT / "notebooks" / "reference" / "glossary.md").read_text("utf-8")
+    return [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()
+            if line.startswith("| ") and not line.startswith("| here")]
+
+
+def test_the_glossary_has_a_line_for_each_word():
+    rows = glossary()
+    assert len(rows) > 60 and all(len(row) == 4 and row[0] and row[2] for row in rows)
+    words = [word for row in rows for word in row[0].split(", ")]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("name", [name for row in glossary() for name in re.findall(r"`([\w.]+)`", row[3])])
+def test_names_in_the_glossary_are_importable(name):
+    assert pydoc.locate(name) is not None
