@@ -57,7 +57,7 @@ class Stored:
             raise ValueError(f"the type {self.dtype:.20}")
         return np.dtype(DTYPES[self.dtype])
 
-    def map(self) -> np.ndarray:
+    def map(self) -> Any:
         """Its numbers, mapped from the file; of a bfloat16 its bits.  Raises ValueError for a type or shape that NumPy
         does not have."""
         if not self.nbytes:
@@ -70,7 +70,7 @@ class Stored:
             raise MemoryError if error.errno == errno.ENOMEM else error from None
         return np.frombuffer(numbers, self.type, offset=before).reshape(self.shape)
 
-    def read(self) -> np.ndarray:
+    def read(self) -> Any:
         """As `map`, with the numbers of float16 and bfloat16 widened to float32."""
         if self.dtype != "BF16":
             return self.map().astype(np.float32) if self.dtype == "F16" else self.map()
