@@ -17,7 +17,7 @@ from ..model.gpt import GPT
 from ..runtime.environment import fastest_kernels
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.settings import Settings, setting
-from ..runtime.worker_pool import Team
+from ..runtime.worker_pool import WorkerPool
 from ..training.recipes import RECIPES
 from ..training.report import clock
 from ..training.train import TrainConfig
@@ -84,8 +84,8 @@ class Trial:
         """Train from this seed, writing nothing, and find the loss on all of `data.val`."""
         config, loss, ms = replace(self.config, seed=seed, eval_whole=True), math.inf, []
         model = GPT(config.model_config(vocab_size), seed=seed)
-        with Team(config.n_replicas) as team:
-            trainer = Trainer(config, model, data, team)
+        with WorkerPool(config.n_replicas) as pool:
+            trainer = Trainer(config, model, data, pool)
             with suppress(FloatingPointError):
                 for _ in range(config.max_iters):
                     ms.append(trainer.step()["ms"])

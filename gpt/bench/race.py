@@ -20,7 +20,7 @@ from ..model.gpt import GPT
 from ..model.module import Array
 from ..optim.optim import learning_rate_at
 from ..runtime.malloc import keep_freed_memory
-from ..runtime.worker_pool import Team
+from ..runtime.worker_pool import WorkerPool
 from ..training.train import TrainConfig
 from ..training.trainer import Trainer
 from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
@@ -77,8 +77,8 @@ def start(config: TrainConfig) -> GPT:
 def training(config: TrainConfig) -> Iterator[Trainer]:
     """Our side: what `gpt train` does a step."""
     keep_freed_memory()
-    with Team(config.n_replicas) as team:
-        yield Trainer(config, start(config), random_tokens(config), team)
+    with WorkerPool(config.n_replicas) as pool:
+        yield Trainer(config, start(config), random_tokens(config), pool)
 
 
 class PeerTraining:
@@ -136,7 +136,7 @@ def our_numbers(trainer: Trainer) -> dict[str, Array]:
 
 def programs(trainer: Trainer) -> list[Any]:
     """The recorded programs of the replicas' losses."""
-    return [program for program in trainer.replicas._trained if program is not None]
+    return [program for program in trainer.replicas._train_programs if program is not None]
 
 
 # ---------------------------------------------------------------------- peers

@@ -55,7 +55,7 @@ def recipe_rows(rounds: int, asked: Sequence[str], configs: tuple[TrainConfig, T
         def optimizer(trainer: Trainer) -> Callable[[], float]:
             def run() -> float:
                 began = time.perf_counter()
-                trainer.optimizer.step(0.0, team=trainer.team)  # changes nothing, and takes as long
+                trainer.optimizer.step(0.0, pool=trainer.pool)  # changes nothing, and takes as long
                 return (time.perf_counter() - began) * 1e3
             return run
 

@@ -89,7 +89,7 @@ class Threads:
     """The threads of matrix products within `with threads:`, where `each(steps, size)` goes through steps and times
     them; the number of before holds again after it.
 
-    Where NumPy's products use one thread, as told by a variable or by a `Team`, or while another thread chooses,
+    Where NumPy's products use one thread, as told by a variable or by a `WorkerPool`, or while another thread chooses,
     nothing is changed.
     """
 

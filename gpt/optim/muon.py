@@ -8,7 +8,7 @@ import numpy as np
 import autograd as ag
 
 from ..model.module import Array
-from ..runtime.worker_pool import ALONE, Team
+from ..runtime.worker_pool import SINGLE, WorkerPool
 from .optim import Parameters
 
 WIDTH = 64  # features of a block
@@ -50,20 +50,20 @@ class Muon:
         self.v = np.zeros(sum(t.size for name, t in parameters.tensors.items() if kind(name, t) != "matrix"),
                           parameters.data.dtype)  # of Adam's parameters, one after the other
         self.steps = np.zeros((), np.int64)  # taken; an array, to be saved and filled like the others
-        self._work: dict[int, list[list[Any]]] = {}  # by the size of a team: what each thread does
+        self._work: dict[int, list[list[Any]]] = {}  # by the size of a pool: the work of each thread
 
-    def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
+    def step(self, lr: float, scale: float = 1.0, pool: WorkerPool = SINGLE) -> None:
         """Update the parameters from their gradients times `scale`, the matrices with learning rate `lr`."""
         self.steps += 1
-        if team.n not in self._work:
-            self._work[team.n] = self._divided(team.n)
+        if pool.n not in self._work:
+            self._work[pool.n] = self._divided(pool.n)
 
         def part(i: int) -> None:
             with np.errstate(all="ignore"):  # weights that are not finite are told of when they are to be saved
-                for work in self._work[team.n][i]:
+                for work in self._work[pool.n][i]:
                     work.step(self, lr, scale)
 
-        team.run(part)
+        pool.run(part)
         self.parameters.bump_version()
 
     def state(self) -> dict[str, Array]:

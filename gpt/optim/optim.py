@@ -9,7 +9,7 @@ import numpy as np
 import autograd as ag
 
 from ..model.module import Array, Module
-from ..runtime.worker_pool import ALONE, Team
+from ..runtime.worker_pool import SINGLE, WorkerPool
 
 SCHEDULES = ("cosine", "linear", "trapezoidal", "constant")
 FALLING = 0.2  # the share of the steps after the warm-up in which a trapezoid falls
@@ -65,18 +65,18 @@ class SGD:
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.m = np.zeros_like(parameters.data)
 
-    def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
+    def step(self, lr: float, scale: float = 1.0, pool: WorkerPool = SINGLE) -> None:
         """Update the parameters from their gradients times `scale`, with learning rate `lr`."""
         flat = self.parameters
         flat.data[:flat.n_decayed] *= 1 - lr * self.weight_decay
 
         def part(i: int) -> None:
-            p, g, m = (a[team.share(a.size, i)] for a in (flat.data, flat.grad, self.m))
+            p, g, m = (a[pool.shard(a.size, i)] for a in (flat.data, flat.grad, self.m))
             m *= self.momentum
             m += g if scale == 1 else g * scale
             p -= lr * m
 
-        team.run(part)
+        pool.run(part)
         flat.bump_version()
 
     def state(self) -> dict[str, Array]:
@@ -97,13 +97,13 @@ class AdamW:
         self.m, self.v = np.zeros_like(parameters.data), np.zeros_like(parameters.data)
         self.steps = np.zeros((), np.int64)  # taken; an array, to be saved and filled like the others
 
-    def step(self, lr: float, scale: float = 1.0, team: Team = ALONE) -> None:
+    def step(self, lr: float, scale: float = 1.0, pool: WorkerPool = SINGLE) -> None:
         """Update the parameters from their gradients times `scale`, with learning rate `lr`."""
         self.steps += 1
         (beta1, beta2), flat, t = self.betas, self.parameters, int(self.steps)
 
         def part(i: int) -> None:
-            mine = team.share(flat.data.size, i)
+            mine = pool.shard(flat.data.size, i)
             middle = min(max(flat.n_decayed, mine.start), mine.stop)
             decayed, others = slice(mine.start, middle), slice(middle, mine.stop)
             with np.errstate(all="ignore"):  # weights that are not finite are told of when they are to be saved
@@ -111,7 +111,7 @@ class AdamW:
                     ag.kernels.adamw_step(flat.data[piece], flat.grad[piece], self.m[piece], self.v[piece], lr, beta1,
                                           beta2, self.eps, decay, 1 - beta1 ** t, 1 - beta2 ** t, scale)
 
-        team.run(part)
+        pool.run(part)
         flat.bump_version()
 
     def state(self) -> dict[str, Array]:
@@ -119,9 +119,9 @@ class AdamW:
         return {"m": self.m, "v": self.v, "steps": self.steps}
 
 
-def global_norm(grad: Array, team: Team = ALONE) -> float:
+def global_norm(grad: Array, pool: WorkerPool = SINGLE) -> float:
     """The Euclidean norm of the flat gradient."""
-    return math.sqrt(sum(team.run(lambda i: float(np.vdot(part := grad[team.share(grad.size, i)], part)))))
+    return math.sqrt(sum(pool.run(lambda i: float(np.vdot(part := grad[pool.shard(grad.size, i)], part)))))
 
 
 def clip_scale(norm: float, max_norm: float) -> float:

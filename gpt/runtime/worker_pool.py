@@ -1,4 +1,4 @@
-"""Threads that share the work of a step."""
+"""A pool of worker threads that compute a step in parallel."""
 
 from __future__ import annotations
 
@@ -12,56 +12,57 @@ from threadpoolctl import threadpool_limits
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Team:
-    """`n` threads, the calling one among them, that each do a part of some work; NumPy's loops and matrix products let
-    the others run meanwhile.
+class WorkerPool:
+    """`n` threads, the calling one among them, that work in parallel, each on its shard: NumPy's loops and matrix
+    products release the GIL.
 
-    Within `with team:` a matrix product uses one core, since the parts use them all.  A team of one needs no `with`;
-    for others `run` raises RuntimeError outside of it.  A part must not call `run` itself: it would wait for the thread
-    it is on.
+    Within `with pool:` BLAS uses one core per matrix product, since the workers use them all.  A pool of one needs no
+    `with`; for others `run` raises RuntimeError outside of it.  A worker must not call `run` itself: it would wait for
+    the thread it is on.
     """
 
     def __init__(self, n: int):
         if n < 1:
-            raise ValueError(f"a team has {n} threads, and needs at least 1")
+            raise ValueError(f"a worker pool has {n} threads, and needs at least 1")
         self.n = n
-        self._pool: Any = None
+        self._executor: Any = None
 
-    def __enter__(self) -> Team:
-        self._pool = ThreadPoolExecutor(max(self.n - 1, 1), thread_name_prefix="replica")
+    def __enter__(self) -> WorkerPool:
+        self._executor = ThreadPoolExecutor(max(self.n - 1, 1), thread_name_prefix="replica")
         try:
             for _ in range(self.n - 1):
-                self._pool.submit(time.sleep, 1e-3)  # so that each has a thread of its own, now
+                self._executor.submit(time.sleep, 1e-3)  # busy for a moment, so that each submit starts a thread now
         except RuntimeError as error:
-            self._pool.shutdown()
-            raise OSError(f"{self.n} threads cannot be had here ({error}): lower --replicas, or raise the limit of "
+            self._executor.shutdown()
+            raise OSError(f"{self.n} threads cannot be started here ({error}): lower --replicas, or raise the limit of "
                           "processes (ulimit -u)") from None
         self._limits = threadpool_limits(1 if self.n > 1 else None, "blas")
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._limits.restore_original_limits()
-        pool, self._pool = self._pool, None
-        pool.shutdown()
+        executor, self._executor = self._executor, None
+        executor.shutdown()
 
-    def run(self, part: Callable[[int], Any], n: int | None = None) -> list[Any]:
-        """`[part(0), part(1), …]`, for each of the team or the first `n`, at the same time."""
-        if self._pool is None and self.n > 1:
-            raise RuntimeError(f"the {self.n} threads of a team run within `with team:`, and this is outside of it")
-        others = [self._pool.submit(part, i) for i in range(1, self.n if n is None else n)]
+    def run(self, work: Callable[[int], Any], n: int | None = None) -> list[Any]:
+        """Return `[work(0), work(1), …]`, computed in parallel by all workers or the first `n`."""
+        if self._executor is None and self.n > 1:
+            raise RuntimeError(f"the {self.n} threads of a worker pool run within `with pool:`, and this is outside of "
+                               "it")
+        others = [self._executor.submit(work, i) for i in range(1, self.n if n is None else n)]
         try:
-            return [part(0), *[other.result() for other in others]]
+            return [work(0), *[other.result() for other in others]]
         finally:
-            for other in others:  # nobody is left at work on shared arrays, whatever went wrong
+            for other in others:  # wait for all, whatever went wrong: nobody is left at work on shared arrays
                 other.exception()
 
-    def share(self, size: int, i: int) -> slice:
-        """The part of `size` items that is for thread `i`."""
+    def shard(self, size: int, i: int) -> slice:
+        """Return the slice of `size` items that worker `i` works on."""
         return slice(size * i // self.n, size * (i + 1) // self.n)
 
 
-ALONE = Team(1)
+SINGLE = WorkerPool(1)

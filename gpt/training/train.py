@@ -25,7 +25,7 @@ from ..runtime.environment import differences, environment, fastest_kernels
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.settings import flag_of, is_path, setting
 from ..runtime.signals import Stopped, stop_on_signal
-from ..runtime.worker_pool import Team, cores
+from ..runtime.worker_pool import WorkerPool, cores
 from .metrics import FILE as METRICS
 from .metrics import Metrics
 from .recipes import DEFAULT, FROM, OF_TASK, RATE, RECIPES, WINDOW
@@ -232,13 +232,13 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
         note = "" if config.goes_on else check_run(out, config.overwrite, "train", asdict(config))
         if note:
             say(note)
-        with fastest_kernels(), Team(config.n_replicas) as team:
-            return train_with(team, out, config, say, replaces=bool(note))
+        with fastest_kernels(), WorkerPool(config.n_replicas) as pool:
+            return train_with(pool, out, config, say, replaces=bool(note))
 
 
-def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], None], replaces: bool) -> Run:
-    """`train`, with a team's threads.  `replaces`: whether another run is in the folder."""
-    run, trainer = (resumed if config.resume else started)(config, team, say)
+def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[str], None], replaces: bool) -> Run:
+    """`train`, with a pool's threads.  `replaces`: whether another run is in the folder."""
+    run, trainer = (resumed if config.resume else started)(config, pool, say)
     say_plan(config, run, trainer, say)
     shown = math.ceil(SHOWN / trainer.data.characters_per_token)
     if not trainer.iter:
@@ -276,7 +276,7 @@ def train_with(team: Team, out: Path, config: TrainConfig, say: Callable[[str], 
     return run
 
 
-def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def started(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """A new run."""
     run = checkpoint.load(config.from_, say) if config.from_ else None
     data, tokenizer = load(config, run.tokenizer if run else None)
@@ -286,11 +286,11 @@ def started(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
         raise ValueError(f"the settings of the model are not those of {config.from_}: take "
                          "TrainConfig.from_recipe(from_=...), which does")
     kept = {name: run.about[name] for name in KEPT if name in run.about} if run else {}
-    about = kept | {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(team.n)}
-    return Run(model, tokenizer, about), Trainer(config, model, data, team)
+    about = kept | {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(pool.n)}
+    return Run(model, tokenizer, about), Trainer(config, model, data, pool)
 
 
-def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def resumed(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Run, Trainer]:
     """The run at `config.resume`, as it was when it was saved."""
     assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
@@ -302,12 +302,12 @@ def resumed(config: TrainConfig, team: Team, say: Callable[[str], None]) -> tupl
     if not config.suits(run.config):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
-    trainer = Trainer(config, run.model, data, team)
+    trainer = Trainer(config, run.model, data, pool)
     trainer.restore(run.about.get("state"), arrays)
     if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
     earlier = run.about.get("environment")
-    if changed := differences(earlier if isinstance(earlier, dict) else {}, now := environment(team.n)):
+    if changed := differences(earlier if isinstance(earlier, dict) else {}, now := environment(pool.n)):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
     run.about |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")

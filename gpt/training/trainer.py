@@ -17,7 +17,7 @@ from ..model.gpt import GPT
 from ..model.module import Array
 from ..optim.muon import Muon, kind
 from ..optim.optim import SGD, AdamW, Parameters, clip_scale, global_norm, learning_rate_at
-from ..runtime.worker_pool import ALONE, Team
+from ..runtime.worker_pool import SINGLE, WorkerPool
 from .anomaly import blame
 from .data_parallel import Replicas
 from .footprint import RECORDED, step_bytes
@@ -34,15 +34,15 @@ JUDGED = ("best", "best_iter", "latest", "without_gain")  # what an evaluation c
 class Trainer:
     """A model, its optimizer and its data, advanced a step at a time."""
 
-    def __init__(self, config: TrainConfig, model: GPT, data: Any, team: Team = ALONE):
+    def __init__(self, config: TrainConfig, model: GPT, data: Any, pool: WorkerPool = SINGLE):
         c = self.config = config
-        self.model, self.data, self.team = model, data, team
+        self.model, self.data, self.pool = model, data, pool
         self.parameters = Parameters(model, lambda t: t.ndim >= 2 and kind(t.name, t) != "taps")
         self.optimizer = optimizer_of(c, self.parameters)
         self.batches = np.random.default_rng([c.seed, 1])
-        self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(team.n)]  # of the replicas' dropout
-        windows = -(-c.batch_size // team.n)  # of a replica
-        self.replicas = Replicas(model, self.parameters, team, self.random if c.dropout else [None] * team.n,
+        self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(pool.n)]  # of the replicas' dropout
+        windows = -(-c.batch_size // pool.n)  # of a replica
+        self.replicas = Replicas(model, self.parameters, pool, self.random if c.dropout else [None] * pool.n,
                                  step_bytes(model, windows, c.block_size) <= RECORDED)
         self.iter = 0  # steps taken
         self.row: dict[str, Any] | None = None  # the metrics of the last one, if its evaluation was interrupted
@@ -59,10 +59,10 @@ class Trainer:
         lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
                               c.lr_decay_iters or c.max_iters, c.falling_share)
         loss, tokens = self.gradient()
-        norm = self.replicas.norm if c.accumulate == 1 else global_norm(self.parameters.grad, self.team)
+        norm = self.replicas.norm if c.accumulate == 1 else global_norm(self.parameters.grad, self.pool)
         if not math.isfinite(norm):
             self.fail(f"the norm of the gradient is {norm}")
-        self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.team)
+        self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.pool)
         self.replicas.bump_version()
         self.iter += 1
         self.lately.append((loss, norm))

@@ -20,7 +20,7 @@ from ..runtime.safetensors_file import memory_limit
 from ..runtime.screen import in_a_line
 from ..runtime.settings import Settings, setting
 from ..runtime.signals import Stopped, stop_on_signal
-from ..runtime.worker_pool import Team, cores
+from ..runtime.worker_pool import WorkerPool, cores
 from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
@@ -118,8 +118,8 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     run, plain, data, held_out = prepared(config, conversations, say)
     c = train_config(config, run, data)
     check_memory(run, c)
-    with fastest_kernels(), Team(c.n_replicas) as team:
-        trainer = Trainer(c, run.model, data, team)
+    with fastest_kernels(), WorkerPool(c.n_replicas) as pool:
+        trainer = Trainer(c, run.model, data, pool)
         say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
             f"{run.model.n_parameters:,} parameters are learned"
             + (f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""))

@@ -313,7 +313,7 @@ def test_a_machine_without_room_for_threads(tiny, capsys, monkeypatch):
     monkeypatch.setattr("threading.Thread.start", refuse)
     monkeypatch.setattr(tqdm, "monitor", None)
     monkeypatch.setattr(tqdm, "monitor_interval", 10)  # as in a new process
-    assert "3 threads cannot be had here" in fails(flags(tiny, replicas=3), capsys)
+    assert "3 threads cannot be started here" in fails(flags(tiny, replicas=3), capsys)
     assert main(flags(tiny, replicas=1)) == 0
 
 

@@ -23,7 +23,7 @@ from gpt.bench.ablation import (
     trials,
 )
 from gpt.cli import main
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
 from gpt.training.recipes import RECIPES
 from gpt.training.trainer import Trainer
@@ -63,8 +63,8 @@ def rows(text):
 def loss_of(config, data, vocab_size, seed):
     """What `gpt train` would come to."""
     config = replace(config, seed=seed)
-    with Team(config.n_replicas) as team:
-        trainer = Trainer(config, GPT(config.model_config(vocab_size), seed=seed), data, team)
+    with WorkerPool(config.n_replicas) as pool:
+        trainer = Trainer(config, GPT(config.model_config(vocab_size), seed=seed), data, pool)
         for _ in range(config.max_iters):
             trainer.step()
         return trainer.validate(last=True)[0]

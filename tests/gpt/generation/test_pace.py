@@ -8,7 +8,7 @@ import pytest
 from gpt.generation import pace
 from gpt.generation.incremental import Context
 from gpt.generation.pace import Pace, Threads
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 
 
 def quiet(n):
@@ -165,7 +165,7 @@ def test_where_nothing_is_to_be_chosen(model, library, n):
 
 
 def test_a_team_keeps_its_one_thread(model):
-    with Team(2):
+    with WorkerPool(2):
         assert max(each.get_num_threads() for each in pace._libraries()) == 1
         with Threads() as threads:
             assert threads.most == 1

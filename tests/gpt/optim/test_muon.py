@@ -8,7 +8,7 @@ import gpt
 from autograd.kernels.numpy.optimizers import orthogonalize
 from gpt import AdamW, Parameters
 from gpt.optim.muon import MARGIN, POLYNOMIALS, Muon, kind
-from gpt.runtime.worker_pool import ALONE, Team
+from gpt.runtime.worker_pool import SINGLE, WorkerPool
 
 
 def scanned(sigma):
@@ -133,11 +133,11 @@ def test_muon_is_its_formula(n):
     optimizer = Muon(flat, 0.8, (0.7, 0.95), 1e-6, decay, embedding_ratio=0.5, taps_ratio=3.0)
     start = {name: view.copy() for name, view in flat.views.items()}
     p, m, v = start, dict.fromkeys(start, 0), dict.fromkeys(start, 0)
-    with Team(n) as team:
+    with WorkerPool(n) as pool:
         for t, scale in enumerate([0.25, 2.0, 0.5], 1):
             flat.grad[:] = rng.standard_normal(flat.grad.size)
             gradients = {name: scale * g for name, g in flat.grads.items()}
-            optimizer.step(lr, scale, team)
+            optimizer.step(lr, scale, pool)
             for name, tensor in flat.tensors.items():
                 g, rate = gradients[name], lr * {"embedding": 0.5, "taps": 3.0, "matrix": 1}[kind(name, tensor)]
                 p[name] = p[name] * (1 - rate * decay * (tensor.ndim >= 2))
@@ -179,11 +179,11 @@ def test_as_many_threads_as_there_are_give_the_same_bits():
     results = []
     for n in (1, 2, 3, 8):
         _, flat = small()
-        with Team(n) as team:
+        with WorkerPool(n) as pool:
             optimizer = Muon(flat)
             for seed in range(3):
                 flat.grad[:] = np.random.default_rng(seed).standard_normal(flat.grad.size)
-                optimizer.step(0.01, team=team)
+                optimizer.step(0.01, pool=pool)
         results.append(flat.data.tobytes() + optimizer.m.tobytes() + optimizer.v.tobytes())
     assert len(set(results)) == 1
 
@@ -227,7 +227,7 @@ def test_blocks_do_not_see_each_other():
         w, g = flat.views["h.0.attn.c_attn.weight"], flat.grads["h.0.attn.c_attn.weight"]
         before, g[:] = w.copy(), np.random.default_rng(0).standard_normal(g.shape)
         g[:, 64:128] *= size
-        Muon(flat).step(0.01, team=ALONE)
+        Muon(flat).step(0.01, pool=SINGLE)
         moved.append((w - before)[:, :64].copy())
     np.testing.assert_array_equal(*moved)
 

@@ -7,7 +7,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.anomaly import blame
 from gpt.training.trainer import Trainer
 
@@ -42,9 +42,9 @@ def test_nothing_is_said_of_what_is_finite():
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"accumulate": 2}])
 def test_training_names_the_record(tiny, replicas, changes):
     config = gpt.TrainConfig(**tiny | {"replicas": replicas} | changes)
-    with Team(config.n_replicas) as team:
+    with WorkerPool(config.n_replicas) as pool:
         data, tokenizer = TRAIN.load(config)
-        trainer = Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size)), data, team)
+        trainer = Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size)), data, pool)
         trainer.step()
         trainer.parameters.views["h.0.mlp.c_fc.weight"][3] = np.nan
         trainer.parameters.bump_version()

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 
 import gpt
 from gpt.optim.optim import global_norm
-from gpt.runtime.worker_pool import Team, cores
+from gpt.runtime.worker_pool import WorkerPool, cores
 from gpt.training.data_parallel import Replicas
 
 rng = np.random.default_rng(0)
@@ -42,8 +42,8 @@ def test_slices_add_up_to_the_batch(n):
     expected = model.loss(ids, targets)
     expected.backward()
     gradient = parameters.grad.copy()
-    with Team(n) as team:
-        replicas = Replicas(model, parameters, team, [None] * n)
+    with WorkerPool(n) as pool:
+        replicas = Replicas(model, parameters, pool, [None] * n)
         for _ in range(2):
             parameters.grad[:] = np.nan  # it is set, not added to
             assert replicas.gradient(ids, targets) == pytest.approx(expected.item(), rel=1e-6)
@@ -55,8 +55,8 @@ def test_a_slice_in_which_nothing_counts():
     model, parameters = small()
     ids, targets = rng.integers(0, 11, (2, 2, 8))
     targets[1] = -100
-    with Team(2) as team:
-        loss = Replicas(model, parameters, team, [None] * 2).gradient(ids, targets)
+    with WorkerPool(2) as pool:
+        loss = Replicas(model, parameters, pool, [None] * 2).gradient(ids, targets)
     assert loss == pytest.approx(model.loss(ids[:1], targets[:1]).item(), rel=1e-6)
     assert np.isfinite(parameters.grad).all()
 
@@ -64,19 +64,19 @@ def test_a_slice_in_which_nothing_counts():
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_the_norm_is_that_of_the_gradient_to_the_bit(n):
     model, parameters = small()
-    with Team(n) as team:
-        replicas = Replicas(model, parameters, team, [None] * n)
+    with WorkerPool(n) as pool:
+        replicas = Replicas(model, parameters, pool, [None] * n)
         for rows in (4, 1):  # and of fewer slices than threads
             replicas.gradient(*rng.integers(0, 11, (2, rows, 8)))
-            assert replicas.norm == global_norm(parameters.grad, team) > 0
+            assert replicas.norm == global_norm(parameters.grad, pool) > 0
             assert replicas.norm == pytest.approx(np.linalg.norm(parameters.grad), rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 8), (2, 3, 0)])
 def test_a_batch_without_elements_is_refused(shape):
     model, parameters = small()
-    with Team(2) as team:
-        replicas = Replicas(model, parameters, team, [None] * 2)
+    with WorkerPool(2) as pool:
+        replicas = Replicas(model, parameters, pool, [None] * 2)
         for compute in (replicas.gradient, replicas.loss):
             with pytest.raises(ValueError, match="has no elements, and so no mean loss: give it some rows"):
                 compute(*np.zeros(shape, int))
@@ -85,15 +85,15 @@ def test_a_batch_without_elements_is_refused(shape):
 def test_a_step_leaves_nothing_for_the_garbage_collector():
     model, parameters = small()
     ids, targets = rng.integers(0, 11, (2, 4, 8))
-    with Team(2) as team:
-        replicas, optimizer = Replicas(model, parameters, team, [None] * 2), gpt.AdamW(parameters)
+    with WorkerPool(2) as pool:
+        replicas, optimizer = Replicas(model, parameters, pool, [None] * 2), gpt.AdamW(parameters)
         for steps in (2, 20):  # the first ones record
             gc.collect()
             gc.disable()
             try:
                 for _ in range(steps):
                     replicas.gradient(ids, targets)
-                    optimizer.step(0.01, 1.0, team)
+                    optimizer.step(0.01, 1.0, pool)
                     replicas.bump_version()
             finally:
                 gc.enable()
@@ -106,7 +106,8 @@ def test_one_replica_is_the_model_to_the_bit():
     expected = model.loss(ids, targets, np.random.default_rng(7))
     expected.backward()
     gradient = parameters.grad.copy()
-    assert Replicas(model, parameters, Team(1), [np.random.default_rng(7)]).gradient(ids, targets) == expected.item()
+    replicas = Replicas(model, parameters, WorkerPool(1), [np.random.default_rng(7)])
+    assert replicas.gradient(ids, targets) == expected.item()
     assert np.array_equal(parameters.grad, gradient)
 
 
@@ -115,10 +116,10 @@ def test_the_result_does_not_depend_on_which_thread_is_faster(monkeypatch):
     ids, targets = rng.integers(0, 11, (2, 6, 8))
     results = set()
     for slow in (None, 0, 1, 2):
-        with Team(3) as team:
-            replicas = Replicas(model, parameters, team, [np.random.default_rng(i) for i in range(3)])
+        with WorkerPool(3) as pool:
+            replicas = Replicas(model, parameters, pool, [np.random.default_rng(i) for i in range(3)])
 
-            monkeypatch.setattr(team, "run", functools.partial(delayed, team.run, slow))
+            monkeypatch.setattr(pool, "run", functools.partial(delayed, pool.run, slow))
             losses = [replicas.gradient(ids, targets) for _ in range(3)]
             results.add((tuple(losses), parameters.grad.tobytes()))
     assert len(results) == 1
@@ -129,17 +130,17 @@ def test_evaluation_has_no_dropout_and_draws_nothing():
     ids, targets = rng.integers(0, 11, (2, 4, 8))
     random = [np.random.default_rng(i) for i in range(2)]
     before = [r.bit_generator.state for r in random]
-    with Team(2) as team:
-        replicas = Replicas(model, parameters, team, random)
+    with WorkerPool(2) as pool:
+        replicas = Replicas(model, parameters, pool, random)
         assert replicas.loss(ids, targets) == pytest.approx(model.loss(ids, targets).item(), rel=1e-6)
     assert [r.bit_generator.state for r in random] == before
 
 
 def test_a_team_gives_back_the_cores_and_its_threads():
     before, alive = blas_threads(), threading.active_count()
-    with Team(2) as team:
+    with WorkerPool(2) as pool:
         assert blas_threads() == {1}
-        assert team.run(lambda i: (i, threading.get_ident())) != team.run(lambda i: (i, 0))
+        assert pool.run(lambda i: (i, threading.get_ident())) != pool.run(lambda i: (i, 0))
     assert blas_threads() == before and threading.active_count() == alive
 
 
@@ -150,27 +151,27 @@ def test_a_team_that_gets_no_threads(monkeypatch):
 
     monkeypatch.setattr("threading.Thread.start", refuse)
     before = cores_of_blas()
-    with pytest.raises(OSError, match=r"3 threads cannot be had here \(can't start new thread\): lower --replicas"):
-        Team(3).__enter__()
+    with pytest.raises(OSError, match=r"3 threads cannot be started here \(can't start new thread\): lower --replicas"):
+        WorkerPool(3).__enter__()
     assert cores_of_blas() == before
-    with Team(1) as team:
-        assert team.run(lambda i: i) == [0]
+    with WorkerPool(1) as pool:
+        assert pool.run(lambda i: i) == [0]
 
 
 def cores_of_blas():
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
 
-def test_a_team_outside_of_with_says_what_to_do():
-    team = Team(2)
+def test_a_pool_outside_of_with_says_what_to_do():
+    pool = WorkerPool(2)
     for _ in range(2):  # before it, and after it
-        with pytest.raises(RuntimeError, match="the 2 threads of a team run within `with team:`"):
-            team.run(lambda i: i)
-        with team:
-            assert team.run(lambda i: i) == [0, 1]
-    assert Team(1).run(lambda i: i) == [0]
-    with pytest.raises(ValueError, match="a team has 0 threads, and needs at least 1"):
-        Team(0)
+        with pytest.raises(RuntimeError, match="the 2 threads of a worker pool run within `with pool:`"):
+            pool.run(lambda i: i)
+        with pool:
+            assert pool.run(lambda i: i) == [0, 1]
+    assert WorkerPool(1).run(lambda i: i) == [0]
+    with pytest.raises(ValueError, match="a worker pool has 0 threads, and needs at least 1"):
+        WorkerPool(0)
 
 
 def test_an_error_in_a_thread_is_raised_once_all_have_ended():
@@ -183,16 +184,16 @@ def test_an_error_in_a_thread_is_raised_once_all_have_ended():
         ended.append(i)
         raise KeyError("others")
 
-    with Team(3) as team, pytest.raises(ZeroDivisionError):
+    with WorkerPool(3) as pool, pytest.raises(ZeroDivisionError):
         try:
-            team.run(part)
+            pool.run(part)
         finally:
             assert sorted(ended) == [1, 2]
 
 
 @pytest.mark.parametrize("n, size", [(1, 10), (3, 10), (4, 3), (2, 0)])
-def test_shares_cover_everything_once(n, size):
-    parts = [list(range(size))[Team(n).share(size, i)] for i in range(n)]
+def test_shards_cover_everything_once(n, size):
+    parts = [list(range(size))[WorkerPool(n).shard(size, i)] for i in range(n)]
     assert sum(parts, []) == list(range(size))
 
 
@@ -206,9 +207,9 @@ def test_a_teams_step_is_one_threads_step_to_the_bit(optimizer):
     for n in (1, 3):
         model, parameters = small()
         parameters.grad[:] = np.random.default_rng(1).normal(size=parameters.grad.size)
-        with Team(n) as team:
+        with WorkerPool(n) as pool:
             step = optimizer(parameters, weight_decay=0.1)
             for _ in range(3):
-                step.step(0.1, 0.5, team)
+                step.step(0.1, 0.5, pool)
         results.append(parameters.data.copy())
     assert np.array_equal(*results)

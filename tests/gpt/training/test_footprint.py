@@ -9,7 +9,7 @@ import autograd as ag
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.model.module import raw
 from gpt.optim.optim import Parameters
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
 from gpt.training.footprint import step_bytes
 from gpt.tuning import tune as tuning
@@ -70,9 +70,9 @@ def test_a_step_that_is_not_recorded_has_the_same_bits(change):
     ids = np.random.default_rng(0).integers(20, size=(5, 17))
     parameters, found = Parameters(model), []
     for record in True, False:
-        with Team(2) as team:
+        with WorkerPool(2) as pool:
             random = [np.random.default_rng(i) if change else None for i in range(2)]
-            replicas = Replicas(model, parameters, team, random, record)
+            replicas = Replicas(model, parameters, pool, random, record)
             for _ in range(2):  # gradients do not add up
                 loss = replicas.gradient(ids[:, :-1], ids[:, 1:])
             found.append((loss, replicas.loss(ids[:, :-1], ids[:, 1:]), replicas.norm, parameters.grad.tobytes()))

@@ -9,7 +9,7 @@ import autograd as ag
 import gpt
 from gpt import TrainConfig
 from gpt.data import dataset as data
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.recipes import RECIPES
 from gpt.training.trainer import Trainer
 
@@ -50,8 +50,8 @@ def curve(tokens, recipe, threads=1, **changes):
     """The mean loss of each EVERY of the first STEPS steps, in a schedule of so many."""
     config = TrainConfig.from_recipe(recipe, **{"max_iters": STEPS, "warmup_iters": 8, "replicas": threads, **changes})
     of = data.TextData(tokens, tokens, config.block_size)
-    with Team(threads) as team:
-        trainer = Trainer(config, gpt.GPT(config.model_config(int(tokens.max()) + 1), seed=config.seed), of, team)
+    with WorkerPool(threads) as pool:
+        trainer = Trainer(config, gpt.GPT(config.model_config(int(tokens.max()) + 1), seed=config.seed), of, pool)
         losses = [trainer.step()["loss"] for _ in range(STEPS)]
     return np.reshape(losses, (-1, EVERY)).mean(1)
 

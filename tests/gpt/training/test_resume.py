@@ -15,7 +15,7 @@ import pytest
 
 import gpt
 from gpt import TrainConfig, checkpoint, train
-from gpt.runtime.worker_pool import ALONE
+from gpt.runtime.worker_pool import SINGLE
 from gpt.training.metrics import Metrics
 from gpt.training.run_folder import writable_folder
 from gpt.training.trainer import Interrupted, Trainer
@@ -160,7 +160,7 @@ def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, sto
 
 def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, monkeypatch):
     """The one over the whole part, when patience is lost, is the second of its step."""
-    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), ALONE, quiet)
+    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), SINGLE, quiet)
     trainer.best, trainer.without_gain = 1.0, 0
 
     def validate(self, last, asked):

@@ -19,7 +19,7 @@ from gpt.cli import main
 from gpt.data import dataset as data
 from gpt.data.tasks import ADDITION
 from gpt.optim.optim import clip_scale, global_norm
-from gpt.runtime.worker_pool import ALONE
+from gpt.runtime.worker_pool import SINGLE
 from gpt.training import trainer as trainer_module
 from gpt.training.recipes import RECIPES
 from gpt.training.train import writable_folder
@@ -313,7 +313,7 @@ def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
 def test_shuffled_batches_are_those_of_the_data(tiny, monkeypatch):
     """Step after step, and `accumulate` of them each, they go through the text."""
     c = TrainConfig(**tiny | {"batches": "shuffled", "accumulate": 2, "max_iters": 9, "replicas": 1})
-    _, trainer = TRAIN.started(c, ALONE, lambda line: None)
+    _, trainer = TRAIN.started(c, SINGLE, lambda line: None)
     seen = []
     gradient = trainer.replicas.gradient
     monkeypatch.setattr(trainer.replicas, "gradient", lambda x, y: (seen.append(x), gradient(x, y))[1])

@@ -9,7 +9,7 @@ import pytest
 import gpt
 from gpt import TrainConfig
 from gpt.data.tasks import load_task
-from gpt.runtime.worker_pool import Team
+from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
 from gpt.training.trainer import Trainer
 
@@ -46,9 +46,9 @@ def test_a_bad_batch_is_refused_and_forgotten(which, row, value, known):
     good = batch()
     bad = [a.copy() for a in good]
     bad[which][row, 2] = value
-    with Team(2) as team:
-        expected = gradient_of(Replicas(model, parameters, team, [None] * 2), *good)
-        replicas = Replicas(model, parameters, team, [None] * 2)
+    with WorkerPool(2) as pool:
+        expected = gradient_of(Replicas(model, parameters, pool, [None] * 2), *good)
+        replicas = Replicas(model, parameters, pool, [None] * 2)
         if known:
             replicas.gradient(*good)
             replicas.loss(*good)
@@ -64,10 +64,10 @@ def test_a_bad_batch_is_refused_and_forgotten(which, row, value, known):
 def test_an_interrupt_in_the_middle_of_a_step_leaves_the_next_as_it_was(replica, part):
     model, parameters = small()
     ids, targets = batch()
-    with Team(2) as team:
-        replicas = Replicas(model, parameters, team, [None] * 2)
+    with WorkerPool(2) as pool:
+        replicas = Replicas(model, parameters, pool, [None] * 2)
         expected = gradient_of(replicas, ids, targets)
-        (recording,) = replicas._trained[replica]._recordings.values()
+        (recording,) = replicas._train_programs[replica]._recordings.values()
         i = int(part * (len(recording.plan.steps) - 1))
         step, recording.plan.steps[i] = recording.plan.steps[i], nothing_but(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
@@ -79,7 +79,7 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_the_next_as_it_was(replica,
 def test_integers_of_any_kind():
     model, parameters = small(vocab_size=256)  # as many as a byte has values
     ids, targets = batch(n=256)
-    replicas = Replicas(model, parameters, Team(1), [None])
+    replicas = Replicas(model, parameters, WorkerPool(1), [None])
     expected = gradient_of(replicas, ids, targets)
     for kind in (np.uint8, np.int16, np.uint16, np.int32, np.uint64):
         assert gradient_of(replicas, ids.astype(kind), targets.astype(kind)) == expected
@@ -87,7 +87,7 @@ def test_integers_of_any_kind():
 
 def test_shapes_that_alternate_draw_as_the_model_does():
     (model, parameters), (eager, theirs) = (small(dropout=0.5) for _ in range(2))
-    replicas, random = Replicas(model, parameters, Team(1), [np.random.default_rng(1)]), np.random.default_rng(1)
+    replicas, random = Replicas(model, parameters, WorkerPool(1), [np.random.default_rng(1)]), np.random.default_rng(1)
     for rows, T in [(3, 8), (3, 5), (1, 1), (3, 8), (3, 5)]:
         ids, targets = batch(rows, T)
         theirs.zero_grad()
@@ -109,8 +109,8 @@ def test_places_that_count_unevenly(n):
         expected = model.loss(ids, targets)
         expected.backward()
         gradient = parameters.grad.copy()
-        with Team(n) as team:
-            replicas = Replicas(model, parameters, team, [None] * n)
+        with WorkerPool(n) as pool:
+            replicas = Replicas(model, parameters, pool, [None] * n)
             for compute in (replicas.gradient, replicas.loss):
                 assert compute(ids, targets) == pytest.approx(expected.item(), rel=1e-6)
             np.testing.assert_allclose(parameters.grad, gradient, rtol=1e-4, atol=1e-7)
@@ -119,8 +119,8 @@ def test_places_that_count_unevenly(n):
 def test_another_thread_goes_on():
     model, parameters = small()
     ids, targets = batch()
-    with Team(2) as team:
-        replicas, answers = Replicas(model, parameters, team, [None] * 2), []
+    with WorkerPool(2) as pool:
+        replicas, answers = Replicas(model, parameters, pool, [None] * 2), []
         for _ in range(3):
             thread = threading.Thread(target=lambda: answers.append(gradient_of(replicas, ids, targets)))
             thread.start()
@@ -131,23 +131,23 @@ def test_another_thread_goes_on():
 def test_parameters_that_are_assigned_reach_every_replica():
     model, parameters = small()
     ids, targets = batch()
-    with Team(2) as team:
-        replicas = Replicas(model, parameters, team, [None] * 2)
+    with WorkerPool(2) as pool:
+        replicas = Replicas(model, parameters, pool, [None] * 2)
         before = gradient_of(replicas, ids, targets)
         model.wte.weight.data = 3 * model.wte.weight.data
         after = gradient_of(replicas, ids, targets)
-        assert before != after == gradient_of(Replicas(model, parameters, team, [None] * 2), ids, targets)
+        assert before != after == gradient_of(Replicas(model, parameters, pool, [None] * 2), ids, targets)
 
 
 # ---------------------------------------------------------------------- the trainer
 
 
-def trainer(team, **changes):
+def trainer(pool, **changes):
     settings = dict(n_layer=1, n_head=2, n_embd=8, block_size=8, batch_size=5, max_iters=6, warmup_iters=1, seed=3,
-                    task="addition", digits=1, eval_iters=2, replicas=team.n)
+                    task="addition", digits=1, eval_iters=2, replicas=pool.n)
     config = TrainConfig(**{**settings, **changes})
     data, tokenizer = load_task("addition", config.block_size, config.digits)
-    return Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size), seed=1), data, team)
+    return Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size), seed=1), data, pool)
 
 
 def left_by(t):
@@ -164,8 +164,8 @@ def steps(t, n):
                                      {"optimizer": "muon", "convolution": 3, "accumulate": 2, "weight_decay": 0.5}])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_run_that_goes_on_is_the_same_to_the_bit(n, changes):
-    with Team(n) as team:
-        whole, before, after = (trainer(team, **changes) for _ in range(3))
+    with WorkerPool(n) as pool:
+        whole, before, after = (trainer(pool, **changes) for _ in range(3))
         rows = steps(whole, 6)
         assert steps(before, 3) == rows[:3]
         before.validate()  # draws nothing of what training draws
@@ -176,8 +176,8 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(n, changes):
 
 
 def test_what_fails_in_a_step_is_named():
-    with Team(2) as team:
-        t = trainer(team, dropout=0.3)
+    with WorkerPool(2) as pool:
+        t = trainer(pool, dropout=0.3)
         t.step()
         t.parameters.data[:] = np.nan
         with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="at iteration 2: .*embedding"):
@@ -186,8 +186,8 @@ def test_what_fails_in_a_step_is_named():
 
 
 def test_a_validation_between_steps_changes_nothing():
-    with Team(2) as team:
-        plain, judged = (trainer(team, dropout=0.2, eval_iters=n) for n in (2, 0))
+    with WorkerPool(2) as pool:
+        plain, judged = (trainer(pool, dropout=0.2, eval_iters=n) for n in (2, 0))
         for _ in range(3):
             assert steps(plain, 1) == steps(judged, 1)
             assert judged.validate() == judged.validate()
