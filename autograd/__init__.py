@@ -7,11 +7,11 @@ from .check.check import check_grads, check_op
 from .check.kernels import check_kernel
 from .core.methods import FUNCTIONS, REGISTRY
 from .core.mode import no_grad, resampled, scope
+from .core.views import detect_anomaly, diff
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .program.program import record
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
-from .view import detect_anomaly, diff
 from .vmap import vmap
 
 drawn = resampled  # its earlier name

@@ -31,6 +31,7 @@ from .core.errors import call_error, changed_error, extend, no_tape_error, point
 from .core.methods import NO_ATTRS, ArrayMethods
 from .core.mode import current_mode
 from .core.signature import Rules, Signature
+from .core.views import TapeViews, TensorViews
 
 _clock = itertools.count()  # orders every creation and every change, across threads
 _new = object.__new__  # makes an empty Tensor without the detour through a constructor
@@ -42,7 +43,7 @@ def now() -> int:
 
 
 # ---------------------------------------------------------------------- the record
-class Tensor(ArrayMethods):
+class Tensor(ArrayMethods, TensorViews):
     """An array, and how it was made.  `tensor()` makes a leaf, ops make the others.
 
     `op`, `inputs`, `attrs`: the operation behind it (`op` is None for a leaf).  `created`: its place in the
@@ -335,7 +336,7 @@ def _items(t: Tensor, n: int) -> tuple[Tensor, ...]:
 
 
 # ---------------------------------------------------------------------- the tape
-class Tape(tuple):
+class Tape(TapeViews, tuple):
     """The records behind `roots`, oldest first: leaves, constants and operations."""
 
     roots: tuple[Tensor, ...] = ()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.errors import changed_error, extend, pointing_at
 from ..core.mode import current_mode, within
+from ..core.views import view
 from ..engine import Tape, Tensor, free, now, reverse, tape, tensor
 from ..transform import called, copy_structure, is_module, tree_leaves, tree_map
 from .memory_plan import SUM, Step, planned
 from .recorder import Recorder
+
+if TYPE_CHECKING:
+    from ..view.memory.program_memory import ProgramMemory
 
 MOST = 16  # recordings that a program keeps, each with an arena of its own
 
@@ -97,6 +101,14 @@ class Program:
     def n_bytes(self) -> int:
         """The size of the arenas of all that was recorded, in bytes."""
         return sum(r.plan.n_bytes for r in self._recordings.values())
+
+    def memory(self) -> ProgramMemory:
+        """Lay out the memory of the last call (or before the first call, of the last recording): steps, buffers and
+        recomputed values.
+
+            m = program.memory()                                      # prints as a table; m.n_bytes is the arena's size
+        """
+        return view("memory.program_memory").ProgramMemory(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("a program works in buffers of its own, and cannot be copied or pickled: record the function "

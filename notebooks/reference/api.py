@@ -46,20 +46,14 @@ def _package_page(package: ModuleType, modules: list[ModuleType]) -> str:
         if callable(thing):
             public.setdefault(thing.__module__, []).append((name, thing))
     known = {module.__name__: module for module in modules}
-    hidden = []  # behind a module of the same name: autograd.view.diff
     for origin, members in public.items():
         if origin not in known:
             raise ValueError(f"{members[0][0]} is from {origin}, which has no page")
         lines += [*_title(_inline(known[origin]).rstrip("."), "~"), ".. list-table::", "   :widths: 30 70", ""]
         for name, thing in members:
             target = f"{origin}.html#{origin}.{thing.__name__}"
-            if inspect.ismodule(getattr(known[origin], thing.__name__, None)):
-                target = f"{package.__name__}.html#{package.__name__}.{name}"
-                hidden.append(name)
             lines += [f"   * - `{name} <{target}>`__", f"     - {_inline(thing)}"]
         lines.append("")
-    for name in hidden:
-        lines += [f".. autofunction:: {package.__name__}.{name}", ""]
     lines += [*_title("Modules", "-"), ".. list-table::", "   :widths: 30 70", ""]
     for module in modules:
         lines += [f"   * - :doc:`{module.__name__} <{module.__name__}>`", f"     - {_inline(module)}"]

@@ -1,7 +1,6 @@
 """The player: its data beside NumPy's numbers, and its page in a real browser."""
 
 import base64
-import importlib
 import json
 import re
 from html.parser import HTMLParser
@@ -11,11 +10,10 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.view.player import pictures
+from autograd.view.player import pictures, player
 from tests.autograd.view.browser import Page, opened_browser
 from tests.duck import Duck
 
-player = importlib.import_module("autograd.view.player.player")  # ag.view.player is the method until then
 EVIL = "</script><script>alert(1)</script><!--<script>\u2028&amp;'\"\ud800{{script}}{{data}}"
 
 
