@@ -36,8 +36,11 @@ from .model.gpt import (  # noqa: E402
     RMSNorm,
 )
 from .model.module import Module  # noqa: E402
+from .optim.adamw import AdamW  # noqa: E402
 from .optim.muon import Muon  # noqa: E402
-from .optim.optim import SGD, AdamW, Parameters, clip_by_global_norm, learning_rate_at  # noqa: E402
+from .optim.parameters import Parameters, clip_by_global_norm  # noqa: E402
+from .optim.schedule import learning_rate_at  # noqa: E402
+from .optim.sgd import SGD  # noqa: E402
 from .pretrained.convert import read_pretrained  # noqa: E402
 from .training.train import TrainConfig, train  # noqa: E402
 

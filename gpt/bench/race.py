@@ -18,7 +18,7 @@ from autograd.view.text import count
 from ..data.dataset import TextData
 from ..model.gpt import GPT
 from ..model.module import Array
-from ..optim.optim import learning_rate_at
+from ..optim.schedule import learning_rate_at
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.worker_pool import WorkerPool
 from ..training.train import TrainConfig

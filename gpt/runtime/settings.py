@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import field, fields
 from types import NoneType
 from typing import Any, get_args
@@ -25,6 +26,11 @@ class Settings:
         for f in fields(self):  # type: ignore[arg-type]
             if f.metadata:
                 _check(f.name, getattr(self, f.name), base_type(f.type), f.metadata, f.default)
+
+
+def describe_choices(registry: Mapping[str, Any]) -> str:
+    """Return the choices of a registry for a help line, each with its `help`: `sgd, a phrase; adamw, a phrase`."""
+    return "; ".join(f"{name}, {entry.help}" for name, entry in registry.items())
 
 
 def flag_of(name: str) -> str:

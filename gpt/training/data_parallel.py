@@ -12,7 +12,7 @@ import autograd as ag
 
 from ..data.dataset import IGNORED
 from ..model.module import Array
-from ..optim.optim import Parameters
+from ..optim.parameters import Parameters
 from ..runtime.worker_pool import WorkerPool
 
 Slice = tuple[Array, Array, float]  # ids, targets, and their weight: the fraction of the batch's targets that count

@@ -6,7 +6,6 @@ import math
 import shlex
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
@@ -18,7 +17,7 @@ import autograd as ag
 
 from ..checkpoint import Run
 from ..generation.generate import continue_text
-from ..optim.muon import kind
+from ..optim.schedule import SCHEDULES
 from ..pretrained.config import counterpart
 from ..runtime.screen import in_a_line
 from .trainer import Trainer
@@ -53,7 +52,7 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
     say(f"run     {f'from {c.from_}' if c.from_ else f'recipe {c.recipe}'}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
         f"{c.batches} batches, seed {c.seed}")
-    say(f"learn   {learning(c, trainer)}")
+    say(f"learn   {describe_learning(c, trainer)}")
     family, lacks = counterpart(run.config)
     if lacks:
         say(f"export  transformers has no model like this one, so gpt export will refuse it: {family}, the nearest, "
@@ -62,19 +61,10 @@ def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str
     say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
 
 
-def learning(c: TrainConfig, trainer: Trainer) -> str:
-    """The optimizers, what each is for, and how the learning rate goes."""
-    what = {"adamw": f"AdamW at {c.learning_rate:g}", "sgd": f"SGD at {c.learning_rate:g}"}.get(c.optimizer)
-    if what is None:
-        n: Counter[str] = Counter()
-        for name, t in trainer.parameters.tensors.items():
-            n[kind(name, t)] += t.size
-        what = (f"Muon at {c.learning_rate:g} for matrices ({n['matrix']:,} parameters), Adam at {c.embedding_lr:g} "
-                f"for embeddings ({n['embedding']:,})")
-        what += f", at {c.taps_lr:g} for taps ({n['taps']:,})" if n["taps"] else ""
-    shape = {"trapezoidal": f", then constant, and to {c.min_lr:g} over the last {c.falling_share:.0%}",
-             "constant": ", then constant"}.get(c.schedule, f", then {c.schedule} to {c.min_lr:g}")
-    return f"{what}; {c.warmup_iters:,} steps of warm-up{shape}"
+def describe_learning(c: TrainConfig, trainer: Trainer) -> str:
+    """Return a line about the optimizer, its parameter groups, and the learning-rate schedule."""
+    decay = SCHEDULES[c.schedule].summary.format(floor=c.min_lr, decay_fraction=c.falling_share)
+    return f"{trainer.optimizer.describe(c.learning_rate)}; {c.warmup_iters:,} steps of warm-up, then {decay}"
 
 
 def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:

@@ -20,10 +20,11 @@ from ..data.tasks import TASKS, load_task
 from ..data.tokenizers.bpe import BPETokenizer
 from ..data.tokenizers.tokenizer import VOCAB_SIZE, Tokenizer
 from ..model.gpt import GPT, Architecture, GPTConfig
-from ..optim.optim import SCHEDULES
+from ..optim.optimizer import OPTIMIZERS
+from ..optim.schedule import SCHEDULES
 from ..runtime.environment import differences, environment, fastest_kernels
 from ..runtime.malloc import keep_freed_memory
-from ..runtime.settings import flag_of, is_path, setting
+from ..runtime.settings import describe_choices, flag_of, is_path, setting
 from ..runtime.signals import Stopped, stop_on_signal
 from ..runtime.worker_pool import WorkerPool, cores
 from .metrics import FILE as METRICS
@@ -92,16 +93,16 @@ class TrainConfig(Architecture):
                                   group="training")
     taps_lr: float = setting(0.04, "muon: the same for the taps of convolutions", above=0, group="training")
     min_lr: float = setting(1e-4, "size of a step at the end", at_least=0, group="training")
-    schedule: str = setting("cosine", "how the learning rate goes from the one to the other", choices=SCHEDULES,
-                            group="training")
+    schedule: str = setting("cosine", "learning-rate schedule after the warm-up: " + describe_choices(SCHEDULES),
+                            choices=tuple(SCHEDULES), group="training")
     falling_share: float = setting(0.2, "trapezoidal: share of the steps after the warm-up in which it falls", above=0,
                                    at_most=1, group="training")
     warmup_iters: int = setting(100, "steps over which the learning rate rises: more if the loss jumps at the start",
                                 at_least=0, group="training")
     lr_decay_iters: int | None = setting(None, "step at which it has fallen to min_lr; none: max_iters", at_least=0,
                                          group="training")
-    optimizer: str = setting("adamw", "AdamW, gradient descent with momentum, or Muon: orthogonal steps for matrices",
-                             choices=("adamw", "sgd", "muon"), group="training")
+    optimizer: str = setting("adamw", "optimizer: " + describe_choices(OPTIMIZERS), choices=tuple(OPTIMIZERS),
+                             group="training")
     weight_decay: float = setting(0.1, "pull of the matrices towards zero: more against overfitting", at_least=0,
                                   group="training")
     beta1: float = setting(0.9, "memory of Adam for the gradient", at_least=0, below=1, group="training")

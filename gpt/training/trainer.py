@@ -15,8 +15,9 @@ import numpy as np
 from ..data.dataset import IGNORED, Batch
 from ..model.gpt import GPT
 from ..model.module import Array
-from ..optim.muon import Muon, kind
-from ..optim.optim import SGD, AdamW, Parameters, clip_scale, global_norm, learning_rate_at
+from ..optim.optimizer import OPTIMIZERS
+from ..optim.parameters import Parameters, clip_scale, global_norm, parameter_group
+from ..optim.schedule import learning_rate_at
 from ..runtime.worker_pool import SINGLE, WorkerPool
 from .anomaly import blame
 from .data_parallel import Replicas
@@ -37,8 +38,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: GPT, data: Any, pool: WorkerPool = SINGLE):
         c = self.config = config
         self.model, self.data, self.pool = model, data, pool
-        self.parameters = Parameters(model, lambda t: t.ndim >= 2 and kind(t.name, t) != "taps")
-        self.optimizer = optimizer_of(c, self.parameters)
+        self.parameters = Parameters(model, lambda t: t.ndim >= 2 and parameter_group(t.name, t) != "convolution")
+        self.optimizer = OPTIMIZERS[c.optimizer].from_config(self.parameters, c)
         self.batches = np.random.default_rng([c.seed, 1])
         self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(pool.n)]  # of the replicas' dropout
         windows = -(-c.batch_size // pool.n)  # of a replica
@@ -191,16 +192,6 @@ class Trainer:
                 random.bit_generator.state = saved
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
-
-
-def optimizer_of(c: TrainConfig, parameters: Parameters) -> AdamW | SGD | Muon:
-    """The optimizer that a run's settings ask for."""
-    if c.optimizer == "adamw":
-        return AdamW(parameters, (c.beta1, c.beta2), weight_decay=c.weight_decay)
-    if c.optimizer == "sgd":
-        return SGD(parameters, c.momentum, c.weight_decay)
-    return Muon(parameters, c.momentum, (c.beta1, c.beta2), weight_decay=c.weight_decay,
-                embedding_ratio=c.embedding_lr / c.learning_rate, taps_ratio=c.taps_lr / c.learning_rate)
 
 
 def count(value: Any) -> int:

@@ -7,7 +7,8 @@ import autograd as ag
 import gpt
 from autograd.kernels.numpy.optimizers import orthogonalize
 from gpt import AdamW, Parameters
-from gpt.optim.muon import MARGIN, POLYNOMIALS, Muon, kind
+from gpt.optim.muon import MARGIN, POLYNOMIALS, Muon
+from gpt.optim.parameters import parameter_group
 from gpt.runtime.worker_pool import SINGLE, WorkerPool
 
 
@@ -139,9 +140,10 @@ def test_muon_is_its_formula(n):
             gradients = {name: scale * g for name, g in flat.grads.items()}
             optimizer.step(lr, scale, pool)
             for name, tensor in flat.tensors.items():
-                g, rate = gradients[name], lr * {"embedding": 0.5, "taps": 3.0, "matrix": 1}[kind(name, tensor)]
+                group = parameter_group(name, tensor)
+                g, rate = gradients[name], lr * {"embedding": 0.5, "convolution": 3.0, "matrix": 1}[group]
                 p[name] = p[name] * (1 - rate * decay * (tensor.ndim >= 2))
-                if kind(name, tensor) == "matrix":
+                if group == "matrix":
                     m[name] = 0.8 * m[name] + 0.2 * g
                     u = 0.2 * g + 0.8 * m[name]
                     for at in blocks_of(name, u):
@@ -154,11 +156,11 @@ def test_muon_is_its_formula(n):
 
 def test_every_parameter_of_any_model_has_an_optimizer():
     model, flat = small(bias=True, gated=True, n_kv_head=1, qk_norm=True, norm="layer_norm")
-    kinds, layers = {name: kind(name, t) for name, t in flat.tensors.items()}, ("h.0", "h.1")
+    groups, layers = {name: parameter_group(name, t) for name, t in flat.tensors.items()}, ("h.0", "h.1")
     matrices = {"attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_gate.weight", "mlp.c_proj.weight"}
-    assert {name for name, of in kinds.items() if of == "matrix"} == {
+    assert {name for name, group in groups.items() if group == "matrix"} == {
         f"{layer}.{name}" for layer in layers for name in matrices}
-    assert {name for name, of in kinds.items() if of == "taps"} == {
+    assert {name for name, group in groups.items() if group == "convolution"} == {
         "smear.weight", *[f"{layer}.{part}.conv.weight" for layer in layers for part in ("attn", "mlp")]}
     before = {name: view.copy() for name, view in flat.views.items()}
     flat.grad[:] = 1
@@ -201,7 +203,7 @@ def test_the_state_is_all_that_a_step_depends_on():
     expected, flat.data[:], flat.grad[:] = flat.data.copy(), before, gradient
     second.step(0.01)
     np.testing.assert_array_equal(flat.data, expected)
-    assert first.v.size == sum(t.size for name, t in flat.tensors.items() if kind(name, t) != "matrix")
+    assert first.v.size == sum(t.size for name, t in flat.tensors.items() if parameter_group(name, t) != "matrix")
 
 
 def test_a_step_between_forward_and_backward_is_caught():

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import gpt
-from gpt.optim.optim import global_norm
+from gpt.optim.parameters import global_norm
 from gpt.runtime.worker_pool import WorkerPool, cores
 from gpt.training.data_parallel import Replicas
 

@@ -8,7 +8,7 @@ import pytest
 import autograd as ag
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.model.module import raw
-from gpt.optim.optim import Parameters
+from gpt.optim.parameters import Parameters
 from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
 from gpt.training.footprint import step_bytes

@@ -11,7 +11,7 @@ import autograd as ag
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.chat.turns import TurnTokenizer
 from gpt.model.module import raw
-from gpt.optim.optim import Parameters
+from gpt.optim.parameters import Parameters
 from gpt.tuning import lora
 from gpt.tuning.grow import grown
 from gpt.tuning.lora import GrownEmbedding, LoRALinear, adapted, merged
