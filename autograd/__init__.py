@@ -3,8 +3,7 @@
 from typing import Any
 
 from . import kernels, ops
-from .check.check import check_grads, check_op
-from .check.kernels import check_kernel
+from .check import check_grads, check_kernel, check_op
 from .core.methods import FUNCTIONS, REGISTRY
 from .core.mode import no_grad, resampled, scope
 from .core.views import detect_anomaly, diff

@@ -1,4 +1,4 @@
-"""Checks that formulas and gradient rules are pure: they change nothing they are given, keep nothing, draw nothing."""
+"""Checks that formulas and gradient rules are pure: they change none of their arguments, keep nothing, draw nothing."""
 
 from __future__ import annotations
 
@@ -12,81 +12,84 @@ from ..core.arrays import read_only
 from ..transform import tree_leaves, tree_map
 
 
-def check_pure(function: Callable[..., Any], what: str, arguments: dict[str, Any], attrs: dict[str, Any],
+def check_pure(function: Callable[..., Any], title: str, arguments: dict[str, Any], attrs: dict[str, Any],
                others: Callable[[], list[Any]]) -> Any:
-    """What `function` returns for `arguments` (by what messages call them) and `attrs`.
+    """Return the result of `function` for `arguments` (keyed by their names in errors) and `attrs`.
 
-    It is called with these, with these again, with others in their place, and with these once more.  Raises
-    AssertionError if it changes what it is given, returns memory that it returns again, or returns something else for
-    the same arguments.
+    It is called with these, with these again, with the arguments that `others` returns, and with the first once more.
+    Raises AssertionError, which calls the function `title`, if it changes an argument, returns memory that it returns
+    again, or returns something else for the same arguments.
     """
     def call(given: list[Any]) -> Any:
-        return _call(function, what, [*arguments, *[f"its setting {name}" for name in attrs]], given)
+        return _call_read_only(function, title, [*arguments, *[f"its setting {name}" for name in attrs]], given)
 
     first = [*arguments.values(), attrs]
     result = call(first)
-    before, again = copied(result), copied(call(first))
+    before, repeated = copy_arrays(result), copy_arrays(call(first))
     try:
-        second = call([*others(), copied(attrs)])
+        second = call([*others(), copy_arrays(attrs)])
     except (ArithmeticError, ValueError):  # outside of its domain
         second = ()
-    if any(np.may_share_memory(a, b) for a in _arrays(result) for b in _arrays(second)):
-        raise AssertionError(f"{what} returns the same memory in two calls, so that the second overwrites what the "
+    if any(np.may_share_memory(a, b) for a in _arrays_in(result) for b in _arrays_in(second)):
+        raise AssertionError(f"{title} returns the same memory in two calls, so that the second overwrites what the "
                              "first has returned: return a new array each time")
-    if not same(again, before) or not same(call(first), before):
-        raise AssertionError(f"{what} is not pure: given the same arguments again it returns something else.  It draws "
-                             "random numbers, counts calls, or reads what another call has saved: pass noise and state "
-                             "as inputs")
+    if not have_same_bits(repeated, before) or not have_same_bits(call(first), before):
+        raise AssertionError(f"{title} is not pure: given the same arguments again it returns something else.  It "
+                             "draws random numbers, counts calls, or reads what another call has saved: pass noise and "
+                             "state as inputs")
     return result
 
 
-def moved(inputs: tuple) -> list[Any]:
-    """Copies of inputs of an op, in which floating-point numbers are others, close by and of the same sign."""
-    def move(a: Any) -> Any:
-        is_float = isinstance(a, np.ndarray) and a.dtype.kind == "f"
-        return np.where(a == 0, 1e-3, a * 1.001).astype(a.dtype) if is_float else a
-
-    return tree_map(move, copied(list(inputs)))
-
-
-def _call(function: Callable[..., Any], what: str, names: list[str], given: list[Any]) -> Any:
-    """What a function returns for arguments (the last of them the settings) that it can only read."""
+def _call_read_only(function: Callable[..., Any], title: str, names: list[str], given: list[Any]) -> Any:
+    """Call a function with read-only arguments, the last of which is the dict of attributes, and return its result.
+    Raises AssertionError with the `names` of the arguments that it changes."""
     def changed(given: list[Any]) -> str:
         pairs = zip(names, [*given[:-1], *given[-1].values()], [*before[:-1], *before[-1].values()])
-        return " and ".join(name for name, now, then in pairs if not same(now, then))
+        return " and ".join(name for name, now, then in pairs if not have_same_bits(now, then))
 
     given = tree_map(read_only, given)
-    before, trouble, cause = copied(given), "", None
+    before, names_changed, cause = copy_arrays(given), "", None
     try:
         with np.errstate(all="ignore"):
             result = function(*given[:-1], **given[-1])
-        trouble = changed(given)
+        names_changed = changed(given)
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        cause, writable = error, copied(before)
+        cause, writable = error, copy_arrays(before)
         function(*writable[:-1], **writable[-1])
-        trouble = changed(writable) or "what it is given"
-    if trouble:
-        raise AssertionError(f"{what} changes {trouble} in place, which others still need: work on a copy") from cause
+        names_changed = changed(writable) or "what it is given"
+    if names_changed:
+        raise AssertionError(f"{title} changes {names_changed} in place, which others still need: work on a copy"
+                             ) from cause
     return result
 
 
-def copied(tree: Any) -> Any:
+def perturb(inputs: tuple) -> list[Any]:
+    """Return copies of an op's inputs with slightly different floating-point numbers, of the same sign."""
+    def change(a: Any) -> Any:
+        is_float = isinstance(a, np.ndarray) and a.dtype.kind == "f"
+        return np.where(a == 0, 1e-3, a * 1.001).astype(a.dtype) if is_float else a
+
+    return tree_map(change, copy_arrays(list(inputs)))
+
+
+def copy_arrays(tree: Any) -> Any:
+    """Return the tree with copies of its arrays and sets."""
     return tree_map(lambda a: copy.copy(a) if isinstance(a, (np.ndarray, set)) else a, tree)
 
 
-def _arrays(tree: Any) -> list[Any]:
+def _arrays_in(tree: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, np.ndarray)]
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two trees hold the same numbers, bit by bit."""
+def have_same_bits(a: Any, b: Any) -> bool:
+    """Tell whether two trees hold the same numbers, bit by bit."""
     a, b = tree_leaves(a), tree_leaves(b)
-    return len(a) == len(b) and all(map(_equal, a, b))
+    return len(a) == len(b) and all(map(_equal_leaves, a, b))
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal_leaves(a: Any, b: Any) -> bool:
     if isinstance(a, (np.ndarray, np.generic)):
         return (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
     return a == b if isinstance(a, (bool, int, float, str, bytes, set)) else True

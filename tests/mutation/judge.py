@@ -14,7 +14,7 @@ from _pytest.runner import runtestprotocol
 
 import autograd as ag
 from autograd import engine
-from autograd.check.check import bind_sample
+from autograd.check import bind_sample
 from autograd.core.arrays import as_given, as_input
 from autograd.transform import tree_leaves, tree_map
 from tests.duck import Duck

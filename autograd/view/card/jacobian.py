@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...check.check import surrogate_op
-from ...check.diagnosis import Case
-from ...check.finite_differences import differences
-from ...core.arrays import checked, read_only
+from ...check.comparison import Comparison, OpFunction
+from ...check.diagnosis import likely_cause
+from ...core.arrays import read_only
 from ...engine import Tensor, reverse
-from ...transform import vjp
 from ..backward import values_of
 
 EVERY = 64  # elements of an input up to which each is compared with differences
 _SAMPLED = 8  # of a larger one so many
 _MOST = 1_000_000  # elements of inputs and result up to which there is a comparison at all
 _EACH = 500  # elements that an array counts as besides, for what it takes to call with it
-_RELATIVE = 1e-6  # the difference that `check_op` lets pass too, besides what the measurement is uncertain of
 
 
 def parts(value: Any) -> tuple[Any, ...]:
@@ -108,95 +104,52 @@ def residuals(t: Tensor, places: list[int]) -> dict[int, Residual]:
         try:
             found: dict[int, Residual] = {}
             for surrogate, some in t.op.rules.by_surrogate(places).items():  # type: ignore[union-attr]
-                found |= _compared(t, values, some, surrogate)
+                found |= _compare(t, values, some, surrogate)
             return found
         except Exception as error:  # whatever a rule or formula in the making raises
             return dict.fromkeys(places, Residual(None, f"not compared: {in_one_line(error)}"))
 
 
-def _compared(t: Tensor, values: list[Any], places: list[int], surrogate: Any) -> dict[int, Residual]:
-    """How the gradients of the inputs at `places` compare with differences of the formula, or of its surrogate."""
+def _compare(t: Tensor, values: list[Any], places: list[int], surrogate: Any) -> dict[int, Residual]:
+    """Compare the gradients of the inputs at `places` with differences of the formula, or of its surrogate."""
     if surrogate is True:
         return dict.fromkeys(places, Residual(None, "intended: not the derivative"))
-    op, rng = t.op, np.random.default_rng(0)
-    assert op is not None
-    xs = [np.array(values[i], np.float64) for i in places]
-    names = [op.input_name(i) for i in places]
-
-    def given(xs: Any) -> tuple[Any, ...]:
-        arrays = dict(zip(places, xs))
-        return tuple([arrays.get(i, v) for i, v in enumerate(values)])
-
-    if surrogate is not None:
-        op = surrogate_op(op, surrogate, given(xs), t.attrs)
-
-    def weighted(*xs: Any) -> np.ndarray:
-        return flat(checked(op.formula(*given(xs), **t.attrs))) * weights
-
-    y, pullback = vjp(lambda *xs: floats(op.apply(given(xs), t.attrs)), *xs)
-    gs = [rng.normal(size=part.shape) for part in y]
-    weights = flat(gs)
-    analytic = [np.asarray(d) for d in pullback(tuple(gs))]
-    found: dict[int, Any] = {}
-    for k, name in enumerate(names):
-        try:
-            found[k] = _measured(weighted, xs, k, name, analytic[k], rng)
-        except ValueError as error:
-            found[k] = in_one_line(error)
-    numeric = [np.full(x.shape, np.nan) if isinstance(f, str) else f[0] for x, f in zip(xs, found.values())]
-    made = {}
-    for k, i in enumerate(places):
-        case = Case(weighted, xs, names, list(y), gs, analytic, numeric, k, lambda *_: ())
-        made[i] = Residual(None, f"not compared: {found[k]}") if isinstance(found[k], str) else \
-            _judged(case, found[k][1])
-        if surrogate is not None:
-            made[i] = made[i]._replace(text=f"intended: not the derivative, but its surrogate's; {made[i].text}")
-    return made
+    function = OpFunction(t.op, values, t.attrs, places, surrogate)  # type: ignore[arg-type]
+    comparison = Comparison(function.apply, function.xs, function.names, np.random.default_rng(0), function.evaluate)
+    comparison.apply_rules()
+    comparison.measure(_choose_elements)
+    residuals = {place: _judge(comparison, k) for k, place in enumerate(places)}
+    if surrogate is None:
+        return residuals
+    return {place: residual._replace(text=f"intended: not the derivative, but its surrogate's; {residual.text}")
+            for place, residual in residuals.items()}
 
 
-def _measured(f: Any, xs: list[np.ndarray], k: int, name: str, analytic: np.ndarray,
-              rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives by xs[k] and their errors: of a large one at the elements with the largest gradients and at some at
-    random, and NaN elsewhere."""
-    x = xs[k]
-    if x.size <= EVERY:
-        return differences(f, xs, k, name, rng)
+def _choose_elements(analytic: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """Return the elements to measure of a large input: those with the largest gradients, and some at random."""
+    if analytic.size <= EVERY:
+        return None
     largest = np.argsort(-abs(np.nan_to_num(analytic.ravel(), nan=np.inf)))[:_SAMPLED // 2]
-    chosen = np.union1d(largest, rng.choice(x.size, _SAMPLED // 2, replace=False))
-
-    def at_chosen(elements: np.ndarray) -> np.ndarray:
-        moved = x.copy()
-        moved.flat[chosen] = elements
-        return f(*xs[:k], moved, *xs[k + 1:])
-
-    def in_x(match: re.Match[str]) -> str:
-        return f"at index {tuple(map(int, np.unravel_index(chosen[int(match[1])], x.shape)))}"
-
-    try:
-        found = differences(at_chosen, [x.ravel()[chosen]], 0, name, rng)
-    except ValueError as error:
-        raise ValueError(re.sub(r"at index \((\d+),\)", in_x, str(error))) from error
-    made = np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-    for whole, part in zip(made, found):
-        whole.flat[chosen] = part
-    return made
+    return np.union1d(largest, rng.choice(analytic.size, _SAMPLED // 2, replace=False))
 
 
-def _judged(case: Case, errors: np.ndarray) -> Residual:
-    """Whether a gradient is what the differences say, where these were tried."""
-    a, n = case.analytic[case.i], case.numeric[case.i]
-    tried = ~np.isnan(n)
-    count = int(tried.sum())
-    sample = "" if count == n.size else f", at {count} of its {n.size:,} elements"
+def _judge(comparison: Comparison, i: int) -> Residual:
+    """Say whether the two gradients of input i agree, where they were measured."""
+    if failure := comparison.failures[i]:
+        return Residual(None, f"not compared: {in_one_line(failure)}")
+    analytic, numeric = comparison.analytic[i], comparison.numeric[i]
+    measured = ~np.isnan(numeric)
+    count = int(measured.sum())
+    sample = "" if count == numeric.size else f", at {count} of its {numeric.size:,} elements"
     if not count:
         return Residual(True, "has no elements to compare")
-    residual, size = abs(a - n)[tried], float(abs(n[tried]).max())
-    if np.all(residual <= (_RELATIVE * abs(n) + errors)[tried]):
-        return Residual(True, f"agrees with finite differences{_digits(float(residual.max()), size)}{sample}")
-    excess = np.where(tried, np.nan_to_num(abs(a - n) / (_RELATIVE * abs(n) + errors), nan=np.inf), 0)
-    place = tuple(map(int, np.unravel_index(int(np.argmax(excess)), excess.shape)))
-    return Residual(False, f"DIFFERS from finite differences{sample}: with random g, at index {place} it is "
-                           f"{a[place]:.6g}, and they give {n[place]:.6g}.  {case.cause()}")
+    if not comparison.disagrees(i).any():
+        largest = float(abs(analytic - numeric)[measured].max())
+        digits = _digits(largest, float(abs(numeric[measured]).max()))
+        return Residual(True, f"agrees with finite differences{digits}{sample}")
+    worst = comparison.worst_index(i)
+    return Residual(False, f"DIFFERS from finite differences{sample}: with random g, at index {worst} it is "
+                           f"{analytic[worst]:.6g}, and they give {numeric[worst]:.6g}.  {likely_cause(comparison, i)}")
 
 
 def _digits(residual: float, size: float) -> str:
