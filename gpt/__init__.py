@@ -20,7 +20,9 @@ if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Pytho
         sys.exit(f"gpt: error: {_problem}")
     raise ImportError(_problem)
 
-from .checkpoint import Run, load, save  # noqa: E402
+from .checkpoint import Checkpoint  # noqa: E402
+from .checkpoint import load_checkpoint as load  # noqa: E402
+from .checkpoint import save_checkpoint as save  # noqa: E402
 from .data.tokenizers.tokenizer import CharTokenizer  # noqa: E402
 from .generation.generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
 from .model.gpt import (  # noqa: E402
@@ -43,9 +45,12 @@ from .optim.schedule import learning_rate_at  # noqa: E402
 from .optim.sgd import SGD  # noqa: E402
 from .pretrained.convert import read_pretrained  # noqa: E402
 from .training.train import TrainConfig, train  # noqa: E402
+from .tuning import lora as lora  # noqa: E402  registers its loader of checkpoints
+
+Run = Checkpoint  # its earlier name
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",
            "Attention", "MLP", "Block",
            "Parameters", "AdamW", "SGD", "Muon", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
-           "TrainConfig", "train", "Run", "save", "load", "read_pretrained", "generate", "continue_text",
+           "TrainConfig", "train", "Checkpoint", "Run", "save", "load", "read_pretrained", "generate", "continue_text",
            "continue_texts", "Sampling", "Batch"]

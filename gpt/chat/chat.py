@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..data.tokenizers.tokenizer import decode_on, encode_prompt
 from ..generation.generate import Sampling, Stream, choose
 from ..generation.incremental import Context
@@ -33,7 +33,8 @@ class Chat:
     `choices`: the last answer, token by token; `notes`: what to tell the user, who empties it.
     """
 
-    def __init__(self, run: Run, sampling: Sampling, max_new_tokens: int = 400, system: str = "", seed: int = 1337):
+    def __init__(self, run: Checkpoint, sampling: Sampling, max_new_tokens: int = 400, system: str = "",
+                 seed: int = 1337):
         self.run, self.sampling, self.longest = run, sampling, max_new_tokens
         self.window, self.template = run.config.block_size, template_of(run)
         self.rng, self.system, self.notes = np.random.default_rng(seed), system, list[str]()
@@ -153,7 +154,7 @@ def _choice(logits: Array, token: int) -> Choice:
     return Choice(token, float(p[token]), [(i, float(p[i])) for i in best if i != token][:RUNNERS_UP])
 
 
-def answer(run: Run, messages: Sequence[Message], n: int, **sampling: Any) -> str:
+def answer(run: Checkpoint, messages: Sequence[Message], n: int, **sampling: Any) -> str:
     """The answer, of at most `n` tokens, to messages that end with a user's: by default the likeliest tokens."""
     chat = Chat(run, Sampling(**{"temperature": 0.0, **sampling}), n)
     chat.turns = [(message, None) for message in messages[:-1]]

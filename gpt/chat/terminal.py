@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load
+from ..checkpoint import load_checkpoint
 from ..generation.generate import Sampling
 from ..runtime.screen import in_a_line
 from ..runtime.settings import setting
@@ -43,7 +43,7 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load(config.path, lambda line: note(line.removeprefix("note    ")))
+    run = load_checkpoint(config.path, lambda line: note(line.removeprefix("note    ")))
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if talk.template is None:

@@ -5,7 +5,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..data.tokenizers import tokenizer as tokenizers
 from ..data.tokenizers.tokenizer import Tokenizer
 from ..model.module import Array
@@ -120,11 +120,11 @@ class Turns:
         return [getattr(t, message.role), *text, *[t.end] * (message.role == "assistant")]
 
 
-def template_of(run: Run) -> Template | None:
+def template_of(run: Checkpoint) -> Template | None:
     """The form of conversations that a model was tuned to, or brings; none for a model of plain text."""
     if isinstance(run.tokenizer, TurnTokenizer):
         return Turns(run.tokenizer)
-    if source := run.about.get("chat_template"):
+    if source := run.metadata.get("chat_template"):
         from .jinja import JinjaTemplate  # needs the extra `chat`
-        return JinjaTemplate(source, run.tokenizer, run.about.get("special_tokens") or {}, run.ends)
+        return JinjaTemplate(source, run.tokenizer, run.metadata.get("special_tokens") or {}, run.ends)
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Run, load
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.tokenizers.tokenizer import decode_on, encode_prompt
 from ..model.gpt import GPT
 from ..model.module import Array
@@ -161,7 +161,7 @@ def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
 # ---------------------------------------------------------------------- text
 
 
-def continue_text(run: Run, prompt: str, n: int, seed: int | Sequence[int] = 1337, *, stop: Sequence[str] = (),
+def continue_text(run: Checkpoint, prompt: str, n: int, seed: int | Sequence[int] = 1337, *, stop: Sequence[str] = (),
                   **sampling: Any) -> Iterator[str]:
     """Yield the text of `n` tokens that go on from `prompt` (see `start`), in pieces, as soon as they can be shown.  It
     ends before the first of the run's `ends`, and of the strings `stop`.
@@ -172,7 +172,7 @@ def continue_text(run: Run, prompt: str, n: int, seed: int | Sequence[int] = 133
     return (piece for _, piece in pieces if piece is not None)
 
 
-def continue_texts(run: Run, prompts: Sequence[str], n: int, seeds: Sequence[Any], *, stop: Sequence[str] = (),
+def continue_texts(run: Checkpoint, prompts: Sequence[str], n: int, seeds: Sequence[Any], *, stop: Sequence[str] = (),
                    **sampling: Any) -> Iterator[tuple[int, str | None]]:
     """Write several texts at a time: yields (number of the text, a piece of it), and None for a piece at its end.
 
@@ -205,12 +205,12 @@ def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterat
         yield i, None
 
 
-def start(run: Run, prompt: str) -> Array:
+def start(run: Checkpoint, prompt: str) -> Array:
     """The tokens of a prompt, with those that the tokenizer begins each text with.  Without any: the start token that
     an imported model names, a newline, or the first token where the tokenizer knows none."""
     if len(tokens := encode_prompt(run.tokenizer, prompt)):
         return tokens
-    match run.about:
+    match run.metadata:
         case {"pretrained": {"bos_token_id": int(first)}} if 0 <= first < run.config.vocab_size:
             return np.array([first])
     try:
@@ -272,7 +272,7 @@ def check_stop(stop: Any) -> None:
 
 def sample(config: SampleConfig) -> None:
     """Print texts of the model at `config.path` as they are written: the command `gpt sample`."""
-    run = load(config.path, partial(print, file=sys.stderr))
+    run = load_checkpoint(config.path, partial(print, file=sys.stderr))
     prompt, lines = read_prompt(config.prompt), writes_lines(run)
     stop, between = config.stop or ("\n",) * lines, "" if lines else "-" * 40 + "\n"
     for first in range(0, config.num_samples, BATCH):
@@ -285,9 +285,9 @@ def sample(config: SampleConfig) -> None:
             sys.stdout.flush()
 
 
-def writes_lines(run: Run) -> bool:
+def writes_lines(run: Checkpoint) -> bool:
     """Whether a model was trained on lines, each an example of its own."""
-    match run.about:
+    match run.metadata:
         case {"train": {"lines": True}}:
             return True
         case {"train": {"task": str(task)}}:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..model.gpt import GPT
 from ..model.module import raw
 from ..runtime.safetensors_file import room_for, write_tensors
@@ -89,11 +89,11 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
     return model, {"pretrained": about, **read_words(folder)}, unread
 
 
-def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Run:
+def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Checkpoint:
     """The model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
     ImportError where the extra is missing."""
     model, about, _ = read_model(path, dtype)
-    return Run(model, read_tokenizer(Path(path), model.config.vocab_size), about)
+    return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), about)
 
 
 def import_model(config: ImportConfig) -> None:
@@ -117,7 +117,7 @@ def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
              f"{c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
     if unread:
         announce(f"note    keys of config.json that are not used: {shortened(unread)}")
-    file = checkpoint.save(out, model, tokenizer, about, first=True)
+    file = checkpoint.save_checkpoint(out, model, tokenizer, about, first=True)
     delete([out / METRICS])
     announce(f"weights in {file}; text from them:\n\n    {command('sample', out)}\n")
 
@@ -125,19 +125,19 @@ def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
 def export_model(config: ExportConfig) -> None:
     """Write a folder that transformers loads: the command `gpt export`."""
     check_free(Path(config.out), config.overwrite)
-    run = checkpoint.load(config.checkpoint, announce)
+    run = checkpoint.load_checkpoint(config.checkpoint, announce)
     with filled_folder(Path(config.out)) as folder:
         said = write_pretrained(folder, run)
     announce(f"{said}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
              f"({config.out!r})\n")
 
 
-def write_pretrained(folder: Path, run: Run) -> str:
+def write_pretrained(folder: Path, run: Checkpoint) -> str:
     """Fill a folder with config.json, model.safetensors and what there is of a tokenizer; says what was written.
 
     Raises ValueError that lists the model's choices for which none of these kinds has a counterpart.
     """
-    about = run.about.get("pretrained")
+    about = run.metadata.get("pretrained")
     about = about if isinstance(about, dict) else {}
     ends = run.ends
     about = about | {"eos_token_id": ends[0] if len(ends) == 1 else ends or None}
@@ -150,5 +150,5 @@ def write_pretrained(folder: Path, run: Run) -> str:
     arrays = their_arrays(values["model_type"], model)
     write_json(folder / CONFIG, values)
     write_tensors(folder / WEIGHTS, arrays, {"format": "pt"})  # without which transformers refuses the file
-    words = write_tokenizer(folder, run.tokenizer, run.about)
+    words = write_tokenizer(folder, run.tokenizer, run.metadata)
     return f"a {values['model_type']} of {model.n_parameters:,} parameters, {words}, "

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import _parsed
+from ..checkpoint import parse_object
 from ..runtime.safetensors_file import Stored, read_head
 from ..runtime.writing import beside, delete, sweep, sync
 from ..training.run_folder import made
@@ -64,7 +64,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise ValueError(f"it has {file.stat().st_size:,} bytes, more than the {_LARGEST_JSON:,} of any model's")
-        return _parsed(file.read_text("utf-8-sig"))
+        return parse_object(file.read_text("utf-8-sig"))
     except OSError as error:
         raise type(error)(f"{file} cannot be read ({error.strerror or error}): copy it or check its permissions") \
             from None

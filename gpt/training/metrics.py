@@ -18,7 +18,7 @@ class Metrics:
     written after its last checkpoint, are cut off.
 
     `aside`: the lines there belong to a checkpoint that is not the one which this run begins with.  They stay until
-    `publish`, and those of this run are in a file of their own, which goes with `checkpoint.restore` and `sweep`.
+    `publish`, and those of this run are in a file of their own, which `finish_interrupted` and `sweep` see to.
 
     Raises OSError that says what to do, here and in the methods, if the disk is full or refuses, and for a link or
     anything else that is no file of its own.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import autograd as ag
 
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..generation.generate import continue_text
 from ..optim.schedule import SCHEDULES
 from ..pretrained.config import counterpart
@@ -41,7 +41,7 @@ def command(what: str, out: Any) -> str:
     return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
 
 
-def say_plan(config: TrainConfig, run: Run, trainer: Trainer, say: Callable[[str], None]) -> None:
+def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
     """The first lines of a run: data, model, what a step is, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
     say(f"text    {in_a_line(trainer.data.description)}")
@@ -99,7 +99,7 @@ def diagnosis(trainer: Trainer) -> str:
     return ""
 
 
-def show_sample(run: Run, title: str, say: Callable[[str], None], n: int) -> None:
+def show_sample(run: Checkpoint, title: str, say: Callable[[str], None], n: int) -> None:
     """Say what the model writes at the moment, in `n` tokens."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")

@@ -73,9 +73,25 @@ def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 def tidy(folder: Path) -> None:
     """Do what a run that ended early has left to do in a folder, and delete what it has left half-written."""
-    checkpoint.restore(folder)
+    finish_interrupted(folder)
     for name in ("*.safetensors", metrics.FILE):
         sweep(folder, name)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Do what a run that was killed right after its newest checkpoint had left to do: move its metrics into place, and
+    copy the checkpoint."""
+    newest = folder / checkpoint.FILE
+    try:
+        metadata = checkpoint.read_metadata(checkpoint.adapter_beside(newest) or newest)
+    except (OSError, ValueError):
+        return
+    match metadata:
+        case {"metrics": str(name)} if metrics.PENDING.fullmatch(name) and (folder / name).is_file():
+            os.replace(folder / name, folder / metrics.FILE)
+    match metadata:
+        case {"state": {"best_iter": int()}, "iter": int(i), "train": {"keep": int(n_kept)}} if 0 < i < 10**8:
+            checkpoint.copy_newest(folder, metadata, n_kept)
 
 
 # ---------------------------------------------------------------------- what lies there
@@ -87,38 +103,39 @@ def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str,
     Raises ValueError that says what is there, unless `overwrite` allows it, or its checkpoint says under `name` that it
     was made with the same `settings` and in less than SHORT seconds, so that nothing is lost but them.
     """
-    held, about = contents(folder)
+    held, metadata = contents(folder)
     if not held:
         return ""
     if overwrite:
         return f"note    {folder} holds {held}, which this run replaces at its first checkpoint"
-    if settings is not None and deciding(about.get(name)) == deciding(settings) and (took := seconds(about)) < SHORT:
+    if settings is not None and deciding(metadata.get(name)) == deciding(settings)\
+            and (took := seconds(metadata)) < SHORT:
         return (f"note    {folder} holds this very run already; as it took {clock(took)}, it is trained again, and "
                 "replaces that at its first checkpoint")
-    raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, about)}, or replace it "
-                     "with --overwrite")
+    raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, metadata)}, or replace "
+                     "it with --overwrite")
 
 
 def contents(folder: Path) -> tuple[str, dict[str, Any]]:
     """What lies in a folder where the files of a run go, in words, and what its checkpoint says of itself.  Metrics
     alone of a few steps, of which there is no checkpoint, are nothing."""
-    files = [folder / name for name in (checkpoint.FILE, checkpoint.LORA, checkpoint.BEST)]
-    file = next((file for file in [*files, *checkpoint.numbered(folder)] if os.path.lexists(file)), None)
+    files = [folder / name for name in (checkpoint.FILE, *checkpoint.ADAPTERS, checkpoint.BEST)]
+    file = next((file for file in [*files, *checkpoint.numbered_checkpoints(folder)] if os.path.lexists(file)), None)
     if file is None:
         took = metrics.seconds(folder / metrics.FILE)
         return (f"{metrics.FILE} of a run without checkpoints, or of another program" if took > SHORT else ""), {}
     try:
-        about = checkpoint.read_about(file)
+        metadata = checkpoint.read_metadata(file)
     except (OSError, ValueError):
         return f"{file.name}, which gpt has not written, or which is damaged", {}
-    match about:
+    match metadata:
         case {"train": {"max_iters": int(n)}, "iter": int(i)}:
-            return f"a run of gpt train, at step {i:,} of {n:,}", about
+            return f"a run of gpt train, at step {i:,} of {n:,}", metadata
         case {"tune": _}:
-            return "a model that gpt tune has tuned", about
+            return "a model that gpt tune has tuned", metadata
         case {"pretrained": _}:
-            return "a model that gpt import has made", about
-    return f"a model, {file.name}", about
+            return "a model that gpt import has made", metadata
+    return f"a model, {file.name}", metadata
 
 
 def deciding(settings: Any) -> dict[str, Any]:
@@ -127,17 +144,17 @@ def deciding(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in FREE}
 
 
-def seconds(about: dict[str, Any]) -> float:
-    """How long a run took that says `about` itself; infinite where it does not say so."""
-    match about:
+def seconds(metadata: dict[str, Any]) -> float:
+    """How long a run took that says `metadata` itself; infinite where it does not say so."""
+    match metadata:
         case {"state": {"seconds": float() | int() as took}} | {"seconds": float() | int() as took}:
             return took
     return float("inf")
 
 
-def way_on(folder: Path, about: dict[str, Any]) -> str:
+def way_on(folder: Path, metadata: dict[str, Any]) -> str:
     """The command that goes on with a run, where one can."""
-    match about:
+    match metadata:
         case {"train": {"max_iters": int(n)}, "iter": int(i), "state": dict()}:
             more = f" --max-iters {2 * n}" if i >= n else ""
             return f", go on with it by {command('train --resume', folder)}{more}"

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import checkpoint
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..data.dataset import load_data
 from ..data.tasks import TASKS, load_task
 from ..data.tokenizers.bpe import BPETokenizer
@@ -172,11 +172,11 @@ class TrainConfig(Architecture):
     @classmethod
     def _of_run(cls, resume: str, **changes: Any) -> "TrainConfig":
         cls(resume=resume)  # which raises for an empty one
-        about = checkpoint.read_about(resume)
-        if "state" not in about or not about.get("train"):
+        metadata = checkpoint.read_metadata(resume)
+        if "state" not in metadata or not metadata.get("train"):
             raise ValueError(f"{resume} holds weights and nothing to go on from: give a checkpoint of gpt train")
         try:
-            settings = cls._parsed(about["train"])
+            settings = cls._parsed(metadata["train"])
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{resume} has settings that this version cannot read ({error!s:.300}): start a new "
                              "run, or take another checkpoint of its folder") from None
@@ -219,7 +219,7 @@ class TrainConfig(Architecture):
         return replace(model, block_size=window) == self.model_config(model.vocab_size)
 
 
-def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
+def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpoint:
     """Train a GPT as `config` says, or go on, and leave its checkpoints in `config.out`: the command `gpt train`.
 
     Returns the run as it ended; `load(config.out)` is the best one if it ended worse than that.
@@ -237,7 +237,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Run:
             return train_with(pool, out, config, say, replaces=bool(note))
 
 
-def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[str], None], replaces: bool) -> Run:
+def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[str], None],
+               replaces: bool) -> Checkpoint:
     """`train`, with a pool's threads.  `replaces`: whether another run is in the folder."""
     run, trainer = (resumed if config.resume else started)(config, pool, say)
     say_plan(config, run, trainer, say)
@@ -249,7 +250,7 @@ def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[
         for row, _, over in loop(trainer, asked, say):
             if not trainer.row:
                 metrics.write(row)
-            run.about |= {"iter": trainer.iter, **{name: row[name] for name in ("val_loss",) if name in row}}
+            run.metadata |= {"iter": trainer.iter, **{name: row[name] for name in ("val_loss",) if name in row}}
             if over or "val_loss" in row or trainer.iter % config.checkpoint_interval == 0:
                 save(out, run, trainer, metrics, first)
                 first = False
@@ -261,9 +262,9 @@ def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[
     try:
         if asked:
             raise Stopped(number=asked[0])
-        show_sample(checkpoint.load(weights) if worse else run, "After training it writes", say, shown)
+        show_sample(checkpoint.load_checkpoint(weights) if worse else run, "After training it writes", say, shown)
         part = f"the {WHOLE}" if trainer.over == WHOLE else f"{trainer.over} of its part (--eval-whole takes all of it)"
-        say(f"validation loss over {part}: {run.about['val_loss']:.4f}, after {trainer.iter:,} steps")
+        say(f"validation loss over {part}: {run.metadata['val_loss']:.4f}, after {trainer.iter:,} steps")
         if worse:
             say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
         if wrong := diagnosis(trainer):
@@ -277,40 +278,40 @@ def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[
     return run
 
 
-def started(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def started(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Checkpoint, Trainer]:
     """A new run."""
-    run = checkpoint.load(config.from_, say) if config.from_ else None
+    run = checkpoint.load_checkpoint(config.from_, say) if config.from_ else None
     data, tokenizer = load(config, run.tokenizer if run else None)
     model = run.model if run else GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
     model.config = replace(model.config, dropout=config.dropout)
     if not config.suits(model.config):
         raise ValueError(f"the settings of the model are not those of {config.from_}: take "
                          "TrainConfig.from_recipe(from_=...), which does")
-    kept = {name: run.about[name] for name in KEPT if name in run.about} if run else {}
-    about = kept | {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(pool.n)}
-    return Run(model, tokenizer, about), Trainer(config, model, data, pool)
+    kept = {name: run.metadata[name] for name in KEPT if name in run.metadata} if run else {}
+    metadata = kept | {"train": asdict(config), "data": identity(data, tokenizer), "environment": environment(pool.n)}
+    return Checkpoint(model, tokenizer, metadata), Trainer(config, model, data, pool)
 
 
-def resumed(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Run, Trainer]:
+def resumed(config: TrainConfig, pool: WorkerPool, say: Callable[[str], None]) -> tuple[Checkpoint, Trainer]:
     """The run at `config.resume`, as it was when it was saved."""
     assert config.resume is not None
     run, arrays = checkpoint.load_with_state(config.resume)
     data, tokenizer = load(config, run.tokenizer if config.from_ or is_path(config.tokenizer) else None)
-    before, run.about["data"] = str(run.about.get("data")), identity(data, tokenizer)
-    if tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, run.about["data"], data):
-        raise ValueError(f"the data are not those of the run: it had {before:.300}, and this is {run.about['data']}: "
-                         "give the same with --data")
+    before, run.metadata["data"] = str(run.metadata.get("data")), identity(data, tokenizer)
+    if tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, run.metadata["data"], data):
+        raise ValueError(f"the data are not those of the run: it had {before:.300}, and this is {run.metadata['data']}"
+                         ": give the same with --data")
     if not config.suits(run.config):
         raise ValueError(f"{config.resume} has other settings of the model than its weights: it is damaged; take "
                          "another checkpoint of its folder")
     trainer = Trainer(config, run.model, data, pool)
-    trainer.restore(run.about.get("state"), arrays)
+    trainer.restore(run.metadata.get("state"), arrays)
     if trainer.recorded >= config.max_iters:
         raise ValueError(f"the run has taken its {trainer.iter:,} steps: to go on, raise --max-iters")
-    earlier = run.about.get("environment")
+    earlier = run.metadata.get("environment")
     if changed := differences(earlier if isinstance(earlier, dict) else {}, now := environment(pool.n)):
         say(f"note    not bit for bit as if it had never stopped, since this differs: {changed}")
-    run.about |= {"train": asdict(config), "environment": now}
+    run.metadata |= {"train": asdict(config), "environment": now}
     say(f"resume  {config.resume} at iteration {trainer.iter:,}")
     return run, trainer
 
@@ -345,20 +346,20 @@ def goes_back(config: TrainConfig, trainer: Trainer, say: Callable[[str], None])
     if not (config.resume and config.goes_on and newest.exists()) or newest.samefile(checkpoint.file_of(config.resume)):
         return False
     with suppress(OSError, ValueError):
-        if isinstance(i := checkpoint.read_about(newest).get("iter"), int) and i > trainer.iter:
+        if isinstance(i := checkpoint.read_metadata(newest).get("iter"), int) and i > trainer.iter:
             say(f"note    the later checkpoints in {config.out}, up to step {i:,}, are replaced at the first one of "
                 "this run; with another --out they stay")
     return True
 
 
-def save(out: Path, run: Run, trainer: Trainer, metrics: Metrics, first: bool) -> None:
-    """Write a checkpoint, and then what else there is of it, which `checkpoint.restore` makes up for where that is cut
+def save(out: Path, run: Checkpoint, trainer: Trainer, metrics: Metrics, first: bool) -> None:
+    """Write a checkpoint, and then what else there is of it, which `finish_interrupted` makes up for where that is cut
     short; those of another run that lay there go with the `first`."""
     metrics.sync()  # so that no checkpoint is ahead of them
-    run.about |= {"state": trainer.state(), "metrics": metrics.pending.name}
-    checkpoint.save(out, run.model, run.tokenizer, run.about, trainer.arrays(), first)
+    run.metadata |= {"state": trainer.state(), "metrics": metrics.pending.name}
+    checkpoint.save_checkpoint(out, run.model, run.tokenizer, run.metadata, trainer.arrays(), first)
     metrics.publish()
-    checkpoint.keep(out, run.about, trainer.config.keep)
+    checkpoint.keep_copies(out, run.metadata, trainer.config.keep)
 
 
 def loop(trainer: Trainer, asked: list[int],

@@ -13,14 +13,15 @@ import numpy as np
 import autograd as ag
 
 from .. import checkpoint
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..data.tokenizers import tokenizer as tokenizers
 from ..model.gpt import GPT, Embedding, GPTConfig, Linear
 from ..model.module import Array, Module, raw
-from ..runtime.safetensors_file import Stored, read_head
+from ..runtime.safetensors_file import Stored
+from .grow import grown
 
-FILE = checkpoint.LORA
-_FORMAT = "tapegrad lora 1"
+FILE = "lora.safetensors"  # what gpt tune --lora-rank has learned, beside the weights that it belongs to
+FORMAT = "tapegrad lora 1"
 
 
 @dataclass
@@ -139,34 +140,36 @@ def named(model: GPT) -> GPT:
 # ---------------------------------------------------------------------- on disk
 
 
-def save(folder: str | os.PathLike, model: GPT, tokenizer: Any, about: dict[str, Any], base: str | os.PathLike,
-         first: bool = False) -> Path:
+def save_lora(folder: str | os.PathLike, model: GPT, tokenizer: Any, metadata: dict[str, Any],
+              base: str | os.PathLike, first: bool = False) -> Path:
     """Write what an adapted model has learned, and a reference to the checkpoint `base`, into a folder; where it lies.
 
-    `first`: as for `checkpoint.save`.  Raises OSError, and leaves what was there, if the disk is full or refuses.
+    `first`, errors: as for `save_checkpoint`.
     """
     file, base = Path(folder) / FILE, checkpoint.file_of(base).resolve()
     arrays = {name: raw(t) for name, t in model.named_arrays().items() if t.requires_grad}
     layer = next(part for part in _layers(model))
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(model.config)),
-                "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(about),
-                "lora": json.dumps({"rank": layer.A.shape[1], "alpha": layer.scale * layer.A.shape[1],
-                                    "base": os.path.relpath(base, file.parent.resolve()), "base_checksum": _sum(base)})}
-    checkpoint.write(file, metadata, arrays, first)
+    header = {"format": FORMAT, "config": json.dumps(asdict(model.config)),
+              "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(metadata),
+              "lora": json.dumps({"rank": layer.A.shape[1], "alpha": layer.scale * layer.A.shape[1],
+                                  "base": os.path.relpath(base, file.parent.resolve()),
+                                  "base_checksum": checkpoint.stored_checksum(base)})}
+    checkpoint.write_arrays(file, header, arrays, first)
     return file
 
 
-def load(path: str | os.PathLike, merge: bool = True) -> Run:
+@checkpoint.register_adapter(FILE)
+def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
     """The run that LoRA made of its base: as plain layers, or with the learned matrices beside the base's.
 
     Raises OSError or ValueError if one of the two files is missing, damaged or another than it was.
     """
     file = Path(path) / FILE if Path(path).suffix != ".safetensors" else Path(path)
-    metadata, arrays = _read(file)
+    header, arrays = _read(file)
     try:
-        about, lora = (checkpoint._parsed(metadata[key]) for key in ("about", "lora"))
-        config = GPTConfig(**checkpoint._parsed(metadata["config"]))
-        tokenizer = tokenizers.from_json(checkpoint._parsed(metadata["tokenizer"]))
+        metadata, lora = (checkpoint.parse_object(header[key]) for key in ("about", "lora"))
+        config = GPTConfig(**checkpoint.parse_object(header["config"]))
+        tokenizer = tokenizers.from_json(checkpoint.parse_object(header["tokenizer"]))
         rank, alpha, base = int(lora["rank"]), float(lora["alpha"]), str(lora["base"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} has settings that this version cannot read: {error!s:.300}") from None
@@ -179,30 +182,24 @@ def load(path: str | os.PathLike, merge: bool = True) -> Run:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
         t.data = arrays[name].map()
-    return Run(merged(model) if merge else model, tokenizer, about)
+    return Checkpoint(merged(model) if merge else model, tokenizer, metadata)
 
 
 def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int, alpha: float) -> GPT:
     """The base at `base`, grown and adapted as the settings in `file` say."""
-    from .grow import grown
     if not base.is_file():
         raise FileNotFoundError(f"{file} belongs to the weights in {base}, which are not there: put them back, or tune "
                                 "again with --merge, which needs none")
-    if _sum(base) != checksum:
+    if checkpoint.stored_checksum(base) != checksum:
         raise ValueError(f"{file} belongs to other weights than those that are now in {base}: put the old ones back, "
                          "or tune again")
-    model = checkpoint.load(base).model
+    model = checkpoint.load_checkpoint(base).model
     n_new = config.vocab_size - model.config.vocab_size
     held = sum(t.size for t in model.named_arrays().values())
     if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd or \
-            checkpoint._numbers(replace(model.config, block_size=config.block_size)) > 2 * held + 1_000_000:
+            checkpoint.count_weights(replace(model.config, block_size=config.block_size)) > 2 * held + 1_000_000:
         raise ValueError(f"{file} does not fit its base, {base}")
     return adapted(grown(model, n_new, config.block_size), rank, alpha, n_new)
-
-
-def beside(file: Path) -> bool:
-    """Whether LoRA's file lies where a run's weights were looked for."""
-    return not file.is_file() and (file.parent / FILE).is_file()
 
 
 def _layers(model: GPT) -> list[LoRALinear]:
@@ -219,9 +216,4 @@ def _layers(model: GPT) -> list[LoRALinear]:
 def _read(file: Path) -> tuple[dict[str, str], dict[str, Stored]]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no LoRA here: make one with gpt tune --lora-rank 8")
-    return checkpoint.read(file, _FORMAT)
-
-
-def _sum(file: Path) -> str:
-    """The checksum that a checkpoint says it has."""
-    return str(read_head(file)[0].get(checkpoint._CHECKSUM))
+    return checkpoint.read_arrays(file, FORMAT)

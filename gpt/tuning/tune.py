@@ -12,7 +12,7 @@ from .. import checkpoint
 from ..chat.chat import answer
 from ..chat.conversation import OUTSIDE, Conversation, Message, read
 from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
-from ..checkpoint import Run
+from ..checkpoint import Checkpoint
 from ..model.gpt import GPT, Architecture
 from ..model.module import raw
 from ..runtime.malloc import keep_freed_memory
@@ -91,7 +91,7 @@ class TuneConfig(Settings):
             raise ValueError("--merge and --lora-alpha belong to LoRA: give --lora-rank, too")
 
 
-def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
+def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Checkpoint:
     """Tune the model at `config.checkpoint` to conversations, and leave it in `config.out`: the command `gpt tune`.
 
     Ctrl-C or SIGTERM finishes the step and raises Stopped, a KeyboardInterrupt; the best weights so far stay.  Raises
@@ -113,7 +113,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Run:
 
 
 def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Path, say: Callable[[str], None],
-              replaces: bool) -> Run:
+              replaces: bool) -> Checkpoint:
     """`tune` into the folder `out`, in which another run may be that this one `replaces`."""
     run, plain, data, held_out = prepared(config, conversations, say)
     c = train_config(config, run, data)
@@ -128,11 +128,12 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
             + f", noise {data.noise:g}" * bool(data.noise))
         before, _ = trainer.validate(last=True)
         say(f"loss    {before:.4f} on {data.judged}, before tuning")
-        first = rehearse(Run(plain, run.tokenizer, run.about), held_out)
+        first = rehearse(Checkpoint(plain, run.tokenizer, run.metadata), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
     del run, plain, trainer  # before the best weights are read
-    tuned = checkpoint.load(saved_file(config, out)) if not config.lora_rank or config.merge else lora.load(out)
-    after = tuned.about["val_loss"]
+    load = lora.load_lora if config.lora_rank and not config.merge else checkpoint.load_checkpoint
+    tuned = load(saved_file(config, out))
+    after = tuned.metadata["val_loss"]
     for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
     say(f"\nloss    {after:.4f} on {data.judged}, {after / before:.0%} of the {before:.4f} before tuning")
@@ -143,14 +144,14 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
 
 
 def prepared(config: TuneConfig, conversations: Sequence[Conversation],
-             say: Callable[[str], None]) -> tuple[Run, GPT, ConversationData, list[Conversation]]:
+             say: Callable[[str], None]) -> tuple[Checkpoint, GPT, ConversationData, list[Conversation]]:
     """The model, ready to learn, and as it is without LoRA; the data; and some of the conversations that are held
     out."""
     source = Path(config.checkpoint)
-    if config.lora_rank and lora.beside(checkpoint.file_of(source)):
+    if config.lora_rank and checkpoint.adapter_beside(checkpoint.file_of(source)):
         raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
                          "with --merge")
-    run = checkpoint.load(source)
+    run = checkpoint.load_checkpoint(source)
     n_new = 0 if template_of(run) else len(NAMES)
     if n_new:
         run.tokenizer = TurnTokenizer(run.tokenizer)
@@ -162,8 +163,8 @@ def prepared(config: TuneConfig, conversations: Sequence[Conversation],
     template = template_of(run)
     assert template is not None
     data, val = dataset(config, conversations, template, run.model, say)
-    run.about = {name: run.about[name] for name in ("chat_template", "special_tokens", "pretrained")
-                 if name in run.about} | {"tune": asdict(config)}
+    run.metadata = {name: run.metadata[name] for name in ("chat_template", "special_tokens", "pretrained")
+                 if name in run.metadata} | {"tune": asdict(config)}
     return run, plain, data, val[:SHOWN]
 
 
@@ -201,7 +202,7 @@ def dataset(config: TuneConfig, conversations: Sequence[Conversation], template:
     return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val)) if not val[i].is_plain]
 
 
-def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainConfig:
+def train_config(config: TuneConfig, run: Checkpoint, data: ConversationData) -> TrainConfig:
     """The settings of a trainer that tunes."""
     rate = config.learning_rate or (5 if config.lora_rank else 1) * 0.256 / run.config.n_embd
     architecture = {f.name: getattr(run.config, f.name) for f in fields(Architecture)}
@@ -220,7 +221,7 @@ def train_config(config: TuneConfig, run: Run, data: ConversationData) -> TrainC
                        replicas=min(config.replicas or cores(), at_once), out=config.out)
 
 
-def check_memory(run: Run, c: TrainConfig) -> None:
+def check_memory(run: Checkpoint, c: TrainConfig) -> None:
     """Raise ValueError, before anything is computed, where tuning would take more memory than there is."""
     arrays = run.model.named_arrays().values()
     learned = sum(raw(t).nbytes for t in arrays if t.requires_grad)
@@ -231,14 +232,14 @@ def check_memory(run: Run, c: TrainConfig) -> None:
                          "give --lora-rank 8, which learns less, or shorter windows by --block-size")
 
 
-def learn(config: TuneConfig, run: Run, trainer: Trainer, metrics: Metrics, say: Callable[[str], None]) -> None:
+def learn(config: TuneConfig, run: Checkpoint, trainer: Trainer, metrics: Metrics, say: Callable[[str], None]) -> None:
     """Train, and keep the weights with the lowest held-out loss in the folder of the metrics."""
     first, out = True, metrics.path.parent
     with stop_on_signal() as asked, metrics:
         for row, best, over in loop(trainer, asked, say):
             metrics.write(row)
             if best or over and first:
-                run.about |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
+                run.metadata |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
                               "metrics": metrics.pending.name,
                               **{name: row[name] for name in ("val_loss",) if name in row}}
                 metrics.sync()
@@ -250,20 +251,20 @@ def learn(config: TuneConfig, run: Run, trainer: Trainer, metrics: Metrics, say:
                       asked[0])
 
 
-def save(config: TuneConfig, run: Run, out: Path, first: bool) -> None:
+def save(config: TuneConfig, run: Checkpoint, out: Path, first: bool) -> None:
     """Write the tuned model, or its LoRA; the `first` takes the place of another run's checkpoints in the folder."""
     if saved_file(config, out).name == lora.FILE:
-        lora.save(out, run.model, run.tokenizer, run.about, config.checkpoint, first)
+        lora.save_lora(out, run.model, run.tokenizer, run.metadata, config.checkpoint, first)
     else:
         model = lora.merged(run.model) if config.lora_rank else run.model
-        checkpoint.save(out, model, run.tokenizer, run.about, first=first)
+        checkpoint.save_checkpoint(out, model, run.tokenizer, run.metadata, first=first)
 
 
 def saved_file(config: TuneConfig, out: Path) -> Path:
     return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
 
 
-def say_outside(run: Run, say: Callable[[str], None]) -> None:
+def say_outside(run: Checkpoint, say: Callable[[str], None]) -> None:
     """Say what a model makes of questions outside of those that come with the package, which it is tuned to."""
     template = template_of(run)
     assert template is not None
@@ -278,7 +279,7 @@ def say_outside(run: Run, say: Callable[[str], None]) -> None:
             f"{UNSURE!r}")
 
 
-def rehearse(run: Run, conversations: Sequence[Conversation]) -> list[str]:
+def rehearse(run: Checkpoint, conversations: Sequence[Conversation]) -> list[str]:
     """The model's likeliest answers to the last questions of conversations, as lines."""
     found = []
     for c in conversations:

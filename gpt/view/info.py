@@ -52,8 +52,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     if Path(path).is_file() and Path(path).suffix != ".safetensors":
         raise ValueError(f"{path} is no checkpoint: give the folder of a run, or a .safetensors file in it")
     file, note = checkpoint.choose(path)
-    if lora.beside(file):
-        file = file.with_name(lora.FILE)
+    file = checkpoint.adapter_beside(file) or file
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
                                 f"gpt train --out {file.parent}")
@@ -61,12 +60,12 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     arrays = {name: ([*a.shape], a.dtype) for name, a in stored.items()}
     check_format(file, metadata.get("format"))
     try:
-        config, tokenizer, about = (checkpoint._parsed(metadata[key]) for key in ("config", "tokenizer", "about"))
-        about |= {"lora": checkpoint._parsed(metadata["lora"])} if "lora" in metadata else {}
+        config, tokenizer, about = (checkpoint.parse_object(metadata[key]) for key in ("config", "tokenizer", "about"))
+        about |= {"lora": checkpoint.parse_object(metadata["lora"])} if "lora" in metadata else {}
     except (KeyError, ValueError) as error:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
-    state = {name: a for name, a in arrays.items() if name.startswith(checkpoint._STATE)}
+    state = {name: a for name, a in arrays.items() if name.startswith(checkpoint.STATE_PREFIX)}
     return {"file": str(file), "note": note, "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
             "parts": parts({name: a for name, a in arrays.items() if name not in state},
                            fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
@@ -76,7 +75,7 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
 
 def check_format(file: Path, found: str | None) -> None:
     """Raises ValueError for a file that `gpt train` did not write, or a later version of it did."""
-    if found in (*checkpoint.FORMATS, lora._FORMAT):
+    if found in (*checkpoint.FORMATS, lora.FORMAT):
         return
     ours = checkpoint.FORMATS[0].rpartition(" ")[0]
     if found and found.startswith(f"{ours} "):

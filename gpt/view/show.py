@@ -10,7 +10,7 @@ import numpy as np
 import autograd as ag
 from autograd.view.text import count, numbered, size, totals
 
-from ..checkpoint import Run, load
+from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.dataset import IGNORED, load_data
 from ..data.tokenizers.tokenizer import decode_on
 from ..generation.generate import generate, read_prompt, start
@@ -56,7 +56,7 @@ def show(config: ShowConfig) -> None:
     """
     for name in (PAGE, TAPE, GRAPH):
         check_ours(Path(config.out) / name, MARK, config.overwrite)
-    run = briefly_trained() if config.checkpoint is None else load(config.checkpoint, print)
+    run = briefly_trained() if config.checkpoint is None else load_checkpoint(config.checkpoint, print)
     ids, note = prompt_ids(run, read_prompt(config.prompt))
     answer = answer_token(run, config.answer)
     model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
@@ -83,17 +83,17 @@ def say(label: str, line: str) -> None:
 # ---------------------------------------------------------------------- what is shown
 
 
-def briefly_trained() -> Run:
+def briefly_trained() -> Checkpoint:
     """A new model after its first steps on the default text."""
     config = TrainConfig.from_recipe(max_iters=STEPS, warmup_iters=0)
     data, tokenizer = load_data(config.data, config.tokenizer, config.block_size)
     trainer = Trainer(config, GPT(config.model_config(tokenizer.vocab_size), seed=config.seed), data)
     for _ in range(STEPS):
         trainer.step()
-    return Run(trainer.model, tokenizer)
+    return Checkpoint(trainer.model, tokenizer)
 
 
-def prompt_ids(run: Run, prompt: str) -> tuple[Array, str]:
+def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
     """The tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a prompt what
     the model writes."""
     room = run.config.block_size
@@ -106,7 +106,7 @@ def prompt_ids(run: Run, prompt: str) -> tuple[Array, str]:
     return ids[-room:], note
 
 
-def answer_token(run: Run, answer: str) -> int | None:
+def answer_token(run: Checkpoint, answer: str) -> int | None:
     """The token that `answer` is.  Raises ValueError if it is none, or more than one."""
     if not answer:
         return None
@@ -116,7 +116,7 @@ def answer_token(run: Run, answer: str) -> int | None:
     return int(tokens[0])
 
 
-def next_tokens(run: Run, ids: Array) -> tuple[Array, str]:
+def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
     """The targets (T,) of the tokens (T,), and what the loss is: each token is to be predicted from those before it.
     Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
     targets = np.append(ids[1:], IGNORED)
@@ -173,7 +173,7 @@ def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
 # ---------------------------------------------------------------------- on disk
 
 
-def write_inside(run: Run, ids: Array, answer: int | None, about: str, out: Path) -> str:
+def write_inside(run: Checkpoint, ids: Array, answer: int | None, about: str, out: Path) -> str:
     """Write the page on what goes on in the model; a line on it."""
     from .inside import inside_page, look
 

@@ -198,7 +198,7 @@ def loads(folder):
     """Read all weights of a folder."""
     for file in Path(folder).glob("*.safetensors"):
         if read_head(file)[0]["format"] != "pt":  # that of an export
-            (lora.load if file.name == lora.FILE else gpt.load)(file)
+            (lora.load_lora if file.name == lora.FILE else gpt.load)(file)
 
 
 def is_prefix(folder, *wholes):
@@ -206,7 +206,7 @@ def is_prefix(folder, *wholes):
     its other files those of that run, too."""
     if not (folder / checkpoint.FILE).exists():
         return True
-    steps = gpt.load(folder / checkpoint.FILE).about["iter"]
+    steps = gpt.load(folder / checkpoint.FILE).metadata["iter"]
     own = rows(folder / METRICS)[:steps] if (folder / METRICS).exists() else []
     return any(own == rows(whole / METRICS)[:steps] for whole in wholes)
 
@@ -320,7 +320,7 @@ def training(root, **changes):
 def go_on(out, settings):
     """Go on with a run as far as it should, or begin it; nothing if it is there."""
     file = out / checkpoint.FILE
-    if not file.exists() or gpt.load(file).about["train"]["seed"] != settings.seed:  # that of another run
+    if not file.exists() or gpt.load(file).metadata["train"]["seed"] != settings.seed:  # that of another run
         return train(settings, quiet)
     try:
         train(TrainConfig.from_recipe(resume=str(out)), quiet)

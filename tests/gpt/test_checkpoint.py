@@ -15,7 +15,7 @@ from gpt import GPT, checkpoint
 
 def save_file(arrays, file, metadata):
     """Write a file of these, with a checksum if there is none: one that is whole."""
-    metadata = {"checksum": checkpoint._checksum(metadata, arrays), **metadata}
+    metadata = {"checksum": checkpoint.checksum(metadata, arrays), **metadata}
     safetensors.numpy.save_file(arrays, file, metadata)
 
 
@@ -31,7 +31,7 @@ def saved(model, tokenizer, tmp_path):
 def test_a_run_comes_back_from_its_file_and_its_folder(saved, model, tokenizer, ids):
     for path in (saved[0], saved[0].parent, str(saved[0].parent)):
         run = gpt.load(path)
-        assert run.config == model.config and run.about == {"iter": 7}
+        assert run.config == model.config and run.metadata == {"iter": 7}
         assert run.tokenizer.characters == tokenizer.characters
         np.testing.assert_array_equal(run.model(ids).data, model(ids).data)
         assert {t.dtype for t in run.model.named_arrays().values()} == {np.dtype(np.float64)}
@@ -128,9 +128,9 @@ def test_metadata_that_is_nested_too_deep(saved, model, tokenizer):
         return json.loads("[" * levels + "]" * levels)
 
     gpt.save(saved[0], model, tokenizer, {"iter": 7, "notes": nested(15)})
-    assert gpt.load(saved[0]).about["notes"] == nested(15)
+    assert gpt.load(saved[0]).metadata["notes"] == nested(15)
     gpt.save(saved[0], model, tokenizer, {"iter": 7, "notes": nested(16)})
-    for read in (gpt.load, checkpoint.read_about):
+    for read in (gpt.load, checkpoint.read_metadata):
         with pytest.raises(ValueError, match="nested too deep"):
             read(saved[0])
 
@@ -185,7 +185,7 @@ def test_the_numbers_of_a_model_are_those_in_its_matrices(config):
     for changes in ({}, {"gated": True, "n_kv_head": 2, "n_hidden": 90}, {"tied": False, "positions": "rotary"},
                     {"convolution": 5}):
         model = GPT(replace(large, **changes))
-        assert checkpoint._numbers(model.config) == sum(
+        assert checkpoint.count_weights(model.config) == sum(
             t.size for name, t in model.named_arrays().items() if t.ndim == 2)
 
 

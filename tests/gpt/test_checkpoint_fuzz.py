@@ -74,7 +74,7 @@ def judge(tmp_path, capsys, trained):
 
 def file_of(tmp_path, metadata, arrays, checksum=True):
     """The bytes of a file of these, as whole as one that training wrote."""
-    metadata = metadata | ({"checksum": checkpoint._checksum(metadata, arrays)} if checksum else {})
+    metadata = metadata | ({"checksum": checkpoint.checksum(metadata, arrays)} if checksum else {})
     save_file(arrays, tmp_path / "made.safetensors", metadata)
     return (tmp_path / "made.safetensors").read_bytes()
 
@@ -105,8 +105,8 @@ def test_truncated_and_prolonged_files(trained, judge):
 
 def same(run, other):
     (a, b) = (r.model.named_arrays() for r in (run, other))
-    return (run.config, run.about, run.tokenizer.to_json()) == (other.config, other.about, other.tokenizer.to_json()) \
-        and all(np.array_equal(a[name].data, b[name].data) for name in a)
+    a_rest, b_rest = ((r.config, r.metadata, r.tokenizer.to_json()) for r in (run, other))
+    return a_rest == b_rest and all(np.array_equal(a[name].data, b[name].data) for name in a)
 
 
 def test_flipped_bits_are_noticed(trained, tmp_path):
@@ -292,6 +292,6 @@ def test_a_folder_and_a_file_without_permission(tmp_path, monkeypatch):
 
     (tmp_path / "best.safetensors").touch()
     monkeypatch.setattr("gpt.runtime.safetensors_file.Opened", denied)
-    for read in (gpt.load, checkpoint.read_about):
+    for read in (gpt.load, checkpoint.read_metadata):
         with pytest.raises(OSError, match=r"best.safetensors cannot be read \(Permission denied\): check its"):
             read(tmp_path / "best.safetensors")

@@ -12,11 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from gpt import GPT, GPTConfig, checkpoint
+import gpt
+from gpt import GPT, GPTConfig
 from gpt.chat.chat import Chat, answer
 from gpt.chat.conversation import Message, read
 from gpt.chat.turns import TurnTokenizer
-from gpt.checkpoint import Run
+from gpt.checkpoint import Checkpoint
 from gpt.cli import main
 from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 from gpt.generation.generate import Sampling, generate
@@ -30,7 +31,7 @@ def run_of(tokenizer, block_size=64, always=None):
     if always is not None:  # all that the head reads is ones
         model.ln_f.weight.data, model.ln_f.bias.data = np.zeros(16, np.float32), np.ones(16, np.float32)
         model.lm_head.weight.data = 9 * np.eye(tokenizer.vocab_size, dtype=np.float32)[[always] * 16]
-    return Run(model, tokenizer)
+    return Checkpoint(model, tokenizer)
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_answer_is_the_likeliest(tuned):
 def talkative(tmp_path):
     """A checkpoint on disk."""
     run = run_of(TurnTokenizer(CharTokenizer("abcdefgh \n")), always=3)
-    checkpoint.save(_made(tmp_path / "tuned"), run.model, run.tokenizer)
+    gpt.save(_made(tmp_path / "tuned"), run.model, run.tokenizer)
     return tmp_path / "tuned"
 
 
@@ -238,7 +239,7 @@ def test_what_is_no_text(piped):
 
 def test_an_untuned_model_says_so(tmp_path, monkeypatch, capsys):
     run = run_of(CharTokenizer("abcdefgh \n"))
-    checkpoint.save(_made(tmp_path / "plain"), run.model, run.tokenizer)
+    gpt.save(_made(tmp_path / "plain"), run.model, run.tokenizer)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc\n")))
     assert main(["chat", str(tmp_path / "plain"), "--max-new-tokens", "4"]) == 0
     assert "not tuned" in capsys.readouterr().err
@@ -248,7 +249,7 @@ def test_an_untuned_model_says_so(tmp_path, monkeypatch, capsys):
 def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
     import pty
     run = run_of(TurnTokenizer(ByteTokenizer()), always=ord("z"))
-    checkpoint.save(_made(tmp_path / "endless"), run.model, run.tokenizer)
+    gpt.save(_made(tmp_path / "endless"), run.model, run.tokenizer)
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "gpt", "chat", str(tmp_path / "endless"), "--max-new-tokens",
                                 "1000000000"], stdin=theirs, stdout=theirs, stderr=theirs)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from gpt import GPT, CharTokenizer, GPTConfig, Run, continue_text, generate, save
+from gpt import GPT, CharTokenizer, Checkpoint, GPTConfig, continue_text, generate, save
 from gpt.cli import main
 from gpt.generation.generate import BATCH, Batch, Sampling, Stream, continue_texts, in_turn, writes_lines
 
@@ -17,7 +17,7 @@ def small(tokenizer):
     model, rng = GPT(GPTConfig(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=8)), np.random.default_rng(0)
     for t in model.named_arrays().values():
         t.data = t.data + rng.normal(0, 0.4, t.shape)
-    return Run(model, tokenizer)
+    return Checkpoint(model, tokenizer)
 
 
 class Bytes:
@@ -97,7 +97,7 @@ def test_text_is_seeded_and_of_the_length_asked_for(small):
 
 def test_no_prompt_starts_a_line(small):
     assert "".join(continue_text(small, "", 20, seed=1)) == "".join(continue_text(small, "\n", 20, seed=1))
-    other = Run(GPT(GPTConfig(vocab_size=2)), CharTokenizer("ab"))  # knows no newline
+    other = Checkpoint(GPT(GPTConfig(vocab_size=2)), CharTokenizer("ab"))  # knows no newline
     assert len("".join(continue_text(other, "", 5))) == 5
 
 
@@ -171,11 +171,11 @@ def test_text_ends_at_a_token_that_ends_one(small):
     free = "".join(continue_text(small, "a", 60))
     ids = small.tokenizer.encode(free).tolist()
     for n in (1, 20):
-        small.about["pretrained"] = {"eos_token_id": [10 ** 9, "x", None, True, ids[n]]}
+        small.metadata["pretrained"] = {"eos_token_id": [10 ** 9, "x", None, True, ids[n]]}
         text = free[:ids.index(ids[n])]
         assert small.ends == [ids[n]] and "".join(continue_text(small, "a", 60)) == text
         assert "".join(continue_text(small, "a", 60, stop=[text[-2:] + "???"])) == text
-    small.about["pretrained"] = {"eos_token_id": ids[20]}
+    small.metadata["pretrained"] = {"eos_token_id": ids[20]}
     assert small.ends == [ids[20]]
 
 
@@ -275,7 +275,7 @@ def test_what_stands_for_a_value_in_the_help(capsys):
 
 @pytest.mark.parametrize("about", [{}, {"train": None}, {"train": []}, {"train": {"lines": 1, "task": 3}}, []])
 def test_a_run_that_says_nothing_of_lines(small, about):
-    assert not writes_lines(Run(small.model, small.tokenizer, about))
+    assert not writes_lines(Checkpoint(small.model, small.tokenizer, about))
 
 
 def test_several_strings_to_stop_at(saved, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import GPT, GPTConfig, Run
+from gpt import GPT, Checkpoint, GPTConfig
 from gpt.chat.conversation import Message
 from gpt.chat.turns import TurnTokenizer, template_of
 from gpt.cli import main
@@ -152,7 +152,7 @@ def test_there_and_back(name, tmp_path):
     theirs = reference(name, torch.float32)
     model, about, _ = read_model(saved(theirs, tmp_path))
     (tmp_path / "back").mkdir()
-    write_pretrained(tmp_path / "back", Run(model, None, about))
+    write_pretrained(tmp_path / "back", Checkpoint(model, None, about))
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
     assert type(again) is type(theirs) and np.array_equal(logits_of(again, batch()), logits_of(theirs, batch()))
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
@@ -171,7 +171,7 @@ def test_a_model_of_our_own_in_transformers(choices, tmp_path):
     model, rng = GPT(config, dtype=np.float64), np.random.default_rng(1)
     for t in model.named_arrays().values():
         t.data = t.data + 0.2 * rng.standard_normal(t.shape) * t.requires_grad
-    write_pretrained(tmp_path, Run(model, None))
+    write_pretrained(tmp_path, Checkpoint(model, None))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
     # Norms and angles of Llama's kind are single precision there: see `double`.
     to = 1e-5 if config.norm == "rms_norm" else 1e-9
@@ -186,7 +186,7 @@ def test_a_model_of_our_own_in_transformers(choices, tmp_path):
 def test_tokenizers_of_our_own_in_transformers(tokenizer, tmp_path):
     pytest.importorskip("tokenizers")
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=8, n_layer=1, n_head=1, n_embd=4))
-    write_pretrained(tmp_path, Run(model, tokenizer))
+    write_pretrained(tmp_path, Checkpoint(model, tokenizer))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in ("the cat sat", "é🙂<s>\n\n the  s.", " a ", *["हिन्दी½ x_1 hat. cats ½"] * hasattr(tokenizer, "WORD")):
         ids = theirs(text)["input_ids"]
@@ -215,8 +215,9 @@ def test_a_tokenizer_of_theirs_here_and_back(tmp_path):
         assert run.tokenizer.encode(text).tolist() == theirs(text)["input_ids"]
     assert run.tokenizer.encode("<|im_end|>", special=True).tolist() == [1]
     assert len(run.tokenizer.encode("<|im_end|>")) > 1
-    assert run.about["chat_template"] == theirs.chat_template
-    assert run.about["special_tokens"] == {"eos_token": "<|im_end|>"} and run.about["pretrained"]["eos_token_id"] == 1
+    assert run.metadata["chat_template"] == theirs.chat_template
+    assert run.metadata["special_tokens"] == {"eos_token": "<|im_end|>"}
+    assert run.metadata["pretrained"]["eos_token_id"] == 1
 
     assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
     back = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
@@ -254,7 +255,7 @@ def test_a_tuned_model_takes_its_tokenizer_and_its_form_of_turns_along(tmp_path,
     pytest.importorskip("tokenizers")
     tokenizer = TurnTokenizer(make())
     config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=8)
-    run = Run(GPT(config, seed=1), tokenizer)
+    run = Checkpoint(GPT(config, seed=1), tokenizer)
     gpt.save(tmp_path / "model.safetensors", run.model, tokenizer)
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "made")]) == 0
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "made")

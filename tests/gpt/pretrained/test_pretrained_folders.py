@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import gpt
-from gpt import GPT, GPTConfig, Run, checkpoint
+from gpt import GPT, Checkpoint, GPTConfig, checkpoint
 from gpt.cli import main
 from gpt.data.tokenizers.tokenizer import ByteTokenizer
 from gpt.pretrained import convert as pretrained
@@ -30,7 +30,7 @@ def folder_of(path, choices, vocab_size=256, about=None):
     """A folder with a model of random numbers."""
     config = GPTConfig(vocab_size=vocab_size, block_size=16, n_layer=2, n_head=2, n_embd=8, **choices)
     path.mkdir(parents=True, exist_ok=True)
-    write_pretrained(path, Run(GPT(config, seed=1), ByteTokenizer(), about or {}))
+    write_pretrained(path, Checkpoint(GPT(config, seed=1), ByteTokenizer(), about or {}))
     return path
 
 
@@ -408,7 +408,7 @@ def test_templates_and_special_tokens_go_along(gpt2, tmp_path, capsys):
     (gpt2 / "tokenizer_config.json").write_text(json.dumps(settings))
     change(gpt2, eos_token_id=[7, 8])
     assert main(["import", str(gpt2), "--out", str(tmp_path / "out")]) == 0
-    about = gpt.load(tmp_path / "out").about
+    about = gpt.load(tmp_path / "out").metadata
     assert about["chat_template"] == "{{ x }}" and about["special_tokens"] == {"bos_token": "<s>", "eos_token": "</s>"}
     assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
     back = json.loads((tmp_path / "back" / "tokenizer_config.json").read_text())
@@ -440,7 +440,7 @@ def test_a_model_with_more_rows_than_tokens(tmp_path, capsys):
 def test_no_second_copy_in_memory(tmp_path, choices, dtype):
     """Beyond the model itself, reading and writing take a few times the largest tensor at most."""
     config = GPTConfig(vocab_size=256, block_size=64, n_layer=12, n_head=2, n_embd=128, **choices)
-    run = Run(GPT(config), ByteTokenizer())
+    run = Checkpoint(GPT(config), ByteTokenizer())
     size = sum(a.size for a in run.model.named_arrays().values()) * 4
     largest = max(a.size for a in run.model.named_arrays().values()) * 4
     tracemalloc.start()
@@ -468,7 +468,7 @@ FAST = dict(norm="rms_norm", norm_gain=False, norm_embedding=True, positions="ro
 ])
 def test_models_that_have_no_counterpart(tmp_path, capsys, choices, says):
     config = GPTConfig(vocab_size=256, block_size=16, n_layer=1, n_head=2, n_embd=8, **choices)
-    checkpoint.save(tmp_path / "model.safetensors", GPT(config), ByteTokenizer())
+    gpt.save(tmp_path / "model.safetensors", GPT(config), ByteTokenizer())
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "made")]) == 1
     error = capsys.readouterr().err
     assert re.search(says + ".*: one that gpt train makes with --recipe nanogpt can be exported", error)
@@ -486,7 +486,7 @@ def test_scaled_positions_are_kept(tmp_path):
     write_pretrained(tmp_path / "back", run)
     written = json.loads((tmp_path / "back" / "config.json").read_text())
     assert written["rope_scaling"] == {"rope_type": "linear", "factor": 4.0} and written["rope_theta"] == 10000.0
-    run.about["pretrained"].pop("rope")
+    run.metadata["pretrained"].pop("rope")
     with pytest.raises(ValueError, match="turn by other angles than its settings say"):
         write_pretrained(tmp_path / "back", run)
 
@@ -507,7 +507,7 @@ def test_a_tokenizer_without_counterpart_is_told(tmp_path):
     class Mine:
         vocab_size = 3
 
-    said = write_pretrained(tmp_path, Run(GPT(GPTConfig(vocab_size=3, n_embd=8, n_layer=1)), Mine()))
+    said = write_pretrained(tmp_path, Checkpoint(GPT(GPTConfig(vocab_size=3, n_embd=8, n_layer=1)), Mine()))
     assert "without its tokenizer (Mine has no counterpart" in said
     assert sorted(f.name for f in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
@@ -517,7 +517,7 @@ def test_arrays_that_have_no_counterpart(tmp_path):
     model.h[0].mlp = gpt.MLP(None, model.h[0].mlp.c_fc, model.h[0].mlp.c_fc, model.h[0].mlp.c_proj, "gelu")
     model.h[0].mlp.c_gate = gpt.Linear(model.h[0].mlp.c_fc.weight.detach(), None)
     with pytest.raises(ValueError, match="transformers has nothing like: h.0.mlp.c_gate.weight"):
-        write_pretrained(tmp_path, Run(model, None))
+        write_pretrained(tmp_path, Checkpoint(model, None))
 
 
 def test_written_files_are_as_others_write_them(gpt2):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import GPT, GPTConfig, Run, checkpoint
+from gpt import GPT, Checkpoint, GPTConfig
 from gpt.cli import main
 from gpt.data.tokenizers.tokenizer import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
@@ -38,7 +38,7 @@ def folders(tmp_path_factory):
         about = {"chat_template": "{{ x }}", "special_tokens": {"eos_token": "</s>"},
                  "pretrained": {"eos_token_id": 3, **({} if choices is GPT2 else {"rope": {
                      "rope_type": "default", "rope_theta": 10000.0}})}}
-        write_pretrained(folder, Run(GPT(config, seed=1), ByteTokenizer(), about))
+        write_pretrained(folder, Checkpoint(GPT(config, seed=1), ByteTokenizer(), about))
         parts = Path(shutil.copytree(folder, tmp_path_factory.mktemp("parts") / "model"))
         shard(parts)
         made += [folder, parts]
@@ -184,7 +184,7 @@ def test_exports_of_checkpoints_that_lie(folders, tmp_path, capsys):
         for j, about in enumerate(({"pretrained": evil}, {"pretrained": {"rope": evil}}, {"special_tokens": evil},
                                    {"pretrained": {"rope": {"rope_type": evil}}}, {"chat_template": evil},
                                    {"pretrained": {"eos_token_id": evil}})):
-            checkpoint.save(tmp_path / "out", run.model, run.tokenizer, about)
+            gpt.save(tmp_path / "out", run.model, run.tokenizer, about)
             capsys.readouterr()
             status = main(["export", str(tmp_path / "out"), "--out", str(tmp_path / f"made{i}-{j}")])
             errors = capsys.readouterr().err.splitlines()

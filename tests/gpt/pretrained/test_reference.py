@@ -178,7 +178,7 @@ def test_chat_writes_the_same(sides):
 def test_chat_of_a_model_without_a_template_begins_as_a_text(sides):
     """Each line goes on from what came before it; names of special tokens in it are text."""
     tokenizer, _, run, _ = sides
-    chat = Chat(gpt.Run(run.model, run.tokenizer, {}), Sampling(greedy=True), 3)
+    chat = Chat(gpt.Checkpoint(run.model, run.tokenizer, {}), Sampling(greedy=True), 3)
     for text in ("e\u0301 cat", " e\u0301 the"):
         before, ids = chat.read, tokenizer(text, add_special_tokens=not chat.read)["input_ids"]
         list(chat.ask(text))
@@ -204,7 +204,7 @@ def test_the_ends_are_those_of_transformers(kind, ids, drawing, tmp_path):
     model, about, _ = read_model(tmp_path)
     assert about["pretrained"].get("eos_token_id") == theirs
     theirs = theirs if isinstance(theirs, list) else [theirs]
-    run = gpt.Run(model, None, about)
+    run = gpt.Checkpoint(model, None, about)
     assert run.ends == [i for i in theirs if i is not None and i < 9]
     (tmp_path / "made").mkdir()
     write_pretrained(tmp_path / "made", run)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gpt
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.cli import COMMANDS, main
 from gpt.runtime import screen
@@ -75,7 +76,7 @@ def hostile(tmp_path):
     evil = f"x{HOSTILE}\ny"
     about = {"train": {"recipe": evil}, "environment": {"python": evil, evil: 1}, evil: evil, "val_loss": 1.0}
     (tmp_path / NAME).mkdir()
-    checkpoint.save(tmp_path / NAME, model, tokenizer, about)
+    gpt.save(tmp_path / NAME, model, tokenizer, about)
     return tmp_path / NAME
 
 
@@ -98,10 +99,10 @@ def test_a_text_that_is_trained_on_and_a_run_that_goes_on(text, tmp_path, on_a_t
     written, status = on_a_terminal("train", "--data", text, "--out", out, "--max-iters=3", *SHORT)
     assert not status and not disturbing(written) and r"\x1b]0;owned\x07\x9b2J\u202e" in written and "0/3" in written
     assert "  | " in written and r"\x1b" in written.split("  | ")[1]  # what the model writes
-    run = checkpoint.load(out)
+    run = gpt.load(out)
     state = checkpoint.load_with_state(out)[1]
-    run.about["environment"] = {"python": f"{HOSTILE}\n3", HOSTILE: 1}
-    checkpoint.save(out, run.model, run.tokenizer, run.about, state)
+    run.metadata["environment"] = {"python": f"{HOSTILE}\n3", HOSTILE: 1}
+    gpt.save(out, run.model, run.tokenizer, run.metadata, state)
     written, status = on_a_terminal("train", "--resume", out, "--max-iters=5")
     assert not status and not disturbing(written) and r"\x1b\x07\x00" in written.split("since this differs")[1]
 

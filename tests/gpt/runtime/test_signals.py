@@ -86,7 +86,8 @@ def settings(whole, tmp_path):
     return whole[0] | {"out": str(tmp_path / "out")}
 
 
-START = [("training.train:writable_folder", 1), ("checkpoint:restore", 1), ("training.train:load", 1),
+START = [("training.train:writable_folder", 1), ("training.run_folder:finish_interrupted", 1),
+         ("training.train:load", 1),
          ("data.dataset:find", 1), ("training.train:GPT", 1), ("training.train:show_sample", 1),
          ("generation.generate:choose", 50)]
 
@@ -133,7 +134,7 @@ TRAINING = [("training.train:Metrics", 1), ("training.trainer:Trainer.step", 1),
             ("training.train:report", 1), ("training.metrics:Metrics.write", 10),
             ("training.metrics:Metrics.sync", 1), ("training.train:save", 1), ("training.train:save", 2),
             ("checkpoint:write_tensors", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
-            ("os:link", 2), ("checkpoint:keep", 3)]
+            ("os:link", 2), ("checkpoint:keep_copies", 3)]
 
 
 @pytest.mark.slow
@@ -142,7 +143,7 @@ TRAINING = [("training.train:Metrics", 1), ("training.trainer:Trainer.step", 1),
 def test_in_training_the_step_is_finished_and_saved(whole, settings, place, nth, when):
     number = INT if when == "before" else TERM
     done = training(settings, (place, nth, when, [number]))
-    n = gpt.load(settings["out"]).about["iter"]
+    n = gpt.load(settings["out"]).metadata["iter"]
     assert done.returncode == 128 + number and n < 30
     assert done.stderr.strip().splitlines()[0] == f"gpt: stopped after {n:,} steps; to go on:"
     assert done.stderr.split("on:")[1].strip().endswith(f"-m gpt train --resume {settings['out']}")
@@ -196,7 +197,7 @@ def test_an_evaluation_of_much_text_does_not_wait(whole, settings):
     hooks = (loss, 1, "before", [INT]), (loss, 3, "before", [TERM])
     done = training(settings | {"eval_interval": 100, "batch_size": 2, "patience": 9}, *hooks)
     assert done.returncode == 130 and "stopped after 30 steps; to go on:" in done.stderr
-    state = gpt.load(settings["out"]).about["state"]
+    state = gpt.load(settings["out"]).metadata["state"]
     assert state["row"]["iter"] == state["iter"] == 30
     said = []
     train(TrainConfig.from_recipe(resume=settings["out"]), said.append)
@@ -215,7 +216,7 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
     done = gpt_with([("generation.generate:choose", 20, "before", [number])], *argv)
     assert done.returncode == 128 + number and done.stderr.strip() == "gpt: stopped"
     assert done.stdout == text[:19] and len(text) == 41
-    early = gpt_with([("checkpoint:read", 1, "after", [number])], *argv)
+    early = gpt_with([("checkpoint:read_arrays", 1, "after", [number])], *argv)
     assert (early.returncode, early.stdout, early.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
 
@@ -263,7 +264,7 @@ def test_signals_at_random_moments(tiny, tmp_path):
         assert process.returncode in (0, 128 + number), errors
         assert "Traceback" not in errors and "Exception" not in errors and errors.count("gpt:") <= 1, errors
         stopped += process.returncode != 0
-    if gpt.load(out / checkpoint.FILE).about["iter"] < settings["max_iters"]:  # the last weights, not the best
+    if gpt.load(out / checkpoint.FILE).metadata["iter"] < settings["max_iters"]:  # the last weights, not the best
         train(TrainConfig.from_recipe(resume=str(out)), quiet)
     assert_equal_runs(tmp_path / "whole", out)
     assert stopped >= n / 2

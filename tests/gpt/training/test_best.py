@@ -10,6 +10,7 @@ import pytest
 import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.cli import main
+from gpt.training.run_folder import finish_interrupted
 from gpt.training.trainer import Trainer
 from gpt.view.info import describe
 
@@ -41,7 +42,7 @@ def weights(path):
 def test_it_ended_worse_and_says_so(overfitted):
     out, said = overfitted
     losses = {row["iter"]: row["val_loss"] for row in metrics(out) if "val_loss" in row}
-    best, state = min(losses, key=losses.get), checkpoint.read_about(out)["state"]
+    best, state = min(losses, key=losses.get), checkpoint.read_metadata(out)["state"]
     assert state["best_iter"] == best < 80 and state["latest"] > losses[best] + 0.02  # or this tests nothing
     (line,) = [line for line in said if "the run has ended worse than it was" in line]
     assert f"of step {best} with a validation loss of {losses[best]:.4f}" in line
@@ -59,9 +60,9 @@ def test_a_run_that_ended_at_its_best_says_nothing(tiny):
 def test_a_folder_stands_for_the_best_and_a_file_for_itself(out):
     said = []
     best = gpt.load(out, said.append)
-    assert best.about["iter"] < 80 and len(said) == 1 and said[0].startswith("note    taking the best weights of")
+    assert best.metadata["iter"] < 80 and len(said) == 1 and said[0].startswith("note    taking the best weights of")
     np.testing.assert_array_equal(best.model.wte.weight.data, weights(out / "best.safetensors"))
-    assert gpt.load(out / "model.safetensors").about["iter"] == 80
+    assert gpt.load(out / "model.safetensors").metadata["iter"] == 80
     assert describe(out)["file"].endswith("best.safetensors") and "the best weights" in describe(out)["note"]
     assert describe(out / "model.safetensors")["note"] == ""
 
@@ -89,7 +90,7 @@ def test_a_lora_belongs_to_the_weights_that_were_taken(out, tmp_path):
                                                      ("cat", "mat", "dog", "sat", "thing")]))
     assert main(["tune", str(out), "--data", str(tmp_path / "pairs.json"), "--out", str(tmp_path / "lora"),
                  "--lora-rank", "2", "--max-iters", "2"]) == 0
-    about = json.loads(checkpoint.read(tmp_path / "lora" / "lora.safetensors", "tapegrad lora 1")[0]["lora"])
+    about = json.loads(checkpoint.read_arrays(tmp_path / "lora" / "lora.safetensors", "tapegrad lora 1")[0]["lora"])
     assert about["base"] == "../out/best.safetensors"
     gpt.load(tmp_path / "lora")
 
@@ -102,8 +103,8 @@ def test_training_goes_on_from_the_last(out):
 def test_a_best_checkpoint_that_cannot_be_read_or_is_worse_than_the_best_is_not_taken(out):
     run, arrays = checkpoint.load_with_state(out / "best.safetensors")
     for more in (0.1, 0):
-        state = run.about["state"] | {"best": run.about["state"]["best"] + more}
-        checkpoint.save(out / "best.safetensors", run.model, run.tokenizer, run.about | {"state": state}, arrays)
+        state = run.metadata["state"] | {"best": run.metadata["state"]["best"] + more}
+        gpt.save(out / "best.safetensors", run.model, run.tokenizer, run.metadata | {"state": state}, arrays)
         assert (checkpoint.choose(out)[1] == "") is bool(more)
     (out / "best.safetensors").write_bytes(b"nonsense")
     assert checkpoint.choose(out) == (out / "model.safetensors", "")
@@ -114,7 +115,7 @@ def test_the_last_evaluation_is_compared_over_the_same_batches(tiny, monkeypatch
     monkeypatch.setattr(Trainer, "validate", lambda self, last, asked:
                         (9.0, "whole validation part") if last else (5 - self.iter / 10, "2 batches"))
     train(TrainConfig(**tiny), quiet)
-    state = gpt.load(Path(tiny["out"]) / "model.safetensors").about["state"]
+    state = gpt.load(Path(tiny["out"]) / "model.safetensors").metadata["state"]
     assert (state["best"], state["best_iter"], state["latest"]) == (2.0, 30, 2.0)
     assert metrics(tiny["out"])[-1]["val_loss"] == 9.0 and checkpoint.choose(tiny["out"])[1] == ""
 
@@ -124,7 +125,7 @@ def test_a_loss_beyond_all_floats_is_no_error(tiny, monkeypatch):
     said = []
     train(TrainConfig(**tiny), said.append)
     assert any("val 1000.0000 (2 batches; perplexity inf" in line for line in said)
-    assert gpt.load(tiny["out"]).about["iter"] == 30
+    assert gpt.load(tiny["out"]).metadata["iter"] == 30
 
 
 # ---------------------------------------------------------------------- what a kill leaves to do
@@ -149,11 +150,11 @@ def test_copies_that_a_killed_run_did_not_make_are_made_up_for(tiny, tmp_path, m
     settings = tiny | {"checkpoint_interval": 10, "keep": 3}
     train(TrainConfig(**settings | {"out": str(tmp_path / "whole")}), quiet)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        killed_before(patch, "keep", steps)
+        killed_before(patch, "keep_copies", steps)
         train(TrainConfig(**settings), quiet)
     out = Path(tiny["out"])
-    assert gpt.load(out / "model.safetensors").about["iter"] == steps
-    assert gpt.load(out / "best.safetensors").about["iter"] == steps - 10  # the state says that it is not the best
+    assert gpt.load(out / "model.safetensors").metadata["iter"] == steps
+    assert gpt.load(out / "best.safetensors").metadata["iter"] == steps - 10  # the state says that it is not the best
     try:
         train(TrainConfig.from_recipe(resume=str(out)), quiet)
     except ValueError as error:
@@ -181,7 +182,7 @@ def test_a_checkpoint_from_elsewhere_moves_no_files(tiny, name):
     train(TrainConfig(**tiny), quiet)
     out = Path(tiny["out"])
     run, arrays = checkpoint.load_with_state(out)
-    checkpoint.save(out, run.model, run.tokenizer, run.about | {"metrics": name}, arrays)
+    gpt.save(out, run.model, run.tokenizer, run.metadata | {"metrics": name}, arrays)
     for mine in (out / "mine", out.parent / "mine"):
         mine.write_text("mine")
     train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=31), quiet)
@@ -197,7 +198,8 @@ def test_what_an_earlier_checkpoint_goes_on_to_takes_the_place_of_the_later_ones
     before, said = everything(tiny["out"]), []
     train(TrainConfig.from_recipe(resume=tiny["out"] + "/iter-00000020.safetensors", max_iters=26), said.append)
     assert any("up to step 30, are replaced at the first" in line for line in said)
-    assert [file.stem for file in checkpoint.numbered(Path(tiny["out"]))] == [f"iter-000000{i}" for i in (20, 25, 26)]
+    kept = checkpoint.numbered_checkpoints(Path(tiny["out"]))
+    assert [file.stem for file in kept] == [f"iter-000000{i}" for i in (20, 25, 26)]
     assert metrics(tiny["out"])[:20] == before[2][:20] and len(metrics(tiny["out"])) == 26
 
 
@@ -205,7 +207,7 @@ def test_a_run_that_goes_back_leaves_all_until_its_first_checkpoint(tiny, monkey
     train(TrainConfig(**tiny | {"checkpoint_interval": 10, "keep": 3}), quiet)
     before = {file.name: file.read_bytes() for file in Path(tiny["out"]).iterdir()}
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(checkpoint, "save", lambda *args: exit())
+        patch.setattr(checkpoint, "save_checkpoint", lambda *args: exit())
         train(TrainConfig.from_recipe(resume=tiny["out"] + "/iter-00000010.safetensors"), quiet)
     assert before == {file.name: file.read_bytes() for file in Path(tiny["out"]).iterdir()}
 
@@ -213,7 +215,7 @@ def test_a_run_that_goes_back_leaves_all_until_its_first_checkpoint(tiny, monkey
 def test_the_best_is_not_replaced_by_a_worse_one_of_a_run_that_goes_back(out):
     best = describe(out / "best.safetensors")["about"]
     run, arrays = checkpoint.load_with_state(out)
-    state = run.about["state"] | {"best": best["state"]["best"] + 1, "best_iter": 80}
-    checkpoint.save(out, run.model, run.tokenizer, run.about | {"state": state}, arrays)
-    checkpoint.restore(out)
+    state = run.metadata["state"] | {"best": best["state"]["best"] + 1, "best_iter": 80}
+    gpt.save(out, run.model, run.tokenizer, run.metadata | {"state": state}, arrays)
+    finish_interrupted(out)
     assert describe(out / "best.safetensors")["about"] == best

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
+import gpt
+from gpt import GPT, CharTokenizer, GPTConfig
 from gpt.model.module import raw
 from gpt.optim.parameters import Parameters
 from gpt.runtime.worker_pool import WorkerPool
@@ -28,7 +29,7 @@ def source(tmp_path):
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=4096, n_layer=1, n_head=2, n_embd=16,
                           positions="rotary"))
     (tmp_path / "base").mkdir()
-    checkpoint.save(tmp_path / "base", model, tokenizer)
+    gpt.save(tmp_path / "base", model, tokenizer)
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
     return tmp_path
 
@@ -56,7 +57,7 @@ def test_windows_belong_to_the_conversations_and_the_context_stays(source, rank,
 
 def test_a_step_whose_windows_are_computed_a_few_at_a_time_is_the_same(source, monkeypatch):
     _, said, losses, val = tuned(source, "whole", block_size=21)
-    one = step_bytes(checkpoint.load(source / "base").model, 1, 21)
+    one = step_bytes(gpt.load(source / "base").model, 1, 21)
     monkeypatch.setattr(tuning, "ROOM", 3 * one)
     _, cut, again, val_again = tuned(source, "cut", block_size=21)
     assert "to save memory" not in said and "2 at once to save memory" in cut

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import GPT, GPTConfig, Run, TrainConfig, train
+from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, train
 from gpt.chat.turns import TurnTokenizer
 from gpt.cli import main
 from gpt.data import dataset as data
@@ -30,7 +30,7 @@ def theirs(tmp_path):
     """A folder of an imported model of bytes with a context of 48, words of its own and a chat template."""
     config = GPTConfig(vocab_size=256, block_size=48, n_layer=1, n_head=2, n_embd=16, **LLAMA)
     (tmp_path / "folder").mkdir()
-    write_pretrained(tmp_path / "folder", Run(GPT(config, seed=1), ByteTokenizer(), {
+    write_pretrained(tmp_path / "folder", Checkpoint(GPT(config, seed=1), ByteTokenizer(), {
         "chat_template": "{{ x }}", "special_tokens": {"eos_token": "z"}, "pretrained": {"eos_token_id": 122}}))
     pytest.importorskip("tokenizers")
     assert main(["import", str(tmp_path / "folder"), "--out", str(tmp_path / "theirs")]) == 0
@@ -54,7 +54,7 @@ def test_an_imported_model_is_trained_on_with_its_tokenizer_and_context(theirs, 
     old, run = gpt.load(theirs), gpt.load(tmp_path / "out")
     assert run.config == old.config and run.tokenizer.to_json() == old.tokenizer.to_json()
     for name in ("chat_template", "special_tokens", "pretrained"):
-        assert run.about[name] == old.about[name], name
+        assert run.metadata[name] == old.metadata[name], name
     now = weights(tmp_path / "out")
     assert all(np.abs(now[name] - a).max() < 0.1 for name, a in weights(theirs).items())
     assert sum(np.abs(now[name] - a).max() > 0 for name, a in weights(theirs).items()) >= len(now) - 1
@@ -70,7 +70,7 @@ def test_a_run_begins_with_the_weights_and_learns(run, text_file, tmp_path):
     for name, t in source.model.named_arrays().items():
         assert np.array_equal(begun.model.named_arrays()[name].data, t.data), name
     assert config.block_size == 16 and config.optimizer == "adamw" and config.learning_rate == 0.064 / 16
-    assert train(config, **QUIET).about["val_loss"] < source.about["val_loss"]
+    assert train(config, **QUIET).metadata["val_loss"] < source.metadata["val_loss"]
 
 
 def test_it_goes_on_to_the_bit_without_the_first_model(theirs, text_file, tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpt import GPT, GPTConfig, Run, TrainConfig, train
+from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, train
 from gpt.model.module import raw
 from gpt.training.report import diagnosis, show_sample
 
@@ -68,4 +68,4 @@ def test_weights_that_have_exploded_write_without_a_warning(size, tokenizer):
     config = GPTConfig(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=8, norm="rms_norm")
     model = GPT(config, seed=1).map(lambda t: raw(t) * np.float32(size))
     with suppress(ValueError):  # the logits are not finite
-        show_sample(Run(model, tokenizer), "it writes", lambda line: None, 20)
+        show_sample(Checkpoint(model, tokenizer), "it writes", lambda line: None, 20)

@@ -39,7 +39,7 @@ def everything(out):
     """All that a run leaves: weights, optimizer, generators, metrics."""
     run, arrays = checkpoint.load_with_state(out)
     arrays |= {name: t.data for name, t in run.model.named_arrays().items()}
-    state = {k: v for k, v in run.about["state"].items() if k != "seconds"}
+    state = {k: v for k, v in run.metadata["state"].items() if k != "seconds"}
     return arrays, state, metrics(out)
 
 
@@ -113,11 +113,11 @@ def test_a_checkpoint_from_before_there_were_recipes_goes_on(tiny, tmp_path, sto
         train(TrainConfig(**tiny), quiet)
     stop_after(-1)
     run, arrays = checkpoint.load_with_state(tiny["out"])
-    run.about["train"] = {name: value for name, value in run.about["train"].items() if name in FIRST}
+    run.metadata["train"] = {name: value for name, value in run.metadata["train"].items() if name in FIRST}
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "asdict", lambda config: {k: v for k, v in asdict(config).items() if k in FIRST})
-        checkpoint.save(tiny["out"], run.model, run.tokenizer, run.about, arrays)
-    assert "optimizer" in run.about["train"] and "batches" not in run.about["train"]
+        gpt.save(tiny["out"], run.model, run.tokenizer, run.metadata, arrays)
+    assert "optimizer" in run.metadata["train"] and "batches" not in run.metadata["train"]
     train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
     assert_equal_runs(tmp_path / "whole", tiny["out"])
 
@@ -134,7 +134,7 @@ def test_the_state_of_another_optimizer_is_refused(tiny):
     train(of_recipe(tiny | {"recipe": "fast", "max_iters": 1}), quiet)
     run, arrays = checkpoint.load_with_state(tiny["out"])
     assert sorted(arrays) == ["optimizer.m", "optimizer.steps", "optimizer.v"]
-    checkpoint.save(tiny["out"], run.model, run.tokenizer, run.about, arrays | {"optimizer.v": arrays["optimizer.m"]})
+    gpt.save(tiny["out"], run.model, run.tokenizer, run.metadata, arrays | {"optimizer.v": arrays["optimizer.m"]})
     with pytest.raises(ValueError, match="the optimizer's state does not fit this run: start a new one"):
         train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=2), quiet)
 
@@ -235,11 +235,11 @@ def test_what_killed_runs_left_half_written_is_deleted(tiny):
 def test_the_last_few_and_the_best_are_kept(tiny):
     train(TrainConfig(**tiny | {"checkpoint_interval": 7, "keep": 2}), quiet)
     out = Path(tiny["out"])
-    assert [file.stem for file in checkpoint.numbered(out)] == ["iter-00000028", "iter-00000030"]
+    assert [file.stem for file in checkpoint.numbered_checkpoints(out)] == ["iter-00000028", "iter-00000030"]
     losses = {row["iter"]: row["val_loss"] for row in metrics(out) if "val_loss" in row}
-    best = gpt.load(out / checkpoint.BEST).about
+    best = gpt.load(out / checkpoint.BEST).metadata
     assert best["val_loss"] == min(losses.values()) == losses[best["iter"]]
-    assert gpt.load(out).about["iter"] == 30
+    assert gpt.load(out).metadata["iter"] == 30
     assert not [file for file in out.iterdir() if file.name.endswith(".tmp")]
 
 
@@ -342,7 +342,7 @@ def test_a_fault_at_any_write_leaves_a_checkpoint_to_go_on_from(tiny, tmp_path, 
         if not (out / checkpoint.FILE).exists():  # the first one could not be written
             continue
         survived += 1
-        if gpt.load(out).about["iter"] < 6:
+        if gpt.load(out).metadata["iter"] < 6:
             assert failed
             train(TrainConfig.from_recipe(resume=str(out)), quiet)
         assert_equal_runs(tmp_path / "whole", out)
@@ -406,7 +406,7 @@ def test_signals_in_training_save_and_say_how_to_go_on(tiny, number):
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    about = gpt.load(tiny["out"]).about
+    about = gpt.load(tiny["out"]).metadata
     n = about["iter"]
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert f"stopped after {n:,} steps; to go on:" in errors and f"train --resume {tiny['out']}" in errors

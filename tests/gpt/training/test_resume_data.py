@@ -62,7 +62,7 @@ def test_text_that_was_moved_is_the_same(tiny, text_file, tmp_path, move):
     (tmp_path / "elsewhere").mkdir()
     moved = move(Path(text_file), tmp_path / "elsewhere")
     train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40, data=(str(moved),)), quiet)
-    about = gpt.load(tiny["out"]).about
+    about = gpt.load(tiny["out"]).metadata
     assert str(moved) in about["data"] and about["train"]["data"] == [str(moved)]
     np.testing.assert_array_equal(weights(tiny["out"]),
                                   weights(tmp_path / "whole"))
@@ -75,8 +75,8 @@ def test_a_run_of_an_earlier_version_goes_on(tiny):
     data, _ = TRAIN.load(TrainConfig(**tiny))
     ids, _ = data.train_batch(np.random.default_rng(0), 256)
     for checksum, goes_on in ((zlib.crc32(ids.tobytes()), True), (1, False)):
-        about = run.about | {"data": f"elsewhere/text.txt: as it was, checksum {checksum:08x}"}
-        checkpoint.save(tiny["out"], run.model, run.tokenizer, about, arrays)
+        about = run.metadata | {"data": f"elsewhere/text.txt: as it was, checksum {checksum:08x}"}
+        gpt.save(tiny["out"], run.model, run.tokenizer, about, arrays)
         if goes_on:
             train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40), quiet)
         else:
@@ -90,4 +90,4 @@ def test_other_kinds_of_data_go_on(tiny, text_file, changes):
     settings = tiny | changes | ({"data": ()} if "task" in changes else {})
     train(TrainConfig(**settings), quiet)
     train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=35), quiet)
-    assert gpt.load(tiny["out"]).about["iter"] == 35
+    assert gpt.load(tiny["out"]).metadata["iter"] == 35

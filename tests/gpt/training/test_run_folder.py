@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gpt
-from gpt import GPT, GPTConfig, Run, TrainConfig, checkpoint, train
+from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, checkpoint, train
 from gpt.cli import COMMANDS, main
 from gpt.data.tokenizers.tokenizer import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     (root / "pairs.jsonl").write_text(PAIRS, encoding="utf-8")
     (root / "theirs").mkdir()
     config = GPTConfig(vocab_size=256, block_size=16, n_layer=1, n_head=2, n_embd=8, bias=True, activation="gelu_tanh")
-    write_pretrained(root / "theirs", Run(GPT(config, seed=1), ByteTokenizer(), {}))
+    write_pretrained(root / "theirs", Checkpoint(GPT(config, seed=1), ByteTokenizer(), {}))
     for argv in (train_into(root, root / "run"), tune_into(root, root / "tuned"),
                  [*tune_into(root, root / "lora"), "--lora-rank", "2"],
                  ["import", str(root / "theirs"), "--out", str(root / "imported")]):
@@ -94,7 +94,7 @@ def test_what_the_message_says_of_resume_is_true(made, tmp_path, capsys):
     out = shutil.copytree(made / "run", tmp_path / "out")
     error = fails(train_into(made, out, "--seed", "5"), capsys)
     given = error.split("go on with it by ")[1].split(", or replace")[0].split("-m gpt ")[1].split()
-    assert main(given) == 0 and gpt.load(out).about["iter"] == 12
+    assert main(given) == 0 and gpt.load(out).metadata["iter"] == 12
 
 
 def test_the_same_run_is_replaced_if_it_was_short(made, tmp_path, capsys):
@@ -110,8 +110,8 @@ def test_the_same_run_is_replaced_if_it_was_short(made, tmp_path, capsys):
     for more in (["--max-iters", "2"], ["--learning-rate", "0.002"], ["--seed", "1"]):
         assert "holds a run of gpt train" in fails(train_into(made, out, *more), capsys)
     run, arrays = checkpoint.load_with_state(out)
-    run.about["state"]["seconds"] = SHORT + 1.0
-    checkpoint.save(out, run.model, run.tokenizer, run.about, arrays)
+    run.metadata["state"]["seconds"] = SHORT + 1.0
+    gpt.save(out, run.model, run.tokenizer, run.metadata, arrays)
     assert "holds a run of gpt train" in fails(train_into(made, out), capsys)
 
 
@@ -139,8 +139,8 @@ def test_a_run_that_goes_on_elsewhere_replaces_nothing(made, tmp_path, capsys):
     out = shutil.copytree(made / "imported", tmp_path / "out")
     argv = ["train", "--resume", str(made / "run"), "--max-iters", "8", "--out", str(out)]
     assert "holds a model that gpt import has made" in fails(argv, capsys)
-    assert main([*argv, "--overwrite"]) == 0 and gpt.load(out).about["iter"] == 8
-    assert gpt.load(made / "run").about["iter"] == 6
+    assert main([*argv, "--overwrite"]) == 0 and gpt.load(out).metadata["iter"] == 8
+    assert gpt.load(made / "run").metadata["iter"] == 6
     assert TrainConfig.from_recipe(resume=str(out)).overwrite is False  # it was for that run alone
 
 

@@ -62,7 +62,7 @@ def test_what_is_said_is_saved_already(tiny, word, n):
 
     with pytest.raises(BrokenPipeError):
         train(TrainConfig(**tiny | {"eval_interval": 20, "checkpoint_interval": 10}), say)
-    assert gpt.load(tiny["out"]).about["iter"] == len(metrics(tiny["out"])) == n
+    assert gpt.load(tiny["out"]).metadata["iter"] == len(metrics(tiny["out"])) == n
 
 
 def test_a_row_of_metrics_has_what_is_promised(run, tiny):
@@ -78,7 +78,7 @@ def test_the_saved_run_is_the_trained_one(run):
     trained, loaded = run[0], gpt.load(run[1])
     for name, t in trained.model.named_arrays().items():
         np.testing.assert_array_equal(t.data, loaded.model.named_arrays()[name].data)
-    assert loaded.about["iter"] == 30 and loaded.about["train"]["n_embd"] == 16
+    assert loaded.metadata["iter"] == 30 and loaded.metadata["train"]["n_embd"] == 16
 
 
 def test_the_last_evaluation_is_over_the_whole_validation_part(run, text_file):
@@ -86,7 +86,7 @@ def test_the_last_evaluation_is_over_the_whole_validation_part(run, text_file):
     _, val = data.split(loaded.tokenizer.encode(data.read_text([text_file])[0]), 16)
     whole = evaluate(loaded.model.map(lambda t: t.data).loss, data.windows(val, 5, 16))
     assert metrics(run[1])[-1]["val_loss"] == pytest.approx(whole, rel=1e-6)
-    assert loaded.about["val_loss"] == pytest.approx(whole, rel=1e-6)
+    assert loaded.metadata["val_loss"] == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.2}])
@@ -359,7 +359,7 @@ def test_the_time_limit_stops_a_run(tiny, minute_a_step, limit, steps):
     said = []
     run = train(TrainConfig(**tiny | {"time_limit": limit}), said.append)
     rows = metrics(tiny["out"])
-    assert len(rows) == run.about["iter"] == steps and "val_loss" in rows[-1]
+    assert len(rows) == run.metadata["iter"] == steps and "val_loss" in rows[-1]
     assert sum("(whole validation part;" in line for line in said) == 1
     assert said[-2].endswith(f", after {steps:,} steps")
 
@@ -370,7 +370,7 @@ def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_ste
         train(TrainConfig(**tiny | {"time_limit": 5.0}), lambda line: None)
     monkeypatch.setattr(TRAIN, "stop_on_signal", lambda: nullcontext([]))
     run = train(TrainConfig.from_recipe(resume=tiny["out"]), lambda line: None)
-    assert run.about["iter"] == 5 and run.about["state"]["seconds"] == 5 * 60 + 30
+    assert run.metadata["iter"] == 5 and run.metadata["state"]["seconds"] == 5 * 60 + 30
 
 
 @pytest.mark.parametrize("losses, steps, best", [
@@ -381,8 +381,8 @@ def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, 
                         (7.0, WHOLE) if last else (next(given), "2 batches"))
     run = train(TrainConfig(**tiny | {"patience": 2, "eval_interval": 2, "max_iters": 10}), lambda line: None)
     rows = metrics(tiny["out"])
-    assert len(rows) == steps and rows[-1]["val_loss"] == run.about["val_loss"] == 7.0  # over the whole part
-    assert gpt.load(Path(tiny["out"]) / "best.safetensors").about["val_loss"] == best
+    assert len(rows) == steps and rows[-1]["val_loss"] == run.metadata["val_loss"] == 7.0  # over the whole part
+    assert gpt.load(Path(tiny["out"]) / "best.safetensors").metadata["val_loss"] == best
 
 
 def test_without_patience_a_run_goes_on(tiny, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import autograd as ag
+import gpt
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.chat.turns import TurnTokenizer
 from gpt.model.module import raw
@@ -141,8 +142,8 @@ def saved(tmp_path, adapter):
     """A base and a LoRA for it, in two folders."""
     tokenizer = CharTokenizer(ALPHABET)
     shape = {k: v for k, v in SHAPES[1].items()} if adapter.config.gated else {}
-    source = checkpoint.save(_made(tmp_path / "base"), base(**shape), tokenizer)
-    lora.save(_made(tmp_path / "lora"), adapter, TurnTokenizer(tokenizer), {"val_loss": 1.0}, source)
+    source = gpt.save(_made(tmp_path / "base"), base(**shape), tokenizer)
+    lora.save_lora(_made(tmp_path / "lora"), adapter, TurnTokenizer(tokenizer), {"val_loss": 1.0}, source)
     return tmp_path
 
 
@@ -154,9 +155,9 @@ def _made(folder):
 def test_it_comes_back_from_its_file(saved, adapter):
     ids, _ = batch()
     for merge in True, False:
-        run = lora.load(saved / "lora", merge)
+        run = lora.load_lora(saved / "lora", merge)
         np.testing.assert_allclose(raw(run.model(ids)), raw(adapter(ids)), rtol=1e-10, atol=1e-12)
-        assert run.about == {"val_loss": 1.0} and run.tokenizer.vocab_size == 11 and run.config == adapter.config
+        assert run.metadata == {"val_loss": 1.0} and run.tokenizer.vocab_size == 11 and run.config == adapter.config
     assert {n: raw(t).tolist() for n, t in learned(run.model).items()} == \
         {n: raw(t).tolist() for n, t in learned(adapter).items()}
     assert isinstance(ag.tensor(raw(run.model.wte.weight)), ag.Tensor)
@@ -165,7 +166,7 @@ def test_it_comes_back_from_its_file(saved, adapter):
 def test_both_folders_can_move_together(saved, tmp_path_factory):
     new = tmp_path_factory.mktemp("moved") / "there"
     saved.rename(new)
-    lora.load(new / "lora")
+    lora.load_lora(new / "lora")
 
 
 def test_a_base_that_is_gone_or_another(saved):
@@ -173,13 +174,13 @@ def test_a_base_that_is_gone_or_another(saved):
     content = file.read_bytes()
     file.unlink()
     with pytest.raises(FileNotFoundError, match="--merge"):
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
     shape = dict(SHAPES[1]) if lora_gated(saved) else {}
-    checkpoint.save(saved / "base", GPT(base(**shape).config, 4, np.float64), CharTokenizer(ALPHABET))
+    gpt.save(saved / "base", GPT(base(**shape).config, 4, np.float64), CharTokenizer(ALPHABET))
     with pytest.raises(ValueError, match="other weights"):
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
     file.write_bytes(content)
-    lora.load(saved / "lora")
+    lora.load_lora(saved / "lora")
 
 
 def lora_gated(saved):
@@ -196,7 +197,7 @@ def test_damaged_files_are_refused_in_one_line(saved):
         content[at:at + rng.randrange(1, 9)] = bytes([rng.randrange(256)])
         file.write_bytes(content)
         try:
-            lora.load(saved / "lora")
+            lora.load_lora(saved / "lora")
             assert bytes(content) == whole
         except (ValueError, OSError) as error:
             assert "\n" not in str(error) and len(str(error)) < 600
@@ -211,10 +212,10 @@ def test_malicious_settings_are_refused_in_one_line(saved, key, text):
     file = saved / "lora" / lora.FILE
     (metadata, _), arrays = lora._read(file), load_file(file)
     metadata[key] = text
-    metadata["checksum"] = checkpoint._checksum(metadata, arrays)
+    metadata["checksum"] = checkpoint.checksum(metadata, arrays)
     save_file(arrays, file, metadata)
     with pytest.raises((ValueError, OSError)) as caught:
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
     assert "\n" not in str(caught.value)
 
 
@@ -224,10 +225,10 @@ def test_a_reference_that_makes_no_sense(saved, change):
     file = saved / "lora" / lora.FILE
     (metadata, _), arrays = lora._read(file), load_file(file)
     metadata["lora"] = json.dumps(json.loads(metadata["lora"]) | change)
-    metadata["checksum"] = checkpoint._checksum(metadata, arrays)
+    metadata["checksum"] = checkpoint.checksum(metadata, arrays)
     save_file(arrays, file, metadata)
     with pytest.raises((ValueError, OSError)):
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
 
 
 def rewritten(saved, change_metadata=lambda m: None, change_arrays=lambda a: None):
@@ -236,7 +237,7 @@ def rewritten(saved, change_metadata=lambda m: None, change_arrays=lambda a: Non
     (metadata, _), arrays = lora._read(file), load_file(file)
     change_metadata(metadata)
     change_arrays(arrays)
-    metadata["checksum"] = checkpoint._checksum(metadata, arrays)
+    metadata["checksum"] = checkpoint.checksum(metadata, arrays)
     save_file(arrays, file, metadata)
     return file
 
@@ -249,7 +250,7 @@ def test_numbers_of_another_type_are_refused(saved, dtype):
 
     rewritten(saved, change_arrays=cast)
     with pytest.raises(ValueError, match="does not fit its base"):
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
 
 
 @pytest.mark.parametrize("name", ["F8_E4M3", "F8_E5M2", "F4", "C64"])
@@ -260,18 +261,18 @@ def test_a_type_that_numpy_does_not_have_is_refused(saved, name):
     head = content[8:8 + n].replace(b'"F64"', f'"{name}"'.encode())
     file.write_bytes(len(head).to_bytes(8, "little") + head + content[8 + n:])
     with pytest.raises(ValueError, match="no type or shape"):
-        lora.load(saved / "lora")
+        lora.load_lora(saved / "lora")
 
 
 def test_a_context_that_would_take_all_memory_is_refused(tmp_path):
-    source = checkpoint.save(_made(tmp_path / "base"), base(positions="sinusoidal"), CharTokenizer(ALPHABET))
+    source = gpt.save(_made(tmp_path / "base"), base(positions="sinusoidal"), CharTokenizer(ALPHABET))
     model = adapted(grown(base(positions="sinusoidal"), 4, 16), rank=2, alpha=6.0, n_new=4)
-    lora.save(_made(tmp_path / "lora"), model, TurnTokenizer(CharTokenizer(ALPHABET)), {}, source)
-    assert lora.load(tmp_path / "lora").config.block_size == 16
+    lora.save_lora(_made(tmp_path / "lora"), model, TurnTokenizer(CharTokenizer(ALPHABET)), {}, source)
+    assert lora.load_lora(tmp_path / "lora").config.block_size == 16
 
     def lengthen(metadata):
         metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"block_size": 10 ** 7})
 
     rewritten(tmp_path, lengthen)
     with pytest.raises(ValueError, match="does not fit its base"):
-        lora.load(tmp_path / "lora")
+        lora.load_lora(tmp_path / "lora")

@@ -139,7 +139,7 @@ def source(tmp_path):
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=16,
                           positions="rotary"))
     (tmp_path / "base").mkdir()
-    checkpoint.save(tmp_path / "base", model, tokenizer, {"train": {"lines": False}})
+    gpt.save(tmp_path / "base", model, tokenizer, {"train": {"lines": False}})
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
     return tmp_path
 
@@ -158,7 +158,7 @@ def test_tuning_lowers_the_loss_of_held_out_answers(source):
     losses = [row["val_loss"] for row in rows if "val_loss" in row]
     before = float(next(line for line in said if "before tuning" in line).split()[1])
     assert len(rows) == 12 and len(losses) == 3 and min(losses) < before
-    assert run.about["val_loss"] == min(losses) and "train" not in run.about
+    assert run.metadata["val_loss"] == min(losses) and "train" not in run.metadata
     assert run.config.block_size == 256 and run.config.vocab_size == len(set(TEXT)) + 4
     again = gpt.load(source / "tuned")
     assert {n: raw(t).tolist() for n, t in again.model.named_arrays().items()} == \
@@ -181,8 +181,8 @@ def test_the_held_out_figure_says_what_it_is_of(source, own, words):
 
 def test_of_our_own_questions_those_outside_are_told_apart(tmp_path):
     tokenizer = CharTokenizer(default_text()[0])
-    checkpoint.save(tmp_path, GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2,
-                                            n_embd=16, positions="rotary")), tokenizer)
+    gpt.save(tmp_path, GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2,
+                                     n_embd=16, positions="rotary")), tokenizer)
     said = []
     tune(TuneConfig(checkpoint=str(tmp_path), out=str(tmp_path / "t"), max_iters=1, batch_size=1), said.append)
     assert "on 40 questions outside of all these; to 0 of them it answers 'I do not know'" in said[-2]
@@ -194,7 +194,7 @@ def test_the_best_weights_are_kept(source):
     run = tune(TuneConfig(**settings(source, learning_rate=0.3, max_iters=20, eval_interval=2)), lambda line: None)
     rows = [json.loads(line) for line in (source / "tuned" / "metrics.jsonl").read_text().splitlines()]
     losses = {row["iter"]: row["val_loss"] for row in rows if "val_loss" in row}
-    assert run.about["iter"] == min(losses, key=losses.get) and run.about["val_loss"] == min(losses.values())
+    assert run.metadata["iter"] == min(losses, key=losses.get) and run.metadata["val_loss"] == min(losses.values())
 
 
 def test_a_tuned_model_can_be_tuned_again(source):
@@ -253,7 +253,7 @@ def test_mistakes_are_told_in_a_line(source, flags, words, capsys):
 def test_learned_positions_cannot_be_extended(source, capsys):
     tokenizer = CharTokenizer(TEXT)
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=16))
-    checkpoint.save(source / "base", model, tokenizer)
+    gpt.save(source / "base", model, tokenizer)
     with pytest.raises(ValueError, match="has learned 64 positions"):
         tune(TuneConfig(**settings(source, block_size=65)), lambda line: None)
     assert tune(TuneConfig(**settings(source)), lambda line: None).config.block_size == 64
@@ -273,7 +273,7 @@ def test_ctrl_c_keeps_the_best_so_far(source, monkeypatch, capsys):
             "--eval-interval", "4", "--batch-size", "2"]
     assert main(argv) == 130
     assert "stopped after 7 steps" in capsys.readouterr().err
-    assert gpt.load(source / "tuned").about["iter"] == 4
+    assert gpt.load(source / "tuned").metadata["iter"] == 4
 
 
 @pytest.mark.slow

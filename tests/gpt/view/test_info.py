@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import gpt
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
 from gpt.runtime.safetensors_file import Stored
@@ -20,7 +21,7 @@ def saved(tmp_path, config, tokenizer):
     about = {"train": {"out": "x", "n_layer": 2, "max_iters": 20_000, "learning_rate": 1e-3, "data": ["a.txt", "b"],
                        "patience": None, "resume": ""},
              "iter": 150, "val_loss": 1.5, "environment": {"numpy": "2.1.0", "python": "3.12.1"}}
-    return checkpoint.save(tmp_path, model, tokenizer, about), model
+    return gpt.save(tmp_path, model, tokenizer, about), model
 
 
 def fails(argv, capsys):
@@ -69,14 +70,14 @@ def test_parts_add_up_to_the_parameters(saved):
 def test_blocks_in_their_order(tmp_path, tokenizer):
     config = GPTConfig(vocab_size=11, block_size=4, n_layer=12, n_head=1, n_embd=4, bias=True)
     model = GPT(config, dtype=np.float64)
-    parts = describe(checkpoint.save(tmp_path, model, tokenizer))["parts"]
+    parts = describe(gpt.save(tmp_path, model, tokenizer))["parts"]
     assert len(parts) == 7 and {d for p in parts for d in p["dtypes"]} == {"float64"}
     assert sum(p["numbers"] for p in parts) == model.n_parameters
 
 
 def test_what_is_not_learned_is_no_parameter(tmp_path, tokenizer, capsys):
     model = GPT(GPTConfig(vocab_size=11, block_size=8, n_layer=1, n_head=2, n_embd=12, positions="sinusoidal"))
-    checkpoint.save(tmp_path, model, tokenizer)
+    gpt.save(tmp_path, model, tokenizer)
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert f"{model.n_parameters:,} in float32" in out and "position table, not learned" in out
@@ -84,7 +85,7 @@ def test_what_is_not_learned_is_no_parameter(tmp_path, tokenizer, capsys):
 
 def test_what_training_goes_on_from_is_counted_apart(tmp_path, config, tokenizer, capsys):
     about = {"state": {"iter": 3, "best": 1.25, "seconds": 12.5, "batches": {"state": 2**100}}, "saved": True}
-    checkpoint.save(tmp_path, model := GPT(config), tokenizer, about, {"m": np.zeros(50), "v": np.zeros((5, 10))})
+    gpt.save(tmp_path, model := GPT(config), tokenizer, about, {"m": np.zeros(50), "v": np.zeros((5, 10))})
     assert main(["info", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "what training goes on from (100 numbers)" in out and f"{model.n_parameters:,} in float32" in out
@@ -167,9 +168,9 @@ def test_values_in_a_line(value, text):
 
 
 def test_of_lora_its_own_numbers_and_its_base(model, tokenizer, tmp_path, capsys):
-    base = checkpoint.save(tmp_path / "base.safetensors", model, tokenizer)
+    base = gpt.save(tmp_path / "base.safetensors", model, tokenizer)
     adapted = lora.adapted(model, 2, 4.0)
-    lora.save(tmp_path, adapted, tokenizer, {"iter": 3}, base)
+    lora.save_lora(tmp_path, adapted, tokenizer, {"iter": 3}, base)
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     text = " ".join(out.split())

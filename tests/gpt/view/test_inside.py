@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpt import GPT, checkpoint
+import gpt
+from gpt import GPT
 from gpt.cli import main
 from gpt.model.module import raw
 from gpt.view.inside import inside_page, look
@@ -115,7 +116,7 @@ def test_weights_that_are_not_finite(config, ids):
 
 
 def test_an_answer_is_one_token(config, tokenizer, tmp_path, capsys):
-    folder = str(checkpoint.save(tmp_path, made(config, {}), tokenizer).parent)
+    folder = str(gpt.save(tmp_path, made(config, {}), tokenizer).parent)
     argv = ["show", folder, "--prompt", "the c", "--out", str(tmp_path / "seen"), "--answer"]
     assert main([*argv, "at"]) == 1
     assert "--answer 'at' is 2 tokens, ['a', 't']: give one" in capsys.readouterr().err

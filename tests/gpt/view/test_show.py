@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
+import gpt
 from autograd.view.text import totals
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
@@ -21,12 +22,12 @@ from gpt.view.show import briefly_trained, gradient_norms, labels, next_tokens, 
 def saved(tmp_path, config, tokenizer):
     """A checkpoint of a model with 11 tokens, a context of 8 and 2 layers with 2 heads, and the model."""
     model = GPT(config, seed=3)
-    return str(checkpoint.save(tmp_path, model, tokenizer).parent), model
+    return str(gpt.save(tmp_path, model, tokenizer).parent), model
 
 
 @pytest.fixture
 def loaded(saved):
-    return checkpoint.load(saved[0])
+    return gpt.load(saved[0])
 
 
 def show(capsys, *argv):
@@ -48,7 +49,7 @@ def fails(argv, capsys):
 def test_a_prompt(saved, tmp_path, capsys):
     folder, model = saved
     said, out, data = show(capsys, folder, "--prompt", "the cat", "--out", str(tmp_path / "seen"))
-    ids = checkpoint.load(folder).tokenizer.encode("the cat")
+    ids = gpt.load(folder).tokenizer.encode("the cat")
     loss = model.loss(ids[None, :-1], ids[None, 1:])
     loss.backward()
     assert said["prompt"] == "'the cat', 7 tokens"
@@ -126,7 +127,7 @@ def test_without_a_prompt_the_model_writes_one(loaded):
 
 def test_without_a_prompt_in_a_context_of_one(tokenizer):
     model = GPT(GPTConfig(vocab_size=11, block_size=1, n_layer=1, n_head=1, n_embd=4))
-    ids, _ = prompt_ids(checkpoint.Run(model, tokenizer), "")
+    ids, _ = prompt_ids(checkpoint.Checkpoint(model, tokenizer), "")
     assert ids.shape == (1,)
 
 
@@ -178,7 +179,7 @@ def test_gradients_that_are_no_numbers_come_first(model, ids):
 
 def test_weights_that_are_not_finite_are_shown(saved, tmp_path, capsys, tokenizer):
     saved[1].ln_f.weight.data = np.full(12, np.nan)
-    folder = str(checkpoint.save(tmp_path, saved[1], tokenizer).parent)
+    folder = str(gpt.save(tmp_path, saved[1], tokenizer).parent)
     said, _, _ = show(capsys, folder, "--prompt", "the cat", "--out", str(tmp_path / "seen"))
     assert said["loss"].startswith("nan nats a token:") and said["gradients"].startswith("norm nan in all")
 
