@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from . import kernels, ops
+from . import kernels, ops  # kernels imports ops before it registers its own in them
 from .check import check_grads, check_kernel, check_op
-from .core.methods import FUNCTIONS, REGISTRY
 from .core.mode import no_grad, resampled, scope
+from .core.registry import FUNCTIONS, REGISTRY
 from .core.views import detect_anomaly, diff
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
@@ -13,11 +13,20 @@ from .program.program import record
 from .transform import checkpoint, grad, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 from .vmap import vmap
 
-drawn = resampled  # its earlier name
+drawn = resampled  # an older name
 
-__all__ = ["FUNCTIONS", "REGISTRY", "Op", "Tape", "Tensor", "check_grads", "check_kernel", "check_op", "checkpoint",
-           "detect_anomaly", "diff", "drawn", "grad", "hessian", "hvp", "jacobian", "jvp", "kernels", "no_grad", "op",
-           "ops", "record", "reverse", "scope", "stop_gradient", "tape", "tensor", "value_and_grad", "vjp", "vmap"]
+__all__ = [
+    # tensors, the tape and modes
+    "Tensor", "tensor", "Tape", "tape", "reverse", "no_grad", "scope", "stop_gradient", "detect_anomaly",
+    # transforms of functions
+    "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap", "checkpoint",
+    # ops of one's own, and checks of them
+    "Op", "op", "REGISTRY", "FUNCTIONS", "check_op", "check_grads", "check_kernel",
+    # captured programs, random numbers in them, and a comparison of two tapes
+    "record", "resampled", "drawn", "diff",
+    # the modules of ops and of kernels
+    "ops", "kernels",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m autograd` lists what Tensors can go through, from the registry; with a NAME it shows that one whole."""
+"""Command `python -m autograd`: list the ops and functions that take Tensors; with a NAME, show that one whole."""
 
 import argparse
 import inspect
@@ -9,56 +9,57 @@ from typing import Any
 import numpy as np
 
 from . import FUNCTIONS, REGISTRY
-from .core.methods import ANSWERS, numpy_name
+from .core.registry import NUMPY_OVERRIDES, numpy_name
 from .engine import Op
 
 
 def supported() -> Iterator[tuple[str, str, str, str]]:
-    """(name, gradient, the NumPy functions it stands in for, what it is) of each op and composed function, by name."""
-    for name, known in sorted({**REGISTRY, **FUNCTIONS}.items()):
-        answered = [numpy_name(f) for f, answer in ANSWERS.items()
-                    if getattr(answer, "op", answer) is known or f.__name__ == name]
-        yield name, gradient(known), ", ".join(answered), summary(known)
+    """Yield (name, gradient, NumPy functions, summary) of each op and composed function, by name."""
+    for name, function in sorted({**REGISTRY, **FUNCTIONS}.items()):
+        overrides = [numpy_name(f) for f, implementation in NUMPY_OVERRIDES.items()
+                     if getattr(implementation, "op", implementation) is function or f.__name__ == name]
+        yield name, gradient(function), ", ".join(overrides), summary(function)
 
 
-def gradient(known: Any) -> str:
-    """Where the gradient comes from."""
-    if not isinstance(known, Op):
+def gradient(function: Any) -> str:
+    """Return the inputs that an op has gradient rules for, in words; "composed" for a function of ops."""
+    if not isinstance(function, Op):
         return "composed"
-    if not known.differentiable:
+    if not function.differentiable:
         return "none"
-    inputs = [f"{p} (surrogate)" if known.rules.surrogates.get(i) is not None else p
-              for i, p in enumerate(known.parameters[:known.n_inputs]) if i in known.rules]
+    inputs = [f"{p} (surrogate)" if function.rules.surrogates.get(i) is not None else p
+              for i, p in enumerate(function.parameters[:function.n_inputs]) if i in function.rules]
     return "of " + ", ".join(inputs)
 
 
-def summary(known: Any) -> str:
-    """The first paragraph of a docstring on one line; of NumPy's the first after the signature."""
-    paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(known) or "").split("\n\n")]
-    return next((p for p in paragraphs if not p.startswith(f"{known.__name__}(")), "")
+def summary(function: Any) -> str:
+    """Return the first paragraph of a docstring on one line; of NumPy's the first after the signature."""
+    paragraphs = [" ".join(p.split()) for p in (inspect.getdoc(function) or "").split("\n\n")]
+    return next((p for p in paragraphs if not p.startswith(f"{function.__name__}(")), "")
 
 
 def explain(name: str) -> str:
-    """Signature, docstring and gradients of one op or function."""
-    known = REGISTRY.get(name) or FUNCTIONS.get(name)
-    if known is None:
+    """Return the signature, docstring and gradient rules of one op or function."""
+    function = REGISTRY.get(name) or FUNCTIONS.get(name)
+    if function is None:
         raise SystemExit(f"autograd has no {name!r}: python -m autograd lists what it has")
-    if not isinstance(known, Op):
-        return f"{name}{inspect.signature(known)}\n\n{inspect.getdoc(known)}"
-    rules = dict.fromkeys(rule for rule, _ in known.rules.values())
-    text = inspect.getdoc(known) if known.rules or not isinstance(known.formula, np.ufunc) else summary(known)
-    return "\n\n".join([f"{name}{known.signature}", text or "", *[inspect.getdoc(rule) or "" for rule in rules]])
+    if not isinstance(function, Op):
+        return f"{name}{inspect.signature(function)}\n\n{inspect.getdoc(function)}"
+    rules = dict.fromkeys(rule for rule, _ in function.rules.values())
+    is_ufunc_alone = isinstance(function.formula, np.ufunc) and not function.rules  # whose help is NumPy's, and long
+    text = summary(function) if is_ufunc_alone else inspect.getdoc(function)
+    return "\n\n".join([f"{name}{function.signature}", text or "", *[inspect.getdoc(rule) or "" for rule in rules]])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m autograd", description="What Tensors can go through: ops, which "
-                                     "have a gradient rule for each input, and functions composed of them.")
-    parser.add_argument("name", nargs="?", help="one of them: its signature, formula, edges and gradients")
+    parser = argparse.ArgumentParser(prog="python -m autograd", description="List the functions that take Tensors: "
+                                     "ops, which have a gradient rule for each input, and functions composed of them.")
+    parser.add_argument("name", nargs="?", help="show one of them: signature, formula, edge cases and gradients")
     name = parser.parse_args().name
     if name:
         return print(explain(name))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL) if hasattr(signal, "SIGPIPE") else None  # `| head` may leave
-    rows = [("name", "gradient", "answers for", "what it is"), *supported()]
+    rows = [("name", "gradient", "implements", "summary"), *supported()]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
         print("  ".join([*[cell.ljust(n) for cell, n in zip(row, widths)], row[3]])[:160].rstrip())

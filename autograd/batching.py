@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from .core.errors import pointing_at
-from .core.methods import REGISTRY
 from .core.mode import within
+from .core.registry import REGISTRY
 from .engine import value_of
 from .ops.linear import _explicit
 

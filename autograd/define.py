@@ -1,4 +1,4 @@
-"""How ops and functions become known: to `ag.name`, to NumPy's functions, and to the table of what is supported."""
+"""Definition of ops and composed functions: `op`, `composed`, and how an op is pickled."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from .core.arrays import parts_of
-from .core.methods import ANSWERS, FUNCTIONS, REGISTRY, module_of
 from .core.mode import scope
+from .core.registry import FUNCTIONS, NUMPY_OVERRIDES, REGISTRY, module_of
 from .core.signature import is_ufunc, signature_of
 from .engine import Op
 
 
-def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None) -> Any:
-    """Make a function of arrays an op, which Tensors can go through and gradients come back.
+def op(formula: Any = None, *, differentiable: bool = True, implements: Any = None,
+       answers: Any = None) -> Any:
+    """Make a function of arrays an op: one that accepts Tensors, is recorded, and has a gradient.
 
     Write the formula, and under it a rule for the gradient of each input:
 
@@ -73,10 +74,10 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
 
     Its inputs are called x, or x and y, or x1, x2, x3 …; Numba's have the names of the function they are made of.
 
-    answers: the NumPy function (or several) that the op stands in for when it is given Tensors; without it, the one
-    named like the op, if there is one.  differentiable=False: no gradient flows, and none is needed, as the result is
-    constant almost everywhere (a comparison, say).  `swish.batching = "elementwise"` lets `ag.vmap` compute it for a
-    whole batch at once: help(ag.vmap) has the other words.
+    implements: the NumPy function (or several) that calls this op when it is given Tensors; without it, the one named
+    like the op, if there is one (`answers` is an older name of this argument).  differentiable=False: no gradient
+    flows, and none is needed, as the result is constant almost everywhere (a comparison, say).  With
+    `swish.batching = "elementwise"` `ag.vmap` computes it for a whole batch at once: help(ag.vmap) has the other words.
 
     The op is `ag.REGISTRY["swish"]` and `ag.swish` from then on.  Defining it again in the same module replaces it.
 
@@ -86,16 +87,17 @@ def op(formula: Any = None, *, differentiable: bool = True, answers: Any = None)
     """
     if formula is not None and not hasattr(formula, "__name__"):
         raise TypeError(f"an op is made of a function that def has named, and not of {formula!r:.60}")
+    implements = answers if implements is None else implements
     if formula is None:
-        return functools.partial(op, differentiable=differentiable, answers=answers)
-    if is_ufunc(formula) and answers is None:
-        answers = [formula, *filter(is_ufunc, [getattr(formula, "ufunc", None)])]  # Numba's have NumPy's inside
+        return functools.partial(op, differentiable=differentiable, implements=implements)
+    if is_ufunc(formula) and implements is None:
+        implements = [formula, *filter(is_ufunc, [getattr(formula, "ufunc", None)])]  # Numba's have NumPy's inside
     if isinstance(formula, np.ufunc) and all("O" in types for types in formula.types):
-        formula = _of_objects(formula)
-    return _known(Op(formula, differentiable), formula, REGISTRY, answers)
+        formula = _formula_of_objects(formula)
+    return _register(Op(formula, differentiable), formula, REGISTRY, implements)
 
 
-def _of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
+def _formula_of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
     """Turn a ufunc of `np.frompyfunc`, which computes with Python's objects, into a formula of numbers."""
     def formula(*xs: Any) -> Any:
         floats = [x.dtype for x in xs if getattr(x, "dtype", np.dtype(int)).kind == "f"]
@@ -109,11 +111,11 @@ def _of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
     return formula
 
 
-def composed(function: Any = None, *, answers: Any = None) -> Any:
-    """Make known a function that is composed of ops and needs no rule: under its name, as `op` does with an op, and in
-    the tape, where what it records stands in a scope of that name."""
+def composed(function: Any = None, *, implements: Any = None) -> Any:
+    """Register a function made of ops, which needs no rule: under its name, as `op` does with an op.  Its records get a
+    scope of that name."""
     if function is None:
-        return functools.partial(composed, answers=answers)
+        return functools.partial(composed, implements=implements)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,43 +126,43 @@ def composed(function: Any = None, *, answers: Any = None) -> Any:
     call.__qualname__ = name
     if not hasattr(module, name):  # one that a table makes, which pickle looks for in its module
         setattr(module, name, call)
-    return _known(call, function, FUNCTIONS, answers)
+    return _register(call, function, FUNCTIONS, implements)
 
 
-def _known(made: Any, function: Callable[..., Any], table: dict[str, Any], answers: Any) -> Any:
-    """Enter `made` under the name of `function`, in place of what that module defined before under it."""
+def _register(made: Any, function: Callable[..., Any], table: dict[str, Any], implements: Any) -> Any:
+    """Enter `made` under the name of `function`, in place of an earlier definition in the same module."""
     name = function.__name__
     if not name.isidentifier() or name in vars(sys.modules["autograd"]):
         raise ValueError(f"{name!r} cannot be the name of an op, as ag.{name} would not reach it: choose another")
-    if answers is None:
+    if implements is None:
         named_alike = getattr(np, name, None)
-        answers = named_alike if callable(named_alike) else ()
-    answers = tuple(answers) if isinstance(answers, (list, tuple, set)) else (answers,)
-    if not all(map(callable, answers)):
-        raise TypeError(f"answers= takes a NumPy function or several, such as np.sinc, and not {answers!r:.60}")
+        implements = named_alike if callable(named_alike) else ()
+    overrides = tuple(implements) if isinstance(implements, (list, tuple, set)) else (implements,)
+    if not all(map(callable, overrides)):
+        raise TypeError(f"implements= takes a NumPy function or several, such as np.sinc, and not {implements!r:.60}")
     if (old := REGISTRY.get(name) or FUNCTIONS.get(name)) and _origin(old) != module_of(function):
         raise ValueError(f"ag.{name} is there already, from {_origin(old) or 'a ufunc'}: choose another name, such as "
-                         f"that of a function that calls it, and @ag.op(answers=it)")
-    for answered in answers:
-        owner = ANSWERS.get(answered)
+                         f"that of a function that calls it, and @ag.op(implements=it)")
+    for override in overrides:
+        owner = NUMPY_OVERRIDES.get(override)
         if owner is not None and _origin(owner) != module_of(function):
-            raise ValueError(f"{_origin(owner)} answers for {answered.__name__} already: call yours by its own name")
+            raise ValueError(f"{_origin(owner)} implements {override.__name__} already: call yours by its own name")
     if old:
-        for known in (REGISTRY, FUNCTIONS, ANSWERS):
-            for key in [key for key, value in known.items() if value is old]:
-                del known[key]
+        for registry in (REGISTRY, FUNCTIONS, NUMPY_OVERRIDES):
+            for key in [key for key, value in registry.items() if value is old]:
+                del registry[key]
     table[name] = made
-    ANSWERS.update(dict.fromkeys(answers, made))
+    NUMPY_OVERRIDES.update(dict.fromkeys(overrides, made))
     return made
 
 
-def _origin(known: Any) -> str:
-    """The module that an op or function is from."""
-    return module_of(getattr(known, "formula", known))
+def _origin(op_or_function: Any) -> str:
+    """Return the module that an op or composed function is from."""
+    return module_of(getattr(op_or_function, "formula", op_or_function))
 
 
-def _named(name: str, module: str) -> Any:
-    """Find an op by the name it was pickled as, importing `module`, which defines it, if need be."""
+def _find_op(name: str, module: str) -> Any:
+    """Return the op that was pickled as `name`, after importing `module`, which defines it, if need be."""
     if name not in REGISTRY:
         with suppress(ImportError, ValueError):  # the latter of no name: a ufunc's module is not known
             importlib.import_module(module)
@@ -170,10 +172,10 @@ def _named(name: str, module: str) -> Any:
     return REGISTRY[name]
 
 
-def _by_name(known: Op) -> Any:
-    """An op for pickle and copy.  One that is not known is what its module calls it; another has taken its name, if
-    that is not so."""
-    return (_named, (known.name, _origin(known))) if REGISTRY.get(known.name) is known else known.formula.__qualname__
+def _reduce(op: Op) -> Any:
+    """Return the recipe by which pickle and copy make an op: its name in the registry; the name in its module if
+    another op has taken the first one."""
+    return (_find_op, (op.name, _origin(op))) if REGISTRY.get(op.name) is op else op.formula.__qualname__
 
 
-copyreg.pickle(Op, _by_name)
+copyreg.pickle(Op, _reduce)

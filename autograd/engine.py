@@ -28,9 +28,9 @@ from .core.arrays import (
 from .core.contract import kernel_gradients, kernel_result
 from .core.describe import INTERNAL, describe, label, users_frame
 from .core.errors import call_error, changed_error, extend, no_tape_error, pointing_at, traced_error
-from .core.methods import NO_ATTRS, ArrayMethods
+from .core.methods import ArrayMethods
 from .core.mode import current_mode
-from .core.signature import Rules, Signature
+from .core.signature import NO_ATTRS, Rules, Signature
 from .core.views import TapeViews, TensorViews
 
 _clock = itertools.count()  # orders every creation and every change, across threads

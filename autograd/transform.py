@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -12,63 +11,10 @@ import numpy as np
 
 from .core.arrays import has_floats, owned
 from .core.errors import NumberError, not_floating_error
-from .core.methods import REGISTRY
 from .core.mode import current_mode, within
+from .core.registry import REGISTRY
+from .core.tree import copy_structure, leaves_like, tree_leaves, tree_map
 from .engine import Tensor, free, now, reverse, seed_for, tape, tensor, value_of
-
-# A "tree" below is an array, number or Tensor, or a dict, list, tuple or Module (whatever has `map`) of trees.
-
-
-def tree_map(fn: Callable[[Any], Any], tree: Any) -> Any:
-    """The same structure with `fn` of each array, number or Tensor in it; None stays None."""
-    if tree is None:
-        return None
-    if isinstance(tree, dict):
-        branches = {key: tree_map(fn, branch) for key, branch in tree.items()}
-        if type(tree) is dict:
-            return branches
-        like = copy.copy(tree)  # which has what else there is to it, such as the factory of a defaultdict
-        dict.update(like, branches)  # a Counter's own `update` adds, and another's may refuse
-        return like
-    if isinstance(tree, (list, tuple)):
-        made = [tree_map(fn, branch) for branch in tree]
-        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
-    return tree.map(fn) if is_module(tree) else fn(tree)
-
-
-def is_module(tree: Any) -> bool:
-    """Whether `tree` maps a function over its own leaves; a pandas.Series has a `map` too, and is an array."""
-    return hasattr(tree, "map") and not hasattr(tree, "__array__")
-
-
-def copy_structure(tree: Any) -> Any:
-    """New containers around the same leaves, so that whoever writes into the old ones changes nothing here."""
-    return tree_map(lambda leaf: leaf, tree)
-
-
-def tree_leaves(tree: Any) -> list[Any]:
-    """What `tree_map` visits, in its order."""
-    leaves: list[Any] = []
-
-    def collect(leaf: Any) -> Any:
-        leaves.append(leaf)
-        return leaf
-
-    tree_map(collect, tree)
-    return leaves
-
-
-def leaves_like(model: Any, tree: Any) -> list[Any]:
-    """The leaves of `tree`, which has to have the structure of `model`, in the order of model's."""
-    if isinstance(model, dict):
-        if not isinstance(tree, dict) or tree.keys() != model.keys():
-            raise ValueError(f"a dict with the keys {list(model)} is needed, not {tree!r:.60}")
-        return [leaf for key in model for leaf in leaves_like(model[key], tree[key])]
-    if isinstance(model, (list, tuple)):
-        if not isinstance(tree, (list, tuple)) or len(tree) != len(model):
-            raise ValueError(f"a list or tuple of {len(model)} is needed, not {tree!r:.60}")
-        return [leaf for a, b in zip(model, tree) for leaf in leaves_like(a, b)]
-    return tree_leaves(tree) if is_module(model) else [np.asarray(tree) if isinstance(tree, list) else tree]
 
 
 class _Traced:

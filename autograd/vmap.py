@@ -12,10 +12,11 @@ import numpy as np
 from .batching import apply_batched, only
 from .core.arrays import owned
 from .core.errors import pointing_at
-from .core.methods import REGISTRY
 from .core.mode import EagerExecutor, Mode, current_mode, resampled, within
+from .core.registry import REGISTRY
+from .core.tree import copy_structure, is_module, tree_leaves, tree_map
 from .engine import Tensor, now, tape, tensor, value_of
-from .transform import called, copy_structure, is_module, name_of, tree_leaves, tree_map
+from .transform import called, name_of
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import pointing_at
+from ..core.tree import is_module, tree_leaves
 from ..engine import Tensor, tape, tensor
-from ..transform import is_module, tree_leaves, vjp
+from ..transform import vjp
 from .comparison import Comparison
 from .diagnosis import Swaps, broadcasts, likely_cause, no_swaps
 

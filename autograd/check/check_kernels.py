@@ -14,9 +14,9 @@ from ..core.arrays import has_floats, parts_of, read_only
 from ..core.contract import kernel_gradients, kernel_result
 from ..core.describe import describe
 from ..core.mode import EagerExecutor
+from ..core.tree import tree_map
 from ..engine import Op, tensor
 from ..program.program import record
-from ..transform import tree_map
 from .check_ops import bind_sample, draw_gradient
 from .purity import copy_arrays, have_same_bits, perturb
 

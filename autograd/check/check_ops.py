@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import as_input, constant, has_floats
+from ..core.tree import tree_leaves, tree_map
 from ..engine import Op
-from ..transform import tree_leaves, tree_map
 from ..vmap import vmap
 from .check_gradients import check_orders
 from .comparison import OpFunction, variant_of

@@ -10,8 +10,9 @@ import numpy as np
 from ..core.arrays import checked, has_floats, parts_of
 from ..core.describe import describe
 from ..core.mode import no_grad
+from ..core.tree import tree_leaves
 from ..engine import Op, Tensor, tensor
-from ..transform import tree_leaves, vjp
+from ..transform import vjp
 from .finite_differences import measure_derivatives
 
 _RELATIVE = 1e-6  # difference that passes, relative to the derivative, besides the error of its measurement

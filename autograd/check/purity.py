@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import read_only
-from ..transform import tree_leaves, tree_map
+from ..core.tree import tree_leaves, tree_map
 
 
 def check_pure(function: Callable[..., Any], title: str, arguments: dict[str, Any], attrs: dict[str, Any],

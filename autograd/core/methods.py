@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,36 +15,28 @@ from .arrays import Deferred
 from .describe import label, one_line, source_line
 from .errors import NumberError, not_floating_error
 from .mode import current_mode, no_grad
-from .signature import is_ufunc, signature_of
+from .registry import FUNCTIONS, NUMPY_OVERRIDES, REGISTRY, find_override, numpy_name
+from .signature import NO_ATTRS
 
 if TYPE_CHECKING:
-    from ..engine import Op, Tensor
-
-REGISTRY: dict[str, Op] = {}
-"""Every op by its name."""
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
-"""Every function composed of ops by its name."""
-NO_ATTRS: dict[str, Any] = {}
-"""The settings of an op that was given none; nobody writes into it."""
-ANSWERS: dict[Any, Any] = {}
-"""NumPy function -> the op, or function composed of ops, that answers for it when it meets a Tensor."""
+    from ..engine import Tensor
 
 
-def _numpys(name: str) -> Any:
+def _numpy_method(name: str) -> Any:
     """The method that does what `np.name` does."""
     function = getattr(np, name)
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if len(args) > 1 or "out" in kwargs:
-            args, kwargs = _arguments(function, (self, *args), kwargs)
-            return ANSWERS[function](*args, **kwargs)
-        return ANSWERS[function](self, *args, **kwargs)
+            args, kwargs = _convert_arguments(function, (self, *args), kwargs)
+            return NUMPY_OVERRIDES[function](*args, **kwargs)
+        return NUMPY_OVERRIDES[function](self, *args, **kwargs)
 
     return method
 
 
-def _operators(name: str) -> tuple[Any, Any]:
+def _binary_operator(name: str) -> tuple[Any, Any]:
     """Return the operator that does what `np.name` does, and the one for a Tensor on its right."""
     def forward(self: Any, other: Any) -> Any:
         try:
@@ -61,7 +53,7 @@ def _operators(name: str) -> tuple[Any, Any]:
     return forward, reflected
 
 
-def _comparison(compare: Any, name: str) -> Any:
+def _comparison_operator(compare: Any, name: str) -> Any:
     """Return the operator that does what `np.name` does; another object that compares by itself gets the numbers."""
     def method(self: Any, other: Any) -> Any:
         try:
@@ -71,7 +63,7 @@ def _comparison(compare: Any, name: str) -> Any:
     return method
 
 
-def _refusing(name: str, instead: str) -> Any:
+def _refuse_writing(name: str, instead: str) -> Any:
     """A method of arrays that writes into them."""
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"t.{name} would change the tensor, since the tape may need the old numbers: {instead} returns "
@@ -129,28 +121,28 @@ class ArrayMethods:
     source = property(source_line, doc="File and line of the user's code that made it.")
 
     # ------------------------------------------------------------------ operators
-    __add__, __radd__ = _operators("add")
-    __sub__, __rsub__ = _operators("subtract")
-    __mul__, __rmul__ = _operators("multiply")
-    __truediv__, __rtruediv__ = _operators("divide")
-    __pow__, __rpow__ = _operators("power")
-    __matmul__, __rmatmul__ = _operators("matmul")
-    __floordiv__, __rfloordiv__ = _operators("floor_divide")
-    __mod__, __rmod__ = _operators("remainder")
+    __add__, __radd__ = _binary_operator("add")
+    __sub__, __rsub__ = _binary_operator("subtract")
+    __mul__, __rmul__ = _binary_operator("multiply")
+    __truediv__, __rtruediv__ = _binary_operator("divide")
+    __pow__, __rpow__ = _binary_operator("power")
+    __matmul__, __rmatmul__ = _binary_operator("matmul")
+    __floordiv__, __rfloordiv__ = _binary_operator("floor_divide")
+    __mod__, __rmod__ = _binary_operator("remainder")
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: return self // other, self % other
     def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: return other // self, other % self
     def __neg__(self) -> Tensor: return REGISTRY["negative"].apply((self,), NO_ATTRS)
     def __pos__(self) -> Tensor: return REGISTRY["copy"].apply((self,), NO_ATTRS)
     def __abs__(self) -> Tensor: return REGISTRY["absolute"].apply((self,), NO_ATTRS)
-    __eq__ = _comparison(operator.eq, "equal")  # type: ignore[assignment]
-    __ne__ = _comparison(operator.ne, "not_equal")  # type: ignore[assignment]
-    __lt__ = _comparison(operator.lt, "less")
-    __le__ = _comparison(operator.le, "less_equal")
-    __gt__ = _comparison(operator.gt, "greater")
-    __ge__ = _comparison(operator.ge, "greater_equal")
-    __and__, __rand__ = _operators("bitwise_and")
-    __or__, __ror__ = _operators("bitwise_or")
-    __xor__, __rxor__ = _operators("bitwise_xor")
+    __eq__ = _comparison_operator(operator.eq, "equal")  # type: ignore[assignment]
+    __ne__ = _comparison_operator(operator.ne, "not_equal")  # type: ignore[assignment]
+    __lt__ = _comparison_operator(operator.lt, "less")
+    __le__ = _comparison_operator(operator.le, "less_equal")
+    __gt__ = _comparison_operator(operator.gt, "greater")
+    __ge__ = _comparison_operator(operator.ge, "greater_equal")
+    __and__, __rand__ = _binary_operator("bitwise_and")
+    __or__, __ror__ = _binary_operator("bitwise_or")
+    __xor__, __rxor__ = _binary_operator("bitwise_xor")
     def __invert__(self) -> Tensor: return REGISTRY["invert"].apply((self,), NO_ATTRS)
 
     # ------------------------------------------------------------------ shape
@@ -171,7 +163,7 @@ class ArrayMethods:
 
     def reshape(self, *shape: Any, order: str = "C") -> Tensor:
         shape = shape[0] if len(shape) == 1 else shape
-        return REGISTRY["reshape"](self, shape) if order == "C" else ANSWERS[np.reshape](self, shape, order)
+        return REGISTRY["reshape"](self, shape) if order == "C" else NUMPY_OVERRIDES[np.reshape](self, shape, order)
     def transpose(self, *axes: Any) -> Tensor:
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
     def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
@@ -187,25 +179,25 @@ class ArrayMethods:
             t = REGISTRY["copy"](self)
         t.name = self.name
         return t
-    ravel = flatten = _numpys("ravel")
-    squeeze, repeat = _numpys("squeeze"), _numpys("repeat")
+    ravel = flatten = _numpy_method("ravel")
+    squeeze, repeat = _numpy_method("squeeze"), _numpy_method("repeat")
     def astype(self, dtype: Any) -> Tensor:
         return REGISTRY["astype" if np.dtype(dtype).kind == "f" else "truncate"](self, dtype)
 
     # ------------------------------------------------------------------ the functions of that name
-    sum, prod, mean, var, std = map(_numpys, ("sum", "prod", "mean", "var", "std"))
-    max, min, argmax, argmin = map(_numpys, ("max", "min", "argmax", "argmin"))
-    any, all, cumsum, cumprod = map(_numpys, ("any", "all", "cumsum", "cumprod"))
-    dot, trace, diagonal = map(_numpys, ("dot", "trace", "diagonal"))
-    round, nonzero = map(_numpys, ("round", "nonzero"))
+    sum, prod, mean, var, std = map(_numpy_method, ("sum", "prod", "mean", "var", "std"))
+    max, min, argmax, argmin = map(_numpy_method, ("max", "min", "argmax", "argmin"))
+    any, all, cumsum, cumprod = map(_numpy_method, ("any", "all", "cumsum", "cumprod"))
+    dot, trace, diagonal = map(_numpy_method, ("dot", "trace", "diagonal"))
+    round, nonzero = map(_numpy_method, ("round", "nonzero"))
     def clip(self, min: Any = None, max: Any = None) -> Tensor: return REGISTRY["clip"](self, min, max)
-    take, choose = map(_numpys, ("take", "choose"))
+    take, choose = map(_numpy_method, ("take", "choose"))
     def compress(self, condition: Any, axis: Any = None) -> Tensor:
         return FUNCTIONS["compress"](condition, self, axis)
-    argsort, argpartition, searchsorted = map(_numpys, ("argsort", "argpartition", "searchsorted"))
+    argsort, argpartition, searchsorted = map(_numpy_method, ("argsort", "argpartition", "searchsorted"))
 
-    sort, partition = _refusing("sort", "np.sort(t)"), _refusing("partition", "np.partition(t, kth)")
-    fill, put = _refusing("fill", "np.full_like(t, value)"), _refusing("put", "ag.put(t, v, index)")
+    sort, partition = _refuse_writing("sort", "np.sort(t)"), _refuse_writing("partition", "np.partition(t, kth)")
+    fill, put = _refuse_writing("fill", "np.full_like(t, value)"), _refuse_writing("put", "ag.put(t, v, index)")
 
     # ------------------------------------------------------------------ elements
     def __getitem__(self, index: Any) -> Tensor:
@@ -257,10 +249,10 @@ class ArrayMethods:
             raise TypeError(f"{numpy_name(ufunc)}.{method} does not take Tensors: use a function such as np.sum, "
                             "or t.data for the numbers")
         _refuse_out(kwargs)
-        return _called(ufunc, inputs, kwargs)
+        return _call_override(ufunc, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
-        return _called(function, *_arguments(function, args, kwargs))
+        return _call_override(function, *_convert_arguments(function, args, kwargs))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
@@ -279,9 +271,9 @@ def _signature(function: Any) -> inspect.Signature | None:
         return None
 
 
-def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The arguments of a NumPy function as its answer takes them, whose names for the arrays are its own: those that
-    are needed by position, the others by NumPy's name, without those that have their default."""
+def _convert_arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Convert the arguments of a NumPy call for our implementation, whose parameters may be named differently:
+    required ones by position, others by NumPy's keyword, and none that has its default."""
     signature = _signature(function)
     if signature is None:
         return args, kwargs
@@ -302,14 +294,14 @@ def _arguments(function: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return args, kwargs
 
 
-def _called(function: Any, args: tuple, kwargs: dict) -> Any:
-    """Return what stands in for a NumPy function of these arguments.  Raises TypeError, with those that it takes, where
-    NumPy's own has more."""
-    answer = _answer(function)
+def _call_override(function: Any, args: tuple, kwargs: dict) -> Any:
+    """Call our implementation of a NumPy function.  Raises TypeError, with the arguments that ours takes, where NumPy's
+    has more."""
+    implementation = find_override(function)
     try:
-        return answer(*args, **kwargs)
+        return implementation(*args, **kwargs)
     except TypeError:
-        signature = getattr(answer, "signature", None) or inspect.signature(answer)
+        signature = getattr(implementation, "signature", None) or inspect.signature(implementation)
         try:
             signature.bind(*args, **kwargs)
         except TypeError as misfit:
@@ -322,30 +314,3 @@ def _refuse_out(kwargs: dict) -> None:
     if kwargs.get("out") is not None:
         raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
                         "write array = array + tensor")
-
-
-def module_of(function: Any) -> str:
-    """The module of a function; a ufunc of another library than NumPy says none, and that is ""."""
-    named_alike = getattr(np, getattr(function, "__name__", ""), None)
-    return getattr(function, "__module__", None) or ("numpy" if named_alike is function else "")
-
-
-def numpy_name(function: Any) -> str:
-    """`np.linalg.inv`; a ufunc of another library only has a name of its own."""
-    return f"{module_of(function).replace('numpy', 'np', 1)}.{function.__name__}".lstrip(".")
-
-
-def _answer(function: Any) -> Any:
-    """What stands in for a NumPy function, or a ufunc, that was given a Tensor."""
-    if function in ANSWERS:
-        return ANSWERS[function]
-    name = numpy_name(function)
-    if is_ufunc(function) and not name.startswith("np."):
-        bare, x = function.__name__.partition(" ")[0], next(iter(signature_of(function).parameters))
-        instead = f"ag.{bare} is there" if bare in {*REGISTRY, *FUNCTIONS} else (
-            f'make it an op, `{bare} = ag.op({bare})`, and give it a gradient, `@{bare}.gradient("{x}")` (help(ag.op))')
-        raise TypeError(f"the ufunc {name} does not take Tensors yet: {instead}; where no gradient is needed, t.data "
-                        "is the array")
-    raise TypeError(f"{name} does not take Tensors yet.  Compose it of functions that do (`python -m autograd` lists "
-                    f"them), or make it an op: @ag.op(answers={name}) above its formula (help(ag.op)); where no "
-                    "gradient is needed, t.data is the array")

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+NO_ATTRS: dict[str, Any] = {}
+"""The attributes of a call that passed none; shared, and never written to."""
+
 
 def is_ufunc(function: Any) -> bool:
     """Whether `function` is a ufunc: NumPy's, or one that another library has compiled."""

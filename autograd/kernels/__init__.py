@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.methods import REGISTRY
-from . import numpy  # its kernels enter themselves
+from .. import ops  # noqa: F401  registers the ops that the kernels below enter themselves in
+from ..core.registry import REGISTRY
+from . import numpy
 from .numpy.optimizers import room_of
 
 __all__ = ["adamw_step", "in_use", "muon_step", "numpy", "room_of", "use", "use_fastest"]

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from ..core.arrays import as_floats, as_given, in_dtype, narrow, operand, widen
-from ..core.methods import ANSWERS, NO_ATTRS, REGISTRY
+from ..core.registry import NUMPY_OVERRIDES, REGISTRY
+from ..core.signature import NO_ATTRS
 from ..define import composed, op
 from ..engine import Op, Tensor
 
@@ -194,7 +195,7 @@ for _constant in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.floor_divide
                   np.isnan, np.isinf, np.isfinite, np.isposinf, np.isneginf, np.isclose, np.allclose, np.array_equal,
                   np.array_equiv, np.isreal, np.iscomplex, np.angle, np.spacing):
     op(_constant, differentiable=False)
-op(np.round, differentiable=False, answers=(np.round, np.around))
+op(np.round, differentiable=False, implements=(np.round, np.around))
 
 
 # ---------------------------------------------------------------------- with edges of their own
@@ -238,7 +239,8 @@ def _(g, z, condition, x, y):
     return np.where(condition, 0, g)
 
 
-ANSWERS[np.where] = lambda condition, x=None, y=None: np.nonzero(condition) if x is None else where(condition, x, y)
+NUMPY_OVERRIDES[np.where] = lambda condition, x=None, y=None: (
+    np.nonzero(condition) if x is None else where(condition, x, y))
 
 
 @op
@@ -263,8 +265,8 @@ def _(g, y, x, a_min=None, a_max=None):
     return np.where(x > a_max if a_min is None else (x > a_max) | (a_min > a_max), g, 0)
 
 
-ANSWERS[np.divmod] = lambda x, y: (x // y, x % y)
-ANSWERS[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
+NUMPY_OVERRIDES[np.divmod] = lambda x, y: (x // y, x % y)
+NUMPY_OVERRIDES[np.clip] = lambda x, a_min=None, a_max=None, min=None, max=None: clip(
     x, min if a_min is None else a_min, max if a_max is None else a_max)
 
 
@@ -282,7 +284,7 @@ def _(g, y, x):
     return g * (y * sigmoid(-x))
 
 
-@op(answers=(np.copy, np.positive, np.conjugate, np.real))
+@op(implements=(np.copy, np.positive, np.conjugate, np.real))
 def copy(x):
     """The same numbers in an array of their own.  y = x"""
     return x.copy()
@@ -307,13 +309,13 @@ def _(g, y, x, copy=True, nan=0.0, posinf=None, neginf=None):
 # ---------------------------------------------------------------------- composed
 
 
-@composed(answers=(np.deg2rad, np.radians))
+@composed(implements=(np.deg2rad, np.radians))
 def deg2rad(x):
     """Degrees in radians.  y = x π / 180"""
     return x * (math.pi / 180)
 
 
-@composed(answers=(np.rad2deg, np.degrees))
+@composed(implements=(np.rad2deg, np.degrees))
 def rad2deg(x):
     """Radians in degrees.  y = x 180 / π"""
     return x * (180 / math.pi)
@@ -349,9 +351,9 @@ def _modf(x):
     return finite - np.trunc(finite), np.trunc(x)
 
 
-ANSWERS[np.fix], ANSWERS[np.modf] = REGISTRY["trunc"], _modf
-ANSWERS[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
-ANSWERS[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
+NUMPY_OVERRIDES[np.fix], NUMPY_OVERRIDES[np.modf] = REGISTRY["trunc"], _modf
+NUMPY_OVERRIDES[np.ldexp] = lambda x, n: as_array(x) * np.exp2(n).astype(as_array(x).dtype)
+NUMPY_OVERRIDES[np.float_power] = lambda x, y: power(as_array(x).astype(float), y)
 
 
 _SINC = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)]

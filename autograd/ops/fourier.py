@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..core.arrays import as_floats
-from ..core.methods import ANSWERS
+from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed
 from .elementwise import as_array
 from .index import part
@@ -48,7 +48,7 @@ def rfft(x, n=None, axis=-1, norm=None):
     return tuple(fitted(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
 
 
-@composed(answers=np.fft.irfft)
+@composed(implements=np.fft.irfft)
 def irfft(x, n=None, axis=-1, norm=None):
     """The inverse of `rfft`: n real numbers, 2 (m − 1) if there are m elements, from a pair (real, imaginary)."""
     re, im = _pair(x)
@@ -59,7 +59,7 @@ def irfft(x, n=None, axis=-1, norm=None):
     return ifft((re, im), axis=axis, norm=norm)[0]
 
 
-def _along_several(name, each, last, words, answers=()):
+def _along_several(name, each, last, words, implements=()):
     """The transform `each` along several axes, of which the last one has the transform `last`: as the first or, in an
     inverse, as the last of them."""
     def transform(x, s=None, axes=None, norm=None):
@@ -69,7 +69,7 @@ def _along_several(name, each, last, words, answers=()):
             x = function(x, None if n == -1 else n, axis, norm)
         return x
     transform.__name__, transform.__doc__ = name, words
-    return composed(transform, answers=answers)
+    return composed(transform, implements=implements)
 
 
 _along_several("fftn", fft, fft, "`fft` along several axes (None: all, or the last ones), of the lengths s (−1: all of "
@@ -83,7 +83,7 @@ def _refuse(function, instead):
     def refuse(*args, **kwargs):
         raise TypeError(f"np.fft.{function.__name__} gives complex numbers, which no Tensor holds: {instead} gives a "
                         "pair (real, imaginary) in their place, and takes one")
-    ANSWERS[function] = refuse
+    NUMPY_OVERRIDES[function] = refuse
 
 
 for _name in ("fft", "ifft", "rfft"):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..core.arrays import narrow, widen
-from ..core.methods import ANSWERS
+from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed, op
 from .elementwise import as_array
 
@@ -157,7 +157,7 @@ def take_along_axis(x, indices, axis=-1):
     return getitem(x, _along_axis(x, indices, axis))
 
 
-@composed(answers=())
+@composed(implements=())
 def put_along_axis(x, indices, values, axis=-1):
     """A copy of x with `values` at each row's own integer places along `axis`."""
     return put(x, values, _along_axis(x, indices, axis))
@@ -219,7 +219,7 @@ def _in_place(function, instead):
     def refuse(*args, **kwargs):
         raise TypeError(f"np.{function.__name__} changes its argument, and a Tensor does not change: {instead} returns "
                         "a new one")
-    ANSWERS[function] = refuse
+    NUMPY_OVERRIDES[function] = refuse
 
 
 _in_place(np.put, "ag.put(x, v, index)")

@@ -10,18 +10,18 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.arrays import as_floats, narrow, widen
 from ..core.errors import repeated_values
-from ..core.methods import ANSWERS
 from ..core.mode import current_mode
+from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed, op
 from . import reduce
 from .elementwise import as_array, by_convention, not_zero, root
 from .reduce import products_before
 
 
-def _named(function, answer):
-    """Let `answer` stand in for a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
+def _named(function, made):
+    """Let `made` implement a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
     names = type(function(np.eye(1)))
-    ANSWERS[function] = lambda *args, **how: names(*y) if type(y := answer(*args, **how)) is tuple else y
+    NUMPY_OVERRIDES[function] = lambda *args, **how: names(*y) if type(y := made(*args, **how)) is tuple else y
 
 
 def _unless(places, d, text):
@@ -35,7 +35,7 @@ def _unless(places, d, text):
 # ---------------------------------------------------------------------- inverses and determinants
 
 
-@op(answers=np.linalg.inv)
+@op(implements=np.linalg.inv)
 def inv(x):
     """Inverse of the matrices in the last two axes.  y = x⁻¹"""
     return np.linalg.inv(x)
@@ -46,7 +46,7 @@ def _(g, y, x):
     return -(y.mT @ g @ y.mT)
 
 
-@op(answers=np.linalg.solve)
+@op(implements=np.linalg.solve)
 def solve(a, b):
     """Solution of a y = b, for matrices a (…, n, n) and a vector b (n,) or matrices b (…, n, k).  y = a⁻¹ b"""
     return np.linalg.solve(a, b)
@@ -68,7 +68,7 @@ def _(g, y, a, b):
     return d[..., 0] if b.ndim == 1 else d
 
 
-@op(answers=np.linalg.det)
+@op(implements=np.linalg.det)
 def det(x):
     """Determinant.  y = det x    It has derivatives of every order, at singular matrices too."""
     return np.linalg.det(x)
@@ -162,7 +162,7 @@ def _cutoff(x, rtol=None):
     return max(x.shape[-2:]) * float(np.finfo(as_floats(x).dtype).eps) if rtol is None else rtol
 
 
-ANSWERS[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
+NUMPY_OVERRIDES[np.linalg.pinv] = lambda x, rcond=None, hermitian=False, **rtol: pinv(
     _symmetric(x) if hermitian else x, rcond=_cutoff(x, **rtol) if rtol else rcond)
 
 
@@ -223,7 +223,7 @@ def _(g, y, x, UPLO="L"):
     return (s + s.mT) / 2
 
 
-@composed(answers=np.linalg.eigvalsh)
+@composed(implements=np.linalg.eigvalsh)
 def eigvalsh(x, UPLO="L"):
     """Eigenvalues of symmetric x in ascending order: those of `eigh`."""
     return eigh(x, UPLO=UPLO)[0]
@@ -267,7 +267,7 @@ def _of_first(n, name, q, g):
         "(full_matrices=False, or mode=\"reduced\"), or use their projector v @ v.T, which is the same for all"))
 
 
-@composed(answers=np.linalg.svdvals)
+@composed(implements=np.linalg.svdvals)
 def svdvals(x):
     """Singular values in descending order: those of `svd`."""
     return svd(x, full_matrices=False)[1]
@@ -312,19 +312,19 @@ def _refuse_complex(*args, **settings):
                     "symmetric matrices, np.trace or np.linalg.det of all eigenvalues, t.data for no gradient at all")
 
 
-ANSWERS[np.linalg.eig] = ANSWERS[np.linalg.eigvals] = _refuse_complex
-ANSWERS[np.linalg.cholesky] = lambda x, *, upper=False: cholesky(x).mT if upper else cholesky(x)
+NUMPY_OVERRIDES[np.linalg.eig] = NUMPY_OVERRIDES[np.linalg.eigvals] = _refuse_complex
+NUMPY_OVERRIDES[np.linalg.cholesky] = lambda x, *, upper=False: cholesky(x).mT if upper else cholesky(x)
 _named(np.linalg.slogdet, slogdet)
 _named(np.linalg.eigh, eigh)
 _named(np.linalg.svd, _numpys_svd)
 _named(np.linalg.qr, lambda x, mode="reduced": qr(x)[1] if mode == "r" else qr(x, mode))
-op(np.linalg.matrix_rank, differentiable=False, answers=np.linalg.matrix_rank)
+op(np.linalg.matrix_rank, differentiable=False, implements=np.linalg.matrix_rank)
 
 
 # ---------------------------------------------------------------------- norms
 
 
-@composed(answers=np.linalg.norm)
+@composed(implements=np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     """Length of vectors (one axis), norm of matrices (two axes).  y = √Σ x² without ord, of all elements without axis
 
@@ -375,12 +375,12 @@ def _wide_norm(x, p, how):
     return np.sum(y, **how) + np.sum(np.where(corner, root(np.where(corner, np.square(x), 1)), 0), **how)
 
 
-ANSWERS[np.linalg.matrix_norm] = lambda x, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)
-ANSWERS[np.linalg.vector_norm] = lambda x, *, axis=None, keepdims=False, ord=2: _vector_norm(
+NUMPY_OVERRIDES[np.linalg.matrix_norm] = lambda x, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims)
+NUMPY_OVERRIDES[np.linalg.vector_norm] = lambda x, *, axis=None, keepdims=False, ord=2: _vector_norm(
     x, ord, tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim), keepdims)
 
 
-@composed(answers=np.linalg.cond)
+@composed(implements=np.linalg.cond)
 def cond(x, p=None):
     """Condition number.  y = norm(x, p) · norm(x⁻¹, p); by the singular values for None, 2 and -2"""
     if p not in (None, 2, -2):
@@ -389,7 +389,7 @@ def cond(x, p=None):
     return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
 
 
-@composed(answers=np.linalg.lstsq)
+@composed(implements=np.linalg.lstsq)
 def lstsq(a, b, rcond=None):
     """Least squares: (y, sums, rank of a, singular values of a), for a (m, n) and b (m,) or (m, k).  y = pinv(a) b, the
     shortest of all y with the least Σ (b − a y)²; these sums, one for each column, are there if m > n = the rank.

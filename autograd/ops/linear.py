@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..core.arrays import widen
-from ..core.methods import ANSWERS
+from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed, op
 from .elementwise import as_array
 from .index import part, scatter_add
@@ -18,7 +18,7 @@ from .index import part, scatter_add
 # ---------------------------------------------------------------------- products
 
 
-@op(answers=(np.matmul, np.linalg.matmul))
+@op(implements=(np.matmul, np.linalg.matmul))
 def matmul(x, y):
     """Matrix product of the last two axes, the others broadcast; a 1-D array is a row on the left and a column
     on the right.  zᵢⱼ = Σₖ xᵢₖ yₖⱼ"""
@@ -141,10 +141,10 @@ def _numpys_einsum(*operands, **settings):
     return einsum("->".join([",".join(terms[:n]), *terms[n:]]), operands[:2 * n:2], **settings)
 
 
-ANSWERS[np.einsum] = _numpys_einsum
+NUMPY_OVERRIDES[np.einsum] = _numpys_einsum
 
 
-@composed(answers=(np.tensordot, np.linalg.tensordot))
+@composed(implements=(np.tensordot, np.linalg.tensordot))
 def tensordot(a, b, axes=2):
     """Sum of products over pairs of axes: the last `axes` of a with the first of b, or (those of a, those of b)."""
     a, b = as_array(a), as_array(b)
@@ -160,7 +160,7 @@ def tensordot(a, b, axes=2):
     return (rows @ columns).reshape((*left, *right))
 
 
-@composed(answers=np.linalg.tensorsolve)
+@composed(implements=np.linalg.tensorsolve)
 def tensorsolve(a, b, axes=None):
     """The y for which tensordot(a, y, y.ndim) = b, after the given axes of a have been moved to its end."""
     a, b = as_array(a), as_array(b)
@@ -169,7 +169,7 @@ def tensorsolve(a, b, axes=None):
     return np.linalg.solve(a.reshape(b.size, math.prod(shape)), np.ravel(b)).reshape(shape)
 
 
-@composed(answers=np.linalg.tensorinv)
+@composed(implements=np.linalg.tensorinv)
 def tensorinv(a, ind=2):
     """Inverse of a as a map from its other axes to its first `ind` ones.  tensordot(y, a, ind) = 1"""
     if ind <= 0:
@@ -193,7 +193,7 @@ def inner(a, b):
     return a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, (-1, -1))
 
 
-@composed(answers=(np.outer, np.linalg.outer))
+@composed(implements=(np.outer, np.linalg.outer))
 def outer(a, b):
     """All products of the elements of a and of b: aᵢ bⱼ"""
     return np.ravel(as_array(a))[:, None] * np.ravel(as_array(b))
@@ -221,12 +221,12 @@ def trace(a, offset=0, axis1=0, axis2=1):
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
 
 
-ANSWERS[np.linalg.trace] = lambda x, *, offset=0, **dtype: np.trace(x, offset, -2, -1, **dtype)
-ANSWERS[np.linalg.diagonal] = lambda x, *, offset=0: np.diagonal(x, offset, -2, -1)
-ANSWERS[np.matrix_transpose] = ANSWERS[np.linalg.matrix_transpose] = lambda x: x.mT
+NUMPY_OVERRIDES[np.linalg.trace] = lambda x, *, offset=0, **dtype: np.trace(x, offset, -2, -1, **dtype)
+NUMPY_OVERRIDES[np.linalg.diagonal] = lambda x, *, offset=0: np.diagonal(x, offset, -2, -1)
+NUMPY_OVERRIDES[np.matrix_transpose] = NUMPY_OVERRIDES[np.linalg.matrix_transpose] = lambda x: x.mT
 
 
-@composed(answers=(np.vecdot, np.linalg.vecdot))
+@composed(implements=(np.vecdot, np.linalg.vecdot))
 def vecdot(x, y, axis=-1):
     """Sum of the products along `axis`, the others broadcast.  zᵢ = Σₖ xᵢₖ yᵢₖ"""
     x, y = (np.moveaxis(as_array(a), axis, -1) for a in (x, y))
@@ -245,7 +245,7 @@ def vecmat(x, y):
     return (as_array(x)[..., None, :] @ as_array(y))[..., 0, :]
 
 
-@composed(answers=(np.cross, np.linalg.cross))
+@composed(implements=(np.cross, np.linalg.cross))
 def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     """Cross product of vectors of 3 numbers along the given axes, the others broadcast: orthogonal to both, as long as
     the area between them.  A vector of 2 numbers has 0 for its third; of two of these only the third of the result is
@@ -260,7 +260,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     return y[..., 2] if flat else np.moveaxis(y, -1, axisc)
 
 
-@composed(answers=np.linalg.matrix_power)
+@composed(implements=np.linalg.matrix_power)
 def matrix_power(x, n):
     """Product of n factors x (of −n factors x⁻¹, if n is negative), by repeated squaring.  y = xⁿ"""
     n, y = operator.index(n), None
@@ -274,7 +274,7 @@ def matrix_power(x, n):
     return np.tril(np.triu(x ** 0)) if y is None else y
 
 
-@composed(answers=np.linalg.multi_dot)
+@composed(implements=np.linalg.multi_dot)
 def multi_dot(arrays):
     """Product of several matrices, in an order that takes few multiplications; the first and the last may be 1-D."""
     arrays = [as_array(a) for a in arrays]

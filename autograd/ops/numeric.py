@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..core.arrays import as_floats, in_dtype
-from ..core.methods import ANSWERS
+from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed
 from .elementwise import as_array, as_array_like, not_zero
 from .index import part, take
@@ -29,7 +29,7 @@ def _along(x, axis, ndim):
     return x.reshape(tuple(-1 if i == axis else 1 for i in range(ndim)))
 
 
-@composed(answers=np.diff)
+@composed(implements=np.diff)
 def difference(x, n=1, axis=-1, prepend=None, append=None):
     """Differences of neighbours along `axis`, taken n times, after `prepend` and `append`, arrays or numbers, were put
     at the ends.  yᵢ = xᵢ₊₁ − xᵢ"""
@@ -197,7 +197,7 @@ def _quantiles(name, unit, words):
         q = (q if type(q) in (int, float) else as_array(q)) / unit
         return _quantile(x, q, axis, keepdims, method, name.startswith("nan"))
     quantiles.__name__, quantiles.__doc__ = name, words
-    composed(quantiles, answers=getattr(np, name))
+    composed(quantiles, implements=getattr(np, name))
 
 
 _quantiles("quantile", 1, """The element at the part q (from 0 to 1; or an array of parts, whose axes come first) of
@@ -226,8 +226,8 @@ def _instead_of_nan(function, number, words):
     def replacing(x, axis=None, **how):
         x = as_array(x)
         if x.dtype.kind != "f":
-            return ANSWERS[function](x, axis=axis, **how)
-        y = ANSWERS[function](np.where(np.isnan(x), number, x), axis=axis, **how)
+            return NUMPY_OVERRIDES[function](x, axis=axis, **how)
+        y = NUMPY_OVERRIDES[function](np.where(np.isnan(x), number, x), axis=axis, **how)
         if math.isfinite(number) or "initial" in how:
             return y
         return np.where(np.all(np.isnan(x), axis=axis, keepdims=how.get("keepdims", False)), np.nan, y)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.arrays import as_floats, in_dtype, narrow, widen
-from ..core.methods import ANSWERS, REGISTRY
+from ..core.registry import NUMPY_OVERRIDES, REGISTRY
 from ..define import composed, op
 from .elementwise import as_array, by_convention, root
 
@@ -70,7 +70,7 @@ def _(g, y, x, axis=None, *, ddof=0, keepdims=False):
     return g * 2 * (x - x.sum(axis=axis, keepdims=True) / (n or 1)) / (n - ddof)
 
 
-@op(answers=(np.max, np.amax))
+@op(implements=(np.max, np.amax))
 def max(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Largest element along `axis`.  y = maxᵢ xᵢ    Equal ones share the gradient evenly."""
     _check_some(x, axis)
@@ -82,7 +82,7 @@ def _(g, y, x, axis=None, *, keepdims=False):
     return _among_equals(g, y, x, axis)
 
 
-@op(answers=(np.min, np.amin))
+@op(implements=(np.min, np.amin))
 def min(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
     """Smallest element along `axis`.  y = minᵢ xᵢ    Equal ones share the gradient evenly."""
     _check_some(x, axis)
@@ -302,5 +302,5 @@ for _name, _wide, _neutral in (("sum", _wider, 0), ("prod", _wider, 1), ("max", 
                                ("min", _wider, np.inf), ("any", _wider, False), ("all", _wider, True),
                                ("cumsum", _wider, 0),
                                ("cumprod", _wider, 1), ("mean", _moment, 0), ("var", _moment, 0)):
-    for _function in [f for f, answer in ANSWERS.items() if answer is REGISTRY[_name]]:
-        ANSWERS[_function] = _with_numpys_arguments(REGISTRY[_name], _wide, _neutral)
+    for _function in [f for f, answer in NUMPY_OVERRIDES.items() if answer is REGISTRY[_name]]:
+        NUMPY_OVERRIDES[_function] = _with_numpys_arguments(REGISTRY[_name], _wide, _neutral)

@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..core.methods import ANSWERS, FUNCTIONS
+from ..core.registry import FUNCTIONS, NUMPY_OVERRIDES
+from ..core.tree import tree_map
 from ..define import composed, op
 from ..engine import Tensor, tensor
-from ..transform import tree_map
 from .elementwise import as_array
 from .index import put, scatter_add
 
@@ -148,7 +148,7 @@ def _reshape(x, shape, order="C", copy=None):
     return reshape(x, shape) if order == "C" else np.transpose(reshape(np.transpose(x), shape[::-1]))
 
 
-ANSWERS[np.reshape] = _reshape
+NUMPY_OVERRIDES[np.reshape] = _reshape
 
 
 def _reshaping(function, words):
@@ -183,7 +183,7 @@ def _plain(settings):
 
 def _named(made, function, words):
     made.__name__, made.__doc__, made.__signature__ = function.__name__, words, inspect.signature(function)
-    return composed(made, answers=function)
+    return composed(made, implements=function)
 
 
 _reshaping(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
@@ -283,7 +283,7 @@ _joining(np.append, "Values behind the elements of an array: along an axis, or (
 _joining(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
 
 
-@composed(answers=())
+@composed(implements=())
 def array(xs, dtype=None):
     """Nested lists of Tensors, arrays and numbers as one array, as np.array makes it of arrays: ag.array([t, 2 * t]).
 
@@ -383,10 +383,10 @@ def _filled_like(function):
 zeros_like, ones_like, empty_like, full_like = map(_filled_like, (
     np.zeros_like, np.ones_like, np.empty_like, np.full_like))
 if hasattr(np, "astype"):  # NumPy 2.1
-    ANSWERS[np.astype] = lambda x, dtype: x.astype(dtype)
-ANSWERS[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
-ANSWERS[np.imag] = FUNCTIONS["zeros_like"]
-ANSWERS[np.iscomplexobj], ANSWERS[np.isrealobj] = (lambda x: False), (lambda x: True)
-ANSWERS[np.result_type] = lambda *xs: np.result_type(*[x.dtype if isinstance(x, Tensor) else x for x in xs])
+    NUMPY_OVERRIDES[np.astype] = lambda x, dtype: x.astype(dtype)
+NUMPY_OVERRIDES[np.concatenate] = lambda arrays, axis=0: concatenate(list(arrays), axis=axis)
+NUMPY_OVERRIDES[np.imag] = FUNCTIONS["zeros_like"]
+NUMPY_OVERRIDES[np.iscomplexobj], NUMPY_OVERRIDES[np.isrealobj] = (lambda x: False), (lambda x: True)
+NUMPY_OVERRIDES[np.result_type] = lambda *xs: np.result_type(*[x.dtype if isinstance(x, Tensor) else x for x in xs])
 for _asked in (np.shape, np.ndim, np.size):
-    ANSWERS[_asked] = lambda x, function=_asked, **how: function(np.broadcast_to(0, x.shape), **how)
+    NUMPY_OVERRIDES[_asked] = lambda x, function=_asked, **how: function(np.broadcast_to(0, x.shape), **how)

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..core.errors import changed_error, extend, pointing_at
 from ..core.mode import current_mode, within
+from ..core.tree import copy_structure, is_module, tree_leaves, tree_map
 from ..core.views import view
 from ..engine import Tape, Tensor, free, now, reverse, tape, tensor
-from ..transform import called, copy_structure, is_module, tree_leaves, tree_map
+from ..transform import called
 from .memory_plan import SUM, Step, planned
 from .recorder import Recorder
 

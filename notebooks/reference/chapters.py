@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograd.core.methods import ANSWERS
+from autograd.core.registry import NUMPY_OVERRIDES
 
 NOTEBOOKS = Path(__file__).parents[1]
 _OPERATORS = {ast.MatMult: "matmul", ast.Pow: "power", ast.Mod: "remainder"}  # +, −, * and / are everywhere
@@ -81,4 +81,4 @@ def _dotted(node: ast.AST) -> str:
 
 # np.exp -> exp
 _OF_NUMPY = {f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}": known.__name__
-             for function, known in ANSWERS.items() if getattr(known, "__name__", "<lambda>") != "<lambda>"}
+             for function, known in NUMPY_OVERRIDES.items() if getattr(known, "__name__", "<lambda>") != "<lambda>"}

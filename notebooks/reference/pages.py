@@ -10,7 +10,7 @@ from typing import Any
 
 import autograd as ag
 from autograd.__main__ import numpy_name
-from autograd.core.methods import ANSWERS
+from autograd.core.registry import NUMPY_OVERRIDES
 from autograd.view.card.mathematics import formula, gradients, words
 
 from . import chapters
@@ -59,10 +59,10 @@ def _words(op: ag.Op) -> str:
 
 
 def _call(op: ag.Op) -> str:
-    """How it is called: by its own name and by those of NumPy that it answers for."""
-    answered = [f"`{numpy_name(f)}`" for f, known in ANSWERS.items() if known is op or f.__name__ == op.name]
+    """How it is called: by its own name and by those of NumPy that it implements."""
+    overrides = [f"`{numpy_name(f)}`" for f, known in NUMPY_OVERRIDES.items() if known is op or f.__name__ == op.name]
     call = _fence("python", f"ag.{op.name}{op.signature}")
-    return f"{call}\n\nAlso what {' and '.join(answered)} of a Tensor is." if answered else call
+    return f"{call}\n\nAlso what {' and '.join(overrides)} of a Tensor is." if overrides else call
 
 
 def _rest_of_docstring(op: ag.Op) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 import autograd as ag
-from autograd.core.methods import ANSWERS
+from autograd.core.registry import NUMPY_OVERRIDES
 
 
 @pytest.fixture(params=["numpy", "numba"])
@@ -19,7 +19,7 @@ def family(request):
 @pytest.fixture
 def new_op():
     """Register ops for one test."""
-    before = [(table, dict(table)) for table in (ag.REGISTRY, ag.FUNCTIONS, ANSWERS)]
+    before = [(table, dict(table)) for table in (ag.REGISTRY, ag.FUNCTIONS, NUMPY_OVERRIDES)]
     yield ag.op
     for table, entries in before:
         table.clear()

@@ -201,13 +201,13 @@ def test_an_op_named_as_a_numpy_function_answers_for_it(new_op):
 
 
 def test_an_op_answers_for_the_functions_it_names(new_op):
-    @new_op(answers=(np.i0, np.unwrap), differentiable=False)
+    @new_op(implements=(np.i0, np.unwrap), differentiable=False)
     def size_of(x):
         return abs(x)
 
     assert np.i0(leaf(-2.0)).item() == np.unwrap(leaf(-2.0)).item() == 2
 
-    @new_op(answers=np.i0, differentiable=False)
+    @new_op(implements=np.i0, differentiable=False)
     def size_of(x):  # noqa: F811  (a notebook's cell run again)
         return 2 * abs(x)
 
@@ -426,8 +426,8 @@ def test_a_rule_of_several_inputs_returns_one_gradient_for_each(new_op, returned
 @pytest.mark.parametrize("define, words", [
     (lambda: ag.op(lambda x: x), "cannot be the name of an op"), (lambda: ag.op(5), "made of a function that def"),
     (lambda: ag.op(named("tensor")), "'tensor' cannot be the name"),
-    (lambda: ag.op(named("mine"), answers="np.sinc"), "answers= takes a NumPy function"),
-    (lambda: ag.op(named("mine"), answers=np.exp), "answers for exp already"),
+    (lambda: ag.op(named("mine"), implements="np.sinc"), "implements= takes a NumPy function"),
+    (lambda: ag.op(named("mine"), implements=np.exp), "implements exp already"),
     (lambda: ag.op(named("mine"), differentiable=False).gradient("x"), "made with differentiable=False")])
 def test_mistakes_are_caught_at_definition(new_op, define, words):
     before = dict(ag.REGISTRY)

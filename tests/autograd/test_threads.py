@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.core.methods import FUNCTIONS
+from autograd.core.registry import FUNCTIONS
 from tests import fuzz
 from tests.samples import SAMPLES
 

@@ -100,7 +100,7 @@ def test_keywords_are_passed_on():
     {"a": 2.0, "b": np.array([1.0, 3.0])}, [np.array(2.0), [np.array([1.0, 3.0])]], (2.0, {"x": (np.ones(2),)}),
     Pair(2.0, np.array([1.0, 3.0])), Line(np.array(2.0), np.array([1.0, 3.0])), {"model": [Line(2.0, 3.0), None]}])
 def test_trees(tree):
-    from autograd.transform import tree_leaves, tree_map
+    from autograd.core.tree import tree_leaves, tree_map
 
     d = ag.grad(lambda tree: sum((leaf ** 2).sum() for leaf in tree_leaves(tree)))(tree)
     assert type(d) is type(tree)

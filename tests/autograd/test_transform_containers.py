@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.transform import tree_leaves, tree_map
+from autograd.core.tree import tree_leaves, tree_map
 
 
 @dataclasses.dataclass

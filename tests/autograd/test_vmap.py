@@ -9,7 +9,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.transform import tree_leaves
+from autograd.core.tree import tree_leaves
 from tests.autograd.common import leaf
 from tests.duck import Duck
 from tests.replaying import poisoned

@@ -16,7 +16,7 @@ import autograd as ag
 from autograd import engine
 from autograd.check import bind_sample
 from autograd.core.arrays import as_given, as_input
-from autograd.transform import tree_leaves, tree_map
+from autograd.core.tree import tree_leaves, tree_map
 from tests.duck import Duck
 from tests.mutation.edges import EDGES, HALVES, NUMBERS, SECOND
 from tests.mutation.equivalent import REASONS

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import autograd as ag
-from autograd.core.methods import module_of
+from autograd.core.registry import module_of
 from autograd.view.graph import render
 from notebooks.reference import chapters, pages, running
 from notebooks.reference.__main__ import main

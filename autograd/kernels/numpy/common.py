@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...core.methods import REGISTRY
+from ...core.registry import REGISTRY
 from ...ops.network import below_largest
 
 BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache

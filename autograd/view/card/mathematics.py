@@ -22,7 +22,7 @@ import re
 import unicodedata
 from typing import Any
 
-from ...core.methods import module_of
+from ...core.registry import module_of
 from ..html import Html, escape
 
 _SYMBOL = r"[^\W\d][\w\u0300-\u036f′]*"  # a letter or a word, with accents and indices: ĝ, xᵢ, label_smoothing

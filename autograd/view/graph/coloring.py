@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core.methods import module_of
 from ...core.mode import within
+from ...core.registry import module_of
 from ...engine import Tape, Tensor
 from ..backward import restored, walk_back
 from ..text import norm as norm_of

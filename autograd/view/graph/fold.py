@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.methods import FUNCTIONS
+from ...core.registry import FUNCTIONS
 from ...engine import Tape, Tensor, _item
 from ..backward import check_inside
 from ..outline import Group, outline

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.core.methods import FUNCTIONS, module_of
+from autograd.core.registry import FUNCTIONS, module_of
 from tests import fuzz
 from tests.fuzz.__main__ import main
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.transform import tree_leaves
+from autograd.core.tree import tree_leaves
 from tests.layouts import LAYOUTS, leaf, turned
 from tests.samples import SAMPLES
 

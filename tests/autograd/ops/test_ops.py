@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.core.methods import module_of
+from autograd.core.registry import module_of
 from tests.duck import Duck
 from tests.samples import SAMPLES, SMALL
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autograd as ag
-from autograd.core.methods import module_of
+from autograd.core.registry import module_of
 from tests.peers import TABLE
 from tests.strategies import Call, examples, floating, map_arrays, outputs
 

@@ -6,7 +6,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.transform import tree_leaves
+from autograd.core.tree import tree_leaves
 from tests.autograd.common import decides_by_numbers, leaf
 from tests.autograd.ops.test_ops import DIFFERENTIABLE, OURS, map_arrays, outputs, seeds, split_attrs
 from tests.replaying import poisoned

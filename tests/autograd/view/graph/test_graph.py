@@ -8,7 +8,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.core.methods import REGISTRY
+from autograd.core.registry import REGISTRY
 from autograd.define import op
 from autograd.view.graph.coloring import BAD, FAMILIES
 from autograd.view.graph.graph import WIDTHS, draw

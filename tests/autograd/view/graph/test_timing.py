@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.core.methods import REGISTRY
+from autograd.core.registry import REGISTRY
 from autograd.define import op
 from autograd.view.graph import timing
 from autograd.view.graph.timing import Time, times
