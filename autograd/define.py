@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.arrays import parts_of
+from .core.arrays import as_tuple
 from .core.mode import scope
 from .core.registry import FUNCTIONS, NUMPY_OVERRIDES, REGISTRY, module_of
 from .core.signature import is_ufunc, signature_of
@@ -102,7 +102,7 @@ def _formula_of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
     def formula(*xs: Any) -> Any:
         floats = [x.dtype for x in xs if getattr(x, "dtype", np.dtype(int)).kind == "f"]
         y = ufunc(*xs)
-        made = [np.asarray(part).astype(np.result_type(*floats or [float])) for part in parts_of(y)]
+        made = [np.asarray(part).astype(np.result_type(*floats or [float])) for part in as_tuple(y)]
         return tuple(made) if type(y) is tuple else made[0]
 
     formula.__name__ = formula.__qualname__ = ufunc.__name__.removesuffix(" (vectorized)")

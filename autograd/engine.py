@@ -15,17 +15,17 @@ import numpy as np
 from .core import arrays, errors
 from .core.arrays import (
     PLAIN,
-    as_given,
     as_gradient,
-    as_input,
-    checked,
-    constant,
-    owned,
-    private,
+    check_result,
+    convert_sequence,
+    freeze_attr,
+    own,
     read_only,
-    unshared,
+    snapshot,
+    unbroadcast,
+    unshare,
 )
-from .core.contract import kernel_gradients, kernel_result
+from .core.contract import check_kernel_gradients, check_kernel_result
 from .core.describe import INTERNAL, describe, label, users_frame
 from .core.errors import call_error, changed_error, extend, no_tape_error, pointing_at, traced_error
 from .core.methods import ArrayMethods
@@ -80,7 +80,7 @@ class Tensor(ArrayMethods, TensorViews):
     @data.setter
     def data(self, value: Any) -> None:
         self._check_leaf("assigned")
-        value = value._value() if type(value) is Tensor else arrays.new_array(value, None, copy=False)
+        value = value._value() if type(value) is Tensor else arrays.make_array(value, None, copy=False)
         if np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
         self._array[...] = value
@@ -114,7 +114,7 @@ class Tensor(ArrayMethods, TensorViews):
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
             raise pointing_at(self, ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}"))
-        self._grad = value if value is None or type(value) is Tensor else arrays.new_array(value, self.dtype)
+        self._grad = value if value is None or type(value) is Tensor else arrays.make_array(value, self.dtype)
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Add the gradient of this tensor, weighted by `gradient` (an array of its shape; 1 for a single element), to
@@ -131,7 +131,7 @@ class Tensor(ArrayMethods, TensorViews):
         while leaves:  # only now, so that a walk that fails changes none
             t, g = leaves.pop()
             if t._grad is None:  # a copy, since `add` sends the same array to both of its inputs
-                t._grad = +g if create_graph else owned(as_gradient(g, t.dtype))
+                t._grad = +g if create_graph else own(as_gradient(g, t.dtype))
             elif create_graph or type(t._grad) is Tensor:
                 t._grad = t._grad + g
             else:
@@ -156,7 +156,7 @@ class Tensor(ArrayMethods, TensorViews):
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A leaf that owns a copy of `data` (array, number, nested list or Tensor), as `dtype` if one is given.
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers."""
-    data = arrays.new_array(data._value() if type(data) is Tensor else data, dtype)
+    data = arrays.make_array(data._value() if type(data) is Tensor else data, dtype)
     t = _new(Tensor)._filled(data, sys._getframe(1), current_mode().scope)
     t.name = name
     if requires_grad:
@@ -223,14 +223,14 @@ class Op(Signature):
         if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
             args, attrs = self.bind(args, attrs)
         if attrs:
-            attrs = {name: constant(a, f"{self.name}: {name}") for name, a in attrs.items()}
+            attrs = {name: freeze_attr(a, f"{self.name}: {name}") for name, a in attrs.items()}
         return self.apply(args, attrs)
 
     def apply(self, args: tuple, attrs: dict) -> Any:
         """Compute from all inputs, in order, and record if one of them requires a gradient."""
         mode, values, tensors, record, odd = current_mode(), [], 0, False, False
         if mode.tracing:  # what a program is given is its own before it computes with it
-            args = tuple([a if type(a) is Tensor else private(as_given(a, is_array))
+            args = tuple([a if type(a) is Tensor else snapshot(convert_sequence(a, is_array))
                           for a, is_array in zip(args, map(self.rules.__contains__, itertools.count()))])
         for a in args:
             if type(a) is Tensor:
@@ -241,19 +241,19 @@ class Op(Signature):
             elif type(a) in PLAIN:
                 values.append(a)
             else:
-                values.append(as_given(a, len(values) in self.rules))
+                values.append(convert_sequence(a, len(values) in self.rules))
                 odd = odd or type(values[-1]) is not tuple  # which is a shape, say, or an index
         record = record and self.differentiable and mode.grad_enabled
         try:
             if odd and tensors:
-                values = list(map(arrays.operand, values, map(self.input_name, range(len(args)))))
+                values = list(map(arrays.check_operand, values, map(self.input_name, range(len(args)))))
                 if mode.tracing:
                     args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
             if record and tensors < len(args) and not mode.tracing:  # an array's owner could change it
                 kept = list(args)
                 for i, a in enumerate(args):
                     if type(a) is not Tensor:
-                        kept[i] = values[i] = private(values[i])
+                        kept[i] = values[i] = snapshot(values[i])
                 args = tuple(kept)
             y, saved = self.compute(values, attrs)
             if not tensors:
@@ -261,7 +261,7 @@ class Op(Signature):
             if record:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
                 record = y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
             if not record and not mode.tracing:  # a constant is a leaf, and a leaf owns its buffer
-                y = unshared(y, values)
+                y = unshare(y, values)
         except Exception as error:
             failed = _new(Tensor)._filled(None, sys._getframe(2), mode.scope, record, self, args, attrs)
             raise call_error(failed, values, error) from error
@@ -291,7 +291,7 @@ class Op(Signature):
                     d = results[place]
                 x = values[i]
                 if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
-                    d = as_input(d, x) if type(d) is not _Parts else d
+                    d = unbroadcast(d, x) if type(d) is not _Parts else d
             except Exception as error:
                 extend(error, errors.in_gradient(self, [i]))
                 raise
@@ -302,10 +302,10 @@ class Op(Signature):
         """Run the formula, or the kernel there is for such arrays: (y, what the kernel saved)."""
         if self.kernels and (kernel := self.kernels.get(type(values[0]))):
             if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
-                y, saved = kernel_result(self.name, made)
+                y, saved = check_kernel_result(self.name, made)
                 return y, (kernel, saved)
         y = self.formula(*values, **attrs) if attrs else self.formula(*values)
-        return y if type(y) is np.ndarray else checked(y), None
+        return y if type(y) is np.ndarray else check_result(y), None
 
 
 class _Parts(dict):
@@ -423,7 +423,7 @@ def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: boo
         if by_kernel:
             kernel, saved = t.saved
             gradients = kernel.backward(current_mode().executor, needed, g, y, saved, *values, **attrs)
-            return [(inputs[i], d) for i, d in zip(needed, kernel_gradients(op, needed, values, gradients))]
+            return [(inputs[i], d) for i, d in zip(needed, check_kernel_gradients(op, needed, values, gradients))]
         if create_graph:
             arguments = (g, t if type(y) is not tuple else _items(t, len(y)), *inputs)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.arrays import has_floats, owned
+from .core.arrays import has_floats, own
 from .core.errors import NumberError, not_floating_error
 from .core.mode import current_mode, within
 from .core.registry import REGISTRY
@@ -88,7 +88,7 @@ class _Traced:
             return tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), tree)
         if self.given_tensors:
             return tree_map(tensor, tree)
-        return tree_map(lambda t: owned(t._value() if isinstance(t, Tensor) else t), tree)
+        return tree_map(lambda t: own(t._value() if isinstance(t, Tensor) else t), tree)
 
     def aux_out(self) -> Any:
         """What f returned beside its result, as `out` hands it on; what is neither array nor Tensor as it is."""
@@ -185,7 +185,7 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
     if any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # Tensors in, Tensors out; arrays in, arrays out
         derivative = tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), derivative)
     else:
-        derivative = tree_map(lambda t: owned(t._value()) if isinstance(t, Tensor) else t, derivative)
+        derivative = tree_map(lambda t: own(t._value()) if isinstance(t, Tensor) else t, derivative)
     return (y, derivative, *aux)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .batching import apply_batched, only
-from .core.arrays import owned
+from .core.arrays import own
 from .core.errors import pointing_at
 from .core.mode import EagerExecutor, Mode, current_mode, resampled, within
 from .core.registry import REGISTRY
@@ -215,7 +215,7 @@ def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, 
         value = _moved(value, 0, axis)
     if as_tensor or type(value) is Tensor and value.requires_grad:
         return value if type(value) is Tensor else tensor(value)
-    return owned(value_of(value) if type(value) is Tensor else value)
+    return own(value_of(value) if type(value) is Tensor else value)
 
 
 # ---------------------------------------------------------------------- ops that are composed of others

@@ -3,7 +3,7 @@
 import numpy as np
 
 import autograd as ag
-from autograd.core.arrays import owner
+from autograd.core.arrays import find_owner
 
 
 def columns_first(a):
@@ -48,7 +48,7 @@ LAYOUTS = {f.__name__: f for f in (columns_first, turned, strided, backwards, un
 
 def copy(a):
     """The same numbers in memory of their own, where they lie just as those of `a` do."""
-    memory = owner(a)
+    memory = find_owner(a)
     offset = a.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
     return np.ndarray(a.shape, a.dtype, memory.copy(order="K"), offset, a.strides)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import has_floats, parts_of, read_only
-from ..core.contract import kernel_gradients, kernel_result
+from ..core.arrays import as_tuple, has_floats, read_only
+from ..core.contract import check_kernel_gradients, check_kernel_result
 from ..core.describe import describe
 from ..core.mode import EagerExecutor
 from ..core.tree import tree_map
@@ -155,7 +155,7 @@ def _compare_call(op: Op, kernel: Any, inputs: tuple, attrs: dict, where: str, l
     with _blame_kernel(where):
         if (made := kernel.forward(executor, *inputs, **attrs)) is None:
             return False
-        given["the output"], saved = kernel_result(op.name, made)
+        given["the output"], saved = check_kernel_result(op.name, made)
     _check_unchanged(where, given, before)
     _compare(f"{where}: the result", given["the output"], y_expected, inputs)
     before["the output"] = copy_arrays(given["the output"])
@@ -166,7 +166,7 @@ def _compare_call(op: Op, kernel: Any, inputs: tuple, attrs: dict, where: str, l
         names = ", ".join(map(op.input_name, needed))
         with _blame_kernel(f"{where}: the gradients of {names}"):
             found = kernel.backward(executor, list(needed), g, given["the output"], saved, *inputs, **attrs)
-            kernel_gradients(op, list(needed), inputs, found)
+            check_kernel_gradients(op, list(needed), inputs, found)
         _check_unchanged(where, given, before)
         for i, d in zip(needed, found):
             _compare(f"{where}: the gradient of {op.input_name(i)}, if those of {names} are needed", d, gradients[i],
@@ -209,7 +209,7 @@ def _compare_program(op: Op, inputs: tuple, attrs: dict, where: str, rng: np.ran
 
 def _join_floats(value: Any) -> Any:
     """Return the floating-point arrays of a value as one array."""
-    floats = [a for a in parts_of(value) if has_floats(a)]
+    floats = [a for a in as_tuple(value) if has_floats(a)]
     return floats[0] if len(floats) == 1 else np.concatenate([a.reshape(-1) for a in floats])
 
 
@@ -218,7 +218,7 @@ def _compare(title: str, found: Any, expected: Any, inputs: Sequence[Any]) -> No
     far as the least precise of `inputs` allows."""
     tolerances = [_PRECISIONS.get(str(a.dtype), (2e-3, 2e-4)) for a in inputs if _is_float(a)]
     relative, absolute = max(tolerances, default=(0, 0))
-    arrays, expected_arrays = parts_of(found), parts_of(expected)
+    arrays, expected_arrays = as_tuple(found), as_tuple(expected)
     if [describe(a) for a in arrays] != [describe(a) for a in expected_arrays]:
         raise AssertionError(f"{title} is {', '.join(map(describe, arrays))}, and has to be "
                              f"{', '.join(map(describe, expected_arrays))}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import as_input, constant, has_floats
+from ..core.arrays import freeze_attr, has_floats, unbroadcast
 from ..core.tree import tree_leaves, tree_map
 from ..engine import Op
 from ..vmap import vmap
@@ -49,7 +49,7 @@ def bind_sample(op: Op, sample: Sequence[Any]) -> tuple[tuple, dict]:
     args, attrs = (sample[:-1], sample[-1]) if sample and isinstance(sample[-1], dict) else (sample, {})
     inputs, attrs = op.bind(tuple(args), attrs)
     return (tuple([np.asarray(a) if isinstance(a, np.generic) else a for a in inputs]),
-            {name: constant(a, name) for name, a in attrs.items()})
+            {name: freeze_attr(a, name) for name, a in attrs.items()})
 
 
 def draw_gradient(y: Any, rng: np.random.Generator) -> Any:
@@ -147,4 +147,5 @@ def _swap_arguments(function: OpFunction, k: int, g: Any, y: Any) -> Iterator[tu
     for p, q in permutations([0, 1, *[2 + j for j in places]], 2):
         if arguments[p].shape == arguments[q].shape:
             d = rule(*arguments[:p], arguments[q], *arguments[p + 1:], **function.attrs)
-            yield f"{names[p]} where {names[q]} belongs", as_input(d if result is None else d[result], function.xs[k])
+            d = d if result is None else d[result]
+            yield f"{names[p]} where {names[q]} belongs", unbroadcast(d, function.xs[k])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import checked, has_floats, parts_of
+from ..core.arrays import as_tuple, check_result, has_floats
 from ..core.describe import describe
 from ..core.mode import no_grad
 from ..core.tree import tree_leaves
@@ -108,7 +108,7 @@ class OpFunction:
 
     def evaluate(self, *xs: np.ndarray) -> Any:
         """Evaluate the formula on arrays, with no kernel."""
-        return checked(self.op.formula(*self.arguments(xs), **self.attrs))
+        return check_result(self.op.formula(*self.arguments(xs), **self.attrs))
 
 
 def variant_of(op: Op, **changes: Any) -> Op:
@@ -123,7 +123,7 @@ def _surrogate_op(op: Op, surrogate: Callable[..., Any], inputs: tuple, attrs: d
     inputs, even when they are differentiated.  Raises ValueError if the surrogate's result has another shape."""
     surrogate = op.formula if surrogate is True else surrogate
     y, stand_in = op.apply(inputs, attrs), surrogate(*inputs, **attrs)
-    if [a.shape for a in parts_of(y)] != [np.shape(a) for a in parts_of(stand_in)]:
+    if [a.shape for a in as_tuple(y)] != [np.shape(a) for a in as_tuple(stand_in)]:
         raise ValueError(f"the surrogate of {op.name} returned {describe(stand_in)}, and its formula {describe(y)}: "
                          "they need the same shape")
     variant = variant_of(op, formula=surrogate, kernels={})

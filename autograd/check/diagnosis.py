@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import as_input
+from ..core.arrays import unbroadcast
 from .comparison import Comparison
 from .finite_differences import measure_derivatives
 
@@ -147,7 +147,7 @@ def _broadcast_missing_axes(p: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
 def _fits(a: np.ndarray, n: np.ndarray) -> bool:
     """Tell whether they are the same once one of them is summed over the axes that broadcasting added."""
     try:
-        return _same(as_input(a, n), n) if a.size >= n.size else _same(a, as_input(n, a))
+        return _same(unbroadcast(a, n), n) if a.size >= n.size else _same(a, unbroadcast(n, a))
     except ValueError:
         return False
 

@@ -34,7 +34,7 @@ def is_foreign(a: Any) -> bool:
     return hasattr(a, "__array_function__") and not isinstance(a, (np.ndarray, np.generic))
 
 
-def operand(a: Any, name: str) -> Any:
+def check_operand(a: Any, name: str) -> Any:
     """Return `a`, the input `name` of an op, as that computes with it beside Tensors.
 
     Raises TypeError for what would lose a gradient, or something of its own, on the way: a masked array its mask, a
@@ -43,12 +43,12 @@ def operand(a: Any, name: str) -> Any:
     """
     if getattr(a, "__array_ufunc__", "") is None:
         raise Deferred(f"{name} is a {_type_name(a)}, which takes part in no NumPy function (__array_ufunc__ is None)")
-    if reason := unfit(a, name):
+    if reason := explain_misfit(a, name):
         raise TypeError(reason)
     return np.asarray(a) if isinstance(a, np.ndarray) else a  # of a memmap, say, the array
 
 
-def unfit(a: Any, name: str) -> str:
+def explain_misfit(a: Any, name: str) -> str:
     """Say why an op does not take `a` as its input `name`, and what to pass; "" for what it takes."""
     if isinstance(a, (str, bytes, type, int, float)) or is_foreign(a):
         return ""
@@ -76,7 +76,7 @@ def computes_as_arrays_do(subclass: Any) -> bool:
     return subclass.__mul__ is np.ndarray.__mul__ and subclass.__array_ufunc__ is np.ndarray.__array_ufunc__
 
 
-def in_short(a: Any) -> str:
+def short_repr(a: Any) -> str:
     """The beginning of a repr, in one line."""
     text = " ".join(repr(a).split())
     return text if len(text) <= 40 else text[:37] + "..."
@@ -87,7 +87,7 @@ def _type_name(a: Any) -> str:
     return f"{type(a).__module__.partition('.')[0]} {type(a).__name__}"
 
 
-def owned(a: Any) -> Any:
+def own(a: Any) -> Any:
     """Return a private copy of an array, which nobody else can change; anything else as it is.
 
     Raises TypeError for an array of anything but real numbers and booleans.
@@ -95,7 +95,7 @@ def owned(a: Any) -> Any:
     if type(a) in _IMMUTABLE or is_tensor(a):
         return a
     if type(a) is tuple:
-        return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([owned(as_given(item)) for item in a])
+        return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([own(convert_sequence(item)) for item in a])
     if hasattr(a, "__array_function__") and not isinstance(a, np.generic):
         if a.dtype.kind not in "biuf":
             raise TypeError(_COMPLEX if a.dtype.kind == "c" else f"an op takes real numbers, and no array of {a.dtype}")
@@ -105,13 +105,13 @@ def owned(a: Any) -> Any:
     return a
 
 
-def private(a: Any) -> Any:
+def snapshot(a: Any) -> Any:
     """`owned(a)`, to be read only: of a large array one copy is kept while the array is there, and serves again as long
     as their bits are the same."""
     if type(a) in _IMMUTABLE:  # the quick way for what records are given most
         return a
     if type(a) not in (np.ndarray, np.memmap) or a.dtype.kind not in "fiub":
-        return owned(a)
+        return own(a)
     if a.nbytes < LARGE or a.dtype.itemsize > 8:
         return np.array(a)  # of a memmap too
     form, (array, its_form, copy) = (a.shape, a.strides, a.dtype), _copies.get(id(a), (int, None, None))
@@ -128,14 +128,14 @@ def _same_bits(a: Any, b: Any) -> bool:
     return all((x == y).all() for x, y in pieces)
 
 
-def owner(array: Any) -> Any:
+def find_owner(array: Any) -> Any:
     """The array whose memory `array` is in: itself, unless it is a view."""
     while isinstance(base := getattr(array, "base", None), type(array)) and base is not array:  # a dtype is its own
         array = base
     return array
 
 
-def as_given(a: Any, is_array: bool = False) -> Any:
+def convert_sequence(a: Any, is_array: bool = False) -> Any:
     """A list, or another of Python's sequences, as an array (an empty list as one of integers, as `x[[]]` needs them),
     and so a tuple that stands for an array, and no shape or index; anything else as it is."""
     if isinstance(a, tuple) and not is_array or isinstance(a, (str, bytes)) or not isinstance(a, Sequence):
@@ -143,28 +143,28 @@ def as_given(a: Any, is_array: bool = False) -> Any:
     return np.asarray(a, None if a else int)
 
 
-def new_array(data: Any, dtype: Any, copy: bool = True) -> Any:
+def make_array(data: Any, dtype: Any, copy: bool = True) -> Any:
     """Return an array with the numbers of `data`: an array, of whichever library, a number or a nested list; without
     `copy` it may be `data` itself.  Raises TypeError for what holds no real numbers, and for what hides some."""
     if isinstance(data, np.ma.MaskedArray) or getattr(data, "requires_grad", False):
-        raise TypeError(unfit(data, "data"))
+        raise TypeError(explain_misfit(data, "data"))
     array = data if is_foreign(data) else np.asarray(data)
     if array.dtype.kind in "fiub" or array.dtype.kind == "O" and dtype is not None:
         array = array.astype(dtype or array.dtype) if is_foreign(data) else np.array(array, dtype, copy=copy or None)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds real numbers or booleans, not {array.dtype}: "
-                        f"{unfit(data, 'data') or in_short(data)}" + (
+                        f"{explain_misfit(data, 'data') or short_repr(data)}" + (
                             "; of an object with fields, vars(it) is the dict of them, and transforms look into dicts"
                             if array.dtype.kind == "O" and hasattr(data, "__dict__") else ""))
     return array
 
 
-def checked(y: Any) -> Any:
+def check_result(y: Any) -> Any:
     """Return the result of a formula, if it is one: an array, or a tuple of arrays."""
     if isinstance(y, np.generic):
         return y
     if isinstance(y, tuple) and not any(isinstance(part, tuple) for part in y):
-        return tuple([checked(part) for part in y])
+        return tuple([check_result(part) for part in y])
     if isinstance(y, (int, float)):  # of numbers, a formula of operators makes a number
         return np.asarray(y)[()]
     if is_tensor(y):
@@ -172,24 +172,24 @@ def checked(y: Any) -> Any:
     if isinstance(y, np.ndarray) and computes_as_arrays_do(type(y)):
         return np.asarray(y)
     if not is_foreign(y):
-        raise TypeError(f"the formula returned {in_short(y)}, and should return an array, or a tuple of arrays")
+        raise TypeError(f"the formula returned {short_repr(y)}, and should return an array, or a tuple of arrays")
     return y
 
 
-def parts_of(value: Any) -> tuple:
+def as_tuple(value: Any) -> tuple:
     """The arrays of a value, which is one or a tuple of them."""
     return value if type(value) is tuple else (value,)
 
 
 def has_floats(y: Any) -> bool:
     """Tell if a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
-    return any(part.dtype.kind == "f" for part in parts_of(y))
+    return any(part.dtype.kind == "f" for part in as_tuple(y))
 
 
-def unshared(y: Any, values: Sequence[Any]) -> Any:
+def unshare(y: Any, values: Sequence[Any]) -> Any:
     """Return a result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
     if type(y) is tuple:
-        return tuple([unshared(part, values) for part in y])
+        return tuple([unshare(part, values) for part in y])
     if y.dtype.kind not in "fiub":
         raise TypeError(_COMPLEX if y.dtype.kind == "c" else f"a tensor holds real numbers or booleans, not {y.dtype}")
     if isinstance(y, np.generic):
@@ -199,16 +199,16 @@ def unshared(y: Any, values: Sequence[Any]) -> Any:
     return y.copy(order="K") if shared else y
 
 
-def constant(a: Any, name: str) -> Any:
+def freeze_attr(a: Any, name: str) -> Any:
     """A setting as it is now, whatever its owner does with it later.  Raises TypeError for a Tensor."""
     if is_tensor(a):
         raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor: pass numbers (t.item(), "
                         "t.tolist()); an argument of a recorded program is a setting if it is a number of Python's")
     if isinstance(a, dict):
-        return {key: constant(item, name) for key, item in a.items()}
+        return {key: freeze_attr(item, name) for key, item in a.items()}
     if isinstance(a, (list, tuple)):
-        return tuple([constant(item, name) for item in a])
-    return a.copy() if isinstance(a, np.ndarray) and a.dtype.kind in "SUT" else private(a)
+        return tuple([freeze_attr(item, name) for item in a])
+    return a.copy() if isinstance(a, np.ndarray) and a.dtype.kind in "SUT" else snapshot(a)
 
 
 def as_gradient(g: Any, dtype: Any) -> Any:
@@ -228,7 +228,7 @@ def as_floats(a: Any) -> Any:
     return a if a.dtype.kind == "f" else a.astype(float)
 
 
-def in_dtype(x: Any, dtype: Any) -> Any:
+def cast(x: Any, dtype: Any) -> Any:
     """Return `x` itself if it has this dtype already, else converted."""
     return x if x.dtype == dtype else x.astype(dtype)
 
@@ -246,13 +246,13 @@ def read_only(a: Any) -> Any:
     return a
 
 
-def as_input(d: Any, x: Any) -> Any:
+def unbroadcast(d: Any, x: Any) -> Any:
     """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added.
 
     Raises ValueError for a shape that broadcasting `x` cannot have made, TypeError for what holds no real numbers.
     """
-    if not hasattr(d, "shape") or type(d) is not np.ndarray and not is_tensor(d) and unfit(d, "d"):
-        raise TypeError(f"a gradient rule returned {in_short(d)}, and not an array")
+    if not hasattr(d, "shape") or type(d) is not np.ndarray and not is_tensor(d) and explain_misfit(d, "d"):
+        raise TypeError(f"a gradient rule returned {short_repr(d)}, and not an array")
     extra = len(d.shape) - len(x.shape)
     if extra < 0 or any(n != m and n != 1 for n, m in zip(x.shape, d.shape[extra:])):
         raise ValueError(f"a gradient rule returned shape {d.shape} for an input of shape {x.shape}")

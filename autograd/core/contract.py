@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import is_foreign, parts_of
+from .arrays import as_tuple, is_foreign
 from .describe import describe
 
 
-def kernel_result(name: str, made: Any) -> tuple[Any, Any]:
+def check_kernel_result(name: str, made: Any) -> tuple[Any, Any]:
     """(y, saved), as the kernel of the op `name` has to return them.  Raises TypeError for anything else."""
     if type(made) is tuple and len(made) == 2:
         y = made[0]
-        if type(y) is np.ndarray or all(isinstance(a, np.ndarray) or is_foreign(a) for a in parts_of(y)):
+        if type(y) is np.ndarray or all(isinstance(a, np.ndarray) or is_foreign(a) for a in as_tuple(y)):
             return made
     raise TypeError(f"the forward of {name}'s kernel returned {describe(made)}, and has to return (y, saved), where y "
                     "is an array of the executor's or a tuple of arrays, or None to decline")
 
 
-def kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
+def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
     """Return a kernel's gradients, once seen to be one for each input that needs one, and like that input.  Raises
     TypeError for another number of them, ValueError for another shape or dtype."""
     if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):

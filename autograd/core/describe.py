@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import in_short, is_tensor
+from .arrays import is_tensor, short_repr
 
 
 class _InternalPackages(dict[Any, bool]):
@@ -41,7 +41,7 @@ def describe(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
     try:
-        return in_short(value)
+        return short_repr(value)
     except Exception:  # somebody else's mistake, which must not hide what is being told
         return f"<{type(value).__name__}>"
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..core.arrays import as_floats, as_given, in_dtype, narrow, operand, widen
+from ..core.arrays import as_floats, cast, check_operand, convert_sequence, narrow, widen
 from ..core.registry import NUMPY_OVERRIDES, REGISTRY
 from ..core.signature import NO_ATTRS
 from ..define import composed, op
@@ -212,14 +212,14 @@ def _(g, z, x, y):
     """∂L/∂x = g ⊙ y xʸ⁻¹"""
     if isinstance(y, (int, float)):  # a Python number keeps x's dtype, and NumPy's fast squares
         return g * (y * x ** (y - 1)) if y != 0 else np.zeros_like(x)
-    y = in_dtype(y, z.dtype)  # a narrow exponent or base is not to set the precision of the other's gradient
+    y = cast(y, z.dtype)  # a narrow exponent or base is not to set the precision of the other's gradient
     exponent = np.where((x == 0) & (y == 0), 1, y - 1)
     return g * by_convention(y * x ** exponent, (x == 0) & (y <= 1), y)
 
 @power.gradient("y")
 def _(g, z, x, y):
     """∂L/∂y = g ⊙ z ln x"""
-    x = x if isinstance(x, (int, float)) else in_dtype(x, z.dtype)
+    x = x if isinstance(x, (int, float)) else cast(x, z.dtype)
     return g * by_convention(z * np.log(not_zero(x)), (x == 0) & (y <= 1), x, y)
 
 
@@ -342,7 +342,7 @@ def heaviside(x, y):
         x = as_array(x)
         step = np.where(np.isnan(x), x, x > 0)
     z = np.where(x == 0, y, step)
-    return in_dtype(z, np.heaviside(*[np.ones((), a.dtype) if hasattr(a, "dtype") else a for a in (x, y)]).dtype)
+    return cast(z, np.heaviside(*[np.ones((), a.dtype) if hasattr(a, "dtype") else a for a in (x, y)]).dtype)
 
 
 def _modf(x):
@@ -374,7 +374,7 @@ def as_array(x):
     """Numbers and lists as arrays; arrays and Tensors as they are.  Raises TypeError for what an op does not take."""
     if type(x) is Tensor:
         return x
-    x = operand(as_given(x), "an argument")
+    x = check_operand(convert_sequence(x), "an argument")
     return x if hasattr(x, "shape") else np.asarray(x)
 
 

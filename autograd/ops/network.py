@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ..core.arrays import as_floats, in_dtype, narrow, widen
+from ..core.arrays import as_floats, cast, narrow, widen
 from ..core.mode import resampled
 from ..define import composed, op
 from ..engine import Op
@@ -355,7 +355,7 @@ def binary_cross_entropy(logits, targets, reduction="mean"):
         raise ValueError(f"targets have shape {np.shape(targets)}, and need that of the logits: {logits.shape}")
     logits, targets = as_floats(logits), as_array(targets)
     dtype = np.result_type(logits.dtype, targets.dtype)
-    logits, targets = in_dtype(logits, dtype), in_dtype(targets, dtype)
+    logits, targets = cast(logits, dtype), cast(targets, dtype)
     return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
@@ -364,7 +364,7 @@ def kl_divergence(log_q, p, axis=-1, reduction="mean"):
     """Kullback–Leibler divergence of the probabilities p from q, given log q, along `axis`: D = Σᵢ pᵢ (ln pᵢ − ln qᵢ),
     then its mean over the other axes, its sum, or each.  Where p is 0 the term is 0, and so is its gradient."""
     p = as_floats(p)
-    p = in_dtype(p, np.result_type(p.dtype, log_q.dtype))
+    p = cast(p, np.result_type(p.dtype, log_q.dtype))
     distance = np.where(p == 0, 0, np.log(not_zero(p)) - log_q)
     return _reduced((p * distance).sum(axis=axis), reduction)
 
@@ -460,7 +460,7 @@ def rotary(x, angles):
         raise ValueError(f"x has shape {x.shape} and angles {angles.shape}: x needs an even last axis d, and angles "
                          "shape (T, d/2), where T is the last axis of x but one")
     x, angles = as_floats(x), as_floats(angles)
-    angles = in_dtype(angles, np.result_type(x.dtype, angles.dtype))
+    angles = cast(angles, np.result_type(x.dtype, angles.dtype))
     cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
     a, b = x[..., :h], x[..., h:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

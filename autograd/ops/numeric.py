@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..core.arrays import as_floats, in_dtype
+from ..core.arrays import as_floats, cast
 from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed
 from .elementwise import as_array, as_array_like, not_zero
@@ -51,7 +51,7 @@ def ediff1d(x, to_end=None, to_begin=None):
     """Differences of neighbours of all elements in order, between `to_begin` and `to_end`."""
     y = _steps(np.ravel(x), 0)
     parts = [np.ravel(as_array_like(y, a)) for a in (to_begin, y, to_end) if a is not None]
-    return np.concatenate([in_dtype(a, y.dtype) for a in parts])
+    return np.concatenate([cast(a, y.dtype) for a in parts])
 
 
 @composed
@@ -85,7 +85,7 @@ def _slopes(f, h, axis, edge_order):
     if edge_order == 2:
         of_start, of_end = (share, share) if np.ndim(share) == 0 else (share[first], share[last])
         start, end = start - bend[first] * of_start, end + bend[last] * (1 - of_end)
-    return in_dtype(np.concatenate([start, between[before] + bend * share, end], axis=axis), f.dtype)
+    return cast(np.concatenate([start, between[before] + bend * share, end], axis=axis), f.dtype)
 
 
 @composed
@@ -107,7 +107,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 def interp(x, xp, fp, left=None, right=None, period=None):
     """Values at x of the straight lines between the points (xp, fp), xp increasing; before the first one `left` (None:
     its fp), behind the last `right`.  With a period xp may be in any order.  In double precision, as NumPy's."""
-    x, xp, fp = (in_dtype(as_array(a), np.dtype(float)) for a in (x, xp, fp))
+    x, xp, fp = (cast(as_array(a), np.dtype(float)) for a in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape or xp.size == 0:
         raise ValueError(f"xp and fp are the coordinates of points, and cannot have the shapes {xp.shape} and "
                          f"{fp.shape}")
@@ -131,7 +131,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
         raise ValueError(f"num is a number of samples, not {num}")
     start, stop = (a if type(a) in (int, float) else as_array(a) for a in (start, stop))
     common = np.result_type(*[getattr(a, "dtype", a) for a in (start, stop)], 1.0)
-    start, stop = (in_dtype(a, common) if hasattr(a, "dtype") else a for a in (start, stop))
+    start, stop = (cast(a, common) if hasattr(a, "dtype") else a for a in (start, stop))
     way, n = (stop - start) * 1.0, num - 1 if endpoint else num
     places = np.cumsum(np.ones_like(way, shape=(num,))) - 1  # 0, 1, 2 …, of the library that the array is from
     places = places.reshape((num,) + (1,) * np.ndim(way))
@@ -139,7 +139,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     y = start + places * (step if n > 0 else way)
     y = np.where(places == n, stop, y) if endpoint and num > 1 else y
     if dtype is not None:
-        y = in_dtype(y if np.dtype(dtype).kind == "f" else np.floor(y), np.dtype(dtype))
+        y = cast(y if np.dtype(dtype).kind == "f" else np.floor(y), np.dtype(dtype))
     return (np.moveaxis(y, 0, axis), step) if retstep else np.moveaxis(y, 0, axis)
 
 
@@ -184,7 +184,7 @@ def _quantile(x, q, axis, keepdims, method, skips_nan):
         y = (as_floats(a) + as_floats(b)) / 2
     else:
         way, share = b - a, place - below
-        share = in_dtype(share, np.result_type(x.dtype, float(q) if is_number else q.dtype))
+        share = cast(share, np.result_type(x.dtype, float(q) if is_number else q.dtype))
         y = np.where(share < 0.5, a + way * share, b - way * (1 - share))
     y = y if skips_nan else np.where(nan.any(axis=-1, keepdims=True), np.nan, y)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
@@ -258,7 +258,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
     """Covariances of variables: the rows of m (and of y), or its columns (rowvar=False), in which the others are
     observations.  yᵢⱼ = Σₖ wₖ (xᵢₖ − x̄ᵢ) (xⱼₖ − x̄ⱼ) / (n − ddof)    ddof is 1, with `bias` 0; fweights says how often
     an observation was made, aweights what it counts.  In double precision, as NumPy's, unless a dtype is given."""
-    xs = [in_dtype(as_array(x), np.dtype(dtype or float)) for x in (m, y) if x is not None]
+    xs = [cast(as_array(x), np.dtype(dtype or float)) for x in (m, y) if x is not None]
     if any(x.ndim > 2 for x in xs):
         raise ValueError("the variables are the rows of a matrix, and of no array of more than two axes")
     xs = [np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T for x in xs]

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core.arrays import as_floats, in_dtype, narrow, widen
+from ..core.arrays import as_floats, cast, narrow, widen
 from ..core.registry import NUMPY_OVERRIDES, REGISTRY
 from ..define import composed, op
 from .elementwise import as_array, by_convention, root
@@ -139,8 +139,8 @@ def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
     wide = widen(as_floats(x))
     weights = widen(weights) * np.ones_like(wide)
     n = np.sum(weights, axis=axis, keepdims=keepdims)
-    y = in_dtype(np.sum(wide * weights, axis=axis, keepdims=keepdims) / n, dtype)
-    return (y, in_dtype(n, dtype)) if returned else y
+    y = cast(np.sum(wide * weights, axis=axis, keepdims=keepdims) / n, dtype)
+    return (y, cast(n, dtype)) if returned else y
 
 
 # ---------------------------------------------------------------------- products and running sums
@@ -244,10 +244,10 @@ def _cumulative(function, first, x, axis, dtype, include_initial):
 
 def _wider(op, neutral, x, axis=None, dtype=None, initial=None, where=True, **how):
     """Reduce x in another dtype, without the elements where a mask does not hold, and with `initial` beside them."""
-    x = x if dtype is None else in_dtype(x, dtype)
+    x = x if dtype is None else cast(x, dtype)
     if initial is not None:
-        x = in_dtype(x, op(x.dtype.type(0)).dtype)  # the sum of booleans, say, is an integer
-        initial = in_dtype(as_array(initial), x.dtype)
+        x = cast(x, op(x.dtype.type(0)).dtype)  # the sum of booleans, say, is an integer
+        initial = cast(as_array(initial), x.dtype)
     if where is not True:
         if initial is None and op in (max, min):
             raise ValueError(f"{op.name} of the elements where a mask holds needs initial=, as there may be none")
@@ -259,7 +259,7 @@ def _wider(op, neutral, x, axis=None, dtype=None, initial=None, where=True, **ho
         first = np.zeros_like(rows, shape=(*rows.shape[:-1], 1)) + initial
         y = op(np.concatenate([first, rows], axis=-1), axis=-1)
         y = kept(y, x, axis) if how.get("keepdims") else y
-    return y if dtype is None else in_dtype(y, dtype)
+    return y if dtype is None else cast(y, dtype)
 
 
 def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0, correction=None, keepdims=False):
@@ -269,7 +269,7 @@ def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0
     how = {"axis": axis, "keepdims": keepdims}
     ddof = ddof if correction is None else correction
     dtype = np.dtype(dtype or (x.dtype if x.dtype.kind == "f" else float))
-    x = in_dtype(in_dtype(x, dtype), np.promote_types(dtype, np.float32))
+    x = cast(cast(x, dtype), np.promote_types(dtype, np.float32))
     if where is True and mean is None:
         y = op(x, **how) if op.name == "mean" else op(x, ddof=ddof, **how)
     else:
@@ -279,8 +279,8 @@ def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0
             x = np.where(mask, x, 0)
             mean = np.mean(x, axis=axis, where=where, keepdims=True) if mean is None else mean
             x, n = np.square(x - mean), np.maximum(n - ddof, 0)
-        y = np.sum(np.where(mask, x, 0), **how) / in_dtype(as_array(n), x.dtype)
-    return in_dtype(y, dtype)
+        y = np.sum(np.where(mask, x, 0), **how) / cast(as_array(n), x.dtype)
+    return cast(y, dtype)
 
 
 def _mask(where, x):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import owner
+from ..core.arrays import find_owner
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 CHOOSING = 4096  # buffers that look for the lowest place among all that are taken
@@ -70,7 +70,7 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
     arena = arena[-arena.ctypes.data % ALIGNMENT:][:n_bytes]
 
     def move(array: Any) -> Any:
-        if not isinstance(array, np.ndarray) or id(old := owner(array)) not in place_of:
+        if not isinstance(array, np.ndarray) or id(old := find_owner(array)) not in place_of:
             return array
         k = place_of[id(old)]
         at = array.__array_interface__["data"][0] - old.__array_interface__["data"][0]
@@ -85,7 +85,7 @@ def planned(steps: list[Step], buffers: dict[int, Any], kept: Iterable[Any], fix
 
 def _uses(steps: list[Step], place_of: dict[int, int], number: dict[int, int]) -> list[tuple[int, ...]]:
     """The numbers of the buffers that each step uses."""
-    places = [[place_of.get(id(owner(a))) for a in step.arguments if isinstance(a, np.ndarray)] for step in steps]
+    places = [[place_of.get(id(find_owner(a))) for a in step.arguments if isinstance(a, np.ndarray)] for step in steps]
     return [tuple(dict.fromkeys(number[k] for k in used if k in number)) for used in places]
 
 
@@ -138,10 +138,10 @@ def _lifetimes(steps: list[Step], buffers: dict[int, Any],
     last: dict[int, int] = {}
     for i, step in enumerate(steps):
         for a in step.arguments:
-            if isinstance(a, np.ndarray) and (k := id(owner(a))) in buffers:
+            if isinstance(a, np.ndarray) and (k := id(find_owner(a))) in buffers:
                 first.setdefault(k, i)
                 last[k] = i
-    last.update({k: len(steps) for a in kept if (k := id(owner(a))) in first})
+    last.update({k: len(steps) for a in kept if (k := id(find_owner(a))) in first})
     return first, last
 
 
@@ -153,7 +153,7 @@ def _merged(steps: list[Step], buffers: dict[int, Any], first: dict[int, int], l
     for i, step in enumerate(steps):
         if not step.replaces:
             continue
-        old, new = (id(owner(a)) for a in (step.arguments[0], step.arguments[-1]))
+        old, new = (id(find_owner(a)) for a in (step.arguments[0], step.arguments[-1]))
         root = place_of.get(old)
         if root is None or new not in place_of or last[root] != i or root in fixed or not _alike(
                 step.arguments[0], buffers[old], step.arguments[-1], buffers[new]):

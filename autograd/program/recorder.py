@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import owner
+from ..core.arrays import find_owner
 from ..core.describe import label
 from ..core.errors import pointing_at
 from ..core.mode import current_mode
@@ -110,7 +110,7 @@ class Recorder:
     def constant(self, a: Any) -> Any:
         """Know an array that lies outside of the buffers, and stays where it is."""
         if isinstance(a, np.ndarray):
-            self.constants[id(owner(a))] = owner(a)
+            self.constants[id(find_owner(a))] = find_owner(a)
         return a
 
     def resolved(self) -> list[Step]:
@@ -121,7 +121,7 @@ class Recorder:
         """The array that stands for `a`: a buffer, a view of one, or a constant."""
         if id(a) in self.same:
             return self.same[id(a)]
-        if not isinstance(a, np.ndarray) or id(base := owner(a)) in self.buffers or id(base) in self.constants:
+        if not isinstance(a, np.ndarray) or id(base := find_owner(a)) in self.buffers or id(base) in self.constants:
             return a
         if id(base) not in self.same:
             raise RuntimeError(f"a kernel was handed an array {a.dtype}{list(a.shape)} that was made outside of "
@@ -131,7 +131,7 @@ class Recorder:
         return np.ndarray(a.shape, a.dtype, stand_in, start, a.strides)
 
     def _buffer(self, array: Any) -> Any:
-        self.buffers[id(owner(array))] = owner(array)
+        self.buffers[id(find_owner(array))] = find_owner(array)
         return array
 
     def _settle(self, t: Tensor, purpose: str) -> None:
@@ -149,7 +149,7 @@ class Recorder:
 
     def _is_view(self, part: Any, bases: set[int]) -> bool:
         """Whether a result lies in what there was before: a buffer, a constant, or one of `bases`, by identity."""
-        base = id(owner(part))
+        base = id(find_owner(part))
         return base in self.buffers or base in self.constants or base in bases or id(part) in bases
 
     def _stand_for(self, t: Tensor, g: Any) -> None:
@@ -164,7 +164,7 @@ class Recorder:
                     copied = self._buffer(np.empty_like(part))
                     self.steps.insert(self._settled[0], Step(np.copyto, (copied, total)))
                     total = copied
-                self.same[id(part) if isinstance(part, np.generic) else id(owner(part))] = total
+                self.same[id(part) if isinstance(part, np.generic) else id(find_owner(part))] = total
 
     def _note_rules(self, t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
         values = [a._array if type(a) is Tensor else a for a in t.inputs]
@@ -218,12 +218,12 @@ class Recorder:
 
 def _bases(values: list[Any]) -> set[int]:
     """The identities of `values`, and of the arrays whose memory they are in."""
-    return {id(a) for v in values for a in (v, owner(v))}
+    return {id(a) for v in values for a in (v, find_owner(v))}
 
 
 def _integers(t: Tensor) -> list[Any]:
     """The arrays whose memory the integer inputs of a record are in."""
-    return [owner(a._array) for a in t.inputs
+    return [find_owner(a._array) for a in t.inputs
             if type(a) is Tensor and type(a._array) is np.ndarray and a._array.dtype.kind in "iub"]
 
 
@@ -233,9 +233,9 @@ def _settled_views(value: Any, integers: list[Any]) -> Any:
     if type(value) is tuple:
         parts = tuple([_settled_views(part, integers) for part in value])
         return parts if any(a is not b for a, b in zip(parts, value)) else value
-    if not integers or not isinstance(value, np.ndarray) or any(owner(value) is place for place in integers):
+    if not integers or not isinstance(value, np.ndarray) or any(find_owner(value) is place for place in integers):
         return value
-    return value.copy() if owner(value) is not value else value
+    return value.copy() if find_owner(value) is not value else value
 
 
 def _given(arrays: tuple, numbers: set[int]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.arrays import owner
+from ..core.arrays import find_owner
 from ..core.describe import describe, is_small, numbers, record_line, shortened, statistics
 from ..engine import Tape, Tensor
 
@@ -54,11 +54,11 @@ def totals(tape: Tape) -> str:
 def kept_bytes(tape: Tape) -> int:
     """The bytes of the arrays that the operations of a tape keep, each buffer once; those of leaves do not count."""
     buffers: dict[int, int] = {}
-    leaves = {id(owner(t._array)) for t in tape if t.op is None}
+    leaves = {id(find_owner(t._array)) for t in tape if t.op is None}
     for t in tape:
         if t.op is not None:
             for array in arrays_in((t._array, t.saved, t.inputs)):  # inputs: arrays that it was given beside tensors
-                if id(buffer := owner(array)) not in leaves:
+                if id(buffer := find_owner(array)) not in leaves:
                     buffers[id(buffer)] = buffer.nbytes
     return sum(buffers.values())
 

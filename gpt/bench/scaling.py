@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.core.arrays import owner
+from autograd.core.arrays import find_owner
 
 from ..training.trainer import Trainer
 from .measure import Side, in_turns, settled, slope
@@ -78,5 +78,5 @@ def arithmetic(trainer: Trainer) -> tuple[float, float]:
     memory: dict[int, int] = {}
     for t in tape:
         for part in t.data if type(t.data) is tuple else (t.data,):
-            memory[id(owner(part))] = owner(part).nbytes if t.op is not None else 0
+            memory[id(find_owner(part))] = find_owner(part).nbytes if t.op is not None else 0
     return sum(p.flops for p in products(tape)), sum(memory.values())

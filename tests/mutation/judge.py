@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 import autograd as ag
 from autograd import engine
 from autograd.check import bind_sample
-from autograd.core.arrays import as_given, as_input
+from autograd.core.arrays import convert_sequence, unbroadcast
 from autograd.core.tree import tree_leaves, tree_map
 from tests.duck import Duck
 from tests.mutation.edges import EDGES, HALVES, NUMBERS, SECOND
@@ -112,7 +112,7 @@ def _arguments(op, args, dtype, seeds=None):
     this dtype, (g, y, *inputs), and the settings."""
     inputs, attrs = bind_sample(op, args)
     places = [i for i, a in enumerate(inputs) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    inputs = [a.astype(dtype) if i in places else as_given(a, i in op.rules) for i, a in enumerate(inputs)]
+    inputs = [a.astype(dtype) if i in places else convert_sequence(a, i in op.rules) for i, a in enumerate(inputs)]
     y = op.formula(*inputs, **attrs)
     return places, (tree_map(np.ones_like, y) if seeds is None else seeds, y, *inputs), attrs
 
@@ -183,7 +183,7 @@ def check_gradient_in_another_dtype():
 
 def check_nothing_is_copied_in_vain():
     d = np.ones(2)
-    assert as_input(d, np.zeros(2)) is d
+    assert unbroadcast(d, np.zeros(2)) is d
     total = engine._Parts({0: 1.0}) + engine._Parts({1: 2.0})
     assert total + engine._Parts({0: 3.0}) is total and total == {0: 4.0, 1: 2.0}
 

@@ -11,7 +11,7 @@ from types import CodeType, FunctionType
 
 import autograd as ag
 from autograd import engine, ops
-from autograd.core.arrays import as_input, widen
+from autograd.core.arrays import unbroadcast, widen
 from tests.mutation.faults import faults
 
 # ---------------------------------------------------------------------- functions and their syntax trees
@@ -165,7 +165,7 @@ def _label(function):
 
 
 # What the engine does around every rule: functions, and the beginning of the part that counts.
-ENGINE = {as_input: "def", engine.Op.vjp: "for i in needed", engine.reverse: "while True",
+ENGINE = {unbroadcast: "def", engine.Op.vjp: "for i in needed", engine.reverse: "while True",
           engine._Parts.__add__: "def"}
 
 

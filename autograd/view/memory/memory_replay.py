@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import owned, owner
+from ...core.arrays import find_owner, own
 from ...core.mode import EagerExecutor, within
 from ...engine import Tape, Tensor, _item, free, reverse
 from ..backward import ends, restored
@@ -86,7 +86,7 @@ class Rehearsal:
             copy.op, copy._requires_grad = None, t.op is None and t.requires_grad and t in inside
             self._original[copy] = t
             if t.op is not None or t.requires_grad or t.created < first:
-                self._owner[id(owner(t._value()))] = Lifetime(t, "value", 0, 0, 0)
+                self._owner[id(find_owner(t._value()))] = Lifetime(t, "value", 0, 0, 0)
         self._mark()
         for t in self.tape:
             if t.op is None:
@@ -131,11 +131,11 @@ class Rehearsal:
             self._again.clear()
             self._let_go(t, t in last)
             self._mark()
-        stay = {self._owner.get(id(owner(g))) for g in arrived}
+        stay = {self._owner.get(id(find_owner(g))) for g in arrived}
         del g, sent
         gradients = []  # what `.grad` will be, one after the other
         while arrived:
-            gradients.append(owned(arrived.pop()))
+            gradients.append(own(arrived.pop()))
         self._measure()
         del arrived, gradients
         for life in self.lifetimes:
@@ -153,7 +153,7 @@ class Rehearsal:
     def _see(self, t: Tensor, kind: str, value: Any, born: int | None = None, only_new: bool = False) -> None:
         """Note the arrays in `value`, which are there now for the record `t`."""
         for array in _arrays(value):
-            buffer = owner(array)
+            buffer = find_owner(array)
             whose = self._owner.get(id(buffer))
             if whose is not None and only_new:
                 continue
