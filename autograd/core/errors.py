@@ -112,7 +112,8 @@ def call_error(t: Any, values: Any, error: Exception) -> Exception:
     """Return the same kind of error, with the op of the record `t` that could not be made, what it was given, and what
     to give it instead: before its text, or in a note if its class composes that."""
     given = shortened([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
-    call, reasons = f"{t.op.name}({', '.join(given)})", [explain_misfit(v, t.op.input_name(i)) for i, v in enumerate(values)]
+    call = f"{t.op.name}({', '.join(given)})"
+    reasons = [explain_misfit(v, t.op.input_name(i)) for i, v in enumerate(values)]
     try:
         text = str(error)
     except Exception:  # somebody else's mistake
