@@ -34,7 +34,7 @@ class Signature:
 
     unpacked: Any = (list, tuple)  # what is taken apart where `*xs` stands
     batching: Any = None  # how `vmap` computes it of many examples: the name of a family, or a function
-    cheap = False  # whether a recorded program computes its value again on the way back, rather than keep it
+    recompute = False  # True: a captured program recomputes the value in the backward pass, rather than keep it
 
     def __init__(self, formula: Callable[..., Any]):
         self.name, self.signature = formula.__name__, signature_of(formula)

@@ -19,8 +19,8 @@ __all__ = ["adamw_step", "in_use", "muon_step", "numpy", "room_of", "use", "use_
 _of_numpy = {name: op.kernels[np.ndarray] for name, op in REGISTRY.items() if op.kernels}
 _in_use = "numpy"
 
-# Operations whose value a recorded program computes again on the way back, since that takes less than keeping it.
-CHEAP = {"numpy": [], "numba": ["layer_norm", "gelu", "squared_relu", "causal_conv"]}
+# Kernels -> ops whose value a captured program recomputes in the backward pass, which is faster than reading it.
+RECOMPUTED = {"numpy": [], "numba": ["layer_norm", "gelu", "squared_relu", "causal_conv"]}
 
 
 def in_use() -> str:
@@ -44,7 +44,7 @@ def use(name: str) -> None:
         pairs |= {op: _Either(pair, _of_numpy.get(op)) for op, pair in _compiled().items()}
     for op, pair in pairs.items():
         REGISTRY[op].kernels[np.ndarray] = pair
-        REGISTRY[op].cheap = op in CHEAP[name]
+        REGISTRY[op].recompute = op in RECOMPUTED[name]
     _in_use = name
 
 

@@ -175,7 +175,7 @@ class Recording:
         if len(self.roots) == 1 and self.roots[0].requires_grad:
             self.seed = recorder.constant(np.ones_like(self.roots[0]._array))
             for t in tape(*self.roots):
-                if t.op is not None and t.op.cheap and t is not self.roots[0]:
+                if t.op is not None and t.op.recompute and t is not self.roots[0]:
                     free(t)  # the walk computes it again
             with within(observer=recorder, executor=recorder):
                 for _ in reverse(self.roots, [self.seed], keep=True):

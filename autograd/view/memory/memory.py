@@ -142,7 +142,7 @@ class Memory(Shown):
         forward = self.steps[:self.n_forward] if len(self.tape.roots) == 1 and self.n_forward < len(self.steps) else []
         cheap: dict[str, list[Tensor]] = {}
         for t in forward:
-            if t.op.cheap and t is not self.tape.roots[0]:  # type: ignore[union-attr]
+            if t.op.recompute and t is not self.tape.roots[0]:  # type: ignore[union-attr]
                 cheap.setdefault(t.op.name, []).append(t)  # type: ignore[union-attr]
         found = [self._if_again(name, records) for name, records in cheap.items()]
         return [*found, self._if_again(ALL, sum(cheap.values(), []))] if len(found) > 1 else found

@@ -464,13 +464,13 @@ def test_recorders_know_views_of_sums():
         recorder.known(np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("cheap", [["gelu"], ["gelu", "layer_norm"], ["linear", "attention", "reshape", "add"]])
-def test_cheap_values_are_computed_again_in_less_memory_with_the_same_bits(cheap, monkeypatch):
+@pytest.mark.parametrize("recomputed", [["gelu"], ["gelu", "layer_norm"], ["linear", "attention", "reshape", "add"]])
+def test_recomputed_values_take_less_memory_with_the_same_bits(recomputed, monkeypatch):
     ids, targets = batches(1, rows=40)[0]
     results, sizes = [], []
-    for names in ([], cheap):
+    for names in ([], recomputed):
         for name in names:
-            monkeypatch.setattr(ag.REGISTRY[name], "cheap", True)
+            monkeypatch.setattr(ag.REGISTRY[name], "recompute", True)
         model = small_gpt()
         program = poisoned(ag.record(model.loss, ids, targets))
         results.append((program(ids, targets), program.backward(), *gradients(model).values()))

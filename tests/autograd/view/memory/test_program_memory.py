@@ -24,9 +24,9 @@ def gpt_program(rows=6):
     return ag.record(model.loss, *RNG.integers(0, 11, (2, rows, 16)))
 
 
-def cheap(monkeypatch, *names):
+def recompute(monkeypatch, *names):
     for op in ag.REGISTRY.values():
-        monkeypatch.setattr(op, "cheap", op.name in names)
+        monkeypatch.setattr(op, "recompute", op.name in names)
 
 
 # ---------------------------------------------------------------------- the plan
@@ -34,7 +34,7 @@ def cheap(monkeypatch, *names):
 
 @pytest.mark.parametrize("names", [(), ("gelu", "layer_norm")])
 def test_buffers_lie_in_the_arena_and_never_two_in_one_place(names, monkeypatch):
-    cheap(monkeypatch, *names)
+    recompute(monkeypatch, *names)
     program = gpt_program()
     m = program.memory()
     assert m.n_bytes == program.n_bytes == m.plan.n_bytes_without(set(), {})
@@ -134,7 +134,7 @@ def test_values_that_nothing_needed_are_not_kept_for_it():
 def test_what_is_saved_is_what_recording_otherwise_takes(monkeypatch):
     sizes = {}
     for names in [(), ("gelu",), ("layer_norm",), ("gelu", "layer_norm")]:
-        cheap(monkeypatch, *names)
+        recompute(monkeypatch, *names)
         sizes[names] = gpt_program(40).n_bytes
     m = gpt_program(40).memory()
     assert [(a.op, a.times) for a in m.again] == [("layer_norm", 5), ("gelu", 2), ("all of these", 7)]
@@ -168,10 +168,10 @@ def test_of_a_tape_it_is_what_freeing_and_computing_again_saves(n, monkeypatch):
     def block(x, weight):
         return ag.gelu(x) @ weight
 
-    cheap(monkeypatch)
+    recompute(monkeypatch)
     plain, saving = chain(block), chain(ag.checkpoint(block))
     assert plain.again == []
-    cheap(monkeypatch, "gelu")
+    recompute(monkeypatch, "gelu")
     (again,) = chain(block).again
     assert (again.op, again.times) == ("gelu", 5) and again.n_bytes == 5 * 2 * n * n * 8  # y, and Φ(x) of NumPy's
     assert again.saved == pytest.approx(plain.peak - saving.peak, rel=0.01) and again.saved > 20 * n * n
@@ -188,7 +188,7 @@ def test_of_a_tape_it_is_kept_to_its_last_reader(read, saved, monkeypatch):
 
     wasteful.gradient("x")(lambda g, y, x: 2 * g)
     x, w = parameter(100, 100), parameter(100, 100)
-    cheap(monkeypatch, "sin")
+    recompute(monkeypatch, "sin")
     (again,) = ag.tape(read(np.sin(x), lambda: wasteful(w)).sum()).memory().again
     assert (again.n_bytes, again.saved) == (80_000, pytest.approx(saved, abs=5000))
 
@@ -213,14 +213,14 @@ def test_what_is_held_in_passing_would_not_be_kept():
             return [Kernel.forward(executor, g)[0]]
 
     w = parameter(100)
-    twice.kernels[np.ndarray], twice.cheap = Kernel, True
+    twice.kernels[np.ndarray], twice.recompute = Kernel, True
     (again,) = ag.record(lambda: np.exp(np.sin(twice(w * 1.0))).sum()).memory().again
     assert (again.op, again.times, again.n_bytes) == ("twice", 1, 800)
 
 
 def test_several_roots_and_the_root_itself_are_kept(monkeypatch):
     x = parameter(100)
-    cheap(monkeypatch, "sin")
+    recompute(monkeypatch, "sin")
     assert ag.tape(np.sin(x)).memory().again == []
     assert ag.tape(np.exp(np.sin(x)), np.cos(x)).memory().again == []
     assert ag.record(lambda: np.sin(x)).memory().again == []
@@ -230,7 +230,7 @@ def test_several_roots_and_the_root_itself_are_kept(monkeypatch):
 
 
 def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
-    cheap(monkeypatch, "gelu", "layer_norm")
+    recompute(monkeypatch, "gelu", "layer_norm")
     m = gpt_program().memory()
     text = repr(m)
     assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB \([\d.]+ kB if", text)
@@ -241,7 +241,7 @@ def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
 
 
 def test_the_map_has_a_box_for_each_buffer(monkeypatch):
-    cheap(monkeypatch, "gelu")
+    recompute(monkeypatch, "gelu")
     m = gpt_program().memory()
     root = ElementTree.fromstring(m.svg())
     boxes = [e.get("d") for e in root.iter() if e.tag.endswith("path") and e.get("fill-opacity") == ".75"]
