@@ -34,6 +34,20 @@ def dtype_shape(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{_SHORT.get(letters, letters)}{name[len(letters):]}[{','.join(map(str, shape))}]"
 
 
+def plural(n: int, noun: str) -> str:
+    """Return a number with its noun: `1 record`, `1,234 records`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def format_bytes(n: float) -> str:
+    """Return a number of bytes with its unit: `45.6 kB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"
+
+
 def describe(value: Any) -> str:
     """An array by dtype and shape, anything else by a short repr."""
     if isinstance(value, type):  # such as np.float32

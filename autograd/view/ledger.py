@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.describe import describe, label, record_line
+from ..core.describe import describe, label, plural, record_line
 from ..core.mode import within
 from ..engine import Tape, Tensor
 from .backward import restored, walk_back
-from .text import count, norm, numbered
+from .text import norm, number_records
 
 
 @dataclass(eq=False)
@@ -39,9 +39,9 @@ class Ledger:
     tape: Tape
 
     def __repr__(self) -> str:
-        names = numbered(self.tape)
+        names = number_records(self.tape)
         rows = [f"Gradient of %{names[self.tensor]} {label(self.tensor)}: norm {norm(self.total):.4g}, "
-                f"of {count(len(self.contributions), 'contribution')}"]
+                f"of {plural(len(self.contributions), 'contribution')}"]
         rows += [f"  {c.share:7.1%}  norm {c.norm:<10.4g} {self.source(c, names)}" for c in self.contributions]
         return "\n".join(rows)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.describe import call_text, shape_text, source_text, statistics
+from ..core.describe import call_text, plural, shape_text, source_text, statistics
 from ..engine import Tape, Tensor
 from .html import Html, details, escape, grid, heatmap, table
 from .outline import Group, outline
-from .text import SHOWN, count, numbered, some_parts, totals
+from .text import SHOWN, number_records, some_parts, totals
 
 _SMALL = 8  # rows and columns up to which numbers are shown
 _HEAD = ("", "shape", "made by", "name", "source")
@@ -45,7 +45,7 @@ def _value_html(value: Any) -> Html:
 def tape_html(tape: Tape) -> Html:
     """Totals, and a table of the records; a long one folded by scopes, in which a group made like the one before it
     says so."""
-    numbers = numbered(tape)
+    numbers = number_records(tape)
     if len(tape) > SHOWN:
         records = _group_html(outline(tape), numbers)
     else:
@@ -62,7 +62,7 @@ def _group_html(group: Group, numbers: dict[Tensor, int]) -> Html:
             continue
         for inner in items:
             assert isinstance(inner, Group)
-            facts = [count(sum(1 for _ in inner.records()), "record"), f"{inner.times} alike" if inner.twins else "",
+            facts = [plural(sum(1 for _ in inner.records()), "record"), f"{inner.times} alike" if inner.twins else "",
                      f"like {inner.twin_of.path}" if inner.twin_of else ""]
             summary = Html(f"<b>{escape(inner.path)}</b> · {escape(' · '.join(filter(None, facts)))}")
             made.append(details(summary, Html(f'<div style="margin-left: 1.5em">{_group_html(inner, numbers)}</div>')))

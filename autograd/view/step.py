@@ -11,7 +11,7 @@ import numpy as np
 from ..core.describe import label, record_line, shortened
 from ..engine import Tape, Tensor
 from .backward import ends, restored, values_of, walk_back
-from .text import numbered, summary
+from .text import number_records, summary
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class Stepper:
     """
 
     def __init__(self, tape: Tape):
-        self.tape, self._names = tape, numbered(tape)
+        self.tape, self._names = tape, number_records(tape)
         self._ops = {t.op.name for t in tape if t.op is not None}
         self.reset()
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core.describe import call_text, describe, label, shape_text, shortened, source_text
+from ..core.describe import call_text, describe, label, plural, shape_text, shortened, source_text
 from ..engine import Tensor
 from .html import Html, details, diverging, escape, number, png, table
 from .ledger import Contribution, Ledger
 from .reprs_html import _value_html
 from .step import Stop, who
-from .text import SHOWN, count, norm, numbered, some_parts
+from .text import SHOWN, norm, number_records, some_parts
 
 _BAR = 80  # pixels of a share of 100 %
 
@@ -55,14 +55,14 @@ def _some(rows: list[list[Any]]) -> list[list[Any]]:
 def ledger_html(ledger: Ledger) -> Html:
     """A table of the contributions in the order of the walk back, of many the largest, each with its gradient to
     unfold; and their sum."""
-    names = numbered(ledger.tape)
+    names = number_records(ledger.tape)
     head = (f"<b>Gradient of</b> <code>{escape(f'%{names[ledger.tensor]} {label(ledger.tensor)}')}</code>: norm "
-            f"{norm(ledger.total):.4g}, of {count(len(ledger), 'contribution')}")
+            f"{norm(ledger.total):.4g}, of {plural(len(ledger), 'contribution')}")
     by_norm = sorted(ledger, key=lambda c: -c.norm if c.norm >= 0 else -np.inf)  # NaN is as large as can be
     shown, rest = set(by_norm[:SHOWN]), by_norm[SHOWN:]
     rows = [_contribution(c, names) for c in ledger if c in shown]
     if rest:
-        rows.append([_share(sum(c.share for c in rest)), "", f"… {count(len(rest), 'smaller contribution')} …"])
+        rows.append([_share(sum(c.share for c in rest)), "", f"… {plural(len(rest), 'smaller contribution')} …"])
     listed = table(rows, ("share", "norm", "from", "", "scope", "source", "gradient"))
     return Html(f"<div><p>{head}</p>{listed}{details('their sum', _shown(ledger.total))}</div>")
 

@@ -9,27 +9,36 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import find_owner
-from ..core.describe import describe, is_small, numbers, record_line, shortened, statistics
+from ..core.describe import (
+    describe,
+    format_bytes,
+    is_small,
+    numbers,
+    plural,
+    record_line,
+    shortened,
+    statistics,
+)
 from ..engine import Tape, Tensor
 
 SHOWN = 40
 """Lines of a tape that its repr shows, half from its head and half from its tail."""
 
 
-def numbered(tape: Tape) -> dict[Tensor, int]:
+def number_records(tape: Tape) -> dict[Tensor, int]:
     """The number of each record in the tape: `%7` is the record 7."""
     return {t: i for i, t in enumerate(tape)}
 
 
 def lines(tape: Tape) -> list[str]:
     """A line for each record: number, dtype and shape, what made it of what, scope, and line of the user's code."""
-    number_of = numbered(tape)
+    number_of = number_records(tape)
     return [record_line(t, number_of) for t in tape]
 
 
 def tape_text(tape: Tape) -> str:
     """Head and tail of the tape, a line for each record, under a line of totals."""
-    number_of, half = numbered(tape), SHOWN // 2
+    number_of, half = number_records(tape), SHOWN // 2
     if len(tape) <= SHOWN + 1:
         shown = lines(tape)
     else:
@@ -43,12 +52,12 @@ def totals(tape: Tape) -> str:
     ops = Counter(t.op.name for t in tape if t.op is not None)
     parameters = [t for t in tape if t.op is None and t.requires_grad]
     constants = sum(t.op is None and not t.requires_grad for t in tape)
-    counts = [count(ops.total(), "operation") + (f" of {count(len(ops), 'kind')}" if ops else "")]
+    counts = [plural(ops.total(), "operation") + (f" of {plural(len(ops), 'kind')}" if ops else "")]
     if parameters:
-        counts.append(f"{count(len(parameters), 'parameter')} ({count(sum(t.size for t in parameters), 'number')})")
+        counts.append(f"{plural(len(parameters), 'parameter')} ({plural(sum(t.size for t in parameters), 'number')})")
     if constants:
-        counts.append(count(constants, "constant"))
-    return f"Tape of {count(len(tape), 'record')}: {', '.join(counts)}; keeps {size(kept_bytes(tape))}"
+        counts.append(plural(constants, "constant"))
+    return f"Tape of {plural(len(tape), 'record')}: {', '.join(counts)}; keeps {format_bytes(kept_bytes(tape))}"
 
 
 def kept_bytes(tape: Tape) -> int:
@@ -68,20 +77,6 @@ def arrays_in(value: Any) -> list[Any]:
     if isinstance(value, (tuple, list)):
         return [array for part in value for array in arrays_in(part)]
     return [value] if hasattr(value, "nbytes") and not isinstance(value, Tensor) else []
-
-
-def count(n: int, noun: str) -> str:
-    """`1 record`, `1,234 records`."""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
-def size(n_bytes: float) -> str:
-    """`45.6 kB`."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
 
 
 def summary(value: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import autograd as ag
-from autograd.view.text import count
+from autograd.core.describe import plural
 
 from ..data.dataset import TextData, load_data
 from ..model.gpt import GPT
@@ -214,7 +214,7 @@ def note(every: Sequence[Trial], data: TextData) -> str:
     spread = "one seed does not show which are due to it" if max(len(trial.losses) for trial in done) == 1 else \
         f"(≈) is within {NOISE} standard deviations, and may be due to the seeds"
     return (f"Loss: nats a token on the development set, which is the last {n:,} of the {len(data.train) + n:,} "
-            f"characters to train on, after {count(c.max_iters, 'step')} on those before; the mean over the seeds ± "
+            f"characters to train on, after {plural(c.max_iters, 'step')} on those before; the mean over the seeds ± "
             f"their standard deviation.  Difference: from the whole recipe, seed by seed; {spread}.  Learning rates of "
             f"AdamW that were tried: {', '.join(map(str, rates)) or 'none'}.  ms a step: the median, with "
-            f"{ag.kernels.in_use()} kernels and {count(c.n_replicas, 'replica')}.")
+            f"{ag.kernels.in_use()} kernels and {plural(c.n_replicas, 'replica')}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autograd.view.text import count
+from autograd.core.describe import plural
 
 from ..training.train import TrainConfig
 from ..training.trainer import Trainer
@@ -118,7 +118,7 @@ def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "faste
     n = len(steps)
     steps = sorted(steps, key=lambda step: sum(step.values()))[n // 4:][:-(-n // 2)]
     parts = {part: fmean(step.get(part, 0.0) for step in steps) for part in dict.fromkeys(p for s in steps for p in s)}
-    return Profile(f"{what(config)}, {used} kernels, {count(config.n_replicas, 'replica')}", parts,
+    return Profile(f"{what(config)}, {used} kernels, {plural(config.n_replicas, 'replica')}", parts,
                    sum(parts.values()), median(products_ms))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.view.text import count
+from autograd.core.describe import plural
 
 from ..data.dataset import TextData
 from ..model.gpt import GPT
@@ -180,7 +180,7 @@ def agreeing(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
 def torch_threads(measure: Callable[[], float]) -> str:
     """Let PyTorch use as many threads as are fastest; how many those are, in words."""
     import torch
-    return count(fastest_threads(measure, torch.set_num_threads), "thread")
+    return plural(fastest_threads(measure, torch.set_num_threads), "thread")
 
 
 def need_compiler() -> None:

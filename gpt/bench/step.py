@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from autograd.view.text import count
+from autograd.core.describe import plural
 
 from ..training.train import TrainConfig
 from ..training.trainer import Trainer
@@ -23,10 +23,10 @@ def step_rows(rounds: int, asked: Sequence[str], name: str = "step", config: Tra
     with kernels(kernel) as used, training(config) as trainer:
         outcome = Outcome.of(config, trainer.step, lambda: our_numbers(trainer))
         floor = Floor.of(trainer)
-        sides = [Side(f"tapegrad, {used} kernels, {count(config.n_replicas, 'replica')}",
+        sides = [Side(f"tapegrad, {used} kernels, {plural(config.n_replicas, 'replica')}",
                       lambda: settled(lambda: trainer.step()["ms"])),
                  *[SIDES[peer](config, outcome) for peer in asked if peer in SIDES],
-                 Side(f"its matrix products alone, {count(floor.choose_threads(), 'thread')}", floor.ms)]
+                 Side(f"its matrix products alone, {plural(floor.choose_threads(), 'thread')}", floor.ms)]
         yield Row(name, what(config), "ms", in_turns(rounds, sides),
                   [f"the products are {floor.flops / 1e9:.2f} · 10⁹ operations, done in sequence by np.matmul"])
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from autograd.core.describe import describe
+from autograd.core.describe import describe, format_bytes, plural
 from autograd.view.html import Html, details, escape
-from autograd.view.text import count, size
 
 from .module import Module, _is_array, _items, raw
 
@@ -34,8 +33,9 @@ def module_text(module: Module) -> str:
     rows: list[tuple[str, str]] = []
 
     def visit(branch: Branch, depth: int) -> None:
-        rows.append((f"{'  ' * depth}{branch.name}: {branch.what}",
-                     f"{f'{branch.n:,}' if branch.n else '':>12}  {size(branch.n_bytes):>9}" if branch.n_bytes else ""))
+        n = f"{branch.n:,}" if branch.n else ""
+        counts = f"{n:>12}  {format_bytes(branch.n_bytes):>9}" if branch.n_bytes else ""
+        rows.append((f"{'  ' * depth}{branch.name}: {branch.what}", counts))
         for inner in _folded(branch.branches):
             visit(inner, depth + 1)
 
@@ -52,7 +52,7 @@ def module_html(module: Module) -> Html:
     def visit(branch: Branch, is_open: bool) -> Html:
         name = f"<b>{escape(branch.name)}</b> " if branch.name else ""
         counts = _totals(branch) if is_open else \
-            " · ".join([f"{branch.n:,}"] * (branch.n > 0) + [size(branch.n_bytes)] * (branch.n_bytes > 0))
+            " · ".join([f"{branch.n:,}"] * (branch.n > 0) + [format_bytes(branch.n_bytes)] * (branch.n_bytes > 0))
         counts = f" &nbsp; <small>{counts}</small>" if counts else ""
         line = Html(f"{name}<code>{escape(branch.what)}</code>{counts}")
         if not branch.branches:
@@ -65,7 +65,7 @@ def module_html(module: Module) -> Html:
 
 def _totals(root: Branch) -> str:
     """`804,096 parameters, 3.2 MB`."""
-    return f"{count(root.n, 'parameter')}, {size(root.n_bytes)}"
+    return f"{plural(root.n, 'parameter')}, {format_bytes(root.n_bytes)}"
 
 
 def _tree(module: Module) -> Branch:

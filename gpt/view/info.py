@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from autograd.view.text import size
+from autograd.core.describe import format_bytes
 
 from .. import checkpoint
 from ..model.config import Architecture
@@ -131,7 +131,7 @@ def lines(known: dict[str, Any]) -> list[str]:
     saved = datetime.fromtimestamp(known["saved"]).isoformat(" ", "minutes")
     numbers = known["training_state"]["numbers"]
     return [
-        *entry("file", f"{shown(known['file'])}: {size(known['bytes'])}, saved {saved}"),
+        *entry("file", f"{shown(known['file'])}: {format_bytes(known['bytes'])}, saved {saved}"),
         *(entry("note", shown(known["note"])) if known["note"] else []),
         *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
                                      " only: training cannot go on from it where it stopped")),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.view.text import count, numbered, size, totals
+from autograd.core.describe import format_bytes, plural
+from autograd.view.text import number_records, totals
 
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.dataset import IGNORED, load_data
@@ -60,10 +61,10 @@ def show(config: ShowConfig) -> None:
     ids, note = prompt_ids(run, read_prompt(config.prompt))
     answer = answer_token(run, config.answer)
     model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
-            f"{count(run.model.n_parameters, 'parameter')}"
+            f"{plural(run.model.n_parameters, 'parameter')}"
     say("model", model)
     text = run.tokenizer.decode(ids)
-    say("prompt", f"{text[:SHOWN]!r}{' …' * (len(text) > SHOWN)}, {count(len(ids), 'token')}{note}")
+    say("prompt", f"{text[:SHOWN]!r}{' …' * (len(text) > SHOWN)}, {plural(len(ids), 'token')}{note}")
     targets, what = next_tokens(run, ids)
     loss = run.model.loss(ids[None], targets[None])
     backward(run.model, loss)
@@ -121,7 +122,7 @@ def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
     Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
     targets = np.append(ids[1:], IGNORED)
     if len(ids) > 1:
-        return targets, f"the mean over {count(len(ids) - 1, 'token')}, each predicted from those before it"
+        return targets, f"the mean over {plural(len(ids) - 1, 'token')}, each predicted from those before it"
     targets[-1] = run.model.map(raw)(ids[None])[0, -1].argmax()
     follower = labels(run.tokenizer, targets)[0]
     return targets, f"that of {follower!r}, the likeliest token to follow the only one of the prompt"
@@ -154,8 +155,8 @@ def report(model: GPT, tape: ag.Tape, loss: float, what: str) -> list[tuple[str,
     record, way = m.steps[m.peak_step], "forward" if m.peak_step < m.n_forward else "backward"
     lines = [("tape", totals(tape)),
              ("loss", f"{loss:.4f} nats a token{perplexity}: {what}"),
-             ("memory", f"{size(m.peak)} at the peak, step {m.peak_step}, {way} of %{numbered(tape)[record]} "
-                        f"{record.op.name}; parameters {size(m.parameters)}")]
+             ("memory", f"{format_bytes(m.peak)} at the peak, step {m.peak_step}, {way} of "
+                        f"%{number_records(tape)[record]} {record.op.name}; parameters {format_bytes(m.parameters)}")]
     norms = gradient_norms(model)
     total = math.sqrt(sum(norm**2 for norm, _, _ in norms))
     lines.append(("gradients", f"norm {total:.4g} in all; the largest:"))

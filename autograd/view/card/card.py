@@ -14,7 +14,7 @@ from ...core.mode import within
 from ...engine import Tensor, reverse, tape
 from ..backward import restored
 from ..html import Html, code, details, escape, grid, heatmap, number, table
-from ..text import numbered
+from ..text import number_records
 from .jacobian import (
     Residual,
     differentiated,
@@ -63,7 +63,7 @@ class Card:
         behind = tape(t if loss is None else loss)
         if t not in behind:
             raise ValueError(f"{label(t)} is not behind this loss: see ag.tape(loss)")
-        numbers = numbered(behind)
+        numbers = number_records(behind)
         self.line = record_line(t, numbers)
         self.words, self.formula, self.rows = _leaf(t) if t.op is None else _operation(t, numbers)
         self.note = ""  # why there are no numbers

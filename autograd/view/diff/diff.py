@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, dtype_shape, record_line
+from ...core.describe import describe, dtype_shape, plural, record_line
 from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import restored, walk_back
 from ..html import Html, details, escape, table
-from ..text import count, numbered
+from ..text import number_records
 from .align import align, kind
 
 ROUNDINGS = 100
@@ -74,10 +74,10 @@ class Mismatch:
     @property
     def apart(self) -> str:
         """How far the worst elements are apart, and how many others differ."""
-        how_many = f"{self.n_differ:,} of {count(self.n, 'element')} differ"
+        how_many = f"{self.n_differ:,} of {plural(self.n, 'element')} differ"
         if not math.isfinite(self.absolute):
             return how_many
-        ulps = f", {count(round(self.ulps), 'ulp')}" if 0 < self.ulps < 1e6 else ""
+        ulps = f", {plural(round(self.ulps), 'ulp')}" if 0 < self.ulps < 1e6 else ""
         return f"{self.absolute:.3g} apart ({self.relative:.3g} of the largest{ulps}); {how_many}"
 
 
@@ -125,7 +125,7 @@ class Difference:
                     found.cause = found.cause or self._cause_of_value(s, t)
                     self.value = found
         self.values_compared -= missed.total()
-        self.missing += [f"{count(n, 'value')}: {reason}" for reason, n in missed.items()]
+        self.missing += [f"{plural(n, 'value')}: {reason}" for reason, n in missed.items()]
 
     def _compare_gradients(self) -> None:
         of_a, end_a = _gradients(self.tape_a)
@@ -150,7 +150,7 @@ class Difference:
                     found.cause = found.cause or self._cause_of_gradient(s, t)
                     self.gradient = found
         self.gradients_compared -= missed.total()
-        self.missing += [f"{count(n, 'gradient')}: {reason}" for reason, n in missed.items()]
+        self.missing += [f"{plural(n, 'gradient')}: {reason}" for reason, n in missed.items()]
 
     def _compare(self, s: Tensor, t: Tensor, x: Any, y: Any) -> Mismatch | None:
         found = _mismatch(s, t, x, y, self.rtol)
@@ -170,7 +170,7 @@ class Difference:
                 return f"the setting {name}: {_setting(attrs_s, name)} against {_setting(attrs_t, name)}"
         if len(s.inputs) != len(t.inputs):
             return f"{len(s.inputs)} inputs against {len(t.inputs)}"
-        numbers_a, numbers_b = numbered(self.tape_a), numbered(self.tape_b)
+        numbers_a, numbers_b = number_records(self.tape_a), number_records(self.tape_b)
         for i, (x, y) in enumerate(zip(s.inputs, t.inputs)):
             if type(x) is Tensor and type(y) is Tensor:
                 if self.partners.get(x) is not y:
@@ -185,7 +185,7 @@ class Difference:
         """What is different about two records whose readers' gradients, where compared, are alike."""
         if self.value is not None:
             return "values differ, and gradients are made of them"
-        numbers_a, numbers_b = numbered(self.tape_a), numbered(self.tape_b)
+        numbers_a, numbers_b = number_records(self.tape_a), number_records(self.tape_b)
         readers_a = [u for u in self.tape_a if any(x is s for x in u.inputs)]
         readers_b = [u for u in self.tape_b if any(y is t for y in u.inputs)]
         sent_a = ", ".join(f"%{numbers_a[u]} {kind(u)}" for u in readers_a)
@@ -218,9 +218,9 @@ class Difference:
 
     def _verdict(self) -> str:
         n_a, n_b = len(self.tape_a), len(self.tape_b)
-        tapes = f"Tapes of {count(n_a, 'record')} (a) and {n_b:,} (b)"
+        tapes = f"Tapes of {plural(n_a, 'record')} (a) and {n_b:,} (b)"
         if self.value or self.gradient:
-            values, gradients = count(self.values_differ, "value"), count(self.gradients_differ, "gradient")
+            values, gradients = plural(self.values_differ, "value"), plural(self.gradients_differ, "gradient")
             return f"{tapes}: {values} and {gradients} differ"
         same = f"the same within {self.within:.2g} of the largest number" if self.within else "the same"
         if self.same:
@@ -233,17 +233,18 @@ class Difference:
         return [(title, mismatch) for title, mismatch in found if mismatch is not None]
 
     def _lines(self, found: Mismatch) -> list[tuple[str, str]]:
-        return [("a", record_line(found.a, numbered(self.tape_a))), ("b", record_line(found.b, numbered(self.tape_b)))]
+        return [("a", record_line(found.a, number_records(self.tape_a))),
+                ("b", record_line(found.b, number_records(self.tape_b)))]
 
     def _notes(self) -> list[str]:
         """What was not compared; details in lines of their own."""
         notes = []
         for side, tape, alone in (("a", self.tape_a, self.only_a), ("b", self.tape_b, self.only_b)):
             if alone:
-                numbers = numbered(tape)
+                numbers = number_records(tape)
                 lines = [f"  {record_line(t, numbers)}" for t in alone[:SHOWN]]
                 lines += [f"  … {len(alone) - SHOWN:,} more …"] if len(alone) > SHOWN else []
-                first = f"Not compared, as they have no partner: {count(len(alone), 'record')} of {side}"
+                first = f"Not compared, as they have no partner: {plural(len(alone), 'record')} of {side}"
                 notes.append("\n".join([first, *lines]))
         return notes + [f"Not compared: {reason}" for reason in self.missing]
 

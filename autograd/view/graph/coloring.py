@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ...core.describe import format_bytes
 from ...core.mode import within
 from ...core.registry import module_of
 from ...engine import Tape, Tensor
 from ..backward import restored, walk_back
 from ..text import norm as norm_of
-from ..text import size
 from .fold import Box, Fold, Frame, is_item
 
 WHITE = "#ffffff"
@@ -206,10 +206,11 @@ class ByMemory(_ByNumber):
         for box in fold.frame.boxes():
             if any(t.op is not None for t in box.records):
                 yield box, [float(sum(kept.get(t, 0) for t in box.records))]
-        self.notes = [f"colour: memory that each result keeps until its backward, {size(sum(kept.values()))} together"]
+        self.notes = ["colour: memory that each result keeps for the backward pass, "
+                      f"{format_bytes(sum(kept.values()))} together"]
 
     def text(self, box: Box) -> str:
-        return f"{size(self.numbers[box][0])}{self.share(box)}" if self.numbers.get(box, [0])[0] else ""
+        return f"{format_bytes(self.numbers[box][0])}{self.share(box)}" if self.numbers.get(box, [0])[0] else ""
 
 
 SCHEMES = {"op": ByOp, "grad": ByGradient, "time": ByTime, "memory": ByMemory}

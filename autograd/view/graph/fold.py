@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...core.describe import plural
 from ...core.registry import FUNCTIONS
 from ...engine import Tape, Tensor, _item
 from ..backward import check_inside
 from ..outline import Group, outline
-from ..text import count
 
 PAGE = 24
 """Boxes that scopes are opened up to where no depth is asked for."""
@@ -325,7 +325,7 @@ def _shortened(runs: Iterable[list], is_wanted: Callable[[Any], bool]) -> list[l
             kept += part
         else:
             rest = Rest(items=[item for run in part for item in run])
-            rest.name = f"… {count(sum(t.op is not None for t in rest.records()), 'more operation')}"
+            rest.name = f"… {plural(sum(t.op is not None for t in rest.records()), 'more operation')}"
             kept.append([rest])
     return kept + runs[stop:]
 

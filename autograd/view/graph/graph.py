@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, record_line, shape_text
+from ...core.describe import describe, plural, record_line, shape_text
 from ...engine import Tape, Tensor
 from ..backward import restored
 from ..card.mathematics import formula, gradients
-from ..text import count, numbered
+from ..text import number_records
 from .coloring import SCHEMES, ByOp, Gradients, Ramp, span
 from .fold import Box, Edge, Fold, Frame, Rest, fold, is_item
 from .render import Graph
@@ -64,7 +64,7 @@ class _Drawing:
 
     def __init__(self, tape: Tape, folded: Fold, color: str, norms: Gradients | None):
         self.tape, self.fold, self.norms = tape, folded, norms
-        self.numbers, self.roots = numbered(tape), set(tape.roots)
+        self.numbers, self.roots = number_records(tape), set(tape.roots)
         self.colors: ByOp = SCHEMES[color](tape, folded, norms)
         self.names = {box: f"n{i}" for i, box in enumerate(folded.frame.boxes())}
         along = norms.along.values() if norms is not None else ()
@@ -121,7 +121,7 @@ class _Drawing:
         parameters = sum(t.size for t in self.fold.firsts(box) if t.op is None and t.requires_grad and t is not box.op)
         small = [f"'{box.op.name}'"] if box.op is not None and box.op.op is not None and box.op.name else []
         small += _contents(self.fold, box) + self._shapes(box)
-        small += [f"{count(parameters, 'parameter')}{' each' * (box.times > 1)}"] if parameters else []
+        small += [f"{plural(parameters, 'parameter')}{' each' * (box.times > 1)}"] if parameters else []
         small += filter(None, [self._settings(box), self.colors.text(box)])
         return [_title(box), *map(_small, small)]
 
@@ -233,7 +233,7 @@ def _contents(folded: Fold, box: Box) -> list[str]:
     if box.op is not None or isinstance(box.group, Rest):
         return []
     n = sum(t.op is not None and not is_item(t) for t in folded.firsts(box))
-    return [count(n, "operation") + " each" * (box.times > 1)]
+    return [plural(n, "operation") + " each" * (box.times > 1)]
 
 
 def _times(item: Box | Frame) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ...core.describe import format_bytes
 from ..html import escape
-from ..text import size
 
 # Tones that stand out from white and from black alike: a notebook does not say which of the two it shows.
 COLOURS = ("#4c86c6", "#5fae96", "#e08a3c")
@@ -93,7 +93,8 @@ def _grid(tick: float, top: float, y: Place) -> list[str]:
     rows = []
     for i in range(round(top / tick) + 1):
         rows.append(f'<path d="M{_LEFT} {y(i * tick):.1f}H{_WIDTH - _RIGHT}" stroke="{_GREY}" stroke-opacity=".25"/>'
-                    f'<text x="{_LEFT - 8}" y="{y(i * tick) + 4:.1f}" text-anchor="end">{size(i * tick)}</text>')
+                    f'<text x="{_LEFT - 8}" y="{y(i * tick) + 4:.1f}" text-anchor="end">{format_bytes(i * tick)}'
+                    "</text>")
     return rows
 
 

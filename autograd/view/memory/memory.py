@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
-from ...core.describe import record_line
+from ...core.describe import format_bytes, plural, record_line
 from ...engine import Tape, Tensor
 from ..html import Html, details, escape, table
 from ..outline import outline
-from ..text import count, numbered, size
+from ..text import number_records
 from .chart import stacked_areas
 from .memory_replay import Lifetime, Rehearsal, bytes_over
 
@@ -36,7 +36,7 @@ class Again:
 
     def row(self) -> list[str]:
         """The columns are those of AGAIN_HEAD."""
-        return [size(self.n_bytes), signed(self.saved), f"{self.times}", self.op]
+        return [format_bytes(self.n_bytes), signed(self.saved), f"{self.times}", self.op]
 
 
 def memory(tape: Tape) -> Memory:
@@ -135,7 +135,7 @@ class Memory(Shown):
         n = len(self.alive)
         layers = {words: bytes_over([life for life in self.lifetimes if life.kind == kind], n)
                   for kind, words in KINDS.items()}
-        return stacked_areas(layers, self.high, self.n_forward, f"{size(self.peak)}: {self._when()}")
+        return stacked_areas(layers, self.high, self.n_forward, f"{format_bytes(self.peak)}: {self._when()}")
 
     # ------------------------------------------------------------------ what need not be kept
     def _again(self) -> list[Again]:
@@ -183,27 +183,27 @@ class Memory(Shown):
             return ["Memory of no operations: nothing but leaves"]
         n_back = len(self.steps) - self.n_forward
         there = self.at(self.peak_step)
-        parts = [f"{words} {size(n)}" for kind, words in KINDS.items()
+        parts = [f"{words} {format_bytes(n)}" for kind, words in KINDS.items()
                  if (n := sum(life.n_bytes for life in there if life.kind == kind))]
         if (passing := self.peak - self.alive[self.peak_step]) > 0:
-            parts.append(f"in passing {size(passing)}")
-        return [f"Memory of {count(self.n_forward, 'operation')} forward and {n_back:,} back: {size(self.peak)} at the "
-                f"peak, {self._when()}",
+            parts.append(f"in passing {format_bytes(passing)}")
+        return [f"Memory of {plural(self.n_forward, 'operation')} forward and {n_back:,} backward: peak of "
+                f"{format_bytes(self.peak)} at {self._when()}",
                 f"  there then: {', '.join(parts) or 'nothing'}",
-                f"  beside it: parameters {size(self.parameters)} (their gradients, {size(self.gradients)} in the end, "
-                f"are in it), constants {size(self.constants)}"]
+                f"  included: gradients of parameters, {format_bytes(self.gradients)} at the end; not included: "
+                f"parameters {format_bytes(self.parameters)}, constants {format_bytes(self.constants)}"]
 
     def _when(self) -> str:
         """Which step has the peak."""
         if not self.steps:
             return "no step"
         t, way = self.steps[self.peak_step], "backward" if self.peak_step >= self.n_forward else "forward"
-        return f"step {self.peak_step}, {way} of %{numbered(self.tape)[t]} {t.op.name}"  # type: ignore[union-attr]
+        return f"step {self.peak_step}, {way} of %{number_records(self.tape)[t]} {t.op.name}"  # type: ignore[union-attr]
 
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """What is there at the peak, largest first, a row for all arrays that are made alike, and a line on the rest:
         the columns are those of HEAD."""
-        numbers, first = numbered(self.tape), first_twins(self.tape)
+        numbers, first = number_records(self.tape), first_twins(self.tape)
         alike: dict[tuple[Tensor, str, int], list[Lifetime]] = {}
         for life in self.at(self.peak_step):
             alike.setdefault((first.get(life.record, life.record), life.kind, life.n_bytes), []).append(life)
@@ -211,12 +211,12 @@ class Memory(Shown):
         rows = []
         for lives in groups[:SHOWN]:
             life = min(lives, key=lambda life: numbers[life.record])
-            times = f"{len(lives)} × {size(life.n_bytes)}" if len(lives) > 1 else ""
+            times = f"{len(lives)} × {format_bytes(life.n_bytes)}" if len(lives) > 1 else ""
             until = f"{life.dies}" if life.dies < len(self.steps) else "end"
-            rows.append([size(sum(life.n_bytes for life in lives)), times, life.kind, f"{life.born}–{until}",
+            rows.append([format_bytes(sum(life.n_bytes for life in lives)), times, life.kind, f"{life.born}–{until}",
                          _named(life.needed_by, numbers), record_line(life.record, numbers)])
         rest = [life.n_bytes for lives in groups[SHOWN:] for life in lives]
-        return rows, [f"… {count(len(rest), 'more array')}, {size(sum(rest))} …"] if rest else []
+        return rows, [f"… {plural(len(rest), 'more array')}, {format_bytes(sum(rest))} …"] if rest else []
 
 
 def aligned(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -238,7 +238,7 @@ def _divs(lines: list[str]) -> str:
 
 def signed(n_bytes: int) -> str:
     """`45.6 kB`, or `−45.6 kB`."""
-    return f"−{size(-n_bytes)}" if n_bytes < 0 else size(n_bytes)
+    return f"−{format_bytes(-n_bytes)}" if n_bytes < 0 else format_bytes(n_bytes)
 
 
 def _total(leaves: Iterable[Tensor]) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...core.describe import label, record_line
+from ...core.describe import format_bytes, label, plural, record_line
 from ...engine import Tensor
 from ...program.memory_plan import AGAIN, ALIGNMENT, BACKWARD, FORWARD, SUM
-from ..text import count, numbered, size
+from ..text import number_records
 from .chart import arena_map
 from .memory import ALL, SHOWN, Again, Shown, first_twins
 from .memory_replay import bytes_over
@@ -84,7 +84,7 @@ class ProgramMemory(Shown):
         for b in self.lifetimes:
             layers[b.kind].append((b.born, min(b.dies, n - 1), b.start, b.n_bytes))
         return arena_map(layers, n, self.n_forward, self.n_bytes, self.peak_step,
-                         f"{size(self.peak)}: {self._turn(self.peak_step)}" if n else "")
+                         f"{format_bytes(self.peak)}: {self._turn(self.peak_step)}" if n else "")
 
     # ------------------------------------------------------------------ what is not kept
     def _again(self) -> list[Again]:
@@ -110,28 +110,28 @@ class ProgramMemory(Shown):
     # ------------------------------------------------------------------ words
     def _totals(self) -> list[str]:
         there, (n, n_all) = self.at(self.peak_step), self._all
-        parts = [f"{kind} {size(of_it)}" for kind in KINDS.values()
+        parts = [f"{kind} {format_bytes(of_it)}" for kind in KINDS.values()
                  if (of_it := sum(b.n_bytes for b in there if b.kind == kind))]
-        others = [f"  recorded {n} times, for other arguments too: {size(n_all)} are the arenas of all"] * (n > 1)
-        return [f"Plan of {count(self.n_forward, 'step')} forward and {len(self.steps) - self.n_forward:,} back: an "
-                f"arena of {size(self.n_bytes)} ({size(self.without_reuse)} if no memory were used again)",
-                f"  at the peak {size(self.peak)}, {self._turn(self.peak_step)}: {', '.join(parts) or 'nothing'}",
-                f"  beside it: parameters {size(self.parameters)}, their gradients {size(self.gradients)}, inputs "
-                f"{size(self.inputs)}", *others]
+        others = [f"  {n} captured graphs, for arguments of other shapes too: {format_bytes(n_all)} in all arenas"]
+        return [f"Plan of {plural(self.n_forward, 'step')} forward and {len(self.steps) - self.n_forward:,} back: an "
+                f"arena of {format_bytes(self.n_bytes)} ({format_bytes(self.without_reuse)} without reuse of memory)",
+                f"  peak of {format_bytes(self.peak)} at {self._turn(self.peak_step)}: {', '.join(parts) or 'nothing'}",
+                f"  not included: parameters {format_bytes(self.parameters)}, their gradients "
+                f"{format_bytes(self.gradients)}, inputs {format_bytes(self.inputs)}", *(others if n > 1 else [])]
 
     def _turn(self, step: int) -> str:
         """`step 7, backward of %3 exp`."""
         if not self.steps:
             return "no step"
         t, purpose = self.steps[step]
-        numbers = numbered(self.tape)
+        numbers = number_records(self.tape)
         number = f"%{numbers[t]} " if t in numbers else ""
         return f"step {step}, {purpose}{' of' * (purpose != AGAIN)} {number}{t.op.name if t.op else t.name or 'leaf'}"
 
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """What is there at the peak, largest first, a row for all buffers that are made alike, and a line on the rest:
         the columns are those of HEAD."""
-        numbers, first = numbered(self.tape), first_twins(self.tape)
+        numbers, first = number_records(self.tape), first_twins(self.tape)
         alike: dict[tuple[Any, str, int], list[Buffer]] = {}
         for b in self.at(self.peak_step):
             alike.setdefault((first.get(b.record, b.record), b.purpose, b.n_bytes), []).append(b)
@@ -139,12 +139,12 @@ class ProgramMemory(Shown):
         rows = []
         for buffers in groups[:SHOWN]:
             b = min(buffers, key=lambda b: b.born)
-            times = f"{len(buffers)} × {size(b.n_bytes)}" if len(buffers) > 1 else ""
+            times = f"{len(buffers)} × {format_bytes(b.n_bytes)}" if len(buffers) > 1 else ""
             until, last = ("end", "result") if b.dies == len(self.steps) else (f"{b.dies}", self._last(b.dies, numbers))
-            rows.append([size(sum(b.n_bytes for b in buffers)), times, b.purpose, f"{b.born}–{until}", last,
+            rows.append([format_bytes(sum(b.n_bytes for b in buffers)), times, b.purpose, f"{b.born}–{until}", last,
                          record_line(b.record, numbers) if b.record in numbers else label(b.record)])
         rest = [b.n_bytes for buffers in groups[SHOWN:] for b in buffers]
-        return rows, [f"… {count(len(rest), 'more array')}, {size(sum(rest))} …"] if rest else []
+        return rows, [f"… {plural(len(rest), 'more array')}, {format_bytes(sum(rest))} …"] if rest else []
 
     def _last(self, step: int, numbers: dict[Tensor, int]) -> str:
         """Whose turn a step is: `backward %3`."""

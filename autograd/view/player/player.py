@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, shape_text, shortened, source_text
+from ...core.describe import describe, plural, shape_text, shortened, source_text
 from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import check_inside, ends, restored, walk_back
@@ -24,7 +24,7 @@ from ..memory.memory import memory
 from ..outline import Group, outline
 from ..page import page
 from ..step import added
-from ..text import count, numbered, totals
+from ..text import number_records, totals
 from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .player_layout import rows_svg
 
@@ -64,7 +64,7 @@ class Player:
 
     def __repr__(self) -> str:
         size = f"{len(self.page) // 1000:,} kB"
-        return f'Player of {count(len(self.tape), "record")}, {size}: .save("tape.html") writes the page'
+        return f'Player of {plural(len(self.tape), "record")}, {size}: .save("tape.html") writes the page'
 
     def _repr_html_(self) -> str:
         """The page in a frame, which may do nothing but run, over a picture for those who allow no frame."""
@@ -83,7 +83,7 @@ class Player:
 def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
     """The records that there is room for, and their places on the page: the nearest to an end of the tape, or to
     `focus`, with the leaves that they use."""
-    numbers, room, chosen = numbered(tape), ROOM, set()
+    numbers, room, chosen = number_records(tape), ROOM, set()
     last, middle = len(tape) - 1, numbers.get(focus, 0)  # type: ignore[arg-type]
     for i in sorted(range(len(tape)), key=lambda i: min(i, last - i) if focus is None else abs(i - middle)):
         for t in (tape[i], *(a for a in tape[i].inputs if type(a) is Tensor and a.op is None and a in numbers)):
@@ -97,7 +97,7 @@ def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
 
 def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dict[str, Any]:
     """All that the page shows, as JSON has it."""
-    numbers, places = numbered(tape), _chosen(tape, focus)
+    numbers, places = number_records(tape), _chosen(tape, focus)
     operations = [t for t in places if t.op is not None]
     ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # there may be two of a name
     shape = functools.cache(shape_text)
@@ -222,7 +222,7 @@ def _flat(root: Group, places: dict[Tensor, int]) -> list[Any]:
             left += 1 if isinstance(item, Tensor) else sum(1 for _ in item.records())
             continue
         if left:
-            flat.append([f"… {count(left, 'record')} left out …", "", depth, 0, 1, True])
+            flat.append([f"… {plural(left, 'record')} left out …", "", depth, 0, 1, True])
             left = 0
         if isinstance(item, Group):
             flat.append([item.name, item.path, depth, 0, item.times, item.twin_of in opened])
@@ -231,7 +231,7 @@ def _flat(root: Group, places: dict[Tensor, int]) -> list[Any]:
             stack += [(None, 0), *((inner, depth + 1) for inner in reversed(item.items))]
         else:
             flat.append(places[item])
-    return flat + [[f"… {count(left, 'record')} left out …", "", 0, 0, 1, True]] * (left > 0)
+    return flat + [[f"… {plural(left, 'record')} left out …", "", 0, 0, 1, True]] * (left > 0)
 
 
 def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[str, Any] | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.describe import call_text, shape_text
+from ...core.describe import call_text, plural, shape_text
 from ...engine import Tape, Tensor
 from ..html import escape
 from ..outline import Group, outline
-from ..text import count, numbered, totals
+from ..text import number_records, totals
 
 SHOWN = 80
 """Rows at most, half of them from the head and half from the tail."""
@@ -34,10 +34,10 @@ class _Row:
 def rows_svg(tape: Tape) -> str:
     """The tape as SVG: the records in order under the names of their scopes, groups that repeat folded, an arc to each
     record from each of its inputs.  It needs nothing else to be shown; of a long tape it has head and tail."""
-    rows, half = _rows(outline(tape), numbered(tape)), SHOWN // 2
+    rows, half = _rows(outline(tape), number_records(tape)), SHOWN // 2
     if len(rows) > SHOWN + 1:
         left = sum(len(row.records) for row in rows[half:-half])
-        rows = [*rows[:half], _Row(f"… {count(left, 'more record')} …"), *rows[-half:]]
+        rows = [*rows[:half], _Row(f"… {plural(left, 'more record')} …"), *rows[-half:]]
     width, height = _WIDTH, _TOP + _ROW * len(rows) + 14
     border = f'width="{width - 1}" height="{height - 1}" rx="8" fill="{_PAPER}" stroke="{_LINE}"'
     parts = [f'<rect x="0.5" y="0.5" {border}/>',
@@ -59,7 +59,7 @@ def _rows(root: Group, numbers: dict[Tensor, int]) -> list[_Row]:
         elif isinstance(item, list):
             records = [t for twin in item for t in twin.records()]
             names = item[0].name + (f" … {item[-1].name}" if len(item) > 1 else "")
-            rows.append(_Row(f"{names}:  the same again, {count(len(records), 'record')}", depth, records=records))
+            rows.append(_Row(f"{names}:  the same again, {plural(len(records), 'record')}", depth, records=records))
         elif item.twin_of is None:
             rows.append(_Row(item.name + (f"   × {item.times}" if item.times > 1 else ""), depth))
             stack += [(item.twins, depth)] if item.twins else []

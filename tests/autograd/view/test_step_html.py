@@ -9,7 +9,7 @@ import pytest
 import autograd as ag
 from autograd.view.step import Stop
 from autograd.view.step_html import ledger_html, stop_html
-from autograd.view.text import SHOWN, numbered
+from autograd.view.text import SHOWN, number_records
 
 EVIL = "<script>alert(1)</script>"
 
@@ -70,7 +70,7 @@ def test_a_step_back_with_what_was_sent_before(loss):
 def test_the_gradient_that_a_walk_starts_with_is_no_sum_of_what_was_sent(loss):
     w, product, *_ = tape = ag.tape(loss)
     sums = [(loss, None, np.array(1.0)), (w, np.array([1.0, 2.0]), np.array([8.0, 9.0]))]
-    stop = Stop(4, "backward", product, [], None, np.ones(2), [(w, np.array([7.0, 7.0]))], sums, numbered(tape))
+    stop = Stop(4, "backward", product, [], None, np.ones(2), [(w, np.array([7.0, 7.0]))], sums, number_records(tape))
     assert cells(stop_html(stop))[2] == ["sends to", "%0 'w'", "7 7", "8 9"]
 
 

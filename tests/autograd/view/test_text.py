@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.view.text import kept_bytes, lines, norm, size, summary
+from autograd.view.text import kept_bytes, lines, norm, summary
 
 
 def small_tape():
@@ -77,12 +77,6 @@ def test_kept_bytes_count_each_buffer_once():
     w = ag.tensor(np.ones((10, 10)), requires_grad=True)
     y = (w.T + 1).T.reshape(100)  # a view of the leaf, 800 bytes, two views of these
     assert kept_bytes(ag.tape(y)) == 800
-
-
-@pytest.mark.parametrize("n, text", [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"),
-                                     (5e9, "5.0 GB")])
-def test_size(n, text):
-    assert size(n) == text
 
 
 def test_summary():

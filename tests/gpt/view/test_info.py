@@ -8,11 +8,12 @@ import pytest
 from safetensors.numpy import save_file
 
 import gpt
+from autograd.core.describe import format_bytes
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
 from gpt.runtime.safetensors_file import Stored
 from gpt.tuning import lora
-from gpt.view.info import describe, shown, size
+from gpt.view.info import describe, shown
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_what_it_says(saved, capsys, tmp_path):
     out = capsys.readouterr().out
     file, model = saved
     text = " ".join(out.split())
-    for words in (f"{file}: {size(os.path.getsize(file))}",
+    for words in (f"{file}: {format_bytes(os.path.getsize(file))}",
                   "model block_size 8, n_layer 2, n_head 2, n_embd 12, vocab_size 11 tokenizer",
                   r"char, 11 tokens: '\n .acdehost'", f"{model.n_parameters:,} in float32",
                   "training out x, max_iters 20000, learning_rate 0.001, data a.txt b", "iter 150",
@@ -153,11 +154,6 @@ def test_what_train_leaves(run, capsys):
     out = " ".join(capsys.readouterr().out.split())
     for words in ("batch_size 8", "max_iters 30", "iter 30", "val loss", "best val loss", "and what training goes on"):
         assert words in out, words
-
-
-@pytest.mark.parametrize(("n", "text"), [(0, "0 bytes"), (999, "999 bytes"), (3_240_000, "3.2 MB"), (5e9, "5.0 GB")])
-def test_sizes(n, text):
-    assert size(n) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [

@@ -8,9 +8,9 @@ import pytest
 
 import autograd as ag
 import gpt
+from autograd.core.describe import format_bytes
 from autograd.program.memory_plan import AGAIN, BACKWARD, FORWARD, SUM
 from autograd.view.memory.chart import arena_map
-from autograd.view.text import size
 
 RNG = np.random.default_rng(0)
 
@@ -97,7 +97,8 @@ def test_it_is_the_plan_of_the_last_call():
     assert program.memory().inputs == 160  # before the first call
     program(np.ones((5, 10)))
     assert program.memory().inputs == 400
-    assert f"recorded 2 times, for other arguments too: {size(program.n_bytes)}" in repr(program.memory())
+    total = format_bytes(program.n_bytes)
+    assert f"2 captured graphs, for arguments of other shapes too: {total}" in repr(program.memory())
     program(np.ones((2, 10)))
     assert program.memory().inputs == 160
 
@@ -233,7 +234,8 @@ def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
     recompute(monkeypatch, "gelu", "layer_norm")
     m = gpt_program().memory()
     text = repr(m)
-    assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB \([\d.]+ kB if", text)
+    assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB "
+                     r"\([\d.]+ kB without reuse", text)
     assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +computed again %\d+ +%\d+ f32\[6,16,64\] = linear\(",
                      text)
     assert re.search(r"\n +[\d.]+ kB +[\d.]+ kB +2 +gelu\n", text)
