@@ -14,7 +14,7 @@ from ..engine import tape as tape_of
 
 
 @contextmanager
-def restored(tape: Tape) -> Iterator[None]:
+def restore_freed(tape: Tape) -> Iterator[None]:
     """Within it, values that a backward has freed come back when they are asked for; after it they are freed again.
 
     Asking raises RuntimeError, which names the leaf, where a leaf was changed since: the old values are lost then.
@@ -28,11 +28,11 @@ def restored(tape: Tape) -> Iterator[None]:
             free(t)
 
 
-def walk_back(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tuple[Tensor, Any]]]]:
+def backward_pass(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tuple[Tensor, Any]]]]:
     """The engine's walk from the tape's roots, which start with gradients of 1 (so that of a root with several elements
     it is the sum that is differentiated), to all leaves or `to` some tensors: each record, its gradient, and what it
     sends to which input.  It ends where the tape begins."""
-    roots, inside = ends(tape), set(tape)
+    roots, inside = differentiable_roots(tape), set(tape)
     for t, g, sent in reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True):
         if t in inside:
             yield t, g, sent
@@ -40,17 +40,17 @@ def walk_back(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tu
             return
 
 
-def ends(tape: Tape) -> list[Tensor]:
+def differentiable_roots(tape: Tape) -> list[Tensor]:
     """The roots that a walk back starts from, each once."""
     return list(dict.fromkeys(t for t in tape.roots if t.requires_grad))
 
 
-def values_of(inputs: tuple) -> list[Any]:
+def input_values(inputs: tuple) -> list[Any]:
     """The arrays, and what else an op was given, behind the inputs of a record."""
     return [a._value() if type(a) is Tensor else a for a in inputs]
 
 
-def check_inside(tape: Tape, focus: Any) -> None:
+def check_focus(tape: Tape, focus: Any) -> None:
     """Raise ValueError for a `focus` that is not a record of the tape (or None)."""
     if focus is not None and focus not in tape:
         raise ValueError(f"{label(focus) if isinstance(focus, Tensor) else repr(focus)} is not in this tape, "

@@ -97,7 +97,7 @@ def _between(colours: Array, x: Array) -> Array:
     return np.where(np.isnan(x)[..., None], _NOT_A_NUMBER, np.rint(np.nan_to_num(rgb))).astype(np.uint8)
 
 
-def pooled(array: Any, rows: int = 64, columns: int = 64) -> Array:
+def downsample(array: Any, rows: int = 64, columns: int = 64) -> Array:
     """Any array as a matrix of at most `rows` times `columns` floats: the last axis across, all others down.
 
     Where it has more, each element stands for a block: the number of the block with the largest magnitude, so that a
@@ -135,12 +135,12 @@ def _scaled(matrix: Array) -> Array:
 
 
 def heatmap(array: Any, rows: int = 64, columns: int = 64) -> Html:
-    """A picture of an array as `pooled` lays it out: 0 is white, less is blue, more is orange, the largest magnitude
-    darkest.  Its text says shape and range.  Nothing to see of an array without elements."""
+    """Return a picture of an array, downsampled (see `downsample`): 0 is white, negative blue, positive orange, and the
+    largest magnitude darkest.  The alt text gives shape and range.  An array without elements gives no picture."""
     array = np.asarray(array)
     if not array.size:
         return Html("")
-    matrix = pooled(array, rows, columns)
+    matrix = downsample(array, rows, columns)
     colours = diverging(_scaled(matrix))
     cell = max(1, min(_CELL, _PIXELS // max(matrix.shape)))
     height, width = (n * cell for n in matrix.shape)

@@ -10,7 +10,8 @@ import numpy as np
 from ..core.describe import describe, label, plural, record_line
 from ..core.mode import within
 from ..engine import Tape, Tensor
-from .backward import restored, walk_back
+from .backward import backward_pass, restore_freed
+from .step_html import ledger_html
 from .text import norm, number_records
 
 
@@ -46,7 +47,6 @@ class Ledger:
         return "\n".join(rows)
 
     def _repr_html_(self) -> str:
-        from .step_html import ledger_html
         return ledger_html(self)
 
     def source(self, c: Contribution, names: dict[Tensor, int]) -> str:
@@ -71,10 +71,10 @@ def ledger(tape: Tape, tensor: Tensor) -> Ledger:
         raise ValueError(f"{label(tensor)} is not in this tape: take the tape of a result that was computed from it")
     found: list[tuple[Tensor | None, Any]] = []
     total = None
-    with restored(tape), within(observer=None), np.errstate(all="ignore"):
+    with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
         if any(t is tensor for t in tape.roots) and tensor.requires_grad:
             found.append((None, np.ones_like(tensor._value())))
-        for t, g, sent in walk_back(tape, to=[tensor]):
+        for t, g, sent in backward_pass(tape, to=[tensor]):
             found += [(t, d) for a, d in sent if a is tensor]
             if t is tensor:
                 total = g

@@ -11,7 +11,7 @@ from ..core.describe import call_text, plural, shape_text, source_text, statisti
 from ..engine import Tape, Tensor
 from .html import Html, details, escape, grid, heatmap, table
 from .outline import Group, outline
-from .text import SHOWN, number_records, some_parts, totals
+from .text import SHOWN, number_records, some_items, totals
 
 _SMALL = 8  # rows and columns up to which numbers are shown
 _HEAD = ("", "shape", "made by", "name", "source")
@@ -22,17 +22,17 @@ def tensor_html(t: Tensor) -> Html:
     made = "parameter" if t.op is None and t.requires_grad else "constant" if t.op is None else f"by {t.op.name}"
     facts = [t.name and repr(t.name), made, "has a gradient" if t._grad is not None else "", t.scope, source_text(t)]
     head = f"<b>Tensor</b> <code>{escape(shape_text(t))}</code> &nbsp; {escape(' · '.join(filter(None, facts)))}"
-    shown = _value_html(t._array) if t._array is not None else escape("freed: it is computed again when asked for")
+    shown = value_html(t._array) if t._array is not None else escape("freed: it is computed again when asked for")
     grad = t._grad._array if type(t._grad) is Tensor else t._grad
-    gradient = details("gradient", _value_html(grad)) if grad is not None else ""
+    gradient = details("gradient", value_html(grad)) if grad is not None else ""
     return Html(f"<div><p>{head}</p>{shown}{gradient}</div>")
 
 
-def _value_html(value: Any) -> Html:
+def value_html(value: Any) -> Html:
     """An array, or a tuple of arrays."""
     if isinstance(value, tuple):
-        return Html("".join(details(f"[{i}]", _value_html(part)) if part is not None else f"<div>{i}</div>"
-                            for i, part in some_parts(value)))
+        return Html("".join(details(f"[{i}]", value_html(part)) if part is not None else f"<div>{i}</div>"
+                            for i, part in some_items(value)))
     if not isinstance(value, (np.ndarray, np.generic)):
         return escape(f"no numbers: not a NumPy array but a {type(value).__name__}")
     if not value.size:

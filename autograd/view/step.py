@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.describe import label, record_line, shortened
+from ..core.describe import record_line, shortened
 from ..engine import Tape, Tensor
-from .backward import ends, restored, values_of, walk_back
-from .text import number_records, summary
+from .backward import backward_pass, differentiable_roots, input_values, restore_freed
+from .step_html import stop_html
+from .text import number_records, record_name, summary
 
 
 @dataclass(eq=False)
@@ -36,7 +37,6 @@ class Stop:
         return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
 
     def _repr_html_(self) -> str:
-        from .step_html import stop_html
         return stop_html(self)
 
     def __repr__(self) -> str:
@@ -44,10 +44,11 @@ class Stop:
         head = f"{self.phase} step {self.number}   {record_line(t, names)}"
         given = t.op.parameters if t.op is not None and t.op.star is None else []
         if self.phase == "forward":
-            rows = [f"{who(a, names) if type(a) is Tensor else given[i] if i < len(given) else i}: {summary(value)}"
-                    for i, (a, value) in enumerate(zip(t.inputs, self.inputs))]
+            inputs = [record_name(a, names) if type(a) is Tensor else given[i] if i < len(given) else i
+                      for i, a in enumerate(t.inputs)]
+            rows = [f"{name}: {summary(value)}" for name, value in zip(inputs, self.inputs)]
             return "\n  ".join([head, *shortened(rows, "more inputs"), f"= {summary(self.output)}"])
-        rows = [f"sends to {who(a, names)}: {summary(d)}"
+        rows = [f"sends to {record_name(a, names)}: {summary(d)}"
                 + (f"; its sum is now {summary(after)}" if before is not None else "")
                 for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):])]
         return "\n  ".join([head, f"gradient that came in: {summary(self.gradient)}", *shortened(rows)])
@@ -158,20 +159,20 @@ class Stepper:
 
 def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
     """All stops of a walk; a function of its own, so that a stepper that is dropped ends it and frees the values."""
-    with restored(tape):
+    with restore_freed(tape):
         operations = [t for t in tape if t.op is not None]
         for i, t in enumerate(operations):
-            yield Stop(i, "forward", t, values_of(t.inputs), t._value(), names=names)
+            yield Stop(i, "forward", t, input_values(t.inputs), t._value(), names=names)
         number, sums = len(operations), {}  # type: ignore[var-annotated]
-        seeds = added(sums, [(t, np.ones_like(t._value())) for t in ends(tape)])
-        for t, g, sent in walk_back(tape):
+        seeds = accumulate(sums, [(t, np.ones_like(t._value())) for t in differentiable_roots(tape)])
+        for t, g, sent in backward_pass(tape):
             if t.op is not None:
-                yield Stop(number, "backward", t, values_of(t.inputs), t._value(), g, sent,
-                           seeds + added(sums, sent), names)
+                yield Stop(number, "backward", t, input_values(t.inputs), t._value(), g, sent,
+                           seeds + accumulate(sums, sent), names)
                 number, seeds = number + 1, []
 
 
-def added(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
+def accumulate(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
     """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after; of a
     tuple of arrays those of the arrays that get some."""
     changes = []
@@ -194,8 +195,3 @@ def _put(sums: dict[Tensor, Any], a: Tensor, value: Any) -> None:
         sums.setdefault(a, {}).update(value)
     else:
         sums[a] = value
-
-
-def who(t: Tensor, names: dict[Tensor, int]) -> str:
-    """`%3 'w'`; of a record that is older than the tape, what it is."""
-    return f"%{names[t]}" + (f" {t.name!r}" if t.name else "") if t in names else label(t)

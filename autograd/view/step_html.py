@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.describe import call_text, describe, label, plural, shape_text, shortened, source_text
 from ..engine import Tensor
 from .html import Html, details, diverging, escape, number, png, table
-from .ledger import Contribution, Ledger
-from .reprs_html import _value_html
-from .step import Stop, who
-from .text import SHOWN, norm, number_records, some_parts
+from .reprs_html import value_html
+from .text import SHOWN, norm, number_records, record_name, some_items
+
+if TYPE_CHECKING:
+    from .ledger import Contribution, Ledger
+    from .step import Stop
 
 _BAR = 80  # pixels of a share of 100 %
 
@@ -89,11 +91,11 @@ def _shown(value: Any) -> Html:
     """An array, several in a tuple or a dict, or what an op was given beside arrays."""
     if isinstance(value, (tuple, dict)):
         return Html("".join(f"<div>[{i}] {_shown(part)}</div>" if part is not None else f"<div>{i}</div>"
-                            for i, part in some_parts(value)))
+                            for i, part in some_items(value)))
     if isinstance(value, (np.ndarray, np.generic)):
-        return escape(number(value)) if np.ndim(value) == 0 else _value_html(value)
+        return escape(number(value)) if np.ndim(value) == 0 else value_html(value)
     return escape(describe(value))
 
 
 def _who(a: Any, names: dict[Tensor, int]) -> str:
-    return who(a, names) if type(a) is Tensor else ""
+    return record_name(a, names) if type(a) is Tensor else ""

@@ -13,6 +13,7 @@ from ..core.describe import (
     describe,
     format_bytes,
     is_small,
+    label,
     numbers,
     plural,
     record_line,
@@ -82,7 +83,7 @@ def arrays_in(value: Any) -> list[Any]:
 def summary(value: Any) -> str:
     """What is in a value or gradient: the numbers of a small array, the norm and range of a larger one."""
     if isinstance(value, (tuple, dict)):
-        return "; ".join(f"part {i}: {summary(part)}" if part is not None else i for i, part in some_parts(value))
+        return "; ".join(f"part {i}: {summary(part)}" if part is not None else i for i, part in some_items(value))
     if is_small(value):
         return numbers(value)
     if not isinstance(value, np.ndarray):  # another library's array, or what an op was given beside arrays
@@ -90,11 +91,16 @@ def summary(value: Any) -> str:
     return f"norm {norm(value):.4g}, {statistics(value)}" if value.dtype.kind == "f" else statistics(value)
 
 
-def some_parts(value: Any) -> list[tuple[Any, Any]]:
+def some_items(value: Any) -> list[tuple[Any, Any]]:
     """Number and array for each of a tuple, or of a dict that has some of them; of many those at the ends, and between
     them a text, for how many are left out, and None."""
     places = shortened(sorted(value) if isinstance(value, dict) else range(len(value)))
     return [(i, None if isinstance(i, str) else value[i]) for i in places]
+
+
+def record_name(t: Tensor, numbers: dict[Tensor, int]) -> str:
+    """Return `%3 'w'` for a record of the tape; a record older than the tape has no number and is described instead."""
+    return f"%{numbers[t]}" + (f" {t.name!r}" if t.name else "") if t in numbers else label(t)
 
 
 def norm(value: Any) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.view.html import diverging, pooled, sequential
+from autograd.view.html import diverging, downsample, sequential
 from autograd.view.page import page
 from autograd.view.player.pictures import attention_weights
 
@@ -91,14 +91,14 @@ def stream(tape: ag.Tape) -> list[ag.Tensor]:
 
 
 def maps(tape: ag.Tape) -> list[list[Array]]:
-    """By layer and head what each place looks at: probabilities (queries, keys), pooled where they are many."""
+    """By layer and head what each place looks at: probabilities (queries, keys), downsample where they are many."""
     attentions = [t for t in tape if t.op is not None and t.op.name == "attention"]
     n = sum(t.shape[1] for t in attentions)
     side = int(min(PLACES, max(16, (MAP_BYTES / n) ** 0.5)))
     found = []
     for t in attentions:
         weights = attention_weights(t)
-        found.append([pooled(head, side, side) for head in weights] if weights is not None else [])
+        found.append([downsample(head, side, side) for head in weights] if weights is not None else [])
     return found
 
 

@@ -191,13 +191,13 @@ def write_inside(run: Checkpoint, ids: Array, answer: int | None, about: str, ou
 def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
     """Write the player and the graph; a line on each, with what to do with it."""
     from autograd.view.graph.graph import draw
-    from autograd.view.graph.render import NoGraphviz, rendered
+    from autograd.view.graph.render import NoGraphviz, render_dot
     from autograd.view.player.player import Player
 
     player, graph = out / TAPE, out / GRAPH
     write_marked(player, Player(tape, tokens).page)
     try:
-        write_marked(graph, rendered(draw(tape).source, "svg").decode())
+        write_marked(graph, render_dot(draw(tape).source, "svg").decode())
         drawn = f"{graph}: the tape as a graph; point at a box for its line of the tape and its formula"
     except NoGraphviz as error:
         delete([graph])

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import autograd as ag
-from autograd.view.graph.render import NoGraphviz, rendered
+from autograd.view.graph.render import NoGraphviz, render_dot
 
 IMPORTS = "import numpy as np\nimport autograd as ag\n\n"
 
@@ -48,7 +48,7 @@ def graph(t: ag.Tensor) -> str:
     """The tape of a tensor, drawn, as HTML; in rows, with a line that says why, where there is no Graphviz."""
     drawn: Any = ag.tape(t).draw()  # type: ignore[attr-defined]
     try:
-        picture = rendered(drawn.source, "svg").decode()
+        picture = render_dot(drawn.source, "svg").decode()
     except NoGraphviz:
         picture = drawn._repr_mimebundle_()["text/html"]
     picture = re.sub(r"^\s*<\?xml.*?\?>\s*<!DOCTYPE.*?>\s*|<!--.*?-->\s*", "", picture, flags=re.DOTALL)

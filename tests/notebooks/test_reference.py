@@ -141,8 +141,8 @@ def test_an_example_without_a_result_is_named(example):
 def test_without_graphviz_the_page_has_the_tape_in_rows_and_says_why(monkeypatch):
     def none(source, kind):
         raise render.NoGraphviz("there is no Graphviz")
-    monkeypatch.setattr(render, "rendered", none)
-    monkeypatch.setattr(running, "rendered", none)
+    monkeypatch.setattr(render, "render_dot", none)
+    monkeypatch.setattr(running, "render_dot", none)
     page = relu_page()
     assert "The tape in rows: there is no Graphviz." in page and "data:image/svg+xml;base64," in page
 

@@ -12,7 +12,7 @@ from ...core.describe import describe, label, record_line, shape_text, shortened
 from ...core.errors import changed_error
 from ...core.mode import within
 from ...engine import Tensor, reverse, tape
-from ..backward import restored
+from ..backward import restore_freed
 from ..html import Html, code, details, escape, grid, heatmap, number, table
 from ..text import number_records
 from .jacobian import (
@@ -67,7 +67,7 @@ class Card:
         self.line = record_line(t, numbers)
         self.words, self.formula, self.rows = _leaf(t) if t.op is None else _operation(t, numbers)
         self.note = ""  # why there are no numbers
-        with restored(behind), within(observer=None), np.errstate(all="ignore"):
+        with restore_freed(behind), within(observer=None), np.errstate(all="ignore"):
             try:
                 self._fill(t, loss)
             except Exception as error:  # of a formula or rule in the making too: the card then shows which

@@ -12,7 +12,7 @@ from ...check.comparison import Comparison, OpFunction
 from ...check.diagnosis import likely_cause
 from ...core.arrays import read_only
 from ...engine import Tensor, reverse
-from ..backward import values_of
+from ..backward import input_values
 
 EVERY = 64  # elements of an input up to which each is compared with differences
 _SAMPLED = 8  # of a larger one so many
@@ -92,7 +92,7 @@ class Residual(NamedTuple):
 def residuals(t: Tensor, places: list[int]) -> dict[int, Residual]:
     """Number of the input, of those in `places` -> how the gradient that backward sends there compares with differences
     of the formula, both in float64 at this record's inputs and with random weights on its results."""
-    values = values_of(t.inputs)
+    values = input_values(t.inputs)
     sizes = [part.size for value in [*values, t._value()] for part in parts(value) if is_array(part)]
     n = sum(sizes)
     if any(isinstance(values[i], tuple) for i in places):

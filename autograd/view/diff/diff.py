@@ -12,7 +12,7 @@ import numpy as np
 from ...core.describe import describe, dtype_shape, plural, record_line
 from ...core.mode import within
 from ...engine import Tape, Tensor
-from ..backward import restored, walk_back
+from ..backward import backward_pass, restore_freed
 from ..html import Html, details, escape, table
 from ..text import number_records
 from .align import align, kind
@@ -105,7 +105,7 @@ class Difference:
         self.values_differ = self.gradients_differ = 0
         self.missing: list[str] = []
         self.within = rtol
-        with restored(tape_a), restored(tape_b), within(observer=None), np.errstate(all="ignore"):
+        with restore_freed(tape_a), restore_freed(tape_b), within(observer=None), np.errstate(all="ignore"):
             self._compare_values()
             self._compare_gradients()
         self.same = not (self.only_a or self.only_b or self.missing or self.value or self.gradient)
@@ -267,7 +267,7 @@ def _gradients(tape: Tape) -> tuple[dict[Tensor, Any], RuntimeError | None]:
     """The gradients of the tape's records, and why the walk ended early if it did."""
     gradients = {}
     try:
-        for t, g, _ in walk_back(tape):
+        for t, g, _ in backward_pass(tape):
             gradients[t] = g
     except RuntimeError as error:
         return gradients, error

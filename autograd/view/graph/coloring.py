@@ -13,7 +13,7 @@ from ...core.describe import format_bytes
 from ...core.mode import within
 from ...core.registry import module_of
 from ...engine import Tape, Tensor
-from ..backward import restored, walk_back
+from ..backward import backward_pass, restore_freed
 from ..text import norm as norm_of
 from .fold import Box, Fold, Frame, is_item
 
@@ -37,8 +37,8 @@ class Gradients:
         self.along: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
         self.missing = ""
         try:
-            with restored(tape), within(observer=None), np.errstate(all="ignore"):
-                for t, g, sent in walk_back(tape):
+            with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
+                for t, g, sent in backward_pass(tape):
                     self.of[t] = norm(g)
                     for a, d in sent:
                         self.along[a, t].append(norm(d))
@@ -171,10 +171,10 @@ class ByTime(_ByNumber):
     """Colours by the time that the formula and its rules take."""
 
     def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        from .timing import REPEATS, times
+        from .timing import REPEATS, measure_times
         try:
             with within(observer=None), np.errstate(all="ignore"):
-                measured = times(tape)
+                measured = measure_times(tape)
         except Exception as error:  # as with gradients
             self.notes = [f"no numbers: {first_line(error)}"]
             return

@@ -11,7 +11,7 @@ from typing import Any
 from ...core.describe import plural
 from ...core.registry import FUNCTIONS
 from ...engine import Tape, Tensor, _item
-from ..backward import check_inside
+from ..backward import check_focus
 from ..outline import Group, outline
 
 PAGE = 24
@@ -259,7 +259,7 @@ def fold(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
         if path not in known:
             near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.4) or sorted(known)[:3]
             raise ValueError(f"no scope of the tape is called {path!r}" + (f": try {', '.join(near)}" if near else ""))
-    check_inside(tape, focus)
+    check_focus(tape, focus)
     if depth is not None or focus is not None:
         return Fold(tape, scopes, depth, paths, focus)
     level, deepest = 0, max((path.count(".") + 1 for path in known), default=0)

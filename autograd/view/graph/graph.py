@@ -13,7 +13,7 @@ import numpy as np
 
 from ...core.describe import describe, plural, record_line, shape_text
 from ...engine import Tape, Tensor
-from ..backward import restored
+from ..backward import restore_freed
 from ..card.mathematics import formula, gradients
 from ..text import number_records
 from .coloring import SCHEMES, ByOp, Gradients, Ramp, span
@@ -71,7 +71,7 @@ class _Drawing:
         self.ramp = Ramp([n for values in along for n in values], log=True)
         self.graph = Graph("tape", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
         self.graph.tape = tape
-        with restored(tape):
+        with restore_freed(tape):
             self._draw(folded.frame, self.graph)
         for edge in folded.edges:
             self._edge(edge)

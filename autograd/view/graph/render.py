@@ -56,7 +56,7 @@ class Graph(graphviz.Digraph):
         path = os.path.join(directory or "", os.fspath(filename))
         if not (skip_existing and os.path.exists(path)):
             try:
-                picture = rendered(self.source, PICTURES[ending])
+                picture = render_dot(self.source, PICTURES[ending])
             except NoGraphviz as error:
                 raise RuntimeError(f"{filename} was not written: {error}") from None
             with open(path, "wb") as file:
@@ -78,9 +78,9 @@ class Graph(graphviz.Digraph):
         return self._repr_mimebundle_().get("image/svg+xml")
 
     def _pictures(self) -> dict[str, Any]:
-        pictures: dict[str, Any] = {"image/svg+xml": rendered(self.source, "svg").decode(), "text/plain": repr(self)}
+        pictures: dict[str, Any] = {"image/svg+xml": render_dot(self.source, "svg").decode(), "text/plain": repr(self)}
         with suppress(NoGraphviz):  # a Graphviz may be without PNG
-            pictures["image/png"] = rendered(self.source, "png")
+            pictures["image/png"] = render_dot(self.source, "png")
         return pictures
 
     def _as_rows(self, why: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ class Graph(graphviz.Digraph):
         return bundle
 
 
-def rendered(source: str, kind: str) -> bytes:
+def render_dot(source: str, kind: str) -> bytes:
     """DOT source as a picture ("svg", "png" or "pdf"), by `dot` or else by pygraphviz.  Raises NoGraphviz."""
     try:
         return graphviz.Source(source).pipe(format=kind, quiet=True)

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from ...engine import Tape, Tensor, reverse
-from ..backward import restored, values_of, walk_back
+from ..backward import backward_pass, input_values, restore_freed
 
 REPEATS = 5
 """How often each formula and its rules run; the median counts."""
@@ -28,7 +28,7 @@ class Time:
         return self.forward + self.backward
 
 
-def times(tape: Tape, repeats: int = REPEATS) -> dict[Tensor, Time]:
+def measure_times(tape: Tape, repeats: int = REPEATS) -> dict[Tensor, Time]:
     """The time of each operation of the tape, as medians of `repeats` runs, each right after the other.
 
     In training the arrays of other operations push theirs out of the processor's caches, so the sum is somewhat less
@@ -36,11 +36,11 @@ def times(tape: Tape, repeats: int = REPEATS) -> dict[Tensor, Time]:
     """
     forward: dict[Tensor, float] = {}
     backward: dict[Tensor, float] = {}
-    with restored(tape):
+    with restore_freed(tape):
         for t in tape:
             if t.op is not None:
-                forward[t] = _median(t.op.compute, repeats, values_of(t.inputs), t.attrs)
-        for t, g, _ in walk_back(tape):
+                forward[t] = _median(t.op.compute, repeats, input_values(t.inputs), t.attrs)
+        for t, g, _ in backward_pass(tape):
             if t.op is not None:
                 backward[t] = _median(_one_step, repeats, t, g)
     return {t: Time(forward[t], backward.get(t, 0.0)) for t in forward}

@@ -16,7 +16,7 @@ import numpy as np
 from ...core.arrays import find_owner, own
 from ...core.mode import EagerExecutor, within
 from ...engine import Tape, Tensor, _item, free, reverse
-from ..backward import ends, restored
+from ..backward import differentiable_roots, restore_freed
 
 _PYTHONS_OWN = 4096  # bytes: what tracing shows beyond the arrays and is less is tuples, dicts and numbers of Python
 
@@ -66,7 +66,7 @@ class Rehearsal:
         self._part: dict[Lifetime, int] = {}              # of a value that is one of a tuple's arrays: which
         self._again: list[Tensor] = []                    # what the way back has computed again since the last step
         self._extra: list[tuple[int, int, int]] = []      # a step, and how far memory rose in it since the end of which
-        with within(executor=EagerExecutor, observer=None), np.errstate(all="ignore"), restored(tape), \
+        with within(executor=EagerExecutor, observer=None), np.errstate(all="ignore"), restore_freed(tape), \
                 _tracing() as self._traces:
             copies = self._forward()
             self.n_forward = len(self.steps)
@@ -116,7 +116,7 @@ class Rehearsal:
 
     def _backward(self, copies: dict[Tensor, Tensor]) -> None:
         """Walk back as `Tensor.backward` does, for the first time: its leaves have no gradients yet."""
-        roots = [copies[t] for t in ends(self.tape)]
+        roots = [copies[t] for t in differentiable_roots(self.tape)]
         seeds = [np.ones_like(t._value()) for t in roots]
         arrived, last, g, sent = [], set(roots), None, None
         for t, g, sent in reverse(roots, seeds):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.describe import describe, shortened
 from ...engine import Tensor
-from ..html import pooled
+from ..html import downsample
 from ..text import norm
 
 PICTURE_BYTES = 130_000
@@ -35,7 +35,7 @@ class Pictures:
 
     def add(self, array: np.ndarray) -> list[Any]:
         """[where it begins, rows, columns, low, high]: the ends of its scale, from 0 on if no number is below."""
-        x = pooled(array, self.rows, self.columns)
+        x = downsample(array, self.rows, self.columns)
         finite = np.isfinite(x)
         low, high = (float(x[finite].min()), float(x[finite].max())) if finite.any() else (0.0, 0.0)
         high = max(high, -low)
@@ -50,7 +50,7 @@ class Pictures:
         if p is None or not p.size:
             return None
         t, s = p.shape[-2:]
-        shown = [np.nan_to_num(np.sqrt(pooled(m, self.side, self.side)), posinf=0) for m in p[:HEADS]]
+        shown = [np.nan_to_num(np.sqrt(downsample(m, self.side, self.side)), posinf=0) for m in p[:HEADS]]
         return {"of": len(p), "queries": t, "keys": s, "pictures": [self._append(m * (LEVELS - 1)) for m in shown]}
 
     def _append(self, code: np.ndarray) -> list[Any]:

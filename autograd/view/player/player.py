@@ -17,13 +17,13 @@ import numpy as np
 from ...core.describe import describe, plural, shape_text, shortened, source_text
 from ...core.mode import within
 from ...engine import Tape, Tensor
-from ..backward import check_inside, ends, restored, walk_back
+from ..backward import backward_pass, check_focus, differentiable_roots, restore_freed
 from ..card.mathematics import formula, gradients, typeset
 from ..html import diverging, sequential
 from ..memory.memory import memory
 from ..outline import Group, outline
 from ..page import page
-from ..step import added
+from ..step import accumulate
 from ..text import number_records, totals
 from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .player_layout import rows_svg
@@ -52,7 +52,7 @@ class Player:
     """
 
     def __init__(self, tape: Tape, tokens: Sequence[str] | None = None, focus: Tensor | None = None):
-        check_inside(tape, focus)
+        check_focus(tape, focus)
         self.tape = tape
         self.data = _data(tape, tokens, focus)
         scripts = [f"player_{part}.js" for part in ("data", "rows", "card", "control")]
@@ -103,20 +103,20 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
     shape = functools.cache(shape_text)
     records = [{**_structure(t, places, numbers, shape), "rules": ops.get(t.op, -1)} for t in places]
     pictures = Pictures(len(records), sum(t.op is not None and t.op.name in WEIGHTS for t in places))
-    with restored(tape), within(observer=None), np.errstate(all="ignore"):
+    with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
         notes = _add_values(places, records, pictures)
         order, reason = _add_gradients(tape, places, records, pictures)
     notes += [reason] if reason and not notes else []
     for k, t in enumerate([*operations, *order]):
         records[places[t]]["step" if k < len(operations) else "back"] = k
-    notes += [f"the gradient is that of the sum of {shape(t)} %{numbers[t]}" for t in ends(tape)
-              if "[]" not in shape(t)]
+    roots = differentiable_roots(tape)
+    notes += [f"the gradient is that of the sum of {shape(t)} %{numbers[t]}" for t in roots if "[]" not in shape(t)]
     if (left := len(tape) - len(records)) > 0:
         where = "in the middle" if focus is None else f"far from %{numbers[focus]}"
         notes.append(f"{left:,} of the {len(tape):,} records, {where}, are left out: tape.player(focus=t) shows those "
                      "around the tensor t")
     return {"title": totals(tape), "notes": notes, "forward": len(operations), "backward": len(order),
-            "roots": [places[t] for t in ends(tape) if t in places], "focus": -1 if focus is None else places[focus],
+            "roots": [places[t] for t in roots if t in places], "focus": -1 if focus is None else places[focus],
             "ops": [_mathematics(op) for op in ops], "records": records,
             "outline": _flat(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
             "tokens": None if tokens is None else [str(token) for token in tokens],
@@ -166,14 +166,14 @@ def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str
                    pictures: Pictures) -> tuple[list[Tensor], str]:
     """Fill in the gradients and what each record sends.  Returns the operations in the order of the walk, and a note
     on why it ended early, if it did."""
-    roots, n_forward = ends(tape), sum(t.op is not None for t in places)
+    roots, n_forward = differentiable_roots(tape), sum(t.op is not None for t in places)
     parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in places)
     parts.update(t for t in roots if t in places)
     order: list[Tensor] = []
     reason, unseen = "", Counter[Tensor]()  # unseen: what arrives from records that are left out
     sums = {t: np.ones_like(t._array) for t in roots if parts[t] > 1 and t._array is not None}
     try:
-        for t, g, sent in walk_back(tape):
+        for t, g, sent in backward_pass(tape):
             shown = sum(type(a) is Tensor and a.requires_grad for a in t.inputs[:INPUTS]) if t in places else 0
             if t in places:
                 record = records[places[t]]
@@ -187,7 +187,7 @@ def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str
                 unseen[a] += k >= shown
                 several = parts[a] > 1
                 if several:
-                    (_, _, after), = added(sums, [(a, d)])
+                    (_, _, after), = accumulate(sums, [(a, d)])
                 if k < shown:
                     record["sends"].append([norm_text(d), *([entries_of(d, pictures), entries_of(after, pictures)]
                                                              if several else [])])

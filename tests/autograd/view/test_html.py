@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from autograd.view.html import Html, code, details, diverging, escape, grid, heatmap, png, pooled, sequential, table
+from autograd.view.html import Html, code, details, diverging, downsample, escape, grid, heatmap, png, sequential, table
 
 BAD = "<script>alert(1)</script>"
 
@@ -68,18 +68,18 @@ def test_colours():
 
 def test_pooling_keeps_what_is_small_and_the_spikes_of_what_is_large():
     a = np.arange(6.0).reshape(2, 3)
-    assert np.array_equal(pooled(a), a) and np.array_equal(pooled(a.reshape(1, 2, 3)), a)
-    assert pooled(np.array(3)).tolist() == [[3.0]] and pooled(np.arange(3)).shape == (1, 3)
-    assert pooled(np.array([True, False])).tolist() == [[1.0, 0.0]]
+    assert np.array_equal(downsample(a), a) and np.array_equal(downsample(a.reshape(1, 2, 3)), a)
+    assert downsample(np.array(3)).tolist() == [[3.0]] and downsample(np.arange(3)).shape == (1, 3)
+    assert downsample(np.array([True, False])).tolist() == [[1.0, 0.0]]
     big = np.random.default_rng(0).normal(size=(3, 50, 333))
     big[2, 7, 100], big[0, 0, 0] = -50, np.nan
-    small = pooled(big, 10, 20)
+    small = downsample(big, 10, 20)
     assert small.shape == (10, 20) and np.isnan(small[0, 0]) and np.isnan(small).sum() == 1
     assert small[(2 * 50 + 7) // 15, 100 * 20 // 333] == -50
     blocks = np.abs(np.arange(12.0).reshape(4, 3) - 5)
-    assert np.array_equal(pooled(blocks, 2, 1), [[5.0], [6.0]])
-    assert pooled(np.array([200, 3], np.uint8), 1, 1).tolist() == [[200.0]]  # −200 would not fit its dtype
-    assert pooled(np.array([-128, 3], np.int8), 1, 1).tolist() == [[-128.0]]
+    assert np.array_equal(downsample(blocks, 2, 1), [[5.0], [6.0]])
+    assert downsample(np.array([200, 3], np.uint8), 1, 1).tolist() == [[200.0]]  # −200 would not fit its dtype
+    assert downsample(np.array([-128, 3], np.int8), 1, 1).tolist() == [[-128.0]]
 
 
 def test_a_heatmap_is_a_picture_with_words():

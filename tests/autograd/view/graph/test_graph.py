@@ -372,9 +372,9 @@ def test_names_are_shown_as_they_are(evil):
 
 def picture(graph):
     """The SVG of a graph, by whichever Graphviz is there."""
-    from autograd.view.graph.render import NoGraphviz, rendered
+    from autograd.view.graph.render import NoGraphviz, render_dot
     try:
-        return rendered(graph.source, "svg").decode()
+        return render_dot(graph.source, "svg").decode()
     except NoGraphviz:
         pytest.importorskip("pygraphviz")
         raise

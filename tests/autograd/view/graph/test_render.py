@@ -11,7 +11,7 @@ import pytest
 
 import autograd as ag
 from autograd.view.graph import render
-from autograd.view.graph.render import Graph, NoGraphviz, rendered
+from autograd.view.graph.render import Graph, NoGraphviz, render_dot
 from autograd.view.player import player_layout as rows
 
 MAGIC = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -68,7 +68,7 @@ def test_a_graphviz_without_png_shows_its_svg(graph, monkeypatch):
             raise NoGraphviz("no such format")
         return b"<svg/>"
 
-    monkeypatch.setattr(render, "rendered", only_svg)
+    monkeypatch.setattr(render, "render_dot", only_svg)
     assert graph._repr_mimebundle_() == {"image/svg+xml": "<svg/>", "text/plain": repr(graph)}
 
 
@@ -94,7 +94,7 @@ def test_files(graph, graphviz_by, kind, folder, capfd):
 
 
 def test_both_kinds_of_graphviz_draw_the_same(graph, graphviz_by):
-    svg = ElementTree.fromstring(rendered(graph.source, "svg"))
+    svg = ElementTree.fromstring(render_dot(graph.source, "svg"))
     texts = ["".join(node.itertext()) for node in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"tanh", "f64[2,3]", "sum", "f64[] = 4.57", "w"} <= set(texts)
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_there_can_be_kept(graph, graphviz_by, folder):
 
 def test_source_that_graphviz_refuses(graphviz_by, capfd):
     with pytest.raises(NoGraphviz):
-        rendered("digraph { this is no [graph", "svg")
+        render_dot("digraph { this is no [graph", "svg")
     assert capfd.readouterr() == ("", "")
     broken = Graph("x", body=["\tthis is no [graph"])
     assert "text/plain" in broken._repr_mimebundle_()
