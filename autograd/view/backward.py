@@ -1,4 +1,4 @@
-"""A tape's values and gradients for a view, which leaves everything as it was."""
+"""The backward pass over a tape as views run it: no gradient is stored, and freed values are freed again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..engine import tape as tape_of
 
 @contextmanager
 def restore_freed(tape: Tape) -> Iterator[None]:
-    """Within it, values that a backward has freed come back when they are asked for; after it they are freed again.
+    """Let values that a backward pass has freed be recomputed on access, and free them again on exit.
 
-    Asking raises RuntimeError, which names the leaf, where a leaf was changed since: the old values are lost then.
+    Access raises RuntimeError, naming the leaf, if a leaf was modified since: the old values are lost then.
     """
     everything = {*tape, *tape_of(*tape.roots)}  # older records too, which a `tape(since=…)` leaves out
     freed = [t for t in everything if t.op is not None and t._array is None]
@@ -29,9 +29,11 @@ def restore_freed(tape: Tape) -> Iterator[None]:
 
 
 def backward_pass(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, list[tuple[Tensor, Any]]]]:
-    """The engine's walk from the tape's roots, which start with gradients of 1 (so that of a root with several elements
-    it is the sum that is differentiated), to all leaves or `to` some tensors: each record, its gradient, and what it
-    sends to which input.  It ends where the tape begins."""
+    """Run the engine's backward pass from the tape's roots to all leaves, or `to` some tensors, and yield each record
+    with its gradient and its list of (input, gradient of that input).  Records older than the tape are skipped.
+
+    Each root is seeded with ones, so a root with several elements is differentiated as their sum.
+    """
     roots, inside = differentiable_roots(tape), set(tape)
     for t, g, sent in reverse(roots, [np.ones_like(t._value()) for t in roots], to, keep=True):
         if t in inside:
@@ -41,17 +43,17 @@ def backward_pass(tape: Tape, to: Any = None) -> Iterator[tuple[Tensor, Any, lis
 
 
 def differentiable_roots(tape: Tape) -> list[Tensor]:
-    """The roots that a walk back starts from, each once."""
+    """Return the roots that require a gradient, each once."""
     return list(dict.fromkeys(t for t in tape.roots if t.requires_grad))
 
 
 def input_values(inputs: tuple) -> list[Any]:
-    """The arrays, and what else an op was given, behind the inputs of a record."""
+    """Return the inputs of a record as the op's formula gets them, each Tensor replaced by its array."""
     return [a._value() if type(a) is Tensor else a for a in inputs]
 
 
 def check_focus(tape: Tape, focus: Any) -> None:
-    """Raise ValueError for a `focus` that is not a record of the tape (or None)."""
+    """Raise ValueError if `focus` is neither None nor a record of the tape."""
     if focus is not None and focus not in tape:
         raise ValueError(f"{label(focus) if isinstance(focus, Tensor) else repr(focus)} is not in this tape, "
                          "and focus= takes one of its records")

@@ -1,6 +1,6 @@
-"""Parts of HTML that notebooks show even where they trust nobody: tables, folds, small pictures of arrays.
+"""Building blocks of HTML that even an untrusted notebook shows: tables, foldable parts, heatmaps of arrays.
 
-No scripts, no styles that matter, nothing from elsewhere.  Strings are escaped unless they are `Html`.
+They use no scripts, no external resources and no essential styles.  Strings are escaped unless they are `Html`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from ..core.describe import dtype_shape, statistics
 
 Array = np.ndarray
 
-# From −1 over 0 to 1, and from 0 to 1.  Blue against orange, and light against dark, part for every kind of eye.
+# Colormaps from −1 over 0 to 1, and from 0 to 1.  Blue/orange and light/dark can be told apart by colour-blind readers.
 _DIVERGING = np.array([(24, 78, 150), (132, 180, 220), (247, 247, 245), (240, 172, 104), (176, 74, 4)], float)
 _SEQUENTIAL = np.array([(247, 247, 245), (164, 201, 226), (66, 130, 188), (14, 52, 104)], float)
 _NOT_A_NUMBER = (0, 0, 0)
-_PIXELS = 192  # the length that the longer side of a picture has, or a little less
-_CELL = 16  # pixels of a cell at most
+_PIXELS = 192  # maximum length of a picture's longer side
+_CELL = 16  # maximum pixels of a cell
 
 
 class Html(str):
-    """Text that is HTML already; every other string is escaped before it becomes part of some."""
+    """A string that is HTML already and is not escaped again."""
 
 
 def escape(text: Any) -> Html:
-    """Any text as HTML that shows it, whatever it holds."""
+    """Escape any text for HTML; `Html` is returned as it is."""
     return text if isinstance(text, Html) else Html(html.escape(str(text)))
 
 
 def code(text: str) -> Html:
-    """Text whose `words` in backticks are code."""
+    """Escape a text and set its `words` in backticks as code."""
     return Html(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def details(summary: Any, body: Any, open: bool = False) -> Html:
-    """A part that is folded until its summary is clicked."""
+    """Return a part that is folded until its summary is clicked."""
     return Html(f"<details{' open' * open}><summary>{escape(summary)}</summary>{escape(body)}</details>")
 
 
 def table(rows: Iterable[Iterable[Any]], head: Iterable[Any] = ()) -> Html:
-    """A table, its cells aligned to the left."""
+    """Return a table with left-aligned cells."""
     def line(cells: Iterable[Any], tag: str) -> str:
-        # The attribute survives where styles do not.
+        # The attribute `align` works where styles are stripped.
         row = "".join(f'<{tag} align="left" style="text-align: left">{escape(cell)}</{tag}>' for cell in cells)
         return f'<tr valign="top">{row}</tr>'
     head = list(head)
@@ -58,9 +58,9 @@ def table(rows: Iterable[Iterable[Any]], head: Iterable[Any] = ()) -> Html:
 
 
 def grid(matrix: Any) -> Html:
-    """A matrix (or vector, or number) as a table of numbers, in pale colours of a `heatmap`."""
+    """Return a matrix (or vector, or number) as a table of numbers on the pale colours of a `heatmap`."""
     matrix = np.atleast_2d(np.asarray(matrix))
-    colours = diverging(0.6 * _scaled(matrix.astype(float)))
+    colours = diverging(0.6 * _normalize(matrix.astype(float)))
 
     def cell(value: Any, rgb: Array) -> str:
         ink = "#fff" if not rgb.any() else "#111"
@@ -72,7 +72,7 @@ def grid(matrix: Any) -> Html:
 
 
 def number(value: Any) -> str:
-    """A number in four digits."""
+    """Format a number with four significant digits."""
     return f"{value:.4g}" if np.asarray(value).dtype.kind == "f" else str(value)
 
 
@@ -80,28 +80,28 @@ def number(value: Any) -> str:
 
 
 def diverging(x: Any) -> Array:
-    """Colours of numbers from −1 (blue) over 0 (white) to 1 (orange): uint8, the shape of x and (r, g, b).  NaN is
-    black, and what lies outside has the colour of the nearest."""
-    return _between(_DIVERGING, (np.asarray(x, float) + 1) / 2)
+    """Map numbers from −1 (blue) over 0 (white) to 1 (orange) to colours: uint8 of shape (*x.shape, 3).  NaN is black,
+    and numbers outside are clipped."""
+    return _interpolate(_DIVERGING, (np.asarray(x, float) + 1) / 2)
 
 
 def sequential(x: Any) -> Array:
-    """Colours of numbers from 0 (white) to 1 (dark blue): uint8, the shape of x and (r, g, b).  NaN is black."""
-    return _between(_SEQUENTIAL, np.asarray(x, float))
+    """Map numbers from 0 (white) to 1 (dark blue) to colours: uint8 of shape (*x.shape, 3).  NaN is black."""
+    return _interpolate(_SEQUENTIAL, np.asarray(x, float))
 
 
-def _between(colours: Array, x: Array) -> Array:
-    """The colours at places x from 0 to 1 along the line of `colours`."""
-    places = np.linspace(0, 1, len(colours))
-    rgb = np.stack([np.interp(x, places, colours[:, i]) for i in range(3)], axis=-1)
+def _interpolate(colours: Array, x: Array) -> Array:
+    """Interpolate linearly between evenly spaced `colours` at positions x from 0 to 1."""
+    positions = np.linspace(0, 1, len(colours))
+    rgb = np.stack([np.interp(x, positions, colours[:, i]) for i in range(3)], axis=-1)
     return np.where(np.isnan(x)[..., None], _NOT_A_NUMBER, np.rint(np.nan_to_num(rgb))).astype(np.uint8)
 
 
 def downsample(array: Any, rows: int = 64, columns: int = 64) -> Array:
-    """Any array as a matrix of at most `rows` times `columns` floats: the last axis across, all others down.
+    """Downsample any array to a matrix of at most `rows` × `columns` floats: last axis across, all others down.
 
-    Where it has more, each element stands for a block: the number of the block with the largest magnitude, so that a
-    single spike stays visible, or NaN if the block holds one.
+    A block of a larger array is represented by its number of largest magnitude, so that a single spike stays visible,
+    or by NaN if it contains one.
     """
     matrix = np.asarray(array)
     matrix = matrix.reshape(-1, matrix.shape[-1]) if matrix.ndim and matrix.size else matrix.reshape(1, -1)
@@ -116,20 +116,20 @@ def downsample(array: Any, rows: int = 64, columns: int = 64) -> Array:
 
 
 def png(rgb: Array) -> bytes:
-    """A PNG file of colours (height, width, 3), uint8."""
+    """Encode colours, uint8 of shape (height, width, 3), as a PNG file."""
     height, width, _ = rgb.shape
     lines = np.concatenate([np.zeros((height, 1), np.uint8), rgb.reshape(height, -1)], axis=1)  # 0: an unfiltered line
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits each of red, green and blue
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes())) + \
         chunk(b"IEND", b"")
 
 
-def _scaled(matrix: Array) -> Array:
-    """Numbers from −1 to 1: parts of the largest finite one."""
+def _normalize(matrix: Array) -> Array:
+    """Divide by the largest finite magnitude and clip to −1 … 1."""
     finite = matrix[np.isfinite(matrix)]
     return np.clip(matrix / (float(abs(finite).max(initial=0)) or 1.0), -1, 1)
 
@@ -141,7 +141,7 @@ def heatmap(array: Any, rows: int = 64, columns: int = 64) -> Html:
     if not array.size:
         return Html("")
     matrix = downsample(array, rows, columns)
-    colours = diverging(_scaled(matrix))
+    colours = diverging(_normalize(matrix))
     cell = max(1, min(_CELL, _PIXELS // max(matrix.shape)))
     height, width = (n * cell for n in matrix.shape)
     data = base64.b64encode(png(colours.repeat(cell, 0).repeat(cell, 1))).decode()

@@ -1,4 +1,4 @@
-"""Who contributed what to a gradient."""
+"""The contributions that the backward pass adds up to a gradient, with their norms and shares."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from .text import norm, number_records
 
 @dataclass(eq=False)
 class Contribution:
-    """A gradient that was added into another."""
+    """One term of the sum that is a gradient."""
 
-    record: Tensor | None   # who sent it; None for the gradient that the walk starts with
-    gradient: Any           # an array (a dict of arrays for parts of a tuple)
+    record: Tensor | None   # the record whose VJP rule produced it; None for the seed of the backward pass
+    gradient: Any           # an array; for a tuple of arrays a dict from their numbers to gradients
     norm: float
-    share: float            # of the whole: its projection onto the sum, so that shares add up to 1
+    share: float            # its projection onto the sum, as a fraction: shares add up to 1
 
 
 @dataclass(eq=False)
 class Ledger:
-    """Each contribution to the gradient of `tensor`, in the order of the walk back.  Their sum, `total`, is what a
-    backward from the tape's roots adds to `.grad`.
+    """All contributions to the gradient of `tensor`, in the order of the backward pass.  Their sum, `total`, is what
+    a backward pass from the tape's roots adds to `.grad`.
 
-    The share of a contribution d to the sum s is ⟨d, s⟩ / ⟨s, s⟩: shares add up to 1, and one that works against the
-    others is negative.  For a residual stream it says how much came through the skip, and how much through attention.
+    The share of a contribution d in the sum s is ⟨d, s⟩ / ⟨s, s⟩: shares add up to 1, and one that opposes the others
+    is negative.  In a residual stream it tells how much flows through the skip connection and how much through
+    attention.
     """
 
     tensor: Tensor
@@ -50,8 +51,8 @@ class Ledger:
         return ledger_html(self)
 
     def source(self, c: Contribution, names: dict[Tensor, int]) -> str:
-        """The line of the record that a contribution came from."""
-        return record_line(c.record, names) if c.record is not None else "where the walk starts"
+        """Return the line of the record that a contribution comes from."""
+        return record_line(c.record, names) if c.record is not None else "the seed of the backward pass"
 
     def __iter__(self) -> Any:
         return iter(self.contributions)
@@ -61,12 +62,13 @@ class Ledger:
 
 
 def ledger(tape: Tape, tensor: Tensor) -> Ledger:
-    """Each contribution that a backward from the tape's roots adds into the gradient of `tensor`.
+    """List each contribution that a backward pass from the tape's roots adds to the gradient of `tensor`.
 
-    Raises ValueError for a tensor that is not in the tape, or to which no gradient flows, TypeError for what is none.
+    Raises ValueError for a tensor that is not in the tape, or to which no gradient flows, and TypeError for anything
+    but a Tensor.
     """
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"a ledger is that of a Tensor of the tape, and not of {describe(tensor)}")
+        raise TypeError(f"ledger takes a Tensor of the tape, and not {describe(tensor)}")
     if tensor not in tape:
         raise ValueError(f"{label(tensor)} is not in this tape: take the tape of a result that was computed from it")
     found: list[tuple[Tensor | None, Any]] = []
@@ -80,16 +82,16 @@ def ledger(tape: Tape, tensor: Tensor) -> Ledger:
                 total = g
     if total is None:
         raise ValueError(f"no gradient flows to {label(tensor)}: it does not require one")
-    parts = list(total) if isinstance(total, tuple) else [total]
+    arrays = list(total) if isinstance(total, tuple) else [total]
     with np.errstate(all="ignore"):
-        length = norm(total) or 1.0  # its square may overflow
-        directions = [part.astype(float) / length for part in parts]
-        whole = _dot(dict(enumerate(parts)), directions)
-        made = [Contribution(t, d, norm(d), _dot(d, directions) / whole if whole else 0.0) for t, d in found]
-    return Ledger(tensor, made, total, tape)
+        length = norm(total) or 1.0  # normalized first, since its square may overflow
+        direction = [array.astype(float) / length for array in arrays]
+        scale = _dot(dict(enumerate(arrays)), direction)
+        contributions = [Contribution(t, d, norm(d), _dot(d, direction) / scale if scale else 0.0) for t, d in found]
+    return Ledger(tensor, contributions, total, tape)
 
 
-def _dot(d: Any, parts: list[Any]) -> float:
-    """⟨d, parts⟩, over the parts of a tuple that d has."""
+def _dot(d: Any, arrays: list[Any]) -> float:
+    """Compute ⟨d, arrays⟩; `d` is an array, or a dict with some arrays of a tuple."""
     d = d if isinstance(d, dict) else {0: d}
-    return sum((v.astype(float) * parts[i]).sum().item() for i, v in d.items())
+    return sum((v.astype(float) * arrays[i]).sum().item() for i, v in d.items())

@@ -1,4 +1,4 @@
-"""The scopes of a tape as a tree, in which groups that repeat are found."""
+"""The tree of a tape's scopes, with repeated groups linked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..engine import Tape, Tensor
 
 @dataclass(eq=False)
 class Group:
-    """What was recorded each time a scope was entered: records and inner groups, in the order of the tape.
+    """The records and inner groups of one entry into a scope, in the order of the tape.
 
-    `twins` are the groups that follow it and are made like it (the blocks of a GPT): a view may draw the first and say
-    `× 4` (`times`).  A twin is also among its parent's items.
+    `twins` are the identical groups that directly follow it (the blocks of a GPT): a view may draw only the first and
+    write `× 4` (`times`).  A twin is also among its parent's items.
     """
 
     name: str = ""
@@ -26,16 +26,16 @@ class Group:
 
     @property
     def times(self) -> int:
-        """How many groups it stands for, itself included."""
+        """Number of identical groups, this one included."""
         return 1 + len(self.twins)
 
     def records(self) -> Iterator[Tensor]:
-        """All records in it and in the groups within."""
+        """Yield all records in the group and its inner groups."""
         for group in self.groups():
             yield from (item for item in group.items if not isinstance(item, Group))
 
     def groups(self) -> Iterator[Group]:
-        """It, and all groups within it, outer ones first."""
+        """Yield the group and all groups inside it, outer ones first."""
         stack = [self]
         while stack:
             yield (group := stack.pop())
@@ -43,13 +43,14 @@ class Group:
 
 
 def outline(tape: Tape) -> Group:
-    """The tree of a tape's scopes.  A leaf stands before its first use, in the innermost group that holds every use."""
+    """Build the tree of a tape's scopes.  A leaf is placed before its first use, in the innermost group that contains
+    all its uses."""
     scopes, first_use = {t: t.scope for t in tape}, {t: t.created for t in tape}
     used: set[Tensor] = set()
     for t in tape:
         for a in t.inputs:
             if type(a) is Tensor and a.op is None:
-                scopes[a] = _common(scopes[a], t.scope) if a in used else t.scope
+                scopes[a] = _common_scope(scopes[a], t.scope) if a in used else t.scope
                 first_use[a] = min(t.created, first_use[a]) if a in used else t.created
                 used.add(a)
     root, groups = Group(), {}  # type: ignore[var-annotated]
@@ -60,19 +61,19 @@ def outline(tape: Tape) -> Group:
     return root
 
 
-def _chain(scope: Any) -> list[Any]:
-    """The scope and those around it, outermost first; entering the same name twice makes two."""
-    chain = []
+def _enclosing_scopes(scope: Any) -> list[Any]:
+    """Return the scope and all around it, outermost first; entering the same name twice makes two scopes."""
+    scopes = []
     while scope:
-        chain.append(scope)
+        scopes.append(scope)
         scope = getattr(scope, "outer", "")
-    return chain[::-1]
+    return scopes[::-1]
 
 
-def _common(a: Any, b: Any) -> Any:
-    """The innermost scope around both."""
+def _common_scope(a: Any, b: Any) -> Any:
+    """Return the innermost scope around both."""
     common = ""
-    for x, y in zip(_chain(a), _chain(b)):
+    for x, y in zip(_enclosing_scopes(a), _enclosing_scopes(b)):
         if x is not y:
             break
         common = x
@@ -80,32 +81,32 @@ def _common(a: Any, b: Any) -> Any:
 
 
 def _group_of(scope: Any, root: Group, groups: dict[int, Group]) -> Group:
-    """The group of a scope, made where the tape first enters it."""
+    """Return the group of a scope, and create it where the tape first enters the scope."""
     group = root
-    for part in _chain(scope):
-        if id(part) not in groups:
-            groups[id(part)] = Group(getattr(part, "name", str(part)), str(part))
-            group.items.append(groups[id(part)])
-        group = groups[id(part)]
+    for outer in _enclosing_scopes(scope):
+        if id(outer) not in groups:
+            groups[id(outer)] = Group(getattr(outer, "name", str(outer)), str(outer))
+            group.items.append(groups[id(outer)])
+        group = groups[id(outer)]
     return group
 
 
 def _find_twins(parent: Group) -> None:
-    """Link each run of groups in `parent` that are made alike to the first of them."""
+    """Link each run of identical groups in `parent` to the first of them."""
     first: Group | None = None
-    shape = None
+    structure = None
     for item in parent.items:
         if not isinstance(item, Group):
-            first = first if item.op is None else None  # a leaf that several share does not come between them
-        elif first is not None and _made_like(item) == shape:
+            first = first if item.op is None else None  # a shared leaf does not end a run
+        elif first is not None and _structure(item) == structure:
             item.twin_of = first
             first.twins.append(item)
         else:
-            first, shape = item, _made_like(item)
+            first, structure = item, _structure(item)
 
 
-def _made_like(group: Group) -> list[Any]:
-    """What two groups have in common if one is as good as the other: operations, shapes, settings and wiring inside."""
+def _structure(group: Group) -> list[Any]:
+    """Return what identical groups share: operations, shapes, attributes and the edges inside the group."""
     place = {t: i for i, t in enumerate(group.records())}
     return [(t.op.name if t.op is not None else t.requires_grad, shape_text(t), t.scope.removeprefix(group.path),
              [place.get(a, "outside") if type(a) is Tensor else describe(a) for a in t.inputs],

@@ -1,4 +1,4 @@
-"""A page in one file: a template with its data, style and script in it, which loads nothing and runs nothing else."""
+"""A self-contained web page: one HTML file with its data, style and script inlined, which loads nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 
 
 def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str]) -> str:
-    """The template `name`.html of a folder with the style `name`.css after that of all pages, the `scripts` one after
-    the other, and data."""
+    """Fill the template `name`.html of a folder with page.css, `name`.css, the concatenated `scripts` and the data.
+
+    A Content-Security-Policy with the script's hash allows no other script.
+    """
     def read(file: str) -> str:
         return (folder / file).read_text(encoding="utf-8")
 
@@ -28,8 +30,8 @@ def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str])
 
 
 def _json(data: Any) -> str:
-    """JSON that can stand in a page: nothing in it ends a script, begins a comment, or is no letter."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII
+    """Encode as ASCII JSON that is safe inside <script>: it cannot end the script or begin a comment."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for c in "<>&":
         text = text.replace(c, f"\\u{ord(c):04x}")
     return text

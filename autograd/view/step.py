@@ -1,4 +1,4 @@
-"""Forward and back through a tape, one record at a time."""
+"""The stepper: forward and backward pass over a tape, one record at a time."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from .text import number_records, record_name, summary
 
 @dataclass(eq=False)
 class Stop:
-    """What there is to see at one step."""
+    """One step of a `Stepper`: a record, with its inputs and value or its incoming and outgoing gradients."""
 
-    number: int                                    # of the step, from 0
+    number: int                                    # number of the step, from 0
     phase: str                                     # "forward" or "backward"
-    record: Tensor                                 # whose turn it is
-    inputs: list[Any]                              # its inputs: arrays, and what else its op was given
-    output: Any                                    # its value: an array, or a tuple of them
-    gradient: Any = None                           # backward: the gradient that has come in
-    sent: list[tuple[Tensor, Any]] = field(default_factory=list)          # the gradient it sends to which input
-    sums: list[tuple[Tensor, Any, Any]] = field(default_factory=list)     # who received: its sum before and after, of
-                                                   # a tuple those of the arrays that received
+    record: Tensor                                 # the record that is computed or differentiated
+    inputs: list[Any]                              # the op's inputs: arrays, and arguments that are no arrays
+    output: Any                                    # its value: an array, or a tuple of arrays
+    gradient: Any = None                           # backward: the incoming gradient
+    sent: list[tuple[Tensor, Any]] = field(default_factory=list)          # (input, gradient of that input)
+    sums: list[tuple[Tensor, Any, Any]] = field(default_factory=list)     # (receiver, its sum before, its sum after);
+                                                   # for a tuple dicts, of the arrays that received a gradient
     names: dict[Tensor, int] = field(default_factory=dict, repr=False)    # the records' numbers in the tape
 
     @property
     def gradients(self) -> tuple:
-        """The gradient that has come in as a tuple, for a record of several arrays and of one; empty on the way
-        forward."""
+        """The incoming gradient as a tuple, whether the record has one array or several; empty in the forward pass."""
         return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
 
     def _repr_html_(self) -> str:
@@ -51,24 +50,24 @@ class Stop:
         rows = [f"sends to {record_name(a, names)}: {summary(d)}"
                 + (f"; its sum is now {summary(after)}" if before is not None else "")
                 for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):])]
-        return "\n  ".join([head, f"gradient that came in: {summary(self.gradient)}", *shortened(rows)])
+        return "\n  ".join([head, f"incoming gradient: {summary(self.gradient)}", *shortened(rows)])
 
 
 class Stepper:
-    """A walk over a tape, step by step: forward from the inputs to the loss, then backward to the leaves.
+    """A stepper through a tape: the forward pass from the inputs to the loss, then the backward pass to the leaves.
 
-        walk = ag.tape(loss).stepper()
-        walk.step()                            # the first operation: its inputs and its output
-        walk.until(op="softmax")               # on to the next softmax
-        walk.until(where=lambda grad: np.abs(grad).max() > 10)
-        walk.back()                            # one step undone: the gradients are as they were
-        walk.gradient(w)                       # what has arrived at w so far
-        for stop in walk: print(stop)          # the rest
+        steps = ag.tape(loss).stepper()
+        steps.step()                           # the first operation: its inputs and its output
+        steps.until(op="softmax")              # on to the next softmax
+        steps.until(where=lambda grad: np.abs(grad).max() > 10)
+        steps.back()                           # undo one step: the gradients are as they were
+        steps.gradient(w)                      # the gradient accumulated in w so far
+        for stop in steps: print(stop)         # the remaining steps
 
-    Each returns a `Stop`, or None where the walk is at its end (or, for `back`, at its beginning).  The gradients are
-    the walk's own: neither `.grad` nor the tape changes, and at the end they are what `backward()` gives.  A step taken
-    again after `back` shows what was seen then; after `reset` the rules run anew, and a `breakpoint()` in one stops in
-    it.  Values that a backward had freed are there as long as the walk is under way.
+    Each method returns a `Stop`, or None at the end (for `back`, at the beginning).  The stepper accumulates gradients
+    of its own: neither `.grad` nor the tape changes, and at the end they equal those of `backward()`.  A step repeated
+    after `back` shows the same arrays; after `reset` the VJP rules run again, so a `breakpoint()` in one is hit.
+    Values that a backward pass has freed are recomputed, and kept until the last step.
     """
 
     def __init__(self, tape: Tape):
@@ -77,26 +76,26 @@ class Stepper:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to before the first step and forget what was seen."""
+        """Return to before the first step and drop all results."""
         self._seen: list[Stop] = []
         self._sums: dict[Tensor, Any] = {}
-        self.position = 0  # how many steps have been taken
-        self._walk = _steps(self.tape, self._names)
+        self.position = 0  # number of steps taken
+        self._remaining = _iterate_steps(self.tape, self._names)
 
     def step(self) -> Stop | None:
         """Take the next step."""
         if self.position == len(self._seen):
-            if (stop := next(self._walk, None)) is None:
+            if (stop := next(self._remaining, None)) is None:
                 return None
             self._seen.append(stop)
         stop = self._seen[self.position]
         self.position += 1
         for a, _, after in stop.sums:
-            _put(self._sums, a, after)
+            _set_sum(self._sums, a, after)
         return stop
 
     def back(self) -> Stop | None:
-        """Undo the last step; the step that is the last one now."""
+        """Undo the last step, and return the one before it."""
         if self.position == 0:
             return None
         self.position -= 1
@@ -107,14 +106,17 @@ class Stepper:
             elif before is None:
                 del self._sums[a]
             if before is not None:
-                _put(self._sums, a, before)
+                _set_sum(self._sums, a, before)
         return self.here
 
     def until(self, op: str | None = None, scope: str | None = None, name: str | None = None,
               where: Callable[[Any], Any] | None = None) -> Stop | None:
-        """Step on until all that is given is so: the operation is `op`, it was recorded within `scope`, a tensor called
-        `name` is the record, or an input it reads or sends a gradient to, and `where` says yes to the gradient that has
-        come in (an array, or each one of a tuple; forward steps have none, and are passed)."""
+        """Step until a record matches all given conditions, and return its step (None if there is none).
+
+        op: name of its operation.  scope: a scope that it was recorded in.  name: name of the record or one of its
+        inputs.  where: a function of the incoming gradient (of each array of a tuple) that returns true for one; it
+        skips forward steps, which have no gradient.  Raises ValueError for an `op` that the tape does not contain.
+        """
         if op is not None and op not in self._ops:
             raise ValueError(f"no record of this tape is made by {op!r}: there are {', '.join(sorted(self._ops))}")
         for stop in self:
@@ -128,19 +130,19 @@ class Stepper:
         return None
 
     def run(self) -> Stop | None:
-        """Take all steps that are left; the last one."""
+        """Take all remaining steps, and return the last one."""
         for _ in self:
             pass
         return self.here
 
     def gradient(self, t: Tensor) -> Any:
-        """The sum of what has arrived at a record so far (an array to be read); None before anything has."""
+        """Return the gradient accumulated in a record so far (a read-only array), or None before the first one."""
         g = self._sums.get(t)
         return (dict(g) or None) if isinstance(g, dict) else g
 
     @property
     def here(self) -> Stop | None:
-        """The step that was taken last."""
+        """The last step taken, or None before the first."""
         return self._seen[self.position - 1] if self.position else None
 
     def __iter__(self) -> Iterator[Stop]:
@@ -157,8 +159,8 @@ class Stepper:
         return f"Stepper {where}, of {n} forward and up to {n} backward" + (f"\n{self.here}" if self.here else "")
 
 
-def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
-    """All stops of a walk; a function of its own, so that a stepper that is dropped ends it and frees the values."""
+def _iterate_steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
+    """Yield all steps.  It holds no reference to the stepper, so that dropping that ends it and frees the values."""
     with restore_freed(tape):
         operations = [t for t in tape if t.op is not None]
         for i, t in enumerate(operations):
@@ -173,24 +175,24 @@ def _steps(tape: Tape, names: dict[Tensor, int]) -> Iterator[Stop]:
 
 
 def accumulate(sums: dict[Tensor, Any], sent: list[tuple[Tensor, Any]]) -> list[tuple[Tensor, Any, Any]]:
-    """Add gradients to the sums of those they are sent to, in the walk's order: who, its sum before, and after; of a
-    tuple of arrays those of the arrays that get some."""
+    """Add each (input, gradient) to the input's entry in `sums`; return (input, sum before, sum after) for each.  For
+    a tuple the sums are dicts, of the arrays that received a gradient."""
     changes = []
     for a, d in sent:
         if isinstance(d, dict):
-            its = sums.setdefault(a, {})
-            before = {i: its[i] for i in d if i in its} or None
-            after = {i: its[i] + part if i in its else part for i, part in d.items()}
+            old = sums.setdefault(a, {})
+            before = {i: old[i] for i in d if i in old} or None
+            after = {i: old[i] + gradient if i in old else gradient for i, gradient in d.items()}
         else:
             before = sums.get(a)
             after = d if before is None else before + d
-        _put(sums, a, after)
+        _set_sum(sums, a, after)
         changes.append((a, before, after))
     return changes
 
 
-def _put(sums: dict[Tensor, Any], a: Tensor, value: Any) -> None:
-    """Make `value` the sum of `a`, or part of it, where it is that of some arrays of a tuple."""
+def _set_sum(sums: dict[Tensor, Any], a: Tensor, value: Any) -> None:
+    """Set the sum of `a`; for a tuple only those of the arrays in the dict `value`."""
     if isinstance(value, dict):
         sums.setdefault(a, {}).update(value)
     else:

@@ -1,4 +1,4 @@
-"""A tape as text: a line for each record, totals, and numbers in a few words."""
+"""A tape as text, a line for each record, and summaries of values: norm, range, mean."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from ..core.describe import (
 from ..engine import Tape, Tensor
 
 SHOWN = 40
-"""Lines of a tape that its repr shows, half from its head and half from its tail."""
+"""Maximum records in the repr of a tape, half from its head and half from its tail."""
 
 
 def number_records(tape: Tape) -> dict[Tensor, int]:
-    """The number of each record in the tape: `%7` is the record 7."""
+    """Map each record to its number in the tape: `%7` is record 7."""
     return {t: i for i, t in enumerate(tape)}
 
 
 def lines(tape: Tape) -> list[str]:
-    """A line for each record: number, dtype and shape, what made it of what, scope, and line of the user's code."""
+    """Return a line for each record: number, dtype and shape, op and inputs, scope, and the user's source line."""
     number_of = number_records(tape)
     return [record_line(t, number_of) for t in tape]
 
 
 def tape_text(tape: Tape) -> str:
-    """Head and tail of the tape, a line for each record, under a line of totals."""
+    """Return a line of totals and a line for each record; of a long tape its head and tail."""
     number_of, half = number_records(tape), SHOWN // 2
     if len(tape) <= SHOWN + 1:
         shown = lines(tape)
     else:
-        head, tail = ([record_line(t, number_of) for t in part] for part in (tape[:half], tape[-half:]))
+        head, tail = ([record_line(t, number_of) for t in records] for records in (tape[:half], tape[-half:]))
         shown = [*head, f"… {len(tape) - 2 * half:,} more records …", *tail]
     return "\n".join([totals(tape), *shown])
 
 
 def totals(tape: Tape) -> str:
-    """`Tape of 12 records: 8 operations of 6 kinds, 3 parameters (1,234 numbers), 1 constant; keeps 45.6 kB`."""
+    """Return `Tape of 12 records: 8 operations of 6 kinds, 3 parameters (1,234 numbers), 1 constant; keeps 45.6 kB`."""
     ops = Counter(t.op.name for t in tape if t.op is not None)
     parameters = [t for t in tape if t.op is None and t.requires_grad]
     constants = sum(t.op is None and not t.requires_grad for t in tape)
@@ -62,40 +62,40 @@ def totals(tape: Tape) -> str:
 
 
 def kept_bytes(tape: Tape) -> int:
-    """The bytes of the arrays that the operations of a tape keep, each buffer once; those of leaves do not count."""
+    """Count the bytes that the operations of a tape keep alive, each buffer once and without the leaves' buffers."""
     buffers: dict[int, int] = {}
     leaves = {id(find_owner(t._array)) for t in tape if t.op is None}
     for t in tape:
         if t.op is not None:
-            for array in arrays_in((t._array, t.saved, t.inputs)):  # inputs: arrays that it was given beside tensors
+            for array in arrays_in((t._array, t.saved, t.inputs)):  # inputs may contain plain arrays
                 if id(buffer := find_owner(array)) not in leaves:
                     buffers[id(buffer)] = buffer.nbytes
     return sum(buffers.values())
 
 
 def arrays_in(value: Any) -> list[Any]:
-    """The arrays in a value, or in what a kernel has saved."""
+    """Return the arrays in a value, or in what a kernel saved for the backward pass; Tensors are skipped."""
     if isinstance(value, (tuple, list)):
-        return [array for part in value for array in arrays_in(part)]
+        return [array for item in value for array in arrays_in(item)]
     return [value] if hasattr(value, "nbytes") and not isinstance(value, Tensor) else []
 
 
 def summary(value: Any) -> str:
-    """What is in a value or gradient: the numbers of a small array, the norm and range of a larger one."""
+    """Summarize a value or gradient: the numbers of a small array, the norm and statistics of a larger one."""
     if isinstance(value, (tuple, dict)):
-        return "; ".join(f"part {i}: {summary(part)}" if part is not None else i for i, part in some_items(value))
+        return "; ".join(f"item {i}: {summary(array)}" if array is not None else i for i, array in some_items(value))
     if is_small(value):
         return numbers(value)
-    if not isinstance(value, np.ndarray):  # another library's array, or what an op was given beside arrays
+    if not isinstance(value, np.ndarray):  # another library's array, or an argument that is no array
         return describe(value)
     return f"norm {norm(value):.4g}, {statistics(value)}" if value.dtype.kind == "f" else statistics(value)
 
 
 def some_items(value: Any) -> list[tuple[Any, Any]]:
-    """Number and array for each of a tuple, or of a dict that has some of them; of many those at the ends, and between
-    them a text, for how many are left out, and None."""
-    places = shortened(sorted(value) if isinstance(value, dict) else range(len(value)))
-    return [(i, None if isinstance(i, str) else value[i]) for i in places]
+    """Return pairs (number, array) of a tuple, or of a dict with some of its arrays.  The middle of a long one is
+    replaced by a pair (text, None), which tells how many are left out."""
+    indices = shortened(sorted(value) if isinstance(value, dict) else range(len(value)))
+    return [(i, None if isinstance(i, str) else value[i]) for i in indices]
 
 
 def record_name(t: Tensor, numbers: dict[Tensor, int]) -> str:
@@ -104,11 +104,11 @@ def record_name(t: Tensor, numbers: dict[Tensor, int]) -> str:
 
 
 def norm(value: Any) -> float:
-    """The square root of the sum of squares of an array, of whichever library, or of all arrays in a tuple or dict."""
+    """Compute the Euclidean norm √Σx² of an array of any library, or of all arrays in a tuple or dict."""
     if isinstance(value, (tuple, dict)):
         return math.hypot(*map(norm, value.values() if isinstance(value, dict) else value))
-    sizes = abs(value.astype(float))
-    largest = sizes.max().item() if value.size else 0.0
+    magnitudes = abs(value.astype(float))
+    largest = magnitudes.max().item() if value.size else 0.0
     if not 0 < largest < math.inf:
         return largest
-    return largest * math.sqrt(((sizes / largest) ** 2).sum().item())  # squares alone may overflow
+    return largest * math.sqrt(((magnitudes / largest) ** 2).sum().item())  # scaled, since squares may overflow

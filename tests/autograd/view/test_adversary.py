@@ -196,7 +196,7 @@ def test_diff_says_whose_rule_failed():
 
 @pytest.mark.parametrize(("slip", "cure"), [
     (lambda x, loss: ag.diff(loss, loss), r"ag\.diff\(ag\.tape\(loss_a\), ag\.tape\(loss_b\)\)"),
-    (lambda x, loss: ag.tape(loss).ledger("x"), "a Tensor of the tape, and not of 'x'"),
+    (lambda x, loss: ag.tape(loss).ledger("x"), "a Tensor of the tape, and not 'x'"),
     (lambda x, loss: x.explain("loss"), "a Tensor that was made from this one, and not 'loss'"),
     (lambda x, loss: x.explain(np.ones(2)), r"and not f64\[2\]"),
 ])

@@ -41,7 +41,7 @@ def test_of_a_root_and_of_a_tuple():
     y = x * 2
     ledger = ag.tape(y).ledger(y)
     assert [c.record for c in ledger] == [None] and ledger.total.tolist() == [1] * 6
-    assert "where the walk starts" in repr(ledger)
+    assert "the seed of the backward pass" in repr(ledger)
     a, b, c = ag.split(x, 3)
     loss = (a * c).sum() + (a * a).sum()
     parts = ag.tape(loss).ledger(a.inputs[0])

@@ -63,7 +63,7 @@ def test_a_stop_shows_inputs_output_gradient_and_sums():
     second = walk.step()
     assert second.gradient.tolist() == [1, 1] and [(a is x, d.tolist()) for a, d in second.sent] == [(True, [2, 3])] * 2
     assert walk.gradient(x).tolist() == [4, 6]
-    assert repr(second).splitlines()[1:] == ["  gradient that came in: [1., 1.]", "  sends to %0 'x': [2., 3.]",
+    assert repr(second).splitlines()[1:] == ["  incoming gradient: [1., 1.]", "  sends to %0 'x': [2., 3.]",
                                              "  sends to %0 'x': [2., 3.]; its sum is now [4., 6.]"]
     assert repr(first).splitlines()[1:] == ["  %0 'x': [2., 3.]", "  %0 'x': [2., 3.]", "  = [4., 9.]"]
     assert walk.step() is None and walk.here is second
@@ -131,7 +131,7 @@ def test_of_many_inputs_and_arrays_those_at_the_ends_are_shown():
     joined = next(stop for stop in stops if stop.record.op.name == "concatenate")
     lines = repr(joined).splitlines()
     assert lines[8:11] == ["  %9: [[14., 15.]]", "  … 24 more inputs …", "  %34: [[64., 65.]]"]
-    assert "part 7: [[14., 15.]]; … 24 more …; part 32: [[64., 65.]]" in repr(stops[0])
+    assert "item 7: [[14., 15.]]; … 24 more …; item 32: [[64., 65.]]" in repr(stops[0])
 
 
 def test_until():

@@ -84,7 +84,7 @@ def test_summary():
     assert summary(np.array(3)) == "3"
     assert summary(np.full(100, 2.0)) == "norm 20, 2…2, mean 2±0"
     assert summary(np.arange(20)) == "0…19"
-    assert summary((np.array(1.0), np.array(2.0))) == "part 0: 1.; part 1: 2."
+    assert summary((np.array(1.0), np.array(2.0))) == "item 0: 1.; item 1: 2."
     assert summary(None) == "None" and summary(np.zeros((0, 3))) == "[]"
 
 

@@ -387,7 +387,7 @@ def test_a_tape_in_a_notebook():
         x = block(x, i)
     html = tape_html(ag.tape(x))
     Reader(html)
-    assert "<details><summary><b>h.1</b> · 4 records · 11 alike" in html and "like h.1</summary>" in html
+    assert "<details><summary><b>h.1</b> · 4 records · 11 identical" in html and "identical to h.1</summary>" in html
     assert all(f"%{i}<" in html for i in range(49))
 
 
