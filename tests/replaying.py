@@ -4,13 +4,13 @@ from collections import defaultdict
 
 
 def poisoned(program):
-    """`program`, in which each recording so far overwrites a buffer after the last step that uses it."""
-    for recording in program._recordings.values():
+    """`program`, in which each capture so far overwrites a buffer after the last step that uses it."""
+    for capture in program._captures.values():
         dead = defaultdict(list)
-        for memory, _, last in recording.plan.lifetimes:
+        for memory, _, last in capture.plan.lifetimes:
             dead[last].append(memory)
-        recording.plan.steps = [(_then_fill(procedure, dead[i]), arguments)
-                                for i, (procedure, arguments) in enumerate(recording.plan.steps)]
+        capture.plan.steps = [(_then_fill(procedure, dead[i]), arguments)
+                              for i, (procedure, arguments) in enumerate(capture.plan.steps)]
     return program
 
 

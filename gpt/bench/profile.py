@@ -154,13 +154,13 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
     clock = Clock(len(programs(trainer)))
     with contextlib.ExitStack() as stack:
         for program, parts in zip(programs(trainer), clock.of_replica):
-            for recording in program._recordings.values():
-                n, steps = recording.n_forward, recording.plan.steps
+            for capture in program._captures.values():
+                n, steps = capture.n_forward, capture.plan.steps
                 for phase, method in ((FORWARD, "forward"), (BACKWARD, "backward")):
                     for i in range(n) if phase == FORWARD else range(n, len(steps)):
                         steps[i] = (_watched(steps[i][0], parts, (named(steps[i][0], phase), phase)), steps[i][1])
-                    _replace(stack, recording, method, functools.partial(_rest_of, parts, phase,
-                                                                         getattr(recording, method)))
+                    _replace(stack, capture, method, functools.partial(_rest_of, parts, phase,
+                                                                       getattr(capture, method)))
                 stack.callback(_unwatch, steps)
         for whose, method, part in ((trainer, "batch", ("fetching the batch", REST)),
                                     (trainer.replicas, "gradient", ("gradient", REST)),

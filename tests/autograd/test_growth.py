@@ -177,12 +177,12 @@ def test_records_that_several_read_are_aligned_once():
 
 @pytest.mark.parametrize("choosing", [0, 3, 50])
 def test_buffers_that_take_turns_share_no_memory_at_any_step(choosing, monkeypatch):
-    monkeypatch.setattr(plan, "CHOOSING", choosing)
+    monkeypatch.setattr(plan, "EXACT", choosing)
     rng = np.random.default_rng(choosing)
     first = rng.integers(0, 60, 80)
     wanted = {k: (64 * int(n), int(f), int(f + length)) for k, (n, f, length)
               in enumerate(zip(rng.integers(1, 9, 80), first, rng.integers(0, 20, 80)))}
-    offset = plan._placed(wanted)
+    offset = plan._assign_lowest_offsets(wanted)
     for step in range(80):
         there = sorted((offset[k], size) for k, (size, begin, end) in wanted.items() if begin <= step <= end)
         assert all(at + size <= after for (at, size), (after, _) in zip(there, there[1:]))
@@ -199,7 +199,7 @@ def test_a_program_on_such_a_plan_computes_the_same_bits(monkeypatch):
 
     f(x).backward()
     expected, w.grad = w.grad, None
-    monkeypatch.setattr(plan, "CHOOSING", 2)
+    monkeypatch.setattr(plan, "EXACT", 2)
     made = ag.record(f, x)
     assert made(x) == f(x).data
     made.backward()

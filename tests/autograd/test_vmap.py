@@ -89,7 +89,7 @@ def test_transforms_nest(name):
     assert_same(together(x), one_by_one(x))
     program = poisoned(ag.record(together, example))
     assert all(np.array_equal(a, b) for a, b in zip(tree_leaves(program(x)), tree_leaves(together(x)), strict=True))
-    assert not program.can_go_back
+    assert not program.requires_grad
 
 
 def test_parameters_in_a_closure():
@@ -255,8 +255,8 @@ def test_records_have_the_line_and_the_scope_of_the_function():
 
 def test_a_program_has_no_steps_for_the_example():
     program = ag.record(ag.vmap(lambda x: ag.gelu(x) * 2), X)
-    (recording,) = program._recordings.values()
-    assert {a.shape for _, given in recording.plan.steps for a in given if isinstance(a, np.ndarray)} == {X.shape}
+    (capture,) = program._captures.values()
+    assert {a.shape for _, given in capture.plan.steps for a in given if isinstance(a, np.ndarray)} == {X.shape}
 
 
 def test_what_is_needed_no_more_is_dropped():

@@ -188,7 +188,7 @@ def test_a_program_of_an_op_that_goes_by_example(new_op):
 
     programs = [ag.record(ag.vmap(f), X) for f in (function, ag.checkpoint(function))]
     assert all(np.array_equal(program(2 * X), 12 * X) for program in programs)
-    steps = [len(recording.plan.steps) for program in programs for recording in program._recordings.values()]
+    steps = [len(capture.plan.steps) for program in programs for capture in program._captures.values()]
     assert steps[0] == steps[1]  # and none for what was freed
 
 

@@ -91,11 +91,11 @@ program = poisoned(ag.record(lambda: loss(*leaves)))
 for t, a in zip(leaves, arrays):
     t.data = 0.9 * a
 program()
-program.backward() if program.can_go_back else None
+program.backward() if program.requires_grad else None
 for t, a in zip(leaves, arrays):
     t.data = a
 answer = [program()]
-program.backward() if program.can_go_back else None
+program.backward() if program.requires_grad else None
 answer += [t.grad for t in leaves]
 leaves = [leaf(a) for a in arrays]
 y = loss(*leaves)

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.describe import format_bytes, label, plural, record_line
 from ...engine import Tensor
-from ...program.memory_plan import AGAIN, ALIGNMENT, BACKWARD, FORWARD, SUM
+from ...program.memory_plan import ALIGNMENT
+from ...program.trace import BACKWARD, FORWARD, RECOMPUTE, SUM
 from ..text import number_records
 from .chart import arena_map
 from .memory import ALL, SHOWN, Again, Shown, first_twins
 from .memory_replay import bytes_over
 
 if TYPE_CHECKING:
-    from ...program.program import Program, Recording
+    from ...program.capture import Capture
+    from ...program.program import Program
 
 HEAD = ["bytes", "arrays", "made", "steps", "last used", "record"]
-KINDS = {FORWARD: "forward", AGAIN: AGAIN, BACKWARD: "gradients", "": "in passing"}
+KINDS = {FORWARD: "forward", RECOMPUTE: RECOMPUTE, BACKWARD: "gradients", "": "in passing"}
 
 
 @dataclass(eq=False)
 class Buffer:
     """A piece of the arena: `n_bytes` from `start` on, needed from step `born` to step `dies` (the number of steps, if
-    it holds a result), and made in the turn of `record`, for `purpose`: "forward", "computed again", "backward" or
+    it holds a result), and made in the turn of `record`, for `purpose`: "forward", "recomputed", "backward" or
     "sum of gradients".  What is needed in one step only is held in passing."""
 
     record: Tensor
@@ -55,23 +57,23 @@ class ProgramMemory(Shown):
     `.grad` is.
     """
 
-    head, title = HEAD, f"{AGAIN} on the way back, and not kept:"
+    head, title = HEAD, f"{RECOMPUTE} on the way back, and not kept:"
 
     def __init__(self, program: Program):
-        recording: Recording = program._last or next(reversed(program._recordings.values()))
-        plan = self.plan = recording.plan
-        self.tape, self.n_forward, self.steps = recording.tape, recording.n_forward, plan.turns
+        capture: Capture = program._last or next(reversed(program._captures.values()))
+        plan = self.plan = capture.plan
+        self.tape, self.n_forward, self.steps = capture.tape, capture.n_forward, plan.origins
         self.lifetimes = _buffers(plan)
         self.n_bytes = plan.n_bytes
         self.without_reuse = sum(-(-b.n_bytes // ALIGNMENT) * ALIGNMENT for b in self.lifetimes)
         self.alive = bytes_over(self.lifetimes, len(self.steps))
         self.peak = max(self.alive, default=0)
         self.peak_step = self.alive.index(self.peak) if self.alive else 0
-        self.parameters = _total(t._array for t in recording.leaves if t.requires_grad)
-        self.gradients = _total(recording.gradients.values())
-        self.inputs = _total(t._array for t in recording.inputs)
+        self.parameters = _total(t._array for t in capture.leaves if t.requires_grad)
+        self.gradients = _total(capture.gradients.values())
+        self.inputs = _total(t._array for t in capture.inputs)
         self.again = self._again()
-        self._all = len(program._recordings), program.n_bytes
+        self._all = len(program._captures), program.n_bytes
 
     def at(self, step: int) -> list[Buffer]:
         """The buffers that are needed at a step, largest first."""
@@ -93,8 +95,8 @@ class ProgramMemory(Shown):
             made.setdefault((b.record, b.purpose), []).append(k)
         names: dict[str, dict[Tensor, dict[int, int]]] = {}  # op -> record -> its buffers now, and those in forward
         for t, purpose in self.steps:
-            if purpose == AGAIN:
-                pairs = zip(made.get((t, AGAIN), []), made.get((t, FORWARD), []))
+            if purpose == RECOMPUTE:
+                pairs = zip(made.get((t, RECOMPUTE), []), made.get((t, FORWARD), []))
                 names.setdefault(t.op.name, {})[t] = dict(pairs)
         found = [self._if_kept(name, records) for name, records in names.items()]
         together = {t: pairs for records in names.values() for t, pairs in records.items()}
@@ -102,7 +104,7 @@ class ProgramMemory(Shown):
 
     def _if_kept(self, name: str, records: dict[Tensor, dict[int, int]]) -> Again:
         """What it would take to keep the values of these records."""
-        left_out = {i for i, (t, purpose) in enumerate(self.steps) if purpose == AGAIN and t in records}
+        left_out = {i for i, (t, purpose) in enumerate(self.steps) if purpose == RECOMPUTE and t in records}
         instead = {k: first for pairs in records.values() for k, first in pairs.items()}
         kept = sum(self.lifetimes[k].n_bytes for k in instead if self.lifetimes[k].dies not in left_out)
         return Again(name, len(records), kept, self.plan.n_bytes_without(left_out, instead) - self.n_bytes)
@@ -126,7 +128,8 @@ class ProgramMemory(Shown):
         t, purpose = self.steps[step]
         numbers = number_records(self.tape)
         number = f"%{numbers[t]} " if t in numbers else ""
-        return f"step {step}, {purpose}{' of' * (purpose != AGAIN)} {number}{t.op.name if t.op else t.name or 'leaf'}"
+        name = t.op.name if t.op else t.name or "leaf"
+        return f"step {step}, {purpose}{' of' if purpose != RECOMPUTE else ''} {number}{name}"
 
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """What is there at the peak, largest first, a row for all buffers that are made alike, and a line on the rest:
@@ -157,7 +160,7 @@ def _buffers(plan: Any) -> list[Buffer]:
     places = [memory.__array_interface__["data"][0] for memory, _, _ in plan.lifetimes]
     lowest = min(places, default=0)  # where the arena begins
     return [Buffer(record, purpose, memory.nbytes, at - lowest, first, last)
-            for at, (memory, first, last) in zip(places, plan.lifetimes) for record, purpose in [plan.turns[first]]]
+            for at, (memory, first, last) in zip(places, plan.lifetimes) for record, purpose in [plan.origins[first]]]
 
 
 def _total(arrays: Iterable[Any]) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 import autograd as ag
 import gpt
-from autograd.program.recorder import Recorder
+from autograd.program.trace import Trace
 from tests.autograd.common import leaf
 from tests.replaying import poisoned
 
@@ -78,7 +78,7 @@ def test_results_have_the_structure_of_the_functions_and_are_the_callers_own():
     second = program(np.array([5.0, 6.0]), 3)
     assert first["twice"].tolist() == [2, 4] and second["twice"].tolist() == [10, 12]
     assert first["rest"][0].tolist() == [4, 5] and second["rest"][1].tolist() == [-5, -6]
-    with pytest.raises(RuntimeError, match="no way back"):
+    with pytest.raises(RuntimeError, match="no backward pass"):
         program.backward()
 
 
@@ -204,7 +204,7 @@ def test_the_recordings_used_last_are_kept():
     for n in range(2, 40):
         program(np.ones(n))
         program(np.ones(1))
-    assert len(program._recordings) == 16
+    assert len(program._captures) == 16
 
 
 def test_another_memory_order_gives_its_own_bits():
@@ -223,9 +223,9 @@ def test_a_parameter_that_is_frozen_or_thawed_records_anew():
     assert v.grad.tolist() == [2, 3]
     with ag.no_grad():
         program(np.ones(2))
-        assert not program.can_go_back
+        assert not program.requires_grad
     program(np.ones(2))
-    assert program.can_go_back
+    assert program.requires_grad
 
 
 # ---------------------------------------------------------------------- gradients that are somebody's own
@@ -235,7 +235,7 @@ def test_a_parameter_that_is_frozen_or_thawed_records_anew():
 def test_gradients_are_set_where_they_are_looked_for(change):
     w = leaf([2.0, 3.0])
     program = ag.record(lambda x: (w * x).sum(), np.ones(2))
-    assert w.grad is None  # recording gives none
+    assert w.grad is None  # capturing gives none
     for x in ([1.0, 2.0], [3.0, 4.0]):
         program(np.array(x))
         change(w)  # loss, zero_grad, backward
@@ -295,7 +295,7 @@ def test_programs_do_not_nest():
         ag.record(lambda x: inner(x) + w, np.array(1.0))
     with pytest.raises(TypeError, match="cannot be recorded while a program is being recorded"):
         ag.record(lambda x: ag.record(lambda y: y, np.array(1.0))(x), np.array(1.0))
-    assert inner(np.array(5.0)) == 10  # and recording is over
+    assert inner(np.array(5.0)) == 10  # and the capture is over
 
 
 def test_a_call_that_fails_half_way_leaves_no_way_back():
@@ -423,13 +423,13 @@ def test_the_tape_is_that_of_the_last_call():
 
 def test_what_is_needed_later_is_not_written_over():
     program = ag.record(small_gpt().loss, *batches(1)[0])
-    for recording in program._recordings.values():
+    for capture in program._captures.values():
         spans = [(m.__array_interface__["data"][0], m.nbytes, first, last)
-                 for m, first, last in recording.plan.lifetimes]
+                 for m, first, last in capture.plan.lifetimes]
         for i, (at, n, first, last) in enumerate(spans):
             for other, m, begins, ends in spans[:i]:
                 assert at + n <= other or other + m <= at or last < begins or ends < first
-        assert sum(n for _, n, *_ in spans) > 2 * recording.plan.n_bytes  # memory is used again
+        assert sum(n for _, n, *_ in spans) > 2 * capture.plan.n_bytes  # memory is used again
 
 
 def test_a_call_leaves_no_memory_behind():
@@ -453,15 +453,15 @@ def test_a_sum_of_gradients_lies_where_its_first_term_lay():
         return y.sum()
 
     program = ag.record(f)
-    (recording,) = program._recordings.values()
-    added = [step for step in recording.plan.steps[recording.n_forward:] if step[0] is np.add]
+    (capture,) = program._captures.values()
+    added = [step for step in capture.plan.steps[capture.n_forward:] if step[0] is np.add]
     assert [np.shares_memory(a[0], a[2]) for _, a in added] == [False, *[True] * 5]  # the first is what sum spreads
 
 
-def test_recorders_know_views_of_sums():
-    recorder = Recorder()
+def test_an_array_that_no_step_has_made_cannot_be_resolved():
+    trace = Trace()
     with pytest.raises(RuntimeError, match="float64.2, 3."):
-        recorder.known(np.ones((2, 3)))
+        trace.resolve(np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("recomputed", [["gelu"], ["gelu", "layer_norm"], ["linear", "attention", "reshape", "add"]])

@@ -40,7 +40,7 @@ def answers_of(program, example=None):
 
     recorded = poisoned(ag.record(f, *example))
     y = recorded(*program.constants.values())
-    recorded.backward() if recorded.can_go_back else None
+    recorded.backward() if recorded.requires_grad else None
     return [y, *[t.grad for t in leaves]]
 
 
@@ -252,7 +252,7 @@ def test_recordings_do_not_pile_up():
     program = ag.record(lambda x, k: x * k, np.ones(10), 0)
     for k in range(100):
         assert program(np.ones(10), float(k))[0] == k
-    assert len(program._recordings) < 50
+    assert len(program._captures) < 50
 
 
 def test_threads_record_at_once():

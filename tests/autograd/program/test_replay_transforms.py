@@ -65,7 +65,7 @@ def test_each_transform_gives_the_same_bits_for_other_inputs(name, functions):
     for x in (EXAMPLE, *INPUTS, EXAMPLE):
         y = program(x)
         assert not any(isinstance(t, ag.Tensor) for t in tree_leaves(y)) and same(y, f(x))
-    assert functions is WITH_PARAMETER or not program.can_go_back  # nothing outside of it requires a gradient
+    assert functions is WITH_PARAMETER or not program.requires_grad  # nothing outside of it requires a gradient
 
 
 def test_gradients_are_not_copied():
@@ -96,7 +96,7 @@ def test_gradients_of_parameters_go_through_a_transform(name):
 def test_what_no_gradient_is_wanted_of_requires_none():
     program = ag.record(ag.no_grad(lambda x: ag.grad(lambda v: np.sum(np.tanh(v * W)))(x)), EXAMPLE)
     program(EXAMPLE)
-    assert not program.can_go_back
+    assert not program.requires_grad
 
 
 @pytest.mark.parametrize("kernels", [False, True], ids=["rules", "kernels"])

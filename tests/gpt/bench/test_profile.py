@@ -16,8 +16,8 @@ TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 
 
 def procedures(trainer):
-    return [step for program in programs(trainer) for recording in program._recordings.values()
-            for step in recording.plan.steps]
+    return [step for program in programs(trainer) for capture in program._captures.values()
+            for step in capture.plan.steps]
 
 
 def test_parts_add_up_to_the_step(monkeypatch):

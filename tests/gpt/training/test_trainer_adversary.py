@@ -67,12 +67,12 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_the_next_as_it_was(replica,
     with WorkerPool(2) as pool:
         replicas = Replicas(model, parameters, pool, [None] * 2)
         expected = gradient_of(replicas, ids, targets)
-        (recording,) = replicas._train_programs[replica]._recordings.values()
-        i = int(part * (len(recording.plan.steps) - 1))
-        step, recording.plan.steps[i] = recording.plan.steps[i], nothing_but(KeyboardInterrupt())
+        (capture,) = replicas._train_programs[replica]._captures.values()
+        i = int(part * (len(capture.plan.steps) - 1))
+        step, capture.plan.steps[i] = capture.plan.steps[i], nothing_but(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             replicas.gradient(ids, targets)
-        recording.plan.steps[i] = step
+        capture.plan.steps[i] = step
         assert gradient_of(replicas, ids, targets) == expected
 
 

@@ -9,7 +9,7 @@ import pytest
 import autograd as ag
 import gpt
 from autograd.core.describe import format_bytes
-from autograd.program.memory_plan import AGAIN, BACKWARD, FORWARD, SUM
+from autograd.program.trace import BACKWARD, FORWARD, RECOMPUTE, SUM
 from autograd.view.memory.chart import arena_map
 
 RNG = np.random.default_rng(0)
@@ -152,7 +152,7 @@ def test_what_a_checkpoint_frees_is_computed_again():
     w = parameter(4, 4)
     inner = ag.checkpoint(lambda x: np.tanh(np.tanh(x @ w) @ w))
     m = ag.record(lambda x: (inner(x) ** 2).sum(), np.ones((3, 4))).memory()
-    assert [(a.op, a.times) for a in m.again if a.op == "tanh"] and AGAIN in {purpose for _, purpose in m.steps}
+    assert [(a.op, a.times) for a in m.again if a.op == "tanh"] and RECOMPUTE in {purpose for _, purpose in m.steps}
 
 
 @pytest.mark.parametrize("n", [50, 200])  # of the smaller ones what gelu holds in passing is a large part
@@ -236,7 +236,7 @@ def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
     text = repr(m)
     assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB "
                      r"\([\d.]+ kB without reuse", text)
-    assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +computed again %\d+ +%\d+ f32\[6,16,64\] = linear\(",
+    assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +recomputed %\d+ +%\d+ f32\[6,16,64\] = linear\(",
                      text)
     assert re.search(r"\n +[\d.]+ kB +[\d.]+ kB +2 +gelu\n", text)
     assert f"step {m.peak_step}, " in text and len(text.splitlines()) < 30
@@ -249,7 +249,7 @@ def test_the_map_has_a_box_for_each_buffer(monkeypatch):
     boxes = [e.get("d") for e in root.iter() if e.tag.endswith("path") and e.get("fill-opacity") == ".75"]
     assert sum(d.count("z") for d in boxes) == len(m.lifetimes)
     texts = [e.text for e in root.iter() if e.tag.endswith("text")]
-    assert {"forward", "computed again", "gradients", "in passing", "backward"} <= set(texts)
+    assert {"forward", "recomputed", "gradients", "in passing", "backward"} <= set(texts)
     assert any(f"step {m.peak_step}, " in (text or "") for text in texts)
 
 
