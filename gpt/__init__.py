@@ -20,10 +20,11 @@ if not hasattr(autograd, "REGISTRY"):  # a package of the same name, which Pytho
         sys.exit(f"gpt: error: {_problem}")
     raise ImportError(_problem)
 
+from .chat import turns as turns  # noqa: E402  registers the tokenizer of its conversations
 from .checkpoint import Checkpoint  # noqa: E402
 from .checkpoint import load_checkpoint as load  # noqa: E402
 from .checkpoint import save_checkpoint as save  # noqa: E402
-from .data.tokenizers.tokenizer import CharTokenizer  # noqa: E402
+from .data.tokenizers.char import CharTokenizer  # noqa: E402
 from .generation.generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
 from .model.gpt import (  # noqa: E402
     GPT,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .data.tokenizers import tokenizer as tokenizers
+from .data import tokenizers
 from .model.gpt import GPT, GPTConfig
 from .model.module import Array, raw
 from .runtime.safetensors_file import Stored, read_head, room_for, write_tensors

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..data.tokenizers.tokenizer import decode_on, encode_prompt
+from ..data.tokenizers import decode_on, encode_prompt
 from ..generation.generate import Sampling, Stream, choose
 from ..generation.incremental import Context
 from ..model.module import Array

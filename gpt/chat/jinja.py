@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .conversation import Message
-from .turns import Marked
+from .records import Message
+from .template import MaskedTokens
 
 SECONDS, MEMORY = 20, 1 << 29  # that a template may take, in bytes
 LONGEST = 1 << 26  # characters that it may write
@@ -42,12 +42,12 @@ class JinjaTemplate:
         (text,), hidden = self._render([(messages, True)])
         return self._encode(_valid(text), hidden)
 
-    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
+    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[MaskedTokens | ValueError]:
         jobs = [(messages[:i + done], not done) for messages in conversations
                 for i, message in enumerate(messages) if message.role == "assistant" for done in (0, 1)]
         texts, hidden = self._render(jobs)
         rest = iter(texts)
-        found: list[Marked | ValueError] = []
+        found: list[MaskedTokens | ValueError] = []
         for messages in conversations:
             mine = [next(rest) for m in messages if m.role == "assistant" for _ in (0, 1)]
             try:
@@ -56,7 +56,7 @@ class JinjaTemplate:
                 found.append(error)
         return found
 
-    def _marked(self, texts: Sequence[str], hidden: dict[str, str]) -> Marked:
+    def _marked(self, texts: Sequence[str], hidden: dict[str, str]) -> MaskedTokens:
         """The tokens of a conversation, and which are of answers, from its text before and after each answer."""
         tokens: list[int] = []
         counted: list[bool] = []

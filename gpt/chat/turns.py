@@ -1,36 +1,22 @@
 """How a conversation becomes tokens: a token for the start of each turn and one for its end, which no text contains."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..data.tokenizers import tokenizer as tokenizers
-from ..data.tokenizers.tokenizer import Tokenizer
+from ..data import tokenizers
+from ..data.tokenizers import Tokenizer
 from ..model.module import Array
-from .conversation import Message
+from .jinja import JinjaTemplate
+from .records import Message
+from .template import MaskedTokens, Template
 
 NAMES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")  # how they show, and their order after the other tokens
 
 
-Marked = tuple[list[int], list[bool]]  # tokens, and which of them are of answers, or end one
-
-
-class Template(Protocol):
-    """What every form of conversations does."""
-
-    tokenizer: Any
-    ends: frozenset[int]  # tokens that end an answer
-
-    def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
-        """The tokens of messages, the last one a user's, up to the start of the answer to it.  `answers`: the tokens of
-        some of the messages by their places, as the model wrote them."""
-
-    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
-        """Of each conversation the tokens, and which of them are of answers, or end one; or why there are none."""
-
-
+@tokenizers.register("turns")
 class TurnTokenizer:
     """A tokenizer and after its tokens four more, for the starts and the end of turns, which no text has in it."""
 
@@ -96,8 +82,8 @@ class Turns:
         parts = [self._turn(m, (answers or {}).get(i)) for i, m in enumerate(messages)]
         return [token for part in parts for token in part] + [self.tokenizer.assistant]
 
-    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[Marked | ValueError]:
-        found: list[Marked | ValueError] = []
+    def examples(self, conversations: Sequence[Sequence[Message]]) -> list[MaskedTokens | ValueError]:
+        found: list[MaskedTokens | ValueError] = []
         for messages in conversations:
             try:
                 found.append(self._marked(messages))
@@ -105,7 +91,7 @@ class Turns:
                 found.append(error)
         return found
 
-    def _marked(self, messages: Sequence[Message]) -> Marked:
+    def _marked(self, messages: Sequence[Message]) -> MaskedTokens:
         tokens: list[int] = []
         counted: list[bool] = []
         for message in messages:
@@ -125,6 +111,5 @@ def template_of(run: Checkpoint) -> Template | None:
     if isinstance(run.tokenizer, TurnTokenizer):
         return Turns(run.tokenizer)
     if source := run.metadata.get("chat_template"):
-        from .jinja import JinjaTemplate  # needs the extra `chat`
         return JinjaTemplate(source, run.tokenizer, run.metadata.get("special_tokens") or {}, run.ends)
     return None

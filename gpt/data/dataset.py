@@ -12,7 +12,7 @@ from ..model.module import Array
 from .corpus import IN_MEMORY, default_text, find
 from .shuffle import mixed, passes, shuffled_starts, windows_a_pass
 from .token_file import kept, token_dtype, tokenized
-from .tokenizers.tokenizer import VOCAB_SIZE, CharTokenizer, Tokenizer
+from .tokenizers import VOCAB_SIZE, Tokenizer
 
 __all__ = ["Data", "TextData", "LineData", "load_data", "read_text", "default_text", "split", "batch", "windows"]
 
@@ -110,7 +110,7 @@ class TextData:
     def of(cls, tokens: Array, tokenizer: Tokenizer, block_size: int, val_fraction: float, source: str = "the text",
            release: Callable[[], None] = _nothing) -> "TextData":
         """The parts of a text's tokens (n,).  Raises ValueError if there are too few for a window in each."""
-        unit = "characters" if isinstance(tokenizer, CharTokenizer) else "tokens"
+        unit = getattr(tokenizer, "unit", "tokens")
         train, val = split(tokens, block_size, source, val_fraction, unit)
         description = (f"{source}: {len(tokens):,} {unit}, {tokenizer.vocab_size:,} different ones; {len(train):,} to "
                        f"train on, the last {len(val):,} to validate on")

@@ -21,9 +21,8 @@ from tqdm import tqdm
 from ..model.module import Array
 from ..runtime.writing import replacing, sweep
 from .corpus import Corpus
-from .tokenizers import words
-from .tokenizers.bpe import BPETokenizer, Changed
-from .tokenizers.tokenizer import VOCAB_SIZE, Tokenizer, from_json, make
+from .tokenizers import VOCAB_SIZE, LossyTextError, Tokenizer, from_json
+from .tokenizers.base import tokenizer_class
 
 _VERSION = 3  # part of the names of kept files: raise it when the same text would give other tokens
 _DTYPES = ("|u1", "<u2", "<u4")
@@ -106,7 +105,7 @@ def kept(corpus: Corpus, kind: str | Tokenizer, border: str = "", folder: str | 
     one deleted, or when it is damaged, which it says.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_folder())
-    learned = (vocab_size, learn_from) if kind == "bpe" else ()
+    learned = (vocab_size, learn_from) if isinstance(kind, str) and tokenizer_class(kind).sized else ()
     name = kind if isinstance(kind, str) else json.dumps(kind.to_json())
     slot = _digest(_VERSION, [part.name for part in corpus.parts], name, border, *learned)
     stamp = corpus.stamp
@@ -155,24 +154,22 @@ def tokenized(kind: str | Tokenizer, pieces: Callable[[str], Iterable[str]], fol
     """
     if not isinstance(kind, str):
         return kind, _given(kind, pieces)
-    if kind == "word":
-        return words.tokenized(pieces("words"), folder)
-    if kind == "bpe":
-        learned = make(kind, _first(pieces("vocabulary"), learn_from), vocab_size)
-        return learned, learned.encode_pieces(pieces("tokens"))  # type: ignore[attr-defined]
-    tokenizer = make(kind, pieces("vocabulary"))
-    return tokenizer, map(tokenizer.encode, pieces("tokens"))
+    cls = tokenizer_class(kind)
+    if cls.sized:
+        tokenizer = cls.learn(_first(pieces("vocabulary"), learn_from), vocab_size)
+        return tokenizer, tokenizer.encode_pieces(pieces("tokens"))
+    return cls.learn_and_encode(pieces, folder)
 
 
 def _given(tokenizer: Tokenizer, pieces: Callable[[str], Iterable[str]]) -> Iterator[Array]:
     """The tokens of a text, which some tokenizers change (accents, white space); then it says so."""
     base: Any = getattr(tokenizer, "base", tokenizer)  # without the tokens of turns, which no text has in it
-    if not isinstance(base, BPETokenizer):
+    if not hasattr(base, "encode_pieces"):
         yield from map(base.encode, pieces("tokens"))
         return
     try:
         yield from base.encode_pieces(pieces("tokens"))
-    except Changed as error:
+    except LossyTextError as error:
         tqdm.write(f"note    {str(error).partition(': write')[0]}, and the model learns that", sys.stderr)
         yield from base.encode_pieces(pieces("tokens"), exact=False)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import Checkpoint, load_checkpoint
-from ..data.tokenizers.tokenizer import decode_on, encode_prompt
+from ..data.tokenizers import decode_on, encode_prompt
 from ..model.gpt import GPT
 from ..model.module import Array
 from ..runtime.settings import Settings, setting

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from ..chat.turns import NAMES, TurnTokenizer
-from ..data.tokenizers.bpe import BPETokenizer, _byte_of
-from ..data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from ..data.tokenizers import Tokenizer
+from ..data.tokenizers.bpe import BPETokenizer, byte_of_character
+from ..data.tokenizers.byte import ByteTokenizer
+from ..data.tokenizers.char import CharTokenizer
+from ..data.tokenizers.word import WordTokenizer
 from .files import CONFIG, inside, read_json, write_json
 
 FILE, SETTINGS, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -167,7 +170,7 @@ def tokenizer_json(tokenizer: Any) -> dict[str, Any] | None:
                           {"type": "BPE", "merges": [], "ignore_merges": True}, words, {"type": "Fuse"})
     if isinstance(tokenizer, ByteTokenizer):
         bytelevel = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-        return _described(_byte_of(), {"type": "BPE", "merges": []}, bytelevel, bytelevel)
+        return _described(byte_of_character(), {"type": "BPE", "merges": []}, bytelevel, bytelevel)
     if isinstance(tokenizer, BPETokenizer):
         return tokenizer.to_json()["tokenizer"]
     return None

@@ -17,8 +17,8 @@ from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..data.dataset import load_data
 from ..data.tasks import TASKS, load_task
+from ..data.tokenizers import TOKENIZERS, VOCAB_SIZE, Tokenizer, learned_kinds
 from ..data.tokenizers.bpe import BPETokenizer
-from ..data.tokenizers.tokenizer import VOCAB_SIZE, Tokenizer
 from ..model.gpt import GPT, Architecture, GPTConfig
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedule import SCHEDULES
@@ -55,10 +55,11 @@ class TrainConfig(Architecture):
     task: str = setting("text", "learn to write text, or to add numbers, whose sums can be checked",
                         choices=("text", *TASKS), group="data")
     digits: int = setting(2, "length of the numbers that --task addition adds", at_least=1, group="data")
-    tokenizer: str = setting("char", "what a token is: a character, a byte of UTF-8, a word or punctuation mark, a "
-                             "piece of a word (byte-pair encoding), or what a tokenizer.json says, by its path",
-                             choices=("char", "byte", "word", "bpe"), group="data", path=True)
-    vocab_size: int = setting(VOCAB_SIZE, "bpe: how many tokens it learns at most, from the text to train on",
+    tokenizer: str = setting("char", f"what a token is: {', '.join(TOKENIZERS[k].help for k in learned_kinds())}, or "
+                             "what a tokenizer.json says, by its path", choices=learned_kinds(), group="data",
+                             path=True)
+    vocab_size: int = setting(VOCAB_SIZE, f"{', '.join(k for k in learned_kinds() if TOKENIZERS[k].sized)}: how many "
+                              "tokens it learns at most, from the text to train on",
                               at_least=256, at_most=1_000_000, group="data")
     lines: bool = setting(False, "each line of the text is an example of its own", group="data")
     val_fraction: float = setting(0.1, "share that is only validated on: of the text its end, or of the different "

@@ -14,7 +14,7 @@ import autograd as ag
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..data.tokenizers import tokenizer as tokenizers
+from ..data import tokenizers
 from ..model.gpt import GPT, Embedding, GPTConfig, Linear
 from ..model.module import Array, Module, raw
 from ..runtime.safetensors_file import Stored

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..chat.conversation import Conversation, Message
-from ..chat.turns import Marked, Template, Turns
+from ..chat.template import MaskedTokens, Template
+from ..chat.turns import Turns
 from ..data.dataset import IGNORED, Batch
-from ..data.tokenizers.tokenizer import CharTokenizer, WordTokenizer
+from ..data.tokenizers import TOKENIZERS, learned_kinds
 from ..model.module import Array
 
 Example = tuple[Array, Array]  # tokens int64 (n,), and which of them count, booleans (n,)
@@ -121,12 +122,13 @@ def encoded(conversations: Sequence[Conversation], template: Template,
 
 def _cure(template: Template) -> str:
     """What to do about text that a model has no tokens for."""
-    if isinstance(template, Turns) and isinstance(template.tokenizer.base, (CharTokenizer, WordTokenizer)):
-        return "; a model that gpt train --tokenizer byte or --tokenizer bpe has made takes all text"
+    if isinstance(template, Turns) and not getattr(template.tokenizer.base, "knows_all_text", True):
+        flags = [f"--tokenizer {kind}" for kind in learned_kinds() if TOKENIZERS[kind].knows_all_text]
+        return f"; a model that gpt train {' or '.join(flags)} has made takes all text"
     return ""
 
 
-def _plain(conversation: Conversation, template: Template) -> Marked | ValueError:
+def _plain(conversation: Conversation, template: Template) -> MaskedTokens | ValueError:
     """The tokens of a text without turns, all of which count."""
     try:
         tokens = template.tokenizer.encode(conversation.messages[0].text).tolist()
@@ -135,7 +137,7 @@ def _plain(conversation: Conversation, template: Template) -> Marked | ValueErro
     return tokens, [True] * len(tokens)
 
 
-def _too_long(marked: Marked | ValueError, longest: int) -> bool:
+def _too_long(marked: MaskedTokens | ValueError, longest: int) -> bool:
     return not isinstance(marked, ValueError) and len(marked[0]) > longest
 
 

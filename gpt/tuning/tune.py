@@ -11,7 +11,8 @@ import autograd as ag
 from .. import checkpoint
 from ..chat.chat import answer
 from ..chat.conversation import OUTSIDE, Conversation, Message, read
-from ..chat.turns import NAMES, Template, Turns, TurnTokenizer, template_of
+from ..chat.template import Template
+from ..chat.turns import NAMES, Turns, TurnTokenizer, template_of
 from ..checkpoint import Checkpoint
 from ..model.gpt import GPT, Architecture
 from ..model.module import raw

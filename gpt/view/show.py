@@ -13,7 +13,7 @@ from autograd.view.text import number_records, totals
 
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.dataset import IGNORED, load_data
-from ..data.tokenizers.tokenizer import decode_on
+from ..data.tokenizers import decode_on
 from ..generation.generate import generate, read_prompt, start
 from ..model.gpt import GPT
 from ..model.module import Array, raw

@@ -148,7 +148,7 @@ def test_a_configuration_of_another_model(saved):
 def test_a_size_that_no_memory_has_room_for(saved, changes, monkeypatch):
     file, metadata, arrays = saved
     monkeypatch.setattr(checkpoint, "GPT", None)  # no model is made
-    monkeypatch.setattr("gpt.data.tokenizers.tokenizer.CharTokenizer.vocab_size", changes.get("vocab_size", 11))
+    monkeypatch.setattr("gpt.data.tokenizers.char.CharTokenizer.vocab_size", changes.get("vocab_size", 11))
     save_file(arrays, file, metadata | {"config": json.dumps(json.loads(metadata["config"]) | changes)})
     with pytest.raises(ValueError, match="asks for far more than the .* numbers in it"):
         gpt.load(file)

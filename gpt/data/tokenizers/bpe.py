@@ -12,7 +12,7 @@ import numpy as np
 
 from ...model.module import Array
 from . import tokenizer_file
-from .tokenizer import VOCAB_SIZE, check_tokens, no_text
+from .base import VOCAB_SIZE, BaseTokenizer, LossyTextError, check_tokens, no_text, register
 from .tokenizer_file import library, plain_errors
 
 _BLOCK = 1 << 18  # characters of a text looked at once
@@ -28,17 +28,18 @@ _LINES = {"type": "Split", "pattern": {"String": "\n"}, "behavior": "Isolated", 
 _OURS = {"type": "Sequence", "pretokenizers": [_LINES, _WORDS]}
 
 
-class Changed(ValueError):
-    """A text that would not come back from its tokens."""
-
-
-class BPETokenizer:
+@register("bpe")
+class BPETokenizer(BaseTokenizer):
     """A token for each of the 256 bytes and for what occurs often, such as " the"; or whatever a tokenizer.json says.
 
     Byte-pair encoding (Sennrich et al. 2016) of bytes (Radford et al. 2019): a word starts as its bytes, and pairs of
     neighbours are merged in the order in which they were learned.  `special`: the tokens that stand for no text, such
     as "<|endoftext|>", by name.
     """
+
+    help = "a piece of a word (byte-pair encoding)"
+    knows_all_text = True
+    sized = True
 
     def __init__(self, data: Any, vocab_size: int | None = None):
         """`data`: the object in a tokenizer.json, of any model of the library's (BPE, Unigram, WordPiece, WordLevel).
@@ -69,7 +70,7 @@ class BPETokenizer:
         self._n_known = 0  # characters in there
 
     @classmethod
-    def train(cls, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Self:
+    def learn(cls, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Self:
         """The tokenizer of at most `vocab_size` tokens, 256 or more, for a text or pieces of one.
 
         A line end is always a token of its own.  What occurs only once gets no token.  Memory grows with the number of
@@ -77,13 +78,14 @@ class BPETokenizer:
         """
         if vocab_size < 256:
             raise ValueError(f"vocab_size is {vocab_size}, and needs to be at least 256, a token for each byte")
-        of = library()
-        rust = of.Tokenizer(of.models.BPE())
-        rust.pre_tokenizer = of.pre_tokenizers.Sequence([
-            of.pre_tokenizers.Split("\n", "isolated"), of.pre_tokenizers.ByteLevel(add_prefix_space=False)])
-        rust.decoder = of.decoders.ByteLevel()
-        trainer = of.trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, show_progress=False,
-                                         initial_alphabet=of.pre_tokenizers.ByteLevel.alphabet())
+        tokenizers = library()
+        rust = tokenizers.Tokenizer(tokenizers.models.BPE())
+        rust.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
+            tokenizers.pre_tokenizers.Split("\n", "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        rust.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, show_progress=False,
+                                                 initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet())
         pieces = ("".join(parts) for parts in _parts(_blocks(text)))
         if not (first := next(pieces, "")):
             raise no_text()
@@ -113,12 +115,12 @@ class BPETokenizer:
         return np.array(lengths + [0] * (self.vocab_size - len(lengths)), np.int64)
 
     def encode(self, text: str, *, special: bool = False, template: bool = False, exact: bool = True) -> Array:
-        """The tokens of `text`, int64 (n,).
+        """Return the tokens of `text`, int64 (n,).
 
-        Names of special tokens in it are text like any other, and become these tokens with `special`.  With `template`
-        the tokenizer adds what it adds to each text, such as a token at its start.  Raises Changed, a ValueError, for a
-        text that would not come back from `decode`, since this tokenizer changes it (upper case, accents, white space),
-        unless `exact` is False; with `special` or `template` nobody can expect it to.
+        `special`: names of special tokens in the text become these tokens; otherwise they are text like any other.
+        `template`: add the tokens that belong to each text, such as one at its start.  Unless `exact` is False, or
+        `special` or `template` is set, raises LossyTextError, a ValueError, for text that would not come back from
+        `decode`, because this tokenizer changes it (upper case, accents, white space).
         """
         if not text:
             return np.array(self._tokens("", special, template), np.int64)
@@ -186,7 +188,7 @@ class BPETokenizer:
     def _table(self) -> list[bytes]:
         """The bytes that each token stands for; its name has a character for each of them."""
         names = {i: token.content for i, token in self._rust.get_added_tokens_decoder().items()}
-        byte_of = _byte_of()
+        byte_of = byte_of_character()
 
         def bytes_of(name: str) -> bytes:
             known = [byte_of.get(c) for c in name]
@@ -246,11 +248,11 @@ class BPETokenizer:
                                  "text, or pass special=True")
         if exact and (back := self.decode(tokens)) != text:
             at = next((i for i, (a, b) in enumerate(zip(text, back)) if a != b), min(len(text), len(back)))
-            raise Changed(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
-                             f"{back[at:at + 20]!r}: write it so, or pass exact=False to encode")
+            raise LossyTextError(f"this tokenizer changes the text: {text[at:at + 20]!r} comes back as "
+                                 f"{back[at:at + 20]!r}: write it so, or pass exact=False to encode")
 
 
-def _byte_of() -> dict[str, int]:
+def byte_of_character() -> dict[str, int]:
     """The byte that each character of a token's name stands for (Radford et al. 2019): those of Latin-1 that can be
     seen stand for themselves, and the 68 others have the characters from U+0100 on."""
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

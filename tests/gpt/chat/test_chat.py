@@ -19,7 +19,8 @@ from gpt.chat.conversation import Message, read
 from gpt.chat.turns import TurnTokenizer
 from gpt.checkpoint import Checkpoint
 from gpt.cli import main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.data.tokenizers.char import CharTokenizer
 from gpt.generation.generate import Sampling, generate
 from gpt.model.module import raw
 

@@ -8,7 +8,7 @@ from gpt import CharTokenizer
 from gpt.chat.conversation import read
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.tuning.packing import encoded
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}

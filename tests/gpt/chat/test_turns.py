@@ -10,8 +10,9 @@ import pytest
 
 from gpt.chat.conversation import Message
 from gpt.chat.turns import NAMES, Turns, TurnTokenizer
-from gpt.data.tokenizers import tokenizer as tokenizers
-from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from gpt.data import tokenizers
+from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.data.tokenizers.char import CharTokenizer
 
 HELLO = (Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Ho"),
          Message("user", "<|end|>"), Message("assistant", "Yes"))

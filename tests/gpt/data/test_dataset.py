@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gpt.data import corpus, token_file
 from gpt.data import dataset as data
 from gpt.data.shuffle import shuffled, shuffled_starts, windows_a_pass
-from gpt.data.tokenizers.tokenizer import CharTokenizer
+from gpt.data.tokenizers.char import CharTokenizer
 from gpt.runtime import writing
 
 TEXT = "the cat sat on the mat, and the dog sat by the cat.\n" * 40
@@ -537,7 +537,7 @@ import numpy as np, resource
 from pathlib import Path
 from gpt.data.dataset import TextData
 from gpt.data.token_file import TokenFile, write
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = used()
 path = Path({str(tmp_path / 't.npy')!r})

@@ -11,7 +11,9 @@ from gpt.chat.conversation import Message
 from gpt.chat.turns import TurnTokenizer, template_of
 from gpt.cli import main
 from gpt.data.tokenizers.bpe import BPETokenizer
-from gpt.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, WordTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.data.tokenizers.char import CharTokenizer
+from gpt.data.tokenizers.word import WordTokenizer
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.layout import their_arrays
 
@@ -181,7 +183,8 @@ def test_a_model_of_our_own_in_transformers(choices, tmp_path):
 
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer("the cat sat\n<s>. é🙂"), ByteTokenizer(),
-                                       WordTokenizer.of("the cat sat on the hat;\n  a cat é🙂<s> हिन्दी ½ x_1. ½ x_1")],
+                                       WordTokenizer.learn("the cat sat on the hat;\n  a cat é🙂<s> हिन्दी ½ x_1. ½ x_1")
+                                       ],
                          ids=["char", "byte", "word"])
 def test_tokenizers_of_our_own_in_transformers(tokenizer, tmp_path):
     pytest.importorskip("tokenizers")
@@ -248,8 +251,8 @@ def test_older_configurations(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda: CharTokenizer("the cats do.\n"), ByteTokenizer,
-                                  lambda: BPETokenizer.train("the cats do. " * 20, 262),
-                                  lambda: WordTokenizer.of("the cats do.\n the does")],
+                                  lambda: BPETokenizer.learn("the cats do. " * 20, 262),
+                                  lambda: WordTokenizer.learn("the cats do.\n the does")],
                          ids=["char", "byte", "bpe", "word"])
 def test_a_tuned_model_takes_its_tokenizer_and_its_form_of_turns_along(tmp_path, make):
     pytest.importorskip("tokenizers")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import gpt
 from gpt import GPT, Checkpoint, GPTConfig, checkpoint
 from gpt.cli import main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained import convert as pretrained
 from gpt.pretrained.config import rope_frequencies
 from gpt.pretrained.convert import read_model, read_pretrained, write_pretrained

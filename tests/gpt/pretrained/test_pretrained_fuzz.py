@@ -14,7 +14,7 @@ import pytest
 import gpt
 from gpt import GPT, Checkpoint, GPTConfig
 from gpt.cli import main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
 
 pytest.importorskip("tokenizers")

@@ -14,7 +14,7 @@ from gpt.cli import main
 from gpt.data import dataset as data
 from gpt.data import token_file
 from gpt.data.tokenizers.bpe import BPETokenizer
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
 from gpt.runtime.worker_pool import SINGLE
 from gpt.training.train import started
@@ -196,7 +196,7 @@ def test_lines_need_a_token_for_their_end(files, tiny, tmp_path):
     for make in (llama2_style, llama3_style):
         with pytest.raises(ValueError, match="--lines needs a tokenizer in which a line end is always the same token"):
             train(TrainConfig(**tiny | dict(tokenizer=files(make), lines=True, block_size=60)), **QUIET)
-    learned = BPETokenizer.train(TEXT, 300)
+    learned = BPETokenizer.learn(TEXT, 300)
     (tmp_path / "lines.txt").write_text("the cat\nthe dog\nthe mat\n")
     found, _ = data.load_data([str(tmp_path / "lines.txt")], learned, 60, lines=True)
     assert found.tokens[0] == learned.encode("\n")[0]

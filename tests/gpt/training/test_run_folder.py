@@ -12,7 +12,7 @@ import pytest
 import gpt
 from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, checkpoint, train
 from gpt.cli import COMMANDS, main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
 from gpt.runtime.settings import flag_of
 from gpt.training.run_folder import SHORT, writable_folder

@@ -14,7 +14,8 @@ import gpt
 from autograd.view.text import totals
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
-from gpt.data.tokenizers.tokenizer import ByteTokenizer, WordTokenizer
+from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.data.tokenizers.word import WordTokenizer
 from gpt.view.show import briefly_trained, gradient_norms, labels, next_tokens, prompt_ids
 
 
@@ -144,7 +145,7 @@ def test_each_token_is_to_be_predicted_but_the_first(loaded):
 
 def test_labels_of_tokens():
     assert labels(ByteTokenizer(), ByteTokenizer().encode("aé")) == ["a", "byte 195", "byte 169"]
-    words = WordTokenizer.of("the cat the cat\n")
+    words = WordTokenizer.learn("the cat the cat\n")
     assert labels(words, words.encode("the cat\n")) == ["the", " ", "cat", "\n"]
 
 

@@ -15,9 +15,8 @@ from gpt import TrainConfig, train
 from gpt.cli import main
 from gpt.data import corpus, token_file
 from gpt.data import dataset as data
-from gpt.data.tokenizers import bpe
+from gpt.data.tokenizers import bpe, decode_on, from_json, learn
 from gpt.data.tokenizers.bpe import BPETokenizer
-from gpt.data.tokenizers.tokenizer import decode_on, from_json, make
 from gpt.generation.generate import Stream
 from tests.tokenizer_files import TEXT
 
@@ -29,7 +28,7 @@ def _needs_tokenizers():
 
 @pytest.fixture(scope="module")
 def trained():
-    return BPETokenizer.train(TEXT, 400)
+    return BPETokenizer.learn(TEXT, 400)
 
 
 def test_a_tokenizer_of_a_text(trained):
@@ -51,7 +50,7 @@ def test_any_text_comes_back(trained, text):
 def test_parts_end_where_words_of_the_library_do():
     # U+001C to U+001F are white space to Python only
     text = "".join(f"!{c}!  {c}a {c}\n{c} " for c in map(chr, range(0x3100)) if c.isspace() or ord(c) < 0x20) * 3
-    tokenizer = BPETokenizer.train(text, 2000)
+    tokenizer = BPETokenizer.learn(text, 2000)
     assert tokenizer.encode(text).tolist() == tokenizer._tokens(text)
 
 
@@ -63,9 +62,9 @@ def test_pieces_have_the_tokens_of_the_whole(trained, pieces):
 
 def test_pieces_make_the_tokenizer_of_the_whole_and_runs_agree(trained):
     pieces = [TEXT[i:i + 13] for i in range(0, len(TEXT), 13)]
-    assert BPETokenizer.train(iter(pieces), 400).to_json() == trained.to_json()
+    assert BPETokenizer.learn(iter(pieces), 400).to_json() == trained.to_json()
     code = ("import sys, zlib; from gpt.data.tokenizers.bpe import BPETokenizer;"
-            "print(zlib.crc32(BPETokenizer.train(sys.stdin.buffer.read().decode(), 400).file_text().encode()))")
+            "print(zlib.crc32(BPETokenizer.learn(sys.stdin.buffer.read().decode(), 400).file_text().encode()))")
     done = {subprocess.run([sys.executable, "-c", code], input=TEXT.encode(), capture_output=True, check=True,
                            env=os.environ | {"RAYON_NUM_THREADS": n}).stdout for n in "14"}
     assert len(done) == 1
@@ -85,13 +84,13 @@ def test_long_texts_are_looked_at_in_blocks_and_memory_of_parts_is_bounded(train
 @pytest.mark.parametrize("text", ["", [], ["", ""]])
 def test_no_text(text):
     with pytest.raises(ValueError, match="empty"):
-        BPETokenizer.train(text)
+        BPETokenizer.learn(text)
 
 
 def test_a_vocabulary_that_is_too_small():
     with pytest.raises(ValueError, match="vocab_size is 255, and needs to be at least 256"):
-        BPETokenizer.train(TEXT, 255)
-    assert BPETokenizer.train("ab", 500).vocab_size == 256  # nothing occurs twice
+        BPETokenizer.learn(TEXT, 255)
+    assert BPETokenizer.learn("ab", 500).vocab_size == 256  # nothing occurs twice
 
 
 def test_errors_of_the_text_go_through(trained):
@@ -100,8 +99,8 @@ def test_errors_of_the_text_go_through(trained):
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        BPETokenizer.train(pieces())
-    for encode in (trained.encode, BPETokenizer.train, lambda text: list(trained.encode_pieces([text]))):
+        BPETokenizer.learn(pieces())
+    for encode in (trained.encode, BPETokenizer.learn, lambda text: list(trained.encode_pieces([text]))):
         with pytest.raises(ValueError, match=r"U\+D800 is half a character"):
             encode("a \ud800")
 
@@ -183,7 +182,7 @@ def test_train_resume_sample_and_info(tiny, capsys, tmp_path):
 def test_without_the_library(tiny, monkeypatch, capsys, trained, tmp_path):
     monkeypatch.setitem(sys.modules, "tokenizers", None)  # importing it now fails
     with pytest.raises(ImportError, match=r'^byte-pair encoding needs .*: python -m pip install "tapegrad\[bpe\]"$'):
-        make("bpe", TEXT)
+        learn("bpe", TEXT)
     with pytest.raises(ImportError, match=r"tapegrad\[bpe\]"):
         from_json(trained.to_json())
     (tmp_path / "t.json").write_text(trained.file_text())

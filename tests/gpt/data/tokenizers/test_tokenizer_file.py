@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.data.tokenizers import tokenizer_file
+from gpt.data.tokenizers import decode_on, from_json, tokenizer_file
 from gpt.data.tokenizers.bpe import BPETokenizer
-from gpt.data.tokenizers.tokenizer import decode_on, from_json
 from gpt.generation.generate import Stream
 from tests.tokenizer_files import STYLES, TEXT, TEXTS, gpt2_style
 

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from gpt.data.tokenizers import tokenizer_file
+from gpt.data.tokenizers import from_json, tokenizer_file
 from gpt.data.tokenizers.bpe import BPETokenizer
-from gpt.data.tokenizers.tokenizer import from_json
 from tests.tokenizer_files import STYLES, TEXTS
 
 resource = pytest.importorskip("resource")  # not on Windows
