@@ -36,8 +36,10 @@ class Tokenizer(Protocol):
 class BaseTokenizer:
     """Base of the registered tokenizers; a subclass adds the methods of `Tokenizer`, `learn` and `from_json`.
 
-    help: a token in a few words, for --help.  unit: the name of tokens in descriptions of data.  knows_all_text:
-    whether `encode` takes any text.  sized: whether `learn` takes a vocab_size; it then gets the training part of a text only.
+    help: a token in a few words, for --help.
+    unit: the name of tokens in descriptions of data.
+    knows_all_text: whether `encode` takes any text.
+    sized: whether `learn` takes a vocab_size; it then gets only the part of a text that is trained on.
     """
 
     help: ClassVar[str]
