@@ -16,10 +16,10 @@ from ..data.dataset import TextData, load_data
 from ..model.gpt import GPT
 from ..runtime.environment import fastest_kernels
 from ..runtime.malloc import keep_freed_memory
+from ..runtime.screen import clock_time
 from ..runtime.settings import Settings, setting
 from ..runtime.worker_pool import WorkerPool
 from ..training.recipes import RECIPES
-from ..training.report import clock
 from ..training.train import TrainConfig
 from ..training.trainer import Trainer
 
@@ -144,7 +144,7 @@ def run_all(every: Sequence[Trial], data: TextData, vocab_size: int, seeds: int)
         trial.run(data, vocab_size, seed)
         left = (time.perf_counter() - began) / i * (n - i)
         say(f"{i:{len(str(n))}} of {n}  seed {seed}  left out: {trial.name:{width}}  loss {trial.losses[seed]:.4f}, "
-            f"about {clock(left)} left")
+            f"about {clock_time(left)} left")
 
 
 def say(line: str) -> None:

@@ -2,12 +2,13 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..model.config import Architecture, GPTConfig
+from ..model.config import GPTConfig
+from ..model.families import nearest_family
 from ..model.init import frequencies
 from ..model.module import Array
 
@@ -136,16 +137,10 @@ def gpt2_choices(keys: Keys) -> dict[str, Any]:
 
 
 def gpt2_keys(c: GPTConfig) -> dict[str, Any]:
-    """The config.json of a model that `gpt2_lacks` nothing."""
+    """The config.json of a model, all of whose choices GPT-2 has."""
     return {"n_positions": c.block_size, "n_embd": c.n_embd, "n_layer": c.n_layer, "n_head": c.n_head,
             "n_inner": c.n_hidden, "activation_function": THEIR_ACTIVATION[c.activation],
             "layer_norm_epsilon": c.norm_eps, "resid_pdrop": c.dropout, "embd_pdrop": c.dropout, "attn_pdrop": 0.0}
-
-
-def gpt2_lacks(c: GPTConfig) -> list[str]:
-    """The choices of a model for which GPT-2 has no counterpart."""
-    return different(c, norm=("layer_norm",), positions=("learned", "sinusoidal"), gated=(False,),
-                     n_kv_head=(None, c.n_head))
 
 
 # ---------------------------------------------------------------------- Llama
@@ -233,7 +228,7 @@ def rope_frequencies(head_size: int, rope: dict[str, Any]) -> Array:
 
 
 def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of a model that `llama_lacks` nothing, in keys that all versions of transformers read."""
+    """The config.json of a model, all of whose choices Llama has, in keys that all versions of transformers read."""
     scaling = {k: v for k, v in rope.items() if k != "rope_theta"} if rope["rope_type"] != "default" else None
     return {"max_position_embeddings": c.block_size, "hidden_size": c.n_embd, "num_hidden_layers": c.n_layer,
             "num_attention_heads": c.n_head, "num_key_value_heads": c.n_kv_head or c.n_head,
@@ -242,27 +237,7 @@ def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
             "attention_dropout": 0.0}
 
 
-def llama_lacks(c: GPTConfig) -> list[str]:
-    """The choices of a model for which neither Llama, Mistral nor Qwen2 has a counterpart."""
-    return different(c, norm=("rms_norm",), positions=("rotary",), gated=(True,), bias=(False,))
-
-
-def different(c: GPTConfig, **allowed: tuple[Any, ...]) -> list[str]:
-    """The choices that are not among the allowed ones, and those that neither family has."""
-    allowed |= {name: (getattr(Architecture(), name),) for name in
-                ("norm_embedding", "qk_norm", "convolution", "smear")}
-    return [f"{name.replace('_', '-')} {value}" for name, value in asdict(c).items()
-            if name in allowed and value not in allowed[name]]
-
-
 # ---------------------------------------------------------------------- both
-
-
-def counterpart(c: GPTConfig) -> tuple[str, list[str]]:
-    """Which family of transformers' models is nearest to a model, and the choices that this family does not have."""
-    lacks = {"gpt2": gpt2_lacks(c), "llama": llama_lacks(c)}
-    family = min(lacks, key=lambda name: len(lacks[name]))
-    return family, lacks[family]
 
 
 def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str, Any]:
@@ -270,7 +245,7 @@ def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str,
 
     about: what `parsed_config` gave, if it was imported.  Raises ValueError that lists choices without a counterpart.
     """
-    family, lacks = counterpart(c)
+    family, lacks = nearest_family(c)
     if lacks:
         raise ValueError(f"transformers has no model like this one: of GPT-2's and Llama's kinds the nearest is "
                          f"{family}, which has no counterpart for {', '.join(lacks)}: one that gpt train makes with "

@@ -12,10 +12,10 @@ from ..checkpoint import Checkpoint
 from ..model.gpt import GPT
 from ..model.module import raw
 from ..runtime.safetensors_file import room_for, write_tensors
+from ..runtime.screen import announce, command_line
 from ..runtime.settings import Settings, setting
 from ..runtime.writing import delete
 from ..training.metrics import FILE as METRICS
-from ..training.report import announce, command
 from ..training.run_folder import check_run, overwrite_setting, writable_folder
 from .config import CLASSES, TOKEN_IDS, parsed_config, rope_frequencies, rope_of, written_config
 from .files import (
@@ -119,7 +119,7 @@ def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
         announce(f"note    keys of config.json that are not used: {shortened(unread)}")
     file = checkpoint.save_checkpoint(out, model, tokenizer, about, first=True)
     delete([out / METRICS])
-    announce(f"weights in {file}; text from them:\n\n    {command('sample', out)}\n")
+    announce(f"weights in {file}; text from them:\n\n    {command_line('sample', out)}\n")
 
 
 def export_model(config: ExportConfig) -> None:

@@ -7,10 +7,14 @@ terminal's title or clipboard, hide a line or write over it.  A pipe or a file g
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 # Control characters but tab and newline; what reorders a line (bidirectional embeddings, overrides and isolates) or
 # ends it; surrogates and other characters that stand for none.  Joiners and marks, which some scripts need, stay.
@@ -59,3 +63,22 @@ def in_a_line(text: str) -> str:
 def escaped(text: str) -> str:
     """A text in which each character that is not printable, a line end too, is an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+# ---------------------------------------------------------------------- lines that are printed
+
+
+def announce(line: str) -> None:
+    """Print a line above a progress bar, and flush it."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def command_line(arguments: str, out: Any) -> str:
+    """Return the command line with these arguments and a folder: `python -m gpt sample out`."""
+    return f"{Path(sys.executable).name} -m gpt {arguments} {shlex.quote(str(out))}"
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration in minutes and seconds, `1:05` for 65 seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

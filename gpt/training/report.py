@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import shlex
 import statistics
-import sys
 from collections.abc import Callable
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 import autograd as ag
 
 from ..checkpoint import Checkpoint
 from ..generation.generate import continue_text
+from ..model.families import nearest_family
 from ..optim.schedule import SCHEDULES
-from ..pretrained.config import counterpart
-from ..runtime.screen import in_a_line
+from ..runtime.screen import clock_time, in_a_line
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -28,17 +23,6 @@ if TYPE_CHECKING:
 STILL = 1e-7  # norm of a gradient that changes nothing
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
-
-
-def announce(line: str) -> None:
-    """Print a line above the bar of progress, and into a file or pipe at once, too."""
-    tqdm.write(line)
-    sys.stdout.flush()
-
-
-def command(what: str, out: Any) -> str:
-    """The command line that does something with a folder: `python -m gpt sample out`."""
-    return f"{Path(sys.executable).name} -m gpt {what} {shlex.quote(str(out))}"
 
 
 def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
@@ -53,7 +37,7 @@ def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callab
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
         f"{c.batches} batches, seed {c.seed}")
     say(f"learn   {describe_learning(c, trainer)}")
-    family, lacks = counterpart(run.config)
+    family, lacks = nearest_family(run.config)
     if lacks:
         say(f"export  transformers has no model like this one, so gpt export will refuse it: {family}, the nearest, "
             f"has no counterpart for {', '.join(lacks)}; one of --recipe nanogpt can be exported")
@@ -75,7 +59,7 @@ def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
     left = trainer.seconds / i * (trainer.config.max_iters - i)
     return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {perplexity:.4g}, "
             f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
-            f"{clock(trainer.seconds)} passed, {clock(left)} left")
+            f"{clock_time(trainer.seconds)} passed, {clock_time(left)} left")
 
 
 def diagnosis(trainer: Trainer) -> str:
@@ -103,8 +87,3 @@ def show_sample(run: Checkpoint, title: str, say: Callable[[str], None], n: int)
     """Say what the model writes at the moment, in `n` tokens."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
-
-
-def clock(seconds: float) -> str:
-    """`1:05` for 65 seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

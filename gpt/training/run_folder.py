@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..runtime.screen import clock_time, command_line
 from ..runtime.settings import setting
 from ..runtime.writing import locked, sweep
 from . import metrics
-from .report import clock, command
 
 SHORT = 300  # seconds: a run that took less is replaced where its command is given again
 # Settings that do not decide what is learned: runs that differ in these alone are the same.
@@ -110,8 +110,8 @@ def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str,
         return f"note    {folder} holds {held}, which this run replaces at its first checkpoint"
     if settings is not None and deciding(metadata.get(name)) == deciding(settings)\
             and (took := seconds(metadata)) < SHORT:
-        return (f"note    {folder} holds this very run already; as it took {clock(took)}, it is trained again, and "
-                "replaces that at its first checkpoint")
+        return (f"note    {folder} holds this very run already; as it took {clock_time(took)}, it is trained "
+                "again, and replaces that at its first checkpoint")
     raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, metadata)}, or replace "
                      "it with --overwrite")
 
@@ -157,5 +157,5 @@ def way_on(folder: Path, metadata: dict[str, Any]) -> str:
     match metadata:
         case {"train": {"max_iters": int(n)}, "iter": int(i), "state": dict()}:
             more = f" --max-iters {2 * n}" if i >= n else ""
-            return f", go on with it by {command('train --resume', folder)}{more}"
+            return f", go on with it by {command_line('train --resume', folder)}{more}"
     return ""

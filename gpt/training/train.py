@@ -24,13 +24,14 @@ from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedule import SCHEDULES
 from ..runtime.environment import differences, environment, fastest_kernels
 from ..runtime.malloc import keep_freed_memory
+from ..runtime.screen import announce, clock_time, command_line
 from ..runtime.settings import describe_choices, flag_of, is_path, setting
 from ..runtime.signals import Stopped, stop_on_signal
 from ..runtime.worker_pool import WorkerPool, cores
 from .metrics import FILE as METRICS
 from .metrics import Metrics
 from .recipes import DEFAULT, FROM, OF_TASK, RATE, RECIPES, WINDOW
-from .report import announce, clock, command, diagnosis, report, say_plan, show_sample
+from .report import diagnosis, report, say_plan, show_sample
 from .run_folder import SHORT, check_run, overwrite_setting, writable_folder
 from .trainer import WHOLE, Interrupted, Trainer
 
@@ -256,10 +257,10 @@ def train_with(pool: WorkerPool, out: Path, config: TrainConfig, say: Callable[[
                 save(out, run, trainer, metrics, first)
                 first = False
     if not trainer.finished:
-        raise Stopped(f"stopped after {trainer.iter:,} steps; to go on:\n\n    {command('train --resume', out)}\n",
+        raise Stopped(f"stopped after {trainer.iter:,} steps; to go on:\n\n    {command_line('train --resume', out)}\n",
                       asked[0])
     weights, worse = checkpoint.choose(out)
-    done = f"weights in {weights}; more text from them:\n\n    {command('sample', out)}\n"
+    done = f"weights in {weights}; more text from them:\n\n    {command_line('sample', out)}\n"
     try:
         if asked:
             raise Stopped(number=asked[0])
@@ -380,7 +381,7 @@ def loop(trainer: Trainer, asked: list[int],
             bar.update(i - bar.n)
             trainer.seconds = time.perf_counter() - began
             said = [f"pace    {row['ms']:.0f} ms a step, gradient norm {row['grad_norm']:.2f}; about "
-                    f"{clock(row['ms'] / 1e3 * (c.max_iters - i))} left"] * (i == first + 10)
+                    f"{clock_time(row['ms'] / 1e3 * (c.max_iters - i))} left"] * (i == first + 10)
             last = i == c.max_iters or c.time_limit is not None and trainer.seconds >= 60 * c.time_limit
             if last or i % c.eval_interval == 0:
                 try:

@@ -18,14 +18,13 @@ from ..model.gpt import GPT, Architecture
 from ..model.module import raw
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.safetensors_file import memory_limit
-from ..runtime.screen import in_a_line
+from ..runtime.screen import announce, command_line, in_a_line
 from ..runtime.settings import Settings, setting
 from ..runtime.signals import Stopped, stop_on_signal
 from ..runtime.worker_pool import WorkerPool, cores
 from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
-from ..training.report import announce, command
 from ..training.run_folder import check_run, overwrite_setting, writable_folder
 from ..training.train import TrainConfig, fastest_kernels, loop
 from ..training.trainer import Trainer, evaluate
@@ -140,7 +139,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     say(f"\nloss    {after:.4f} on {data.judged}, {after / before:.0%} of the {before:.4f} before tuning")
     if not config.data:
         say_outside(tuned, say)
-    say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command('chat', out)}\n")
+    say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command_line('chat', out)}\n")
     return tuned
 
 
