@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(keep):
-    code = CODE.format(keep="from gpt.malloc import keep_freed_memory; keep_freed_memory()" if keep else "")
+    code = CODE.format(keep="from gpt.runtime.malloc import keep_freed_memory; keep_freed_memory()" if keep else "")
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 

@@ -138,7 +138,7 @@ def test_every_command_is_tried():
 
 
 def test_a_traceback():
-    code = "import sys; from gpt.screen import screens\nwith screens(): raise ValueError('a\\x1b]0;b')"
+    code = "import sys; from gpt.runtime.screen import screens\nwith screens(): raise ValueError('a\\x1b]0;b')"
     leader, terminal = pty.openpty()
     subprocess.run([sys.executable, "-c", code], stderr=terminal, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     os.close(terminal)

@@ -156,7 +156,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_a_file_without_room_is_half_there_nowhere(tmp_path):
     """A limit of the system itself, in a process of its own."""
-    code = ("import resource, signal, sys; from pathlib import Path; from gpt import writing\n"
+    code = ("import resource, signal, sys; from pathlib import Path; from gpt.runtime import writing\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "writing.write_file(Path(sys.argv[1]), b'x' * 5000)")
     (tmp_path / "file").write_text("old")
