@@ -18,8 +18,8 @@ import numpy as np
 
 from .core.errors import pointing_at
 from .core.mode import within
+from .core.recompute import value_of
 from .core.registry import REGISTRY
-from .engine import value_of
 from .ops.linear import _explicit
 
 Mapped = Sequence[bool]

@@ -11,10 +11,12 @@ import numpy as np
 
 from .core.arrays import has_floats, own
 from .core.errors import NumberError, not_floating_error
+from .core.leaf import now
 from .core.mode import current_mode, within
+from .core.recompute import free, value_of
 from .core.registry import REGISTRY
 from .core.tree import copy_structure, leaves_like, tree_leaves, tree_map
-from .engine import Tensor, free, now, reverse, seed_for, tape, tensor, value_of
+from .engine import Tensor, reverse, seed_for, tape, tensor
 
 
 class _Traced:

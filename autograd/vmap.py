@@ -12,10 +12,12 @@ import numpy as np
 from .batching import apply_batched, only
 from .core.arrays import own
 from .core.errors import pointing_at
+from .core.leaf import now
 from .core.mode import EagerExecutor, Mode, current_mode, resampled, within
+from .core.recompute import value_of
 from .core.registry import REGISTRY
 from .core.tree import copy_structure, is_module, tree_leaves, tree_map
-from .engine import Tensor, now, tape, tensor, value_of
+from .engine import Tensor, tape, tensor
 from .transform import called, name_of
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from .arrays import as_tuple, is_foreign
 from .describe import describe
+from .errors import extend, in_gradient
+from .mode import current_mode
 
 
 def check_kernel_result(name: str, made: Any) -> tuple[Any, Any]:
@@ -19,6 +21,19 @@ def check_kernel_result(name: str, made: Any) -> tuple[Any, Any]:
             return made
     raise TypeError(f"the forward of {name}'s kernel returned {describe(made)}, and has to return (y, saved), where y "
                     "is an array of the executor's or a tuple of arrays, or None to decline")
+
+
+def kernel_backward(op: Any, saved: tuple[Any, Any], needed: list[int], g: Any, y: Any, values: Sequence[Any],
+                    attrs: dict) -> Sequence[Any]:
+    """Run the backward of the kernel that computed `y`: the gradients of the inputs numbered in `needed`.  `saved` is
+    that kernel and what it saved."""
+    kernel, statistics = saved
+    try:
+        gradients = kernel.backward(current_mode().executor, needed, g, y, statistics, *values, **attrs)
+        return check_kernel_gradients(op, needed, values, gradients)
+    except Exception as error:
+        extend(error, in_gradient(op, needed))
+        raise
 
 
 def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:

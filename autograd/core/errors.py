@@ -157,6 +157,22 @@ def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
         "compute with the tensor itself (np.where in place of if), or look outside the function"))
 
 
+def not_leaf_error(t: Any, verb: str) -> Exception:
+    """Return the error of a result that was to be changed (`verb`), as only a leaf can be."""
+    return pointing_at(t, TypeError(f"{label(t)} is a result, and only a leaf can be {verb}: t.detach() makes one of "
+                                    "it"))
+
+
+def check_seed(t: Any, value: Any, gradient: Any) -> None:
+    """Raise ValueError unless a backward pass from `t` can start with `gradient`, or without one."""
+    if gradient is None and value.size != 1:
+        raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
+                                        "it with .sum() or .mean(), or pass gradient= of its shape"))
+    if gradient is not None and np.shape(gradient) != value.shape:
+        raise pointing_at(t, ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the "
+                                        "tensor's own"))
+
+
 def not_floating_error(t: Any) -> Exception:
     """A gradient was asked for with respect to what is not made of floating-point numbers."""
     return TypeError(f"a gradient needs floating-point numbers, and {label(t)} has none: write 1.0 for 1, or pass "

@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import Deferred
 from .describe import label, one_line, source_line
-from .errors import NumberError, not_floating_error
+from .errors import NumberError
 from .mode import current_mode, no_grad
 from .registry import FUNCTIONS, NUMPY_OVERRIDES, REGISTRY, find_override, numpy_name
 from .signature import NO_ATTRS
@@ -90,32 +90,16 @@ class ArrayMethods:
     data: Any
     name: str
     op: Any
-    bump_version: Any
-    _grad: Any
-    _requires_grad: bool
+    requires_grad: Any
     saved: Any
     _array: Any
-
-    def _value(self) -> Any: raise AssertionError("Tensor defines it")
+    _grad: Any
+    _requires_grad: bool
+    _value: Any
 
     def __init_subclass__(cls) -> None:
         if ArrayMethods not in cls.__bases__:
             raise TypeError("Tensor is no base class, since ops know it by its type: keep one in a field of yours")
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow here; it can be set on a leaf of floating-point numbers."""
-        return self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        if self.op is not None:
-            raise TypeError(f"{label(self)} is a result, and only a leaf can be told whether it requires a gradient: "
-                            "t.detach() makes one of it")
-        if value and self.dtype.kind != "f":
-            raise not_floating_error(self)
-        self.bump_version()  # what was computed before does not know of it
-        self._requires_grad = bool(value)  # type: ignore[misc]
 
     __repr__ = one_line
     source = property(source_line, doc="File and line of the user's code that made it.")

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import changed_error, extend, pointing_at
+from ..core.leaf import now
 from ..core.mode import within
+from ..core.recompute import free
 from ..core.tree import copy_structure, tree_leaves, tree_map
-from ..engine import Tape, Tensor, free, now, reverse, tape, tensor
+from ..engine import Tape, Tensor, reverse, tape, tensor
 from ..transform import called
 from .memory_plan import plan_memory
 from .trace import SUM, Step, Trace

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..core.describe import label
-from ..engine import Tape, Tensor, free, reverse
+from ..core.recompute import free
+from ..engine import Tape, Tensor, reverse
 from ..engine import tape as tape_of
 
 

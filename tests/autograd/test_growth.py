@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd.engine import _Parts
+from autograd.core.multi_output import OutputGradients
 from autograd.program import memory_plan as plan
 from autograd.view.diff.align import align
 
@@ -137,7 +137,7 @@ def test_twice_the_parts_take_twice_the_instructions(make, run):
 
 
 def test_a_walk_adds_to_its_own_sum_of_parts_in_place_and_to_no_other():
-    first, second, third = (_Parts({i: np.ones(2) * i}) for i in (0, 1, 1))
+    first, second, third = (OutputGradients({i: np.ones(2) * i}) for i in (0, 1, 1))
     total = first + second
     assert total + third is total and total[1].tolist() == [2, 2]
     assert [list(part) for part in (first, second, third)] == [[0], [1], [1]] and second[1].tolist() == [1, 1]

@@ -280,15 +280,15 @@ EQUIVALENT = {
         "len(part.replace('...', ''))",
     ],
     "a shortcut for speed": [
-        "engine.Op.vjp: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
-        *[f"engine.Op.vjp: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs) if "
-          f"{other} else rule(*arguments)" for other in ("self", "needed", "inputs", "values", "arguments")],
-        "engine.Op.vjp: type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype -> True",
-        "engine.Op.vjp: type(d) is not np.ndarray -> d is not np.ndarray",
+        "formula.Formula.vjp: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",
+        *["formula.Formula.vjp: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs) "
+          f"if {other} else rule(*arguments)" for other in ("self", "needed", "inputs", "values", "arguments")],
+        "formula.Formula.vjp: type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype -> True",
+        "formula.Formula.vjp: type(d) is not np.ndarray -> d is not np.ndarray",
     ],
     "an input and its value have the same place, shape and dtype": [
-        "engine.Op.vjp: len(values) -> len(inputs)",
-        "engine.Op.vjp: values[i] -> inputs[i]",
+        "formula.Formula.vjp: len(values) -> len(inputs)",
+        "formula.Formula.vjp: values[i] -> inputs[i]",
     ],
 }
 

@@ -16,6 +16,7 @@ import autograd as ag
 from autograd import engine
 from autograd.check import bind_sample
 from autograd.core.arrays import convert_sequence, unbroadcast
+from autograd.core.multi_output import OutputGradients
 from autograd.core.tree import tree_leaves, tree_map
 from tests.duck import Duck
 from tests.mutation.edges import EDGES, HALVES, NUMBERS, SECOND
@@ -184,8 +185,8 @@ def check_gradient_in_another_dtype():
 def check_nothing_is_copied_in_vain():
     d = np.ones(2)
     assert unbroadcast(d, np.zeros(2)) is d
-    total = engine._Parts({0: 1.0}) + engine._Parts({1: 2.0})
-    assert total + engine._Parts({0: 3.0}) is total and total == {0: 4.0, 1: 2.0}
+    total = OutputGradients({0: 1.0}) + OutputGradients({1: 2.0})
+    assert total + OutputGradients({0: 3.0}) is total and total == {0: 4.0, 1: 2.0}
 
 
 def check_what_was_sent_stays():
@@ -193,7 +194,7 @@ def check_what_was_sent_stays():
     a, b, c = ag.split(x, 3)
     y = a * b * c
     sent = [d for _, _, sent in list(engine.reverse([y], [np.ones(1)])) for _, d in sent]
-    assert [len(d) for d in sent if type(d) is engine._Parts] == [1, 1, 1]
+    assert [len(d) for d in sent if type(d) is OutputGradients] == [1, 1, 1]
 
 
 def fails(found):

@@ -12,6 +12,8 @@ from types import CodeType, FunctionType
 import autograd as ag
 from autograd import engine, ops
 from autograd.core.arrays import unbroadcast, widen
+from autograd.core.formula import Formula
+from autograd.core.multi_output import OutputGradients
 from tests.mutation.faults import faults
 
 # ---------------------------------------------------------------------- functions and their syntax trees
@@ -165,8 +167,8 @@ def _label(function):
 
 
 # What the engine does around every rule: functions, and the beginning of the part that counts.
-ENGINE = {unbroadcast: "def", engine.Op.vjp: "for i in needed", engine.reverse: "while True",
-          engine._Parts.__add__: "def"}
+ENGINE = {unbroadcast: "def", Formula.vjp: "for i in needed", engine.reverse: "while True",
+          OutputGradients.__add__: "def"}
 
 
 @contextmanager

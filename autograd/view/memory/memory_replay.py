@@ -15,7 +15,8 @@ import numpy as np
 
 from ...core.arrays import find_owner, own
 from ...core.mode import EagerExecutor, within
-from ...engine import Tape, Tensor, _item, free, reverse
+from ...core.recompute import free
+from ...engine import Tape, Tensor, _item, reverse
 from ..backward import differentiable_roots, restore_freed
 
 _PYTHONS_OWN = 4096  # bytes: what tracing shows beyond the arrays and is less is tuples, dicts and numbers of Python

@@ -1,0 +1,24 @@
+"""Gradients of a record whose value is a tuple of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class OutputGradients(dict):
+    """Map from the index of an output to its gradient, for the outputs that were used."""
+
+    is_sum = False  # True: made by `+`, which adds in place from then on; a copy for each of n outputs would cost n²
+
+    def __add__(self, other: dict) -> OutputGradients:
+        total = self if self.is_sum else OutputGradients(self)
+        total.is_sum = True
+        total.update({i: total[i] + d if i in total else d for i, d in other.items()})
+        return total
+
+    def fill(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the gradient of every output, 0 for those that nothing used; `values` are the outputs."""
+        return tuple([self[i] if i in self else np.zeros_like(v) for i, v in enumerate(values)])
