@@ -25,7 +25,8 @@ from .checkpoint import Checkpoint  # noqa: E402
 from .checkpoint import load_checkpoint as load  # noqa: E402
 from .checkpoint import save_checkpoint as save  # noqa: E402
 from .data.tokenizers.char import CharTokenizer  # noqa: E402
-from .generation.generate import Batch, Sampling, continue_text, continue_texts, generate  # noqa: E402
+from .generation.generate import GenerationBatch, continue_text, continue_texts, generate  # noqa: E402
+from .generation.sampling import Sampling  # noqa: E402
 from .model.gpt import (  # noqa: E402
     GPT,
     MLP,
@@ -48,10 +49,10 @@ from .pretrained.convert import read_pretrained  # noqa: E402
 from .training.train import TrainConfig, train  # noqa: E402
 from .tuning import lora as lora  # noqa: E402  registers its loader of checkpoints
 
-Run = Checkpoint  # its earlier name
+Run, Batch = Checkpoint, GenerationBatch  # their earlier names
 
 __all__ = ["GPT", "GPTConfig", "Module", "Linear", "Embedding", "LayerNorm", "RMSNorm", "Convolution",
            "Attention", "MLP", "Block",
            "Parameters", "AdamW", "SGD", "Muon", "clip_by_global_norm", "learning_rate_at", "CharTokenizer",
            "TrainConfig", "train", "Checkpoint", "Run", "save", "load", "read_pretrained", "generate", "continue_text",
-           "continue_texts", "Sampling", "Batch"]
+           "continue_texts", "Sampling", "GenerationBatch", "Batch"]

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..checkpoint import Checkpoint
 from ..data.tokenizers import decode_on, encode_prompt
-from ..generation.generate import Sampling, Stream, choose
-from ..generation.incremental import Context
+from ..generation.generate import Stream
+from ..generation.incremental import DecodingState
+from ..generation.sampling import Sampling, sample_token
 from ..model.module import Array
 from .conversation import Message
 from .turns import template_of
@@ -38,7 +39,7 @@ class Chat:
         self.run, self.sampling, self.longest = run, sampling, max_new_tokens
         self.window, self.template = run.config.block_size, template_of(run)
         self.rng, self.system, self.notes = np.random.default_rng(seed), system, list[str]()
-        self.context: Context | None = None  # what the model has read, which is `read`
+        self.decoding: DecodingState | None = None  # what the model has read, which is `read`
         self.read: list[int] = []
         self.choices: list[Choice] = []
         self.reset()
@@ -49,7 +50,7 @@ class Chat:
         self.turns: list[tuple[Message, list[int] | None]] = []
         if self.system:
             self.turns = [(Message("system", self.system), None)]
-        self.read, self.context, self.choices = [], None, []
+        self.read, self.decoding, self.choices = [], None, []
 
     def ask(self, text: str, asked: Sequence[Any] = ()) -> Iterator[str]:
         """Yield the answer in pieces, as it is written.  It ends with the model's token for the end, after
@@ -80,7 +81,7 @@ class Chat:
             self.transcript += [Message("user", text), Message("assistant", said)]
 
     def _answer(self, asked: Sequence[Any]) -> Iterator[int]:
-        assert self.context is not None
+        assert self.decoding is not None
         ends = {*self.run.ends, *(self.template.ends if self.template else ())}
         seen = np.zeros(self.run.config.vocab_size, bool)
         seen[self.read] = True
@@ -88,8 +89,8 @@ class Chat:
             if asked:
                 self.notes.append("the answer was stopped")
                 return
-            logits = self.context.logits()[0]
-            token = choose(logits, self.rng, seen, self.sampling)
+            logits = self.decoding.logits()[0]
+            token = sample_token(logits, self.rng, seen, self.sampling)
             self.choices.append(_choice(logits, token))
             if token in ends:
                 return
@@ -130,19 +131,19 @@ class Chat:
     def _see(self, tokens: list[int]) -> None:
         """Let the model read these tokens: only the new ones, if they go on from those it has read."""
         n = len(self.read)
-        if self.context is not None and n < len(tokens) and tokens[:n] == self.read:
+        if self.decoding is not None and n < len(tokens) and tokens[:n] == self.read:
             for token in tokens[n:]:
-                self.context.append(np.array([token]))
+                self.decoding.append(np.array([token]))
         else:
-            self.context = Context(self.run.model, [np.array(tokens)])
+            self.decoding = DecodingState(self.run.model, [np.array(tokens)])
         self.read = list(tokens)
 
     def _append(self, token: int) -> None:
-        assert self.context is not None
-        if len(self.read) == self.window:  # then `Context` drops the older half
+        assert self.decoding is not None
+        if len(self.read) == self.window:  # then `DecodingState` drops the older half
             self.read = self.read[self.window - self.window // 2:]
             self.notes.append(f"the context of {self.window:,} tokens is full: the model forgot its older half")
-        self.context.append(np.array([token]))
+        self.decoding.append(np.array([token]))
         self.read.append(token)
 
 

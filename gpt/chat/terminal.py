@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import load_checkpoint
-from ..generation.generate import Sampling
+from ..generation.sampling import Sampling
 from ..runtime.screen import in_a_line
 from ..runtime.settings import setting
 from ..runtime.writing import replacing

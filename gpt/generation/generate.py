@@ -1,6 +1,5 @@
-"""Text from a trained model, a token at a time: how a token is drawn, and how tokens become text that is printed."""
+"""Text from a trained model: generation, decoding to text that can be shown at once, and the command `gpt sample`."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -13,28 +12,11 @@ from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.tokenizers import decode_on, encode_prompt
 from ..model.gpt import GPT
 from ..model.module import Array
-from ..runtime.settings import Settings, setting
-from .incremental import Context
+from ..runtime.settings import setting
+from .incremental import DecodingState
+from .sampling import Sampling, sample_token
 
 BATCH = 16  # texts that `gpt sample` writes at a time
-
-
-@dataclass
-class Sampling(Settings):
-    """How a token is drawn from the logits.  Each rule works on what those before it, in this order, have left."""
-
-    greedy: bool = setting(False, "always the likeliest token, as with a temperature of 0", group="drawing a token")
-    repetition_penalty: float = setting(1.0, "above 1: make tokens less likely that the text or its prompt holds: it "
-                                        "divides their logits, or multiplies negative ones", above=0,
-                                        group="drawing a token")
-    temperature: float = setting(1.0, "below 1: more predictable; above: more varied; 0: always the likeliest token",
-                                 at_least=0, group="drawing a token")
-    top_k: int | None = setting(None, "draw from this many of the likeliest tokens only; 0: from all", at_least=0,
-                                group="drawing a token")
-    top_p: float | None = setting(None, "draw from the fewest tokens that together have at least this probability",
-                                  above=0, at_most=1, group="drawing a token")
-    min_p: float | None = setting(None, "leave out tokens less likely than this share of the likeliest one's "
-                                  "probability", at_least=0, at_most=1, group="drawing a token")
 
 
 @dataclass
@@ -64,55 +46,55 @@ class SampleConfig(Sampling):
 
 def generate(model: GPT, ids: Array, n: int, rng: np.random.Generator, *, cache: bool = True,
              **sampling: Any) -> Iterator[int]:
-    """Yield `n` tokens that go on from `ids`, integers (T,) with T at least 1.
+    """Yield `n` tokens that continue `ids`, integers (T,) with T at least 1.
 
-    sampling: fields of `Sampling`.  What the model sees of a long text, with and without `cache`: see `Context`.
-    Raises ValueError or TypeError, at the call, for ids, n or settings that make no sense.
+    cache: use a KV cache (see `DecodingState`).  sampling: fields of `Sampling`.  Raises ValueError or TypeError, at
+    the call, for ids, n or settings that make no sense.
     """
-    batch = Batch(model, [ids], [rng], Sampling(**sampling), cache)
+    batch = GenerationBatch(model, [ids], [rng], Sampling(**sampling), cache)
     if n < 0:
         raise ValueError(f"n is {n}, and needs to be at least 0")
     return (int(next(batch)[0]) for _ in range(n))
 
 
-class Batch:
-    """Texts that go on together, each from its own prompt (T,) and with draws from its own generator: the same as
-    they would one by one.  `next(batch)` gives the next token of each, (B,); `keep` ends some of them."""
+class GenerationBatch:
+    """Texts that are generated together, each from its own prompt (T,) and random generator, with the same result as
+    one by one.  `next(batch)` gives the next token of each, (B,); `keep` drops texts that have ended."""
 
     def __init__(self, model: GPT, prompts: Sequence[Array], rngs: Sequence[np.random.Generator], sampling: Sampling,
                  cache: bool = True):
         V = model.config.vocab_size
-        prompts = [checked_ids(ids, V) for ids in prompts]
+        prompts = [check_ids(ids, V) for ids in prompts]
         if not len(prompts) == len(rngs) > 0:
             raise ValueError(f"{len(prompts)} prompts and {len(rngs)} generators: each text needs one of both")
-        self.context, self.rngs, self.sampling = Context(model, prompts, cache), list(rngs), sampling
-        self.held = np.zeros((len(prompts), V), bool)  # which tokens each text holds
+        self.decoding, self.rngs, self.sampling = DecodingState(model, prompts, cache), list(rngs), sampling
+        self.held = np.zeros((len(prompts), V), bool)  # tokens that each text holds
         for held, ids in zip(self.held, prompts):
             held[ids] = True
-        self.tokens: Array | None = None  # the last ones, which the model reads only if more are asked for
+        self.tokens: Array | None = None  # the last ones, not yet read by the model
 
     def __iter__(self) -> Iterator[Array]:
         return self
 
     def __next__(self) -> Array:
         if self.tokens is not None:
-            self.context.append(self.tokens)
-        drawn = [choose(*row, self.sampling) for row in zip(self.context.logits(), self.rngs, self.held)]
+            self.decoding.append(self.tokens)
+        drawn = [sample_token(*row, self.sampling) for row in zip(self.decoding.logits(), self.rngs, self.held)]
         self.tokens = np.array(drawn)
         for held, token in zip(self.held, drawn):
             held[token] = True
         return self.tokens
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts only, by their present places."""
-        self.context.keep(np.asarray(rows))
+        """Drop all texts but these, given by their present index."""
+        self.decoding.keep(np.asarray(rows))
         self.rngs, self.held = [self.rngs[i] for i in rows], self.held[rows]
         if self.tokens is not None:
             self.tokens = self.tokens[rows]
 
 
-def checked_ids(ids: Any, vocab_size: int) -> Array:
-    """A prompt as integers (T,)."""
+def check_ids(ids: Any, vocab_size: int) -> Array:
+    """Return a prompt as integers (T,).  Raises ValueError for anything else, and for tokens that there are not."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
         raise ValueError(f"a prompt is an array of one or more integers, and this one is {ids.dtype}{list(ids.shape)}")
@@ -122,49 +104,13 @@ def checked_ids(ids: Any, vocab_size: int) -> Array:
     return ids.astype(np.int64)
 
 
-# ---------------------------------------------------------------------- drawing a token
-
-
-def choose(logits: Array, rng: np.random.Generator, held: Array, sampling: Sampling) -> int:
-    """Draw a token from logits (V,) for a text that has the tokens `held`, booleans (V,)."""
-    cumulative = probabilities(logits, held, sampling).cumsum()
-    return int(cumulative.searchsorted(rng.random() * cumulative[-1], "right"))  # a random number is below 1
-
-
-def probabilities(logits: Array, held: Array, sampling: Sampling) -> Array:
-    """The probability with which each token is drawn, (V,), up to a common factor."""
-    s, x = sampling, logits.astype(np.float64)
-    if not math.isfinite(x.dot(x)) and not np.isfinite(x).all():  # the first is faster, and mostly enough
-        raise ValueError("the model's logits are not finite, so its weights are damaged: train again, "
-                         "with a lower --learning-rate")
-    if s.repetition_penalty != 1:  # Keskar et al. 2019, 4.1; a negative logit has to grow in size to be less likely
-        x[held] = np.where(x[held] > 0, x[held] / s.repetition_penalty, x[held] * s.repetition_penalty)
-    if s.greedy or s.temperature == 0:
-        p = np.zeros_like(x)
-        p[x.argmax()] = 1
-        return p
-    if s.top_k and s.top_k < len(x):
-        x[np.argpartition(x, -s.top_k)[:-s.top_k]] = -np.inf
-    x -= x[x.argmax()]  # first, so that a tiny temperature gives others a probability of 0
-    if s.temperature != 1:
-        x /= max(s.temperature, 1e-250)  # by which nothing overflows
-    p = np.exp(x, out=x)
-    if s.top_p is not None and s.top_p < 1:  # Holtzman et al. 2020, 3.1
-        order = np.argsort(-p, kind="stable")
-        total = p[order].cumsum()
-        p[order[total.searchsorted(s.top_p * total[-1]) + 1:]] = 0
-    if s.min_p:  # Nguyen et al. 2024
-        p[p < s.min_p * p.max()] = 0
-    return p
-
-
 # ---------------------------------------------------------------------- text
 
 
 def continue_text(run: Checkpoint, prompt: str, n: int, seed: int | Sequence[int] = 1337, *, stop: Sequence[str] = (),
                   **sampling: Any) -> Iterator[str]:
-    """Yield the text of `n` tokens that go on from `prompt` (see `start`), in pieces, as soon as they can be shown.  It
-    ends before the first of the run's `ends`, and of the strings `stop`.
+    """Yield the text of `n` tokens that continue `prompt` (see `encode_start`), in pieces, as soon as they can be
+    shown.  It ends before the first end-of-text token, and before the first of the strings `stop`.
 
     sampling: fields of `Sampling`.  Raises ValueError, at the call, for a prompt that the tokenizer does not know.
     """
@@ -174,40 +120,40 @@ def continue_text(run: Checkpoint, prompt: str, n: int, seed: int | Sequence[int
 
 def continue_texts(run: Checkpoint, prompts: Sequence[str], n: int, seeds: Sequence[Any], *, stop: Sequence[str] = (),
                    **sampling: Any) -> Iterator[tuple[int, str | None]]:
-    """Write several texts at a time: yields (number of the text, a piece of it), and None for a piece at its end.
+    """Generate several texts at a time: yield (index of the text, a piece of it), with None for the piece at its end.
 
-    Each text is the one that `continue_text` writes from its prompt and its seed.
+    Each text is the one that `continue_text` yields for its prompt and its seed.
     """
     check_stop(stop)
     if n < 0:
         raise ValueError(f"n is {n}, and needs to be at least 0")
-    batch = Batch(run.model, [start(run, prompt) for prompt in prompts],
-                  [np.random.default_rng(seed) for seed in seeds], Sampling(**sampling))
+    batch = GenerationBatch(run.model, [encode_start(run, prompt) for prompt in prompts],
+                            [np.random.default_rng(seed) for seed in seeds], Sampling(**sampling))
     streams = [(i, Stream(decode_on(run.tokenizer), stop, run.ends)) for i in range(len(prompts))]
     return _pieces(batch, streams, n)
 
 
-def _pieces(batch: Batch, streams: list[tuple[int, "Stream"]], n: int) -> Iterator[tuple[int, str | None]]:
+def _pieces(batch: GenerationBatch, streams: list[tuple[int, "Stream"]], n: int) -> Iterator[tuple[int, str | None]]:
     for _ in range(n):
         for (i, stream), token in zip(streams, next(batch)):
             if piece := stream.add(int(token)):
                 yield i, piece
             if stream.ended:
                 yield i, None
-        going = [row for row, (_, stream) in enumerate(streams) if not stream.ended]
-        if not going:
+        active = [row for row, (_, stream) in enumerate(streams) if not stream.ended]
+        if not active:
             return
-        if len(going) < len(streams):
-            streams = [streams[row] for row in going]
-            batch.keep(going)
+        if len(active) < len(streams):
+            streams = [streams[row] for row in active]
+            batch.keep(active)
     for i, stream in streams:
         yield i, stream.rest()
         yield i, None
 
 
-def start(run: Checkpoint, prompt: str) -> Array:
-    """The tokens of a prompt, with those that the tokenizer begins each text with.  Without any: the start token that
-    an imported model names, a newline, or the first token where the tokenizer knows none."""
+def encode_start(run: Checkpoint, prompt: str) -> Array:
+    """Return the tokens of a prompt, with those that the tokenizer puts at the start of a text.  For an empty one: the
+    start token that an imported model names, a newline, or token 0 if the tokenizer knows no newline."""
     if len(tokens := encode_prompt(run.tokenizer, prompt)):
         return tokens
     match run.metadata:
@@ -220,47 +166,47 @@ def start(run: Checkpoint, prompt: str) -> Array:
 
 
 class Stream:
-    """Tokens in, text out that can be shown: whole characters, and never a part of a string of `stop`.
+    """Decoder of a stream of tokens: text comes out in whole characters, and never as part of a string of `stop`.
 
-    `ended`: whether one of them has come, or one of the tokens `ends`.
+    ended: true after one of these strings, or one of the tokens `ends`.
     """
 
     def __init__(self, decode: Callable[[Any], str], stop: Sequence[str] = (), ends: Sequence[int] = ()):
         self.decode, self.stop, self.ends, self.ended = decode, stop, ends, False
-        self.tokens: list[int] = []  # whose text may end within a character,
-        self.taken = 0               # except this many characters
+        self.tokens: list[int] = []  # since the last whole character; their text may end within one
+        self.n_shown = 0             # characters of that text that were given out
         self.waiting = ""            # text that may be the beginning of a stop string
 
     def add(self, token: int) -> str:
-        """What can be shown after one more token."""
+        """Add a token, and return the text that can be shown now."""
         if token in self.ends:
             shown, self.ended = self.rest(), True
             return shown
         self.tokens.append(token)
         text = self.decode(self.tokens)
-        whole = text[:-1] if text.endswith("\ufffd") else text  # that stands for bytes which lack others, or are wrong
-        new, self.taken = whole[self.taken:], len(whole)
+        whole = text[:-1] if text.endswith("\ufffd") else text  # \ufffd: bytes of an incomplete or invalid character
+        new, self.n_shown = whole[self.n_shown:], len(whole)
         if whole == text:
-            self.tokens, self.taken = [], 0
+            self.tokens, self.n_shown = [], 0
         return self._show(new)
 
     def rest(self) -> str:
-        """What is left when no token follows."""
-        shown = self._show(self.decode(self.tokens)[self.taken:] if self.tokens else "")
+        """Return the text that is left when no token follows."""
+        shown = self._show(self.decode(self.tokens)[self.n_shown:] if self.tokens else "")
         return shown + ("" if self.ended else self.waiting)
 
     def _show(self, new: str) -> str:
         text = self.waiting + new
         if found := [(place + len(s), place) for s in self.stop if (place := text.find(s)) >= 0]:
             self.ended, self.waiting = True, ""
-            return text[:min(found)[1]]  # of the one that is complete first, however the text came in tokens
+            return text[:min(found)[1]]  # before the string that is complete first, wherever tokens end
         held = max((k for s in self.stop for k in range(1, len(s)) if text.endswith(s[:k])), default=0)
         self.waiting = text[len(text) - held:]
         return text[:len(text) - held]
 
 
 def check_stop(stop: Any) -> None:
-    """Raise TypeError or ValueError for what is no sequence of texts to stop at."""
+    """Raise TypeError or ValueError unless `stop` is a sequence of texts, none of them empty."""
     if isinstance(stop, str) or not all(isinstance(s, str) for s in stop):
         raise TypeError(f"stop is {stop!r}, and needs to be a sequence of texts")
     if "" in stop:
@@ -271,7 +217,7 @@ def check_stop(stop: Any) -> None:
 
 
 def sample(config: SampleConfig) -> None:
-    """Print texts of the model at `config.path` as they are written: the command `gpt sample`."""
+    """Print texts of the model at `config.path` as they are generated: the command `gpt sample`."""
     run = load_checkpoint(config.path, partial(print, file=sys.stderr))
     prompt, lines = read_prompt(config.prompt), writes_lines(run)
     stop, between = config.stop or ("\n",) * lines, "" if lines else "-" * 40 + "\n"
@@ -280,13 +226,13 @@ def sample(config: SampleConfig) -> None:
         pieces = continue_texts(run, [prompt] * len(numbers), config.max_new_tokens,
                                 [[config.seed, i] for i in numbers], stop=stop, **config.sampling())
         titles = ((between if i else "") + prompt for i in numbers)
-        for piece in in_turn(pieces, titles):
+        for piece in print_order(pieces, titles):
             print(piece, end="")
             sys.stdout.flush()
 
 
 def writes_lines(run: Checkpoint) -> bool:
-    """Whether a model was trained on lines, each an example of its own."""
+    """Return whether a model was trained on lines, each an example of its own."""
     match run.metadata:
         case {"train": {"lines": True}}:
             return True
@@ -295,9 +241,9 @@ def writes_lines(run: Checkpoint) -> bool:
     return False
 
 
-def in_turn(pieces: Iterator[tuple[int, str | None]], titles: Iterator[str]) -> Iterator[str]:
-    """Texts one after the other, each with its title before and a newline after it: the first as it is written, and
-    what has been written of each other when its turn comes."""
+def print_order(pieces: Iterator[tuple[int, str | None]], titles: Iterator[str]) -> Iterator[str]:
+    """Yield texts one after the other, each between its title and a newline: the first one as it is generated, and of
+    each later one, when its turn comes, what there is of it by then."""
     texts = [[title] for title in titles]
     ended, turn = set(), 0
     yield from texts[0]
@@ -316,7 +262,7 @@ def in_turn(pieces: Iterator[tuple[int, str | None]], titles: Iterator[str]) -> 
 
 
 def read_prompt(prompt: str) -> str:
-    """`prompt`, or standard input, without its last newline, for `-`.  Raises ValueError if that is no UTF-8 text."""
+    """Return `prompt`, or for `-` standard input, without its last newline.  Raises ValueError if that is not UTF-8."""
     if prompt != "-":
         return prompt
     try:

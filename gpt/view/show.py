@@ -14,7 +14,7 @@ from autograd.view.text import number_records, totals
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..data.dataset import IGNORED, load_data
 from ..data.tokenizers import decode_on
-from ..generation.generate import generate, read_prompt, start
+from ..generation.generate import encode_start, generate, read_prompt
 from ..model.gpt import GPT
 from ..model.module import Array, raw
 from ..runtime.settings import Settings, setting
@@ -99,10 +99,10 @@ def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
     the model writes."""
     room = run.config.block_size
     if not prompt:
-        first, rng = start(run, ""), np.random.default_rng(0)
+        first, rng = encode_start(run, ""), np.random.default_rng(0)
         written = list(generate(run.model.map(raw), first, min(WRITTEN, room) - len(first), rng, temperature=0.8))
         return np.array([*first, *written]), ", written by the model"
-    ids = start(run, prompt)
+    ids = encode_start(run, prompt)
     note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
     return ids[-room:], note
 

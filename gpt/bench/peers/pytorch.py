@@ -162,8 +162,8 @@ class TorchTraining:
 
 def write(w: dict[str, Any], config: GPTConfig, n: int, choose: Callable[[Any], Any], torch: Any,
           cache: bool = True) -> list[int]:
-    """`n` tokens after token 0, each chosen from its logits (V,); with a cache only new tokens are read.  As `Context`
-    does, a full window forgets its older half."""
+    """Generate `n` tokens after token 0, each chosen from its logits (V,), with or without a KV cache.  As in
+    `DecodingState`, a full window drops its older half."""
     window = config.block_size
     kept = room(config, 1, w["wte.weight"].dtype, torch) if cache else None
     text, ids, read = [], [0], 0

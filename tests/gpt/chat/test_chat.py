@@ -21,7 +21,8 @@ from gpt.checkpoint import Checkpoint
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.data.tokenizers.char import CharTokenizer
-from gpt.generation.generate import Sampling, generate
+from gpt.generation.generate import generate
+from gpt.generation.sampling import Sampling
 from gpt.model.module import raw
 
 
@@ -68,13 +69,13 @@ def test_it_ends_with_the_end_token(tuned):
 def test_only_new_tokens_are_read(tuned, monkeypatch):
     chat = talk(tuned, 6)
     ask(chat, "abc")
-    first = chat.context
+    first = chat.decoding
     read = []
     append = first.append
     monkeypatch.setattr(first, "append", lambda t: (read.append(int(t[0])), append(t)))
     before = list(chat.read)
     ask(chat, "de")
-    assert chat.context is first and chat.read[:len(before)] == before
+    assert chat.decoding is first and chat.read[:len(before)] == before
     asked = tuned.tokenizer.encode("de").tolist()
     assert read[:len(asked) + 3] == [tuned.tokenizer.end, tuned.tokenizer.user, *asked, tuned.tokenizer.assistant]
 

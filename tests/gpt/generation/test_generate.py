@@ -8,7 +8,8 @@ import pytest
 
 from gpt import GPT, CharTokenizer, Checkpoint, GPTConfig, continue_text, generate, save
 from gpt.cli import main
-from gpt.generation.generate import BATCH, Batch, Sampling, Stream, continue_texts, in_turn, writes_lines
+from gpt.generation.generate import BATCH, GenerationBatch, Stream, continue_texts, print_order, writes_lines
+from gpt.generation.sampling import Sampling
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_arguments_that_make_no_sense_raise_at_the_call(model, ids, n, settings,
 def test_a_batch_needs_a_generator_for_each_prompt(model):
     for prompts, n in (([[1], [2]], 1), ([], 0)):
         with pytest.raises(ValueError, match="each text needs one of both"):
-            Batch(model, prompts, [np.random.default_rng(0)] * n, Sampling())
+            GenerationBatch(model, prompts, [np.random.default_rng(0)] * n, Sampling())
 
 
 def test_damaged_weights_say_so(model):
@@ -207,10 +208,10 @@ def test_texts_at_a_time_are_those_one_by_one(small, stop):
 
 
 def test_nothing_is_computed_for_a_text_that_has_ended(small, monkeypatch):
-    rows, keep = [], Batch.keep
-    monkeypatch.setattr(Batch, "keep", lambda self, going: rows.append(len(going)) or keep(self, going))
-    steps, draw = [], Batch.__next__
-    monkeypatch.setattr(Batch, "__next__", lambda self: steps.append(len(self.rngs)) or draw(self))
+    rows, keep = [], GenerationBatch.keep
+    monkeypatch.setattr(GenerationBatch, "keep", lambda self, going: rows.append(len(going)) or keep(self, going))
+    steps, draw = [], GenerationBatch.__next__
+    monkeypatch.setattr(GenerationBatch, "__next__", lambda self: steps.append(len(self.rngs)) or draw(self))
     collected(continue_texts(small, ["the"] * 6, 300, range(6), stop=["e"]))
     assert len(steps) < 300 and steps == sorted(steps, reverse=True) and set(rows) == set(steps) - {6} and len(rows) > 2
 
@@ -220,7 +221,7 @@ def test_nothing_is_computed_for_a_text_that_has_ended(small, monkeypatch):
 
 def test_texts_are_printed_one_after_the_other_the_first_as_it_is_written():
     pieces = [(0, "a"), (1, "x"), (2, "p"), (2, None), (0, "b"), (0, None), (1, "y"), (1, None)]
-    shown = in_turn(iter(pieces), iter(["0:", "1:", "2:"]))
+    shown = print_order(iter(pieces), iter(["0:", "1:", "2:"]))
     assert list(shown) == ["0:", "a", "b", "\n", "1:x", "y", "\n", "2:p", "\n"]
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import autograd as ag
 from gpt import GPT, GPTConfig, generate
-from gpt.generation import incremental as cache
-from gpt.generation import kv_cache as reader
-from gpt.generation.generate import Batch, Sampling
-from gpt.generation.incremental import Cache, Context
+from gpt.generation import incremental, kv_cache
+from gpt.generation.generate import GenerationBatch
+from gpt.generation.incremental import DecodingState, IncrementalGPT
+from gpt.generation.sampling import Sampling
 from gpt.model.gpt import ACTIVATIONS
 
 CHANGES = [{}, {"bias": True}, {"activation": "relu"}, {"positions": "sinusoidal"}, {"n_head": 1}, {"n_layer": 1},
@@ -27,7 +27,7 @@ def strong(config, std=0.3, dtype=np.float64, seed=0):
 
 
 def seen(text, prompt_length, window):
-    """What the model sees of a text, by the rule that `Context` states: written anew, token by token."""
+    """What the model sees of a text, by the rule that `DecodingState` states: written anew, token by token."""
     context = list(text[:prompt_length])[-window:]
     for token in text[prompt_length:]:
         if len(context) == window:
@@ -41,7 +41,7 @@ def test_logits_equal_the_models_at_every_position_and_past_the_window(config, c
     config = replace(config, **changes)
     model, text = strong(config), np.random.default_rng(1).integers(11, size=40)
     for prompt_length in (1, 3, 8, 9, 21):
-        context = Context(model, [text[:prompt_length]])
+        context = DecodingState(model, [text[:prompt_length]])
         for t in range(prompt_length, len(text) + 1):
             expected = model(np.array([seen(text[:t], prompt_length, 8)]))[0, -1]
             np.testing.assert_allclose(context.logits()[0], expected, rtol=0, atol=1e-11)
@@ -73,10 +73,10 @@ def test_every_architecture_has_the_models_logits(config, lengths, when, folds, 
     texts = rng.integers(11, size=(len(lengths), 24))
     rows = rng.permutation(len(lengths))[:max(1, len(lengths) - 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "FOLD", 1 << 26 if folds else 0)
-        patch.setattr(cache, "PIECE", piece)  # so that prompts are read in several
-        patch.setattr(cache, "ROOM", 2)       # so that it has to grow
-        context, going = Context(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
+        patch.setattr(incremental, "FOLD", 1 << 26 if folds else 0)
+        patch.setattr(incremental, "PREFILL", piece)  # so that prompts are read in several
+        patch.setattr(incremental, "CAPACITY", 2)    # so that it has to grow
+        context, going = DecodingState(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
         for step in range(12):
             if step == when:
                 context.keep(rows)
@@ -92,7 +92,7 @@ def test_every_architecture_has_the_models_logits(config, lengths, when, folds, 
 def test_in_single_precision_cached_and_uncached_logits_agree(block_size):
     config = GPTConfig(vocab_size=65, block_size=block_size)  # the shape of the recipe nanogpt
     model, text = strong(config, 0.05, np.float32), np.random.default_rng(2).integers(65, size=100)
-    cached, uncached = (Context(model, [text[:1]], cache=c) for c in (True, False))
+    cached, uncached = (DecodingState(model, [text[:1]], cache=c) for c in (True, False))
     largest = 0
     for token in text:
         a, b = cached.logits(), uncached.logits()
@@ -108,7 +108,7 @@ def test_in_single_precision_cached_and_uncached_logits_agree(block_size):
 def test_texts_of_different_lengths_side_by_side(config, cache):
     model, rng = strong(config), np.random.default_rng(3)
     texts, lengths = rng.integers(11, size=(5, 30)), [1, 4, 8, 4, 13]
-    context = Context(model, [text[:n] for text, n in zip(texts, lengths)], cache)
+    context = DecodingState(model, [text[:n] for text, n in zip(texts, lengths)], cache)
     for step in range(17):
         every = context.logits()
         for i, (text, n) in enumerate(zip(texts, lengths)):
@@ -121,7 +121,8 @@ def test_texts_of_different_lengths_side_by_side(config, cache):
 def test_some_texts_go_on_without_the_others(config, when):
     model, rng = strong(config), np.random.default_rng(4)
     texts = rng.integers(11, size=(4, 30))
-    context, alone = Context(model, [t[:2 + i] for i, t in enumerate(texts)]), Context(model, [texts[3][:5]])
+    context = DecodingState(model, [t[:2 + i] for i, t in enumerate(texts)])
+    alone = DecodingState(model, [texts[3][:5]])
     for step in range(14):
         if step == when:
             context.keep(np.array([1, 3]))
@@ -132,40 +133,41 @@ def test_some_texts_go_on_without_the_others(config, when):
 
 
 def test_only_new_tokens_are_read(config, monkeypatch):
-    read, call = [], Cache.__call__
-    monkeypatch.setattr(Cache, "__call__", lambda self, ids, *rest: read.append(ids.shape) or call(self, ids, *rest))
+    read, call = [], IncrementalGPT.__call__
+    monkeypatch.setattr(IncrementalGPT, "__call__",
+                        lambda self, ids, *rest: read.append(ids.shape) or call(self, ids, *rest))
     list(generate(GPT(config), np.zeros(3, int), 12, np.random.default_rng(0)))
     assert read == [(1, 3), *[(1, 1)] * 5, (1, 5), *[(1, 1)] * 3, (1, 5), (1, 1)]
 
 
 def test_it_works_on_arrays_made_once_and_records_nothing(config):
     model = GPT(config)
-    context = Context(model, [np.array([1])])
-    kept, before = context.cache.h[0][0].kept, model.wte.weight.created
+    context = DecodingState(model, [np.array([1])])
+    kept, before = context.cache.h[0][0].kv, model.wte.weight.created
     for _ in range(30):
         assert type(context.logits()) is np.ndarray
         context.append(np.array([2]))
-    assert context.cache.h[0][0].kept is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
+    assert context.cache.h[0][0].kv is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
     assert ag.tensor(1.0).created - before < 100  # of its own, the model has some 20 tensors
 
 
 def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_the_text():
     config = GPTConfig(vocab_size=11, block_size=5000, n_layer=1, n_head=4, n_kv_head=2, n_embd=8, positions="rotary")
-    context = Context(GPT(config), [np.zeros(1000, int)])
+    context = DecodingState(GPT(config), [np.zeros(1000, int)])
     sizes = set()
     for _ in range(60):
         context.logits()
-        sizes.add(context.cache.h[0][0].kept.shape)
+        sizes.add(context.cache.h[0][0].kv.shape)
         context.append([1])
     assert sizes == {(2, 1, 2, 1024, 2), (2, 1, 2, 2048, 2)}
-    assert Context(GPT(replace(config, block_size=7)), [[1]]).cache.h[0][0].kept.shape == (2, 1, 2, 7, 2)
+    assert DecodingState(GPT(replace(config, block_size=7)), [[1]]).cache.h[0][0].kv.shape == (2, 1, 2, 7, 2)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_large_model_is_read_from_its_own_weights(config, tied, monkeypatch):
-    monkeypatch.setattr(cache, "FOLD", 0)
+    monkeypatch.setattr(incremental, "FOLD", 0)
     model = strong(replace(config, bias=True, tied=tied, gated=True))
-    read, own = Cache(model, 1), model.h[0]
+    read, own = IncrementalGPT(model, 1), model.h[0]
     attn, mlp = read.h[0]
     pairs = [(read.wte, model.wte.weight), (attn.c_attn.weight, own.attn.c_attn.weight),
              (attn.c_proj.weight, own.attn.c_proj.weight), (mlp.c_fc.weight, own.mlp.c_fc.weight),
@@ -177,7 +179,7 @@ def test_a_large_model_is_read_from_its_own_weights(config, tied, monkeypatch):
 def test_a_small_models_own_weights_stay_as_they_are(config):
     model = strong(replace(config, bias=True))
     before = {name: a.copy() for name, a in model.named_arrays().items()}
-    context = Context(model, [[1, 2]])
+    context = DecodingState(model, [[1, 2]])
     for _ in range(10):
         context.logits()
         context.append([3])
@@ -189,10 +191,10 @@ def test_single_precision_gelu_is_gelu():
     x = np.concatenate([np.linspace(-15, 15, 20_001), [-1e15, -1e7, -300, 0, 300, 1e7, 1e15]]).astype(np.float32)
     expected = ag.gelu(x.astype(np.float64))
     for values, correct in ((x[:20_001], expected[:20_001]), (x, expected)):  # numbers whose cubes are too large
-        y = reader.gelu_single(values.reshape(1, -1))
+        y = kv_cache.gelu_single(values.reshape(1, -1))
         assert y.dtype == np.float32 and y.shape == (1, len(values))
         np.testing.assert_allclose(y[0], correct, rtol=2e-7, atol=6e-7)
-    assert np.isnan(reader.gelu_single(np.array([np.nan, 1], np.float32))).tolist() == [True, False]
+    assert np.isnan(kv_cache.gelu_single(np.array([np.nan, 1], np.float32))).tolist() == [True, False]
 
 
 def test_a_prompt_and_its_text_are_not_changed(config):
@@ -207,7 +209,7 @@ def test_the_same_tokens_with_and_without_cache_and_side_by_side(config, setting
     prompts = [rng.integers(11, size=n) for n in (1, 20, 5, 8)]
     single = [[list(generate(model, ids, 25, np.random.default_rng([7, i]), cache=cache, **settings))
                for i, ids in enumerate(prompts)] for cache in (True, False)]
-    batch = Batch(model, prompts, [np.random.default_rng([7, i]) for i in range(4)], Sampling(**settings))
+    batch = GenerationBatch(model, prompts, [np.random.default_rng([7, i]) for i in range(4)], Sampling(**settings))
     together = np.array([next(batch) for _ in range(25)]).T.tolist()
     assert single[0] == single[1] == together
     assert len({tuple(tokens) for tokens in together}) == 4

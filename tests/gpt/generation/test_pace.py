@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt.generation import pace
-from gpt.generation.incremental import Context
+from gpt.generation.incremental import DecodingState
 from gpt.generation.pace import Pace, Threads
 from gpt.runtime.worker_pool import WorkerPool
 
@@ -123,7 +123,7 @@ def clock(monkeypatch, library):
 
 
 def test_a_model_reads_with_the_number_that_is_faster(model, library, clock):
-    context = Context(model, [np.array([1, 2, 3])])
+    context = DecodingState(model, [np.array([1, 2, 3])])
     for i in range(4):
         context.logits()
         assert library.n == 4  # as before, whatever a token is read with
@@ -140,7 +140,7 @@ def test_steps_of_another_size_begin_with_the_number_chosen_last(library, clock)
 
 
 def test_the_number_of_before_holds_after_an_error(model, library, clock):
-    context = Context(model, [np.array([1, 2, 3])])
+    context = DecodingState(model, [np.array([1, 2, 3])])
     context.logits()
     context.append([1])
     context.cache.h[1] = None
@@ -157,7 +157,7 @@ def test_where_nothing_is_to_be_chosen(model, library, n):
         pace._CHOOSING.acquire()  # as another thread would
         held.set()
     try:
-        Context(model, [np.array([1, 2, 3])]).logits()
+        DecodingState(model, [np.array([1, 2, 3])]).logits()
     finally:
         if held.is_set():
             pace._CHOOSING.release()
@@ -169,5 +169,5 @@ def test_a_team_keeps_its_one_thread(model):
         assert max(each.get_num_threads() for each in pace._libraries()) == 1
         with Threads() as threads:
             assert threads.most == 1
-        Context(model, [np.array([1, 2])]).logits()
+        DecodingState(model, [np.array([1, 2])]).logits()
         assert max(each.get_num_threads() for each in pace._libraries()) == 1

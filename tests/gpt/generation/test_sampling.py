@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from gpt.generation.generate import SampleConfig, Sampling, choose, probabilities
+from gpt.generation.generate import SampleConfig
+from gpt.generation.sampling import Sampling, sample_token, weigh_tokens
 
 LOGITS = np.array([1.5, -0.7, 0.2, 2.5, -2.0, 1.1, 0.9, -0.1, -3.5, 2.0], np.float32)
 HELD = np.array([0, 3, 4])  # tokens that the text has
@@ -37,7 +38,7 @@ def held():
 
 
 def of_settings(logits=LOGITS, **settings):
-    p = probabilities(logits, held(), Sampling(**settings))
+    p = weigh_tokens(logits, held(), Sampling(**settings))
     return p / p.sum()
 
 
@@ -51,7 +52,7 @@ SETTINGS = [{}, {"temperature": 0.3}, {"temperature": 2.5}, {"top_k": 1}, {"top_
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_draws_have_the_distribution_of_the_definition(settings):
     n, rng, expected = 20_000, np.random.default_rng(0), definition(LOGITS, **settings)
-    counts = np.bincount([choose(LOGITS, rng, held(), Sampling(**settings)) for _ in range(n)], minlength=10)
+    counts = np.bincount([sample_token(LOGITS, rng, held(), Sampling(**settings)) for _ in range(n)], minlength=10)
     assert set(np.flatnonzero(counts)) <= set(expected)
     chi_square = sum((counts[i] - n * p) ** 2 / (n * p) for i, p in expected.items())
     freedom = len(expected) - 1
@@ -75,23 +76,23 @@ def test_every_combination_has_exactly_the_probabilities_of_the_definition():
 def test_the_nucleus_takes_the_token_that_crosses_the_threshold():
     logits = np.log(np.array([1, 2, 4, 8, 1]) / 16)
     for top_p, size in ((0.4, 1), (0.51, 2), (0.74, 2), (0.76, 3), (0.93, 4), (0.95, 5)):
-        p = probabilities(logits, np.zeros(5, bool), Sampling(top_p=top_p))
+        p = weigh_tokens(logits, np.zeros(5, bool), Sampling(top_p=top_p))
         assert np.count_nonzero(p) == size, top_p
 
 
 def test_equal_logits():
-    p = probabilities(np.zeros(8, np.float32), np.zeros(8, bool), Sampling(top_k=3))
+    p = weigh_tokens(np.zeros(8, np.float32), np.zeros(8, bool), Sampling(top_k=3))
     assert np.count_nonzero(p) == 3
-    p = probabilities(np.zeros(8, np.float32), np.zeros(8, bool), Sampling(top_p=0.45))
+    p = weigh_tokens(np.zeros(8, np.float32), np.zeros(8, bool), Sampling(top_p=0.45))
     assert np.flatnonzero(p).tolist() == [0, 1, 2, 3]
-    assert np.flatnonzero(probabilities(np.zeros(8), np.zeros(8, bool), Sampling(greedy=True))).tolist() == [0]
+    assert np.flatnonzero(weigh_tokens(np.zeros(8), np.zeros(8, bool), Sampling(greedy=True))).tolist() == [0]
 
 
 @pytest.mark.parametrize("logits", [[1e30, -1e30, 0], [3e38, 3e38, -3e38], [0, 1e-40, 0]])
 @pytest.mark.parametrize("temperature", [1e-300, 1.0, 1e300])
 def test_extreme_numbers_do_not_overflow(logits, temperature):
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        p = probabilities(np.array(logits, np.float32), np.ones(3, bool),
+        p = weigh_tokens(np.array(logits, np.float32), np.ones(3, bool),
                           Sampling(temperature=temperature, repetition_penalty=2.0, top_p=0.9, min_p=0.1))
     assert np.isfinite(p).all() and p.sum() > 0
 
@@ -105,14 +106,14 @@ def test_the_smallest_and_the_largest_random_number_draw_a_token_that_may_be_dra
     logits = np.random.default_rng(2).normal(size=1000)
     for _ in range(50):
         logits = np.roll(logits, 7)
-        token = choose(logits, Fixed(), np.zeros(1000, bool), Sampling(top_k=5))
+        token = sample_token(logits, Fixed(), np.zeros(1000, bool), Sampling(top_k=5))
         assert token in np.argsort(logits)[-5:]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_finite(bad):
     with pytest.raises(ValueError, match="not finite.*damaged"):
-        choose(np.array([0, bad]), np.random.default_rng(0), np.zeros(2, bool), Sampling())
+        sample_token(np.array([0, bad]), np.random.default_rng(0), np.zeros(2, bool), Sampling())
 
 
 def test_logits_are_not_changed():

@@ -10,7 +10,8 @@ from gpt import generate
 from gpt.chat.chat import Chat
 from gpt.chat.conversation import Message
 from gpt.cli import main
-from gpt.generation.generate import Sampling, start
+from gpt.generation.generate import encode_start
+from gpt.generation.sampling import Sampling
 from gpt.pretrained.convert import read_model, write_pretrained
 from gpt.pretrained.tokenizer import read_tokenizer
 from tests.tokenizer_files import built, gpt2_style, llama2_style, llama3_style, unigram_style, wordpiece_style
@@ -140,8 +141,8 @@ def written(model, ids):
 def test_sample_writes_the_same(sides, prompt, capsys):
     tokenizer, model, run, folder = sides
     ids = tokenizer(prompt)["input_ids"]
-    assert start(run, prompt).tolist() == ids or not ids
-    ids = ids or start(run, "").tolist()
+    assert encode_start(run, prompt).tolist() == ids or not ids
+    ids = ids or encode_start(run, "").tolist()
     theirs = written(model, ids)
     ours = list(generate(run.model, np.array(ids), len(theirs), np.random.default_rng(0), greedy=True))
     assert ours == theirs and not set(ours) & set(run.ends)
@@ -159,7 +160,7 @@ def test_some_text_ends_early(sides):
 def test_special_tokens_in_a_prompt_are_these(sides):
     tokenizer, _, run, _ = sides
     prompt = f"the{tokenizer.eos_token} cat"
-    assert start(run, prompt).tolist() == tokenizer(prompt)["input_ids"]
+    assert encode_start(run, prompt).tolist() == tokenizer(prompt)["input_ids"]
 
 
 def test_chat_writes_the_same(sides):

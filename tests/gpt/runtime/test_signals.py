@@ -89,7 +89,7 @@ def settings(whole, tmp_path):
 START = [("training.train:writable_folder", 1), ("training.run_folder:finish_interrupted", 1),
          ("training.train:load", 1),
          ("data.dataset:find", 1), ("training.train:GPT", 1), ("training.train:show_sample", 1),
-         ("generation.generate:choose", 50)]
+         ("generation.generate:sample_token", 50)]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -182,7 +182,7 @@ def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, plac
 
 
 @pytest.mark.parametrize("place, nth, when", [
-    ("training.train:show_sample", 2, "before"), ("generation.generate:choose", 450, "before"),
+    ("training.train:show_sample", 2, "before"), ("generation.generate:sample_token", 450, "before"),
     ("training.train:show_sample", 2, "after")])
 def test_in_the_last_sample_all_is_saved(whole, settings, place, nth, when):
     done = training(settings, (place, nth, when, [INT]))
@@ -213,7 +213,7 @@ def test_an_evaluation_of_much_text_does_not_wait(whole, settings):
 def test_a_sample_stops_and_what_was_written_stays(whole, number):
     argv = "sample", whole[1], "--max-new-tokens", 40
     text = gpt_with([], *argv).stdout
-    done = gpt_with([("generation.generate:choose", 20, "before", [number])], *argv)
+    done = gpt_with([("generation.generate:sample_token", 20, "before", [number])], *argv)
     assert done.returncode == 128 + number and done.stderr.strip() == "gpt: stopped"
     assert done.stdout == text[:19] and len(text) == 41
     early = gpt_with([("checkpoint:read_arrays", 1, "after", [number])], *argv)
