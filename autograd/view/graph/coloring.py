@@ -1,4 +1,4 @@
-"""What the colours of a graph's boxes say: the kind of operation, or its gradient, time or memory."""
+"""Colour schemes for the boxes of a graph: family of the op, gradient norm, time or memory."""
 
 from __future__ import annotations
 
@@ -14,49 +14,52 @@ from ...core.mode import within
 from ...core.registry import module_of
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, restore_freed
+from ..memory.memory import memory
 from ..text import norm as norm_of
 from .fold import Box, Fold, Frame, is_item
+from .timing import REPEATS, duration, measure_times
 
 WHITE = "#ffffff"
 BAD = "#f7b9a1"
-"""The fill of what has a NaN or an infinity, which its text says too."""
-# After Paul Tol's "light" scheme, made for cells with dark text that every kind of eye can tell apart; paler still.
+"""Fill of a box with a NaN or an infinity; its text says so too."""
+# After Paul Tol's "light" scheme for cells with dark text, which is safe for the colour-blind; paler still.
 FAMILIES = {"linear": "#b5d0ee", "linalg": "#c9ecf7", "network": "#f6c3af", "elementwise": "#f6ebb8",
             "reduce": "#ffd1d9", "index": "#dbe399", "shape": "#e8e8e8", "your own": "#a8dccb"}
-_LIGHT, _DARK = np.array([247, 250, 253]), np.array([120, 178, 222])  # under text that is nearly black
+_LIGHT, _DARK = np.array([247, 250, 253]), np.array([120, 178, 222])  # both readable under nearly black text
 
 
 class Gradients:
-    """Norms of gradients, from one walk back: `of` each record, and `along` each (input, record) that it is sent.
+    """Gradient norms from one backward pass: `norms` of each record, and `edge_norms` of each edge (input, record).
 
-    `missing` says in a line why there are none, if there are none.
+    `missing` is empty, or a line that tells why there are none.
     """
 
     def __init__(self, tape: Tape):
-        self.of: dict[Tensor, float] = {}
-        self.along: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
+        self.norms: dict[Tensor, float] = {}
+        self.edge_norms: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
         self.missing = ""
         try:
             with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
                 for t, g, sent in backward_pass(tape):
-                    self.of[t] = norm(g)
+                    self.norms[t] = norm(g)
                     for a, d in sent:
-                        self.along[a, t].append(norm(d))
-        except Exception as error:  # a leaf changed since, or a rule that fails: the graph is what helps then
-            self.of, self.along = {}, {}
+                        self.edge_norms[a, t].append(norm(d))
+        except Exception as error:  # a modified leaf, or a failing VJP rule: draw the graph all the same
+            self.norms, self.edge_norms = {}, {}
             self.missing = f"no numbers: {first_line(error)}"
 
 
 def norm(g: Any) -> float:
-    """The Euclidean norm of a gradient: an array, or those of a tuple.  Raises TypeError for another library's."""
-    parts = g.values() if isinstance(g, dict) else g if isinstance(g, tuple) else [g]
-    if not all(isinstance(part, (np.ndarray, np.generic)) for part in parts):
+    """Compute the Euclidean norm of a gradient (an array, or a tuple of arrays).  Raises TypeError for arrays of
+    another library."""
+    arrays = g.values() if isinstance(g, dict) else g if isinstance(g, tuple) else [g]
+    if not all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
         raise TypeError("not NumPy arrays")
     return norm_of(g)
 
 
 def span(values: Iterable[float]) -> str:
-    """`0.12`, or for several `0.012…0.12`; a NaN or an infinity by its name."""
+    """Format `0.12`, or the range `0.012…0.12` of several values; `NaN` or `inf` if one is not finite."""
     values = list(values)
     if bad := [v for v in values if not math.isfinite(v)]:
         return "NaN" if any(map(math.isnan, bad)) else "inf"
@@ -65,20 +68,20 @@ def span(values: Iterable[float]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the line of the tape under it."""
+    """Return the first line of an error's message, without the line of the tape that follows."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class Ramp:
-    """Colours of numbers from 0, or on a log scale from the smallest, up to the largest."""
+    """A colormap from light to dark: linear from 0 to the largest value, or logarithmic from the smallest one."""
 
     def __init__(self, values: Iterable[float], log: bool = False):
         good = [v for v in values if v > 0 and math.isfinite(v)]
         self.high, self.log = max(good, default=0.0), log
-        self.low = max(min(good, default=0.0), self.high * 1e-8)  # what is smaller is as good as nothing
+        self.low = max(min(good, default=0.0), self.high * 1e-8)  # smaller values are drawn as the smallest
 
-    def place(self, value: float) -> float:
-        """Where a value lies, from 0 to 1."""
+    def position(self, value: float) -> float:
+        """Map a value to its position on the scale, from 0 to 1."""
         if not value > 0 or not self.high:
             return 0.0
         if not self.log:
@@ -87,24 +90,24 @@ class Ramp:
         return min(1.0, max(0.0, math.log(value / self.low) / width)) if width else 1.0
 
     def fill(self, value: float) -> str:
-        """The colour of a value as `#rrggbb`."""
+        """Return the colour of a value as `#rrggbb`."""
         if not math.isfinite(value):
             return BAD
-        return hexadecimal(_LIGHT + (_DARK - _LIGHT) * self.place(value)) if value else WHITE
+        return hexadecimal(_LIGHT + (_DARK - _LIGHT) * self.position(value)) if value else WHITE
 
     def swatches(self) -> list[str]:
-        """Its colours in five steps."""
+        """Return five evenly spaced colours of the scale."""
         return [hexadecimal(_LIGHT + (_DARK - _LIGHT) * x) for x in np.linspace(0, 1, 5)]
 
 
 def hexadecimal(rgb: Any) -> str:
-    """`#77aadd`."""
+    """Format a colour as `#77aadd`."""
     return "#" + "".join(f"{round(float(c)):02x}" for c in rgb)
 
 
 # ---------------------------------------------------------------------- a scheme for each `color=`
 class ByOp:
-    """Colours by family, the file of `autograd.ops` that an operation is in."""
+    """Colour by family of the op: the file of `autograd.ops` that defines it."""
 
     notes: list[str] = []
     ramp: Ramp | None = None
@@ -114,68 +117,67 @@ class ByOp:
         self.swatches = [(name, fill) for name, fill in FAMILIES.items() if name in self.families.values()]
 
     def fill(self, box: Box) -> str:
-        """The colour of a box."""
+        """Return the fill colour of a box."""
         return FAMILIES[self.families[box]] if box in self.families else WHITE
 
     def text(self, box: Box) -> str:
-        """What the colour says, in figures."""
+        """Return the number that the colour stands for, as text."""
         return ""
 
 
 class _ByNumber(ByOp):
-    """Colours by a number of each box, which is also written on it."""
+    """Colour by a number of each box, which is also written in it."""
 
     log = False
-    adds = True  # whether the numbers of several add up
+    adds = True  # True if the numbers of several records add up
 
     def __init__(self, tape: Tape, fold: Fold, gradients: Gradients | None):
         self.swatches = []
-        self.numbers = dict(self.measured(tape, fold, gradients))
+        self.numbers = dict(self.measure(tape, fold, gradients))
         self.ramp = Ramp([max(values) for values in self.numbers.values()], self.log)
         self.total = sum(value for values in self.numbers.values() for value in values)
         if self.notes and self.adds and any(isinstance(item, Frame) for item in fold.frame.runs()):
-            self.notes.append("what is drawn once for several scopes has the sum of all")
+            self.notes.append("scopes drawn once for several show the sum over all of them")
 
-    def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        """Each box that has a number, or several for what it stands for."""
+    def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
+        """Yield each box that has numbers, with the numbers of the records it represents."""
         raise NotImplementedError
 
     def fill(self, box: Box) -> str:
         return self.ramp.fill(max(self.numbers[box])) if box in self.numbers else WHITE  # type: ignore[union-attr]
 
     def share(self, box: Box) -> str:
-        """` · 34 %`, of the whole."""
+        """Format the share of the total: ` · 34 %`."""
         share = 100 * self.numbers[box][0] / self.total if self.total else 0
         return f" · {share:.0f} %" if share >= 0.5 else " · <1 %"
 
 
 class ByGradient(_ByNumber):
-    """Colours by the norm of the gradient."""
+    """Colour by the norm of the gradient."""
 
     log, adds = True, False
 
-    def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        norms = gradients.of if gradients is not None else {}
+    def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
+        norms = gradients.norms if gradients is not None else {}
         for box in fold.frame.boxes():
             if values := [norms[t] for t in fold.results(box) if t in norms]:
                 bad = [v for v in values if not math.isfinite(v)]
                 yield box, bad or values
         good = [v for v in norms.values() if v and math.isfinite(v)]
-        self.notes = [f"colour: norm of the gradient, log scale, {span(good)}"] if good else []
+        self.notes = [f"colour: gradient norm, log scale, {span(good)}"] if good else []
 
     def text(self, box: Box) -> str:
         return f"‖∇‖ {span(self.numbers[box])}" if box in self.numbers else ""
 
 
 class ByTime(_ByNumber):
-    """Colours by the time that the formula and its rules take."""
+    """Colour by the time that the formula and its VJP rules take."""
 
-    def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        from .timing import REPEATS, measure_times
+    def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
         try:
             with within(observer=None), np.errstate(all="ignore"):
                 measured = measure_times(tape)
-        except Exception as error:  # as with gradients
+        except Exception as error:  # as in Gradients
             self.notes = [f"no numbers: {first_line(error)}"]
             return
         for box in fold.frame.boxes():
@@ -183,17 +185,16 @@ class ByTime(_ByNumber):
                 yield box, [sum(found)]
         forward, backward = sum(t.forward for t in measured.values()), sum(t.backward for t in measured.values())
         self.notes = [f"colour: time, {duration(forward)} forward and {duration(backward)} backward; each operation "
-                      f"was run again by itself, median of {REPEATS}"]
+                      f"timed by itself, median of {REPEATS} runs"]
 
     def text(self, box: Box) -> str:
         return f"{duration(self.numbers[box][0])}{self.share(box)}" if box in self.numbers else ""
 
 
 class ByMemory(_ByNumber):
-    """Colours by the bytes of values, and of what kernels save, that are kept for the backward."""
+    """Colour by the bytes kept for the backward pass: values, and arrays saved by kernels."""
 
-    def measured(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        from ..memory.memory import memory
+    def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
         kept: dict[Tensor, int] = defaultdict(int)
         try:
             lifetimes = memory(tape).lifetimes
@@ -217,18 +218,10 @@ SCHEMES = {"op": ByOp, "grad": ByGradient, "time": ByTime, "memory": ByMemory}
 
 
 def family(t: Tensor) -> str:
-    """The file of `autograd.ops` that the operation of a record is in, or `your own`."""
+    """Return the file of `autograd.ops` that defines the op of a record, or `your own`."""
     if is_item(t):
         return "shape"
     module = module_of(t.op.formula)  # type: ignore[union-attr]
     if module == "numpy":
         return "elementwise"
     return module.rpartition(".")[2] if module.startswith("autograd.ops.") else "your own"
-
-
-def duration(seconds: float) -> str:
-    """`12.3 ms`."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.1f} {unit}"
-    return f"{seconds * 1e6:.1f} µs"

@@ -1,4 +1,4 @@
-"""A tape folded to what one picture can hold: boxes for records and closed scopes, frames for open ones, and edges."""
+"""A tape folded to the size of one picture: boxes for records and closed scopes, frames for open scopes, and edges."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ..backward import check_focus
 from ..outline import Group, outline
 
 PAGE = 24
-"""Boxes that scopes are opened up to where no depth is asked for."""
+"""Maximum boxes of a picture whose depth was not given: scopes are opened level by level up to this number."""
 SMALL = 30
-"""Records up to which every leaf has a box of its own."""
+"""Maximum records of a tape in which every leaf has its own box."""
 LONG, ENDS = 40, 12
-"""Operations and scopes of one scope that are drawn, and how many of its first and of its last if there are more."""
+"""A scope with more than LONG operations and inner scopes is drawn by its first and last ENDS."""
 NEAR = 3
-"""Edges up and down from the tensor in focus."""
+"""Edges upstream and downstream of the focused tensor that are drawn."""
 
 
 @dataclass(eq=False)
 class Box:
-    """One node of the picture: a leaf, an operation (with the items of its tuple), or all that a closed scope holds."""
+    """A node of the picture: a leaf, an operation (with the items of its tuple), or a closed scope."""
 
-    title: str                                                 # of the scope it stands for, if there is one
+    title: str                                                 # title of the scope it represents, or ""
     op: Tensor | None = None                                   # the operation or leaf; None for a closed scope
-    group: Group | None = None                                 # the scope it stands for
-    times: int = 1                                             # how many scopes like it it stands for
-    chained: bool = False                                      # whether each of them uses what one before it made
-    records: list[Tensor] = field(default_factory=list)        # all it stands for, those of the scopes like it too
+    group: Group | None = None                                 # the scope it represents
+    times: int = 1                                             # number of identical scopes it represents
+    chained: bool = False                                      # True if each of them reads an output of the previous
+    records: list[Tensor] = field(default_factory=list)        # all records it represents, of the identical scopes too
 
 
 @dataclass(eq=False)
 class Frame:
-    """An open scope, which may stand for several like it, and what is drawn in it."""
+    """An open scope, which may represent several identical ones, and its boxes and frames."""
 
     title: str = ""
     group: Group | None = None
@@ -47,7 +47,7 @@ class Frame:
     items: list[Box | Frame] = field(default_factory=list)
 
     def boxes(self) -> Iterator[Box]:
-        """All boxes in it and in the frames within."""
+        """Yield all boxes of the frame and its inner frames."""
         for item in self.items:
             if isinstance(item, Box):
                 yield item
@@ -55,7 +55,7 @@ class Frame:
                 yield from item.boxes()
 
     def runs(self) -> Iterator[Box | Frame]:
-        """All boxes and frames within that stand for several scopes made alike."""
+        """Yield all inner boxes and frames that represent several identical scopes."""
         for item in self.items:
             if item.times > 1:
                 yield item
@@ -64,12 +64,12 @@ class Frame:
 
 
 class Rest(Group):
-    """The middle of a long list, which stays closed."""
+    """The middle of a long scope, which stays closed."""
 
 
 @dataclass(eq=False)
 class Edge:
-    """Values that flow from box to box: (input, record that uses it), those of repeated scopes too."""
+    """Values that flow from box to box, as pairs (input, record that reads it), in repeated scopes too."""
 
     tail: Box
     head: Box
@@ -77,23 +77,24 @@ class Edge:
 
 
 class Fold:
-    """How a tape with these `scopes` is drawn: the `frame` around all, the `edges`, and which box a record is `in_box`.
+    """The layout of a graph: the outermost `frame`, the `edges`, and the box `in_box` of each record.
 
-    Scopes are opened `level` deep (None: all), and where `paths` lead.  Of a run of scopes made alike the first is
-    drawn, and any that a path leads into.  `focus` keeps what is near it, and then each scope is drawn by itself.
-    `brief` keeps closed, unless a path leads there, functions composed of operations, and the others of a run that a
-    path has parted.
+    level: depth to which scopes are opened (None: all), in addition to those on `paths`.  Only the first of a run of
+    identical scopes is drawn, and any that a path leads into.
+    focus: draw only the neighbourhood of this tensor, without merging identical scopes.
+    brief: keep composed functions closed unless a path leads into them, and also the rest of a run of identical scopes
+    of which a path opens one.
     """
 
     def __init__(self, tape: Tape, scopes: Group, level: int | None, paths: tuple[str, ...] = (),
                  focus: Tensor | None = None, brief: bool = False):
         self.level, self.paths, self.focus, self.brief = level, paths, focus, brief
-        self.shown = set(tape) if focus is None else _near(tape, focus)
+        self.shown = set(tape) if focus is None else _neighbourhood(tape, focus)
         self.small = len(self.shown) <= SMALL
         self.frame = Frame()
         self.in_box: dict[Tensor, Box] = {}
-        self._like: dict[Tensor, Tensor] = {}                  # record of a repeated scope -> its place in the first
-        self._homes: dict[Tensor, Frame] = {}                  # leaf -> the frame it would be drawn in
+        self._like: dict[Tensor, Tensor] = {}                  # record of a repeated scope -> same record of the first
+        self._homes: dict[Tensor, Frame] = {}                  # leaf -> the frame in which it would be drawn
         self._fill(self.frame, scopes, 0)
         records = [t for t in tape if t in self.shown]
         self._place_leaves(records)
@@ -110,8 +111,8 @@ class Fold:
 
     # ------------------------------------------------------------------ boxes and frames
     def _fill(self, frame: Frame, group: Group, level: int) -> None:
-        """Draw what is in `group` into `frame`."""
-        for first, *others in _shortened(self._runs(group), self._is_wanted):
+        """Add the items of `group` to `frame`."""
+        for first, *others in _elide_middle(self._runs(group), self._is_wanted):
             if isinstance(first, Tensor):
                 self._add(frame, first)
             else:
@@ -124,7 +125,7 @@ class Fold:
                     self._like.update((b, self._like.get(a, a)) for a, b in pairs)
 
     def _runs(self, group: Group) -> Iterator[list]:
-        """The items of a group, each as a list of itself and those that are drawn as it is."""
+        """Yield the items of a group as runs: lists of an item and the identical ones that are merged with it."""
         run: list = []
         for item in group.items:
             if isinstance(item, Tensor):
@@ -132,25 +133,25 @@ class Fold:
                     yield from filter(None, [run, [item]] if item.op is not None else [[item]])
                     run = run if item.op is None else []
             elif any(t in self.shown for t in item.records()):
-                if run and self._belongs(item, run):
+                if run and self._can_merge(item, run):
                     run.append(item)
                 else:
                     yield from filter(None, [run])
                     run = [item]
         yield from filter(None, [run])
 
-    def _belongs(self, group: Group, run: list) -> bool:
-        """Whether `group` is drawn as the first of `run` is; one that a path leads into is drawn by itself."""
+    def _can_merge(self, group: Group, run: list) -> bool:
+        """Return True if `group` is drawn together with the first of `run`; one on a path is drawn by itself."""
         first = run[0]
-        alike = isinstance(first, Group) and group.twin_of is not None and group.twin_of in (first, first.twin_of)
-        return alike and self.focus is None and not self._apart(group) and not self._apart(first)
+        identical = isinstance(first, Group) and group.twin_of is not None and group.twin_of in (first, first.twin_of)
+        return identical and self.focus is None and not self._is_singled_out(group) and not self._is_singled_out(first)
 
-    def _apart(self, group: Group) -> bool:
-        """Whether a path leads into a scope that is not the first of its run, and has a name of its own."""
+    def _is_singled_out(self, group: Group) -> bool:
+        """Return True if a path names this scope, which is not the first of its run."""
         return group.twin_of is not None and group.path != group.twin_of.path and self._is_wanted(group)
 
     def _is_wanted(self, item: Tensor | Group) -> bool:
-        """Whether a path or the focus leads into a group, or is this record."""
+        """Return True for a group that is on a path or contains the focus, and for the focus itself."""
         if isinstance(item, Tensor):
             return item is self.focus
         if any(f"{path}.".startswith(f"{item.path}.") for path in self.paths):
@@ -158,17 +159,17 @@ class Fold:
         return self.focus is not None and any(t is self.focus for t in item.records())
 
     def _is_open(self, group: Group, level: int) -> bool:
-        """Whether a group is drawn as a frame."""
+        """Return True if a group is drawn as a frame, and not as a box."""
         if isinstance(group, Rest):
             return False
         if self._is_wanted(group):
             return True
-        if self.brief and (group.name in FUNCTIONS or any(map(self._apart, (group.twin_of or group).twins))):
+        if self.brief and (group.name in FUNCTIONS or any(map(self._is_singled_out, (group.twin_of or group).twins))):
             return False
         return self.level is None or level < self.level
 
     def _add_group(self, frame: Frame, group: Group, level: int) -> Box | Frame | None:
-        """Draw a group as a frame, as a box, or as the one operation that it holds."""
+        """Add a group to `frame`: as a frame, as a box, or as its only operation."""
         records = [t for t in group.records() if t in self.shown]
         operations = [t for t in records if t.op is not None and not is_item(t)]
         item: Box | Frame | None = None
@@ -186,19 +187,19 @@ class Fold:
         return item
 
     def _add(self, frame: Frame, t: Tensor, group: Group | None = None) -> Box | None:
-        """Draw one record; the items of a tuple are in the box of the tuple, and leaves wait for `_place_leaves`."""
+        """Add one record to `frame`; items go into the box of their tuple, and leaves are left to `_place_leaves`."""
         if t.op is None:
             self._homes[t] = frame
         elif is_item(t) and t.inputs[0] in self.in_box:
             self.in_box[t] = self.in_box[t.inputs[0]]
         else:
-            self.in_box[t] = Box(_scope_from(group, t), t, group)
+            self.in_box[t] = Box(_relative_scope(group, t), t, group)
             frame.items.append(self.in_box[t])
             return self.in_box[t]
         return None
 
     def _place_leaves(self, records: list[Tensor]) -> None:
-        """Give a leaf a box of its own, or, in a large tape, to the only box that uses it."""
+        """Give each leaf its own box; in a large tape a leaf with a single reader goes into the reader's box."""
         users: dict[Tensor, list[Box]] = {t: [] for t in self._homes}
         for t in records:
             for a in t.inputs:
@@ -214,8 +215,8 @@ class Fold:
 
     # ------------------------------------------------------------------ edges
     def _edges(self, records: list[Tensor]) -> list[Edge]:
-        """One edge for all values that flow from a box to another.  A repeated scope has those of the first, and none
-        for what it takes from the one before it."""
+        """Merge all values that flow from one box to another into one edge.  Repeated scopes share the edges of the
+        first, without those between consecutive ones."""
         found: dict[tuple[Box, Box], Edge] = {}
         for t in records:
             for a, like in zip(t.inputs, self._like.get(t, t).inputs):
@@ -226,11 +227,11 @@ class Fold:
         return list(found.values())
 
     def firsts(self, box: Box) -> list[Tensor]:
-        """The records of a box without those of repeated scopes."""
+        """Return the records of a box without those of repeated scopes."""
         return [t for t in box.records if t not in self._like]
 
     def has_more(self, tape: Tape) -> tuple[set[Box], set[Box]]:
-        """Around a focus, the boxes that use results which are not shown, and those whose results others use."""
+        """Return the boxes at the border of a focused graph: those with inputs, and those with readers, not drawn."""
         above, below = set(), set()
         for t in tape:
             for a in t.inputs:
@@ -239,80 +240,83 @@ class Fold:
         return above, below
 
     def results(self, box: Box) -> list[Tensor]:
-        """What a box gives: an operation its result, a leaf itself, a closed scope what is used outside of it."""
+        """Return the outputs of a box: an operation's result, a leaf itself, the values of a closed scope that are read
+        outside it."""
         if box.op is None:
             return list(dict.fromkeys(self._results.get(box, ())))
         return [t for t in box.records if (t.op is not None and not is_item(t)) or t is box.op or box.op.op is None]
 
     def values(self, edge: Edge) -> list[Tensor]:
-        """The values of an edge, those of repeated scopes once."""
+        """Return the values of an edge, without those of repeated scopes."""
         uses = [(a, t) for a, t in edge.uses if a not in self._like and t not in self._like] or edge.uses
         return list(dict.fromkeys(a for a, _ in uses))
 
 
 def fold(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (), focus: Tensor | None = None) -> Fold:
-    """The tape folded to `depth` levels of scopes, or to what fits on a page; see `graph.draw`."""
+    """Fold the tape to `depth` levels of scopes, or to the size of a page; see `graph.draw`."""
     paths = (expand,) if isinstance(expand, str) else tuple(expand)
     scopes = outline(tape)
-    known = {group.path for group in scopes.groups() if group.path}
+    all_paths = {group.path for group in scopes.groups() if group.path}
     for path in paths:
-        if path not in known:
-            near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.4) or sorted(known)[:3]
+        if path not in all_paths:
+            near = difflib.get_close_matches(str(path), all_paths, n=3, cutoff=0.4) or sorted(all_paths)[:3]
             raise ValueError(f"no scope of the tape is called {path!r}" + (f": try {', '.join(near)}" if near else ""))
     check_focus(tape, focus)
     if depth is not None or focus is not None:
         return Fold(tape, scopes, depth, paths, focus)
-    level, deepest = 0, max((path.count(".") + 1 for path in known), default=0)
+    level, deepest = 0, max((path.count(".") + 1 for path in all_paths), default=0)
     while level < deepest and len(list(Fold(tape, scopes, level + 1, brief=True).frame.boxes())) <= PAGE:
         level += 1
     return Fold(tape, scopes, level, paths, brief=True)
 
 
-def _near(tape: Tape, focus: Tensor) -> set[Tensor]:
-    """The records within NEAR edges before or after `focus`, and the leaves they use; a tuple and its items are one."""
+def _neighbourhood(tape: Tape, focus: Tensor) -> set[Tensor]:
+    """Return the records within NEAR edges before or after `focus`, and the leaves they read.  A tuple and its items
+    count as one record."""
     before: dict[Tensor, set[Tensor]] = {}
     after: dict[Tensor, set[Tensor]] = {}
     inside = set(tape)
     for t in tape:
         for a in t.inputs:
             if type(a) is Tensor and a in inside and not is_item(t):
-                before.setdefault(t, set()).add(_whole(a))
-                after.setdefault(_whole(a), set()).add(t)
-    found = {_whole(focus)}
-    for step in (before, after):
-        edge = {_whole(focus)}
+                before.setdefault(t, set()).add(_tuple_of(a))
+                after.setdefault(_tuple_of(a), set()).add(t)
+    found = {_tuple_of(focus)}
+    for neighbors in (before, after):
+        frontier = {_tuple_of(focus)}
         for _ in range(NEAR):
-            edge = {other for t in edge for other in step.get(t, ())}
-            found |= edge
+            frontier = {other for t in frontier for other in neighbors.get(t, ())}
+            found |= frontier
     found |= {a for t in found for a in before.get(t, ()) if a.op is None}
-    return found | {t for t in tape if is_item(t) and _whole(t) in found}
+    return found | {t for t in tape if is_item(t) and _tuple_of(t) in found}
 
 
-def _whole(t: Tensor) -> Tensor:
-    """The tuple that an item is of; any other record itself."""
+def _tuple_of(t: Tensor) -> Tensor:
+    """Return the tuple that an item belongs to, and any other record itself."""
     return t.inputs[0] if is_item(t) else t
 
 
-def _scope_from(group: Group | None, t: Tensor) -> str:
-    """The scope of a record as seen from around `group`: `attn.c_attn` where the group is `h.0.attn`."""
+def _relative_scope(group: Group | None, t: Tensor) -> str:
+    """Return the scope of a record relative to the parent of `group`: `attn.c_attn` for the group `h.0.attn`."""
     if group is None:
         return ""
     return t.scope[len(group.path) - len(group.name):] if group.path and t.scope.startswith(group.path) else group.name
 
 
 def _are_chained(groups: list[Group]) -> bool:
-    """Whether a group uses what the one before it has made."""
-    made = [{t for t in group.records() if t.op is not None} for group in groups]
-    return any(a in before for before, now in zip(made, made[1:]) for t in now for a in t.inputs if type(a) is Tensor)
+    """Return True if a group reads a value of the one before it."""
+    values = [{t for t in group.records() if t.op is not None} for group in groups]
+    return any(a in before for before, group in zip(values, values[1:])
+               for t in group for a in t.inputs if type(a) is Tensor)
 
 
 def is_item(t: Tensor) -> bool:
-    """Whether a record is one of the arrays of a tuple."""
+    """Return True if a record is one of the arrays of a tuple."""
     return t.op is _item
 
 
-def _shortened(runs: Iterable[list], is_wanted: Callable[[Any], bool]) -> list[list]:
-    """Runs without the middle of a long list, for which a closed group stands; what is wanted stays."""
+def _elide_middle(runs: Iterable[list], is_wanted: Callable[[Any], bool]) -> list[list]:
+    """Replace the middle of a long list of runs by a closed group; runs that `is_wanted` selects stay."""
     runs = list(runs)
     counted = [i for i, (first, *_) in enumerate(runs) if isinstance(first, Group) or not _is_leaf_or_item(first)]
     if len(counted) <= LONG:
@@ -320,11 +324,11 @@ def _shortened(runs: Iterable[list], is_wanted: Callable[[Any], bool]) -> list[l
     start, stop = counted[ENDS], counted[-ENDS]
     kept = runs[:start]
     for wanted, grouped in itertools.groupby(runs[start:stop], lambda run: any(map(is_wanted, run))):
-        part = list(grouped)
-        if wanted or all(isinstance(first, Tensor) and _is_leaf_or_item(first) for first, *_ in part):
-            kept += part
+        middle = list(grouped)
+        if wanted or all(isinstance(first, Tensor) and _is_leaf_or_item(first) for first, *_ in middle):
+            kept += middle
         else:
-            rest = Rest(items=[item for run in part for item in run])
+            rest = Rest(items=[item for run in middle for item in run])
             rest.name = f"… {plural(sum(t.op is not None for t in rest.records()), 'more operation')}"
             kept.append([rest])
     return kept + runs[stop:]

@@ -1,4 +1,4 @@
-"""A tape as a graph: boxes in the frames of their scopes, folded to a page, written in Graphviz's language."""
+"""The computation graph of a tape: boxes in the frames of their scopes, folded to a page, in Graphviz's language."""
 
 from __future__ import annotations
 
@@ -22,35 +22,34 @@ from .render import Graph
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, SOFT, GREY, LINE = "#1a1a1a", "#404040", "#5c5c5c", "#8a8a8a"
-GAP = "\N{NO-BREAK SPACE}"  # browsers drop a plain one between two pieces of a line
-WIDTHS = 0.8, 4.0  # of the lines of the smallest and the largest gradient, in points
+GAP = "\N{NO-BREAK SPACE}"  # browsers drop a plain space between two elements of a line
+WIDTHS = 0.8, 4.0  # edge widths of the smallest and the largest gradient norm, in points
 
 
 def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (), focus: Tensor | None = None,
          color: str = "op") -> Graph:
-    """The tape as a graph, which a notebook shows; `.save("tape.svg")` (.png, .pdf, or .gv for the source) writes it.
+    """Draw the computation graph, which a notebook shows and `.save("tape.svg")` (.png, .pdf, or .gv) writes.
 
-    depth: how many levels of scopes are open, each as a frame around what it holds; a closed one is a box with a double
-    border.  Without it scopes are opened level by level while the picture has no more than 24 boxes, and functions
-    composed of operations (np.linalg.norm) stay closed.
-    expand: the path of a scope (`"h.0.attn"`), or several, to be opened whatever the depth.  One of a run of scopes
-    made alike (`"h.5"`) is drawn by itself, and without `depth` the others of the run are closed.
-    focus: a tensor of the tape; what is within three edges before and after it is drawn, and `⋯` for what goes on.
-    color: "op" (kind of operation), "grad" (norm of its gradient), "time" (of its formula and its gradient rules,
-    which are run again) or "memory" (bytes kept for the backward).  The numbers are also written on the boxes; those of
-    a box that stands for several operations are added up, its gradients the range of those of its results.
+    depth: number of levels of scopes to open; an open scope is a frame around its records, a closed one a box with a
+    double border.  By default scopes are opened level by level up to 24 boxes, and functions composed of operations
+    (np.linalg.norm) stay closed.
+    expand: path of a scope (`"h.0.attn"`), or several, to open in addition.  One of a run of identical scopes (`"h.5"`)
+    is drawn by itself, and without `depth` the others of the run are closed.
+    focus: a tensor of the tape; only records within three edges of it are drawn, and `⋯` where the graph goes on.
+    color: color boxes by "op" (family of operation), "grad" (gradient norm), "time" (of the formula and its VJP rules,
+    which are run again) or "memory" (bytes kept for the backward pass).  The numbers are also written in the boxes; a
+    box of several operations has the sum of their times and bytes, and the range of its outputs' gradient norms.
 
-    Scopes that follow each other and are made alike (the blocks of a GPT) are drawn once, with `× 12`; their times and
-    bytes are those of all together.  A scope with a single operation is that operation, under the scope's name.  In
-    tapes of up to 30 records each leaf has a box; in larger ones only those that several boxes use, and the others are
-    counted in the box of their user.  Of more than 40 operations and scopes in one scope the first and last 12 are
-    drawn.
+    Consecutive identical scopes (the blocks of a GPT) are drawn once, marked `× 12`, with the sum of their times and
+    bytes.  A scope with a single operation is drawn as that operation, under the scope's name.  In tapes of up to 30
+    records each leaf has a box; in larger ones only those read by several boxes have, and the others are counted in
+    their reader's box.  A scope with more than 40 operations and inner scopes is drawn by its first and last 12.
 
-    Once a backward has left gradients in a leaf (or for color="grad"), an edge is as wide as the gradient that comes
-    back along it is large, on a log scale; where a leaf was changed since, a line says so instead.  Hovering over a
-    box or an edge shows its line of the tape, the mathematics and the norm.
+    If a leaf has a gradient (or for color="grad"), edges are as wide as the gradients that flow back along them are
+    large, on a log scale; if a leaf was modified since, the legend says so instead.  Tooltips of boxes and edges show
+    the line of the tape, the formulas and the gradient norm.
 
-    Raises ValueError for a scope or a tensor that is not in the tape, and for another `color`.
+    Raises ValueError for a scope or tensor that is not in the tape, and for an unknown `color`.
     """
     if color not in SCHEMES:
         raise ValueError(f"color is one of {', '.join(map(repr, SCHEMES))}, and not {color!r}")
@@ -60,15 +59,15 @@ def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
 
 
 class _Drawing:
-    """The making of a graph."""
+    """Builder of a graph from a fold, a colour scheme and, optionally, gradient norms."""
 
     def __init__(self, tape: Tape, folded: Fold, color: str, norms: Gradients | None):
         self.tape, self.fold, self.norms = tape, folded, norms
         self.numbers, self.roots = number_records(tape), set(tape.roots)
         self.colors: ByOp = SCHEMES[color](tape, folded, norms)
         self.names = {box: f"n{i}" for i, box in enumerate(folded.frame.boxes())}
-        along = norms.along.values() if norms is not None else ()
-        self.ramp = Ramp([n for values in along for n in values], log=True)
+        edge_norms = norms.edge_norms.values() if norms is not None else ()
+        self.ramp = Ramp([n for values in edge_norms for n in values], log=True)
         self.graph = Graph("tape", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
         self.graph.tape = tape
         with restore_freed(tape):
@@ -79,33 +78,33 @@ class _Drawing:
         self.graph.attr(label=self._legend())
 
     def _draw(self, frame: Frame, graph: Graph) -> None:
-        """Boxes and frames in a frame, inside the cluster `graph`."""
+        """Draw the boxes and inner frames of a frame into the cluster `graph`."""
         for i, item in enumerate(frame.items):
             if isinstance(item, Box):
                 self._box(item, graph)
             else:
                 with graph.subgraph(name=f"{graph.name if graph is not self.graph else 'cluster'}_{i}") as inner:
-                    inner.attr(label=f"<<b>{_text(item.title)}</b>{_times(item)}>", tooltip=_quoted(_group_tip(item)),
+                    inner.attr(label=f"<<b>{_text(item.title)}</b>{_times(item)}>", tooltip=_quote(_group_tip(item)),
                                **_FRAME)
                     self._draw(item, inner)
 
     def _draw_more(self) -> None:
-        """A `⋯` before and after what a focus cuts off."""
+        """Draw `⋯` where a focus cuts the graph off."""
         for boxes, before in zip(self.fold.has_more(self.tape), (True, False)):
             for box in sorted(boxes, key=self.names.__getitem__):
                 more = f"{'before' if before else 'after'}_{self.names[box]}"
-                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=GREY, tooltip=_quoted("not drawn: more"))
+                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=GREY, tooltip=_quote("not drawn: more"))
                 self.graph.edge(*((more, self.names[box]) if before else (self.names[box], more)), style="dotted")
 
     # ------------------------------------------------------------------ a box
     def _box(self, box: Box, graph: Graph) -> None:
-        """A box in the cluster `graph`."""
+        """Draw a box in the cluster `graph`."""
         rows = "".join(f'<tr><td>{line}</td></tr>' for line in self._lines(box))
         label = f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
-        graph.node(self.names[box], label, tooltip=_quoted(self._tip(box)), **self._look(box))
+        graph.node(self.names[box], label, tooltip=_quote(self._tip(box)), **self._look(box))
 
     def _look(self, box: Box) -> dict[str, str]:
-        """Shape, border and colour of a box."""
+        """Return shape, border and colour of a box, as attributes of Graphviz."""
         look = {"fillcolor": self.colors.fill(box)}
         if box.op is None:
             look |= {"style": "filled,dashed"} if isinstance(box.group, Rest) else {"peripheries": "2"}
@@ -117,33 +116,33 @@ class _Drawing:
         return look
 
     def _lines(self, box: Box) -> list[str]:
-        """What is written in a box, as Graphviz's HTML."""
+        """Return the lines of text in a box, as Graphviz's HTML."""
         parameters = sum(t.size for t in self.fold.firsts(box) if t.op is None and t.requires_grad and t is not box.op)
         small = [f"'{box.op.name}'"] if box.op is not None and box.op.op is not None and box.op.name else []
         small += _contents(self.fold, box) + self._shapes(box)
         small += [f"{plural(parameters, 'parameter')}{' each' * (box.times > 1)}"] if parameters else []
-        small += filter(None, [self._settings(box), self.colors.text(box)])
+        small += filter(None, [self._attributes(box), self.colors.text(box)])
         return [_title(box), *map(_small, small)]
 
     def _shapes(self, box: Box) -> list[str]:
-        """Shapes of what a box gives, with the number itself where it is one."""
+        """Return the shapes of a box's outputs."""
         results, firsts = self.fold.results(box), set(self.fold.firsts(box))
         shapes = Counter(map(self._shape, [t for t in results if t in firsts] or results))
-        texts = [_counted(n, shape) for shape, n in shapes.items()]
+        texts = [_with_count(n, shape) for shape, n in shapes.items()]
         return texts if len(texts) < 4 else [*texts[:2], f"… {len(texts) - 2} more"]
 
     def _shape(self, t: Tensor) -> str:
-        """`f32[3,4]`; the number too if it is one; equal parts of a tuple counted."""
+        """Return `f32[3,4]`, `f32[] = 0.5` for a single number, `3 × f32[4]` for a tuple of equal shapes."""
         if isinstance(t._array, tuple) or isinstance(t.saved, list):
-            parts = shape_text(t)[1:-1].split(", ")
-            return _counted(len(parts), parts[0]) if len(set(parts)) == 1 else shape_text(t)
+            shapes = shape_text(t)[1:-1].split(", ")
+            return _with_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
         text = shape_text(t)
         if self.fold.small and text.endswith("[]") and (value := _value(t)) is not None:
             return f"{text} = {value if isinstance(value, bool) else format(value, '.4g')}"
         return text
 
-    def _settings(self, box: Box) -> str:
-        """`axis=0`, `y=2`: what an operation in a small tape was given beside tensors."""
+    def _attributes(self, box: Box) -> str:
+        """Return `axis=0, y=2`: the arguments of an operation that are no tensors (only in a small tape)."""
         if not self.fold.small or box.op is None or box.op.op is None or is_item(box.op):
             return ""
         t, op = box.op, box.op.op
@@ -152,52 +151,53 @@ class _Drawing:
         return text if len(text) <= 40 else f"{text[:39]}…"
 
     def _tip(self, box: Box) -> str:
-        """What hovering over a box shows."""
+        """Return the tooltip of a box."""
         lines = _group_tip(box).splitlines() if box.op is None or box.times > 1 else []
         if (t := box.op) is not None:
             lines += [record_line(t, self.numbers)]
             if t.op is not None:
                 lines += filter(None, [formula(t.op), *gradients(t.op).values()])
-        norms = self.norms.of if self.norms is not None else {}
+        norms = self.norms.norms if self.norms is not None else {}
         if found := [norms[t] for t in self.fold.results(box) if t in norms]:
-            lines.append(f"norm of the gradient: {span(found)}")
+            lines.append(f"gradient norm: {span(found)}")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------ an edge
     def _edge(self, edge: Edge) -> None:
-        """A line from box to box: its shapes, and the gradient that comes back along it."""
+        """Draw an edge, labelled with its shapes and as wide as the gradient that flows back along it is large."""
         shapes = Counter(map(shape_text, self.fold.values(edge)))
-        text, look = ", ".join(_counted(n, shape) for shape, n in shapes.items()), {}
+        text, look = ", ".join(_with_count(n, shape) for shape, n in shapes.items()), {}
         tip = [text]
-        if self.norms is not None and (found := [n for use in set(edge.uses) for n in self.norms.along.get(use, ())]):
+        norms = self.norms.edge_norms if self.norms is not None else {}
+        if found := [n for use in set(edge.uses) for n in norms.get(use, ())]:
             look = self._width(found)
-            tip.append(f"norm of the gradient: {span(found)}")
-        told = len(self._shapes(edge.tail)) == 1  # on the box
-        self.graph.edge(self.names[edge.tail], self.names[edge.head], tooltip=_quoted("\n".join(tip)),
-                        **({} if told else {"label": f"<{_small(text)}>"}) | look)
+            tip.append(f"gradient norm: {span(found)}")
+        is_in_box = len(self._shapes(edge.tail)) == 1
+        self.graph.edge(self.names[edge.tail], self.names[edge.head], tooltip=_quote("\n".join(tip)),
+                        **({} if is_in_box else {"label": f"<{_small(text)}>"}) | look)
 
     def _width(self, norms: list[float]) -> dict[str, str]:
-        """How a gradient looks on its edge."""
+        """Return the width of an edge with gradients of these norms, as attributes of Graphviz."""
         if not np.isfinite(norms).all():
             return {"color": "#c43b0e", "penwidth": "3", "fontcolor": "#c43b0e", "label": span(norms)}
         if not max(norms):
             return {"style": "dotted"}
         low, high = WIDTHS
-        width = low + (high - low) * self.ramp.place(max(norms))
+        width = low + (high - low) * self.ramp.position(max(norms))
         return {"penwidth": f"{width:.2f}", "arrowsize": f"{0.65 - 0.06 * width:.2f}"}
 
     # ------------------------------------------------------------------ the legend
     def _legend(self) -> str:
-        """What colours, widths and borders mean, as a table under the graph."""
+        """Return the legend of colours, widths and borders, as a table under the graph."""
         notes = list(self.colors.notes)
         if self.norms is not None and self.norms.missing:
             notes.append(self.norms.missing)
-        elif self.norms is not None and self.norms.along:
-            notes.append("width of an edge: norm of the gradient that comes back along it, log scale")
+        elif self.norms is not None and self.norms.edge_norms:
+            notes.append("edge width: norm of the gradient that flows back along it, log scale")
         closed = [box.group for box in self.fold.frame.boxes() if box.op is None and not isinstance(box.group, Rest)]
         if closed:
             notes.append(f"double border: a closed scope; draw(expand={closed[0].path!r}) opens it")  # type: ignore[union-attr]
-        notes += [_run(item) for item in self.fold.frame.runs()][:3]
+        notes += [_describe_run(item) for item in self.fold.frame.runs()][:3]
         if not self.tape:
             notes.append("nothing was recorded")
         chips = "".join(f'<td bgcolor="{fill}" style="rounded">{GAP}{name}{GAP}</td>'
@@ -218,7 +218,7 @@ _FRAME = {"style": "filled,rounded", "fillcolor": "#00000008", "color": "#c9c9c9
 
 
 def _title(box: Box) -> str:
-    """The first line of a box: `c_attn linear`, `matmul`, a leaf's name, `h.0 … h.3 × 4`."""
+    """Return the first line of a box: `c_attn linear`, `matmul`, a leaf's name, `h.0 … h.3 × 4`."""
     t = box.op
     if t is None:
         return f"<b>{_text(box.title)}</b>{_times(box)}"
@@ -229,7 +229,7 @@ def _title(box: Box) -> str:
 
 
 def _contents(folded: Fold, box: Box) -> list[str]:
-    """`15 operations`, for a closed scope."""
+    """Return `15 operations` for a closed scope."""
     if box.op is not None or isinstance(box.group, Rest):
         return []
     n = sum(t.op is not None and not is_item(t) for t in folded.firsts(box))
@@ -237,22 +237,22 @@ def _contents(folded: Fold, box: Box) -> list[str]:
 
 
 def _times(item: Box | Frame) -> str:
-    """` × 4`, of scopes that are drawn once."""
+    """Return ` × 4` for identical scopes that are drawn once."""
     return f"{GAP}× {item.times:,}" if item.times > 1 else ""
 
 
-def _run(item: Box | Frame) -> str:
-    """What `× 4` means."""
-    how = "each fed by the one before" if item.chained else "side by side"
-    return f"{item.title} × {item.times:,}: scopes made alike, drawn once, {how}"
+def _describe_run(item: Box | Frame) -> str:
+    """Explain `× 4` in the legend."""
+    wiring = "chained one after the other" if item.chained else "in parallel"
+    return f"{item.title} × {item.times:,}: identical scopes {wiring}, drawn once"
 
 
-def _counted(n: int, text: str) -> str:
+def _with_count(n: int, text: str) -> str:
     return f"{n} × {text}" if n > 1 else text
 
 
 def _group_tip(item: Box | Frame) -> str:
-    """What a scope holds, in a few lines."""
+    """Return the path of a scope and its most frequent operations."""
     records = [t for t in item.group.records() if t.op is not None]  # type: ignore[union-attr]
     ops = Counter(t.op.name for t in records if not is_item(t))  # type: ignore[union-attr]
     return "\n".join([f"{item.group.path or item.title}{_times(item)}",  # type: ignore[union-attr]
@@ -260,24 +260,24 @@ def _group_tip(item: Box | Frame) -> str:
 
 
 def _value(t: Tensor) -> Any:
-    """The number in a record of one element, unless it is lost, or of another library."""
+    """Return the number in a record of one element, or None if it is lost or another library's."""
     try:
         value = t._value()
-    except (RuntimeError, TypeError):  # a leaf has changed since, or a program is being recorded
+    except (RuntimeError, TypeError):  # a leaf was modified since, or a program is being captured
         return None
     return value.item() if isinstance(value, (np.ndarray, np.generic)) and value.shape == () else None
 
 
-# ---------------------------------------------------------------------- anyone's text in Graphviz's language
+# ---------------------------------------------------------------------- arbitrary text in Graphviz's language
 def _clean(text: Any) -> str:
-    """Text that XML can hold: no control characters, no halves of characters; long ones are shortened."""
+    """Drop what XML cannot contain, control characters and lone surrogates, and truncate a long text."""
     text = str(text).encode("utf-8", "replace").decode()
     text = "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "�" for c in text)
     return text if len(text) <= 2000 else text[:1999] + "…"
 
 
 def _text(text: Any) -> str:
-    """Text within Graphviz's HTML, on one line; a backslash begins an escape there."""
+    """Escape a text for Graphviz's HTML, on one line; a backslash starts an escape sequence there."""
     text = " ".join(_clean(text).split())
     return html.escape(text if len(text) <= 90 else text[:89] + "…").replace("\\", r"\\")
 
@@ -286,6 +286,6 @@ def _small(text: str) -> str:
     return f'<font point-size="9" color="{SOFT}">{_text(text)}</font>'
 
 
-def _quoted(text: str) -> str:
-    """Text of several lines for a tooltip, in which Graphviz looks for escapes twice."""
+def _quote(text: str) -> str:
+    """Escape a text of several lines for a tooltip, where Graphviz resolves escape sequences twice."""
     return html.escape(_clean(text)).replace("\\", r"\\\\").replace("\n", r"\n")

@@ -1,4 +1,4 @@
-"""A graph that a notebook can always show, and that saves itself as a picture: with Graphviz where there is some."""
+"""A graph that renders itself for notebooks and files, with Graphviz if installed and as the tape in rows otherwise."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import graphviz
 
 from ...engine import Tape
 from ..html import escape
+from ..player.player_layout import rows_svg
 from ..text import tape_text
 
 PICTURES = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
 SOURCES = ("", ".gv", ".dot")
 CURE = 'a graph needs Graphviz, which pip install "pygraphviz>=2" brings, as does the system\'s package graphviz'
 
-# In a process of its own, as the library writes warnings about fonts past Python into the notebook.
+# Runs in a process of its own, since the library writes font warnings to stderr directly, past Python.
 _PYGRAPHVIZ = """
 import sys
 from pygraphviz import AGraph
@@ -31,11 +32,11 @@ sys.stdout.buffer.write(AGraph(string=source).draw(format=sys.argv[1], prog="dot
 
 
 class NoGraphviz(RuntimeError):
-    """Neither `dot` nor pygraphviz could draw a picture."""
+    """Raised when neither `dot` nor pygraphviz could render a picture."""
 
 
 class Graph(graphviz.Digraph):
-    """A graphviz.Digraph of a tape.  A notebook shows it; `.save("tape.svg")` (or .png, .pdf) writes the picture, and
+    """The graphviz.Digraph of a tape.  A notebook shows it; `.save("tape.svg")` (or .png, .pdf) writes the picture,
     `.save("tape.gv")` the source."""
 
     tape: Tape | None = None
@@ -46,7 +47,7 @@ class Graph(graphviz.Digraph):
     def save(self, filename: Any = None, directory: Any = None, *, skip_existing: bool | None = False) -> str:
         """Write the picture, or the source for a name that ends in .gv or .dot, and return its path.
 
-        Raises RuntimeError where a picture needs Graphviz and there is none, ValueError for another kind of file.
+        Raises RuntimeError for a picture if Graphviz is not installed, and ValueError for any other file name.
         """
         ending = os.path.splitext(os.fspath(filename))[1].lower() if filename is not None else ""
         if ending in SOURCES:
@@ -65,30 +66,29 @@ class Graph(graphviz.Digraph):
 
     def _repr_mimebundle_(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None,
                           **_: Any) -> dict[str, Any]:
-        """The graph for a notebook: an SVG, and a PNG for where no SVG is trusted."""
+        """Return the graph for a notebook: as SVG, and as PNG for notebooks that do not trust SVG."""
         try:
             bundle = self._pictures()
         except NoGraphviz as error:
             bundle = self._as_rows(str(error))
         kept = set(bundle if include is None else include) - set(exclude or ())
-        return {kind: shown for kind, shown in bundle.items() if kind in kept}
+        return {mimetype: data for mimetype, data in bundle.items() if mimetype in kept}
 
     def _repr_svg_(self) -> str | None:
-        """The graph as SVG; the tape in rows where there is no Graphviz."""
+        """Return the graph as SVG, or the tape in rows if Graphviz is not installed."""
         return self._repr_mimebundle_().get("image/svg+xml")
 
     def _pictures(self) -> dict[str, Any]:
         pictures: dict[str, Any] = {"image/svg+xml": render_dot(self.source, "svg").decode(), "text/plain": repr(self)}
-        with suppress(NoGraphviz):  # a Graphviz may be without PNG
+        with suppress(NoGraphviz):  # some builds of Graphviz cannot write PNG
             pictures["image/png"] = render_dot(self.source, "png")
         return pictures
 
     def _as_rows(self, why: str) -> dict[str, str]:
-        """The tape's rows, which need nothing else, under a line that says how to get the graph."""
+        """Return the tape in rows, which needs no Graphviz, under a line that says how to get the graph."""
         why, tape = f"The tape in rows: {why}.", self.tape if self.tape is not None else Tape()
         bundle = {"text/plain": f"{why}\n{tape_text(tape)}"}
-        with suppress(Exception):  # whatever the tape holds, showing it does not fail
-            from ..player.player_layout import rows_svg
+        with suppress(Exception):  # a repr never fails
             svg = rows_svg(tape)
             picture = base64.b64encode(svg.encode()).decode()
             html = f'<p>{escape(why)}</p><img alt="The tape in rows" src="data:image/svg+xml;base64,{picture}">'
@@ -96,20 +96,20 @@ class Graph(graphviz.Digraph):
         return bundle
 
 
-def render_dot(source: str, kind: str) -> bytes:
-    """DOT source as a picture ("svg", "png" or "pdf"), by `dot` or else by pygraphviz.  Raises NoGraphviz."""
+def render_dot(source: str, format: str) -> bytes:
+    """Render DOT source as "svg", "png" or "pdf", with `dot` or else pygraphviz.  Raises NoGraphviz without them."""
     try:
-        return graphviz.Source(source).pipe(format=kind, quiet=True)
+        return graphviz.Source(source).pipe(format=format, quiet=True)
     except graphviz.ExecutableNotFound:
         why = CURE
     except (subprocess.SubprocessError, OSError) as error:
         why = f"dot could not draw it: {' '.join(str(error).split()):.300}"
     if importlib.util.find_spec("pygraphviz") is None:
         raise NoGraphviz(why)
-    command = [sys.executable, "-P", "-c", _PYGRAPHVIZ, kind]  # -P: no pygraphviz.py of the working directory
+    command = [sys.executable, "-P", "-c", _PYGRAPHVIZ, format]  # -P: no pygraphviz.py of the working directory
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True)
-    except OSError as error:  # where Python is part of another program
+    except OSError as error:  # when Python is embedded in another program
         raise NoGraphviz(f"pygraphviz could not be run: {error}") from None
     if done.returncode or not done.stdout:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no picture"])[-1]

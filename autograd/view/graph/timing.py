@@ -1,4 +1,4 @@
-"""How long each record of a tape takes, measured by computing it and its gradients again."""
+"""Time of each record of a tape, measured by running its formula and its VJP rules again."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from ...engine import Tape, Tensor, reverse
 from ..backward import backward_pass, input_values, restore_freed
 
 REPEATS = 5
-"""How often each formula and its rules run; the median counts."""
+"""Runs of each formula and its VJP rules, of which the median counts."""
 
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds that an operation takes: its formula, and its gradient rules."""
+    """Seconds that an operation takes in the forward and the backward pass."""
 
     forward: float = 0.0
     backward: float = 0.0
 
     @property
     def total(self) -> float:
-        """Both together."""
+        """Sum of both."""
         return self.forward + self.backward
 
 
 def measure_times(tape: Tape, repeats: int = REPEATS) -> dict[Tensor, Time]:
-    """The time of each operation of the tape, as medians of `repeats` runs, each right after the other.
+    """Measure the time of each operation of the tape: medians of `repeats` consecutive runs.
 
-    In training the arrays of other operations push theirs out of the processor's caches, so the sum is somewhat less
-    than a step takes.  Raises RuntimeError, naming the leaf, if one was changed since the tape was made.
+    Repeated runs find their arrays in the processor's caches, so the total is somewhat less than a training step takes.
+    Raises RuntimeError, naming the leaf, if a leaf was modified after the tape was recorded.
     """
     forward: dict[Tensor, float] = {}
     backward: dict[Tensor, float] = {}
@@ -42,16 +42,25 @@ def measure_times(tape: Tape, repeats: int = REPEATS) -> dict[Tensor, Time]:
                 forward[t] = _median(t.op.compute, repeats, input_values(t.inputs), t.attrs)
         for t, g, _ in backward_pass(tape):
             if t.op is not None:
-                backward[t] = _median(_one_step, repeats, t, g)
+                backward[t] = _median(_run_vjp, repeats, t, g)
     return {t: Time(forward[t], backward.get(t, 0.0)) for t in forward}
 
 
-def _one_step(t: Tensor, g: Any) -> None:
-    """What a walk back does at one record: the rules, and each gradient in its input's shape."""
+def duration(seconds: float) -> str:
+    """Format a time: `12.3 ms`."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.1f} {unit}"
+    return f"{seconds * 1e6:.1f} µs"
+
+
+def _run_vjp(t: Tensor, g: Any) -> None:
+    """Run one step of the backward pass: the VJP rules of a record, with gradients reduced to their inputs' shapes."""
     next(reverse([t], [g]))
 
 
 def _median(function: Callable[..., Any], repeats: int, *args: Any) -> float:
+    """Return the median time of `repeats` calls, in seconds."""
     seconds = []
     for _ in range(repeats):
         start = perf_counter()

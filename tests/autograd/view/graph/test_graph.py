@@ -189,8 +189,8 @@ def test_after_backward_edges_are_as_wide_as_gradients():
     width = {pair: float(at["penwidth"]) for pair, at in found.items()}
     assert max(width, key=width.get) == ("x", "multiply") and width["x", "multiply"] == WIDTHS[1]
     assert width["y", "exp"] < width["add", "sum"] < width["x", "multiply"]
-    assert found["x", "multiply"]["tooltip"] == f"f64[2]\\nnorm of the gradient: {100 * 2**.5:.2g}"
-    assert any("width of an edge" in line for line in legend(graph))
+    assert found["x", "multiply"]["tooltip"] == f"f64[2]\\ngradient norm: {100 * 2**.5:.2g}"
+    assert any("edge width" in line for line in legend(graph))
 
 
 def test_colour_by_gradient():

@@ -121,7 +121,7 @@ def test_even_without_rows_a_notebook_shows_the_tape(graph, no_graphviz, monkeyp
     def fail(tape):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(rows, "rows_svg", fail)
+    monkeypatch.setattr(render, "rows_svg", fail)
     assert graph._repr_mimebundle_().keys() == {"text/plain"} and graph._repr_svg_() is None
 
 
