@@ -46,7 +46,8 @@ from .optim.parameters import Parameters, clip_by_global_norm  # noqa: E402
 from .optim.schedule import learning_rate_at  # noqa: E402
 from .optim.sgd import SGD  # noqa: E402
 from .pretrained.convert import read_pretrained  # noqa: E402
-from .training.train import TrainConfig, train  # noqa: E402
+from .training.config import TrainConfig  # noqa: E402
+from .training.train import train  # noqa: E402
 from .tuning import lora as lora  # noqa: E402  registers its loader of checkpoints
 
 Run, Batch = Checkpoint, GenerationBatch  # their earlier names

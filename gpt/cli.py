@@ -19,7 +19,8 @@ from .pretrained.convert import ExportConfig, ImportConfig, export_model, import
 from .runtime.screen import in_a_line, screens
 from .runtime.settings import base_type, flag_of, is_path
 from .runtime.signals import ignore_signals, stop_at_once
-from .training.train import TrainConfig, train
+from .training.config import TrainConfig
+from .training.train import train
 from .tuning.tune import TuneConfig, tune
 from .view.info import InfoConfig, info
 from .view.plot import PlotConfig, plot

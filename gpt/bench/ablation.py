@@ -19,8 +19,8 @@ from ..runtime.malloc import keep_freed_memory
 from ..runtime.screen import clock_time
 from ..runtime.settings import Settings, setting
 from ..runtime.worker_pool import WorkerPool
+from ..training.config import TrainConfig
 from ..training.recipes import RECIPES
-from ..training.train import TrainConfig
 from ..training.trainer import Trainer
 
 RECIPE = "fast"
@@ -89,7 +89,7 @@ class Trial:
             with suppress(FloatingPointError):
                 for _ in range(config.max_iters):
                     ms.append(trainer.step()["ms"])
-                loss = trainer.validate(last=True)[0]
+                loss = trainer.validate(last=True).val_loss
         self.losses[seed] = loss if math.isfinite(loss) else math.inf
         self.ms, self.n_parameters = self.ms + ms, model.n_parameters
 

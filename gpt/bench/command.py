@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..runtime.settings import Settings, setting
-from ..training.run_folder import overwrite_setting
+from ..runtime.settings import Settings, overwrite_setting, setting
 from ..view.plot import check_picture
 from .costs import cost_rows
 from .measure import Side, load, machine

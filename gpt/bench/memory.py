@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..training.train import TrainConfig
+from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from .measure import Row, known, need
 from .peers import pytorch as peers

@@ -14,7 +14,7 @@ import numpy as np
 
 from autograd.core.describe import plural
 
-from ..training.train import TrainConfig
+from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from ..view.plot import write_picture
 from .measure import settled

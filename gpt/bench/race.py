@@ -21,7 +21,7 @@ from ..model.module import Array
 from ..optim.schedule import learning_rate_at
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.worker_pool import WorkerPool
-from ..training.train import TrainConfig
+from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
 from .peers import pytorch as peers

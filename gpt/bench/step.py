@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from autograd.core.describe import plural
 
-from ..training.train import TrainConfig
+from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from .measure import Row, Side, attempt, fresh, in_turns, need, settled
 from .peers import pytorch as peers

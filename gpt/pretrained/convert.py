@@ -13,10 +13,10 @@ from ..model.gpt import GPT
 from ..model.module import raw
 from ..runtime.safetensors_file import room_for, write_tensors
 from ..runtime.screen import announce, command_line
-from ..runtime.settings import Settings, setting
+from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import delete
 from ..training.metrics import FILE as METRICS
-from ..training.run_folder import check_run, overwrite_setting, writable_folder
+from ..training.run_folder import check_run, writable_folder
 from .config import CLASSES, TOKEN_IDS, parsed_config, rope_frequencies, rope_of, written_config
 from .files import (
     CONFIG,

@@ -48,7 +48,7 @@ def _threads() -> str:
     return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What changed between two environments, in words; empty if nothing did."""
+def compare_environments(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return what differs between two environments, `name before -> now, …`; empty if nothing does."""
     return ", ".join(in_a_line(f"{name:.100} {before.get(name)!s:.100} -> {now.get(name)!s:.100}")
                      for name in sorted({*before, *now}) if before.get(name) != now.get(name))

@@ -33,6 +33,11 @@ def describe_choices(registry: Mapping[str, Any]) -> str:
     return "; ".join(f"{name}, {entry.help}" for name, entry in registry.items())
 
 
+def overwrite_setting() -> Any:
+    """Return the flag --overwrite, which all commands share that write to --out."""
+    return setting(False, "overwrite what is in the way at --out, which is refused otherwise", group="output")
+
+
 def flag_of(name: str) -> str:
     """The flag of a setting: `--n-layer` for n_layer, and `--from` for from_, which Python keeps for itself."""
     return "--" + name.strip("_").replace("_", "-")

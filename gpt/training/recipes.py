@@ -29,12 +29,12 @@ RECIPES: dict[str, dict[str, Any]] = {
                  weight_decay=0.0, beta1=0.9, beta2=0.99, grad_clip=0.0, schedule="trapezoidal", warmup_iters=20,
                  falling_share=0.6, lr_decay_iters=None, min_lr=0.0, eval_interval=100, eval_iters=20),
 }
-# To go on with a model that knows a language already: small steps, of AdamW for whatever model it is.  A learning rate
-# of RATE / n_embd falls with the size of a model, as the rates of GPT-3's do (Brown et al. 2020, table 2.1).
-FROM: dict[str, Any] = dict(batches="shuffled", batch_size=8, accumulate=1, max_iters=200, optimizer="adamw",
-                            weight_decay=0.1, beta1=0.9, beta2=0.99, grad_clip=1.0, schedule="cosine", warmup_iters=20,
-                            eval_interval=50, eval_iters=20)
-RATE = 0.064
-WINDOW = 256  # tokens of the text that it learns from at once, where its context has room for as many
+# To fine-tune a pretrained model: small steps, of AdamW for any architecture.  A learning rate of FINE_TUNING_RATE /
+# n_embd falls with the size of a model, as the rates of GPT-3's do (Brown et al. 2020, table 2.1).
+FINE_TUNING: dict[str, Any] = dict(batches="shuffled", batch_size=8, accumulate=1, max_iters=200, optimizer="adamw",
+                                   weight_decay=0.1, beta1=0.9, beta2=0.99, grad_clip=1.0, schedule="cosine",
+                                   warmup_iters=20, eval_interval=50, eval_iters=20)
+FINE_TUNING_RATE = 0.064
+FINE_TUNING_WINDOW = 256  # tokens of text in a window, or as many as the context of the model has
 DEFAULT = "fast"  # of `gpt train` and `TrainConfig.from_recipe`
-OF_TASK = {"addition": {**RECIPES["nanogpt"], **ADDITION}}
+TASK_RECIPES = {"addition": {**RECIPES["nanogpt"], **ADDITION}}

@@ -1,12 +1,10 @@
 """What training says: its first lines, a line an evaluation, samples of text, and the commands that go on."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import autograd as ag
 
@@ -15,10 +13,8 @@ from ..generation.generate import continue_text
 from ..model.families import nearest_family
 from ..optim.schedule import SCHEDULES
 from ..runtime.screen import clock_time, in_a_line
+from .config import TrainConfig
 from .trainer import Trainer
-
-if TYPE_CHECKING:
-    from .train import TrainConfig
 
 STILL = 1e-7  # norm of a gradient that changes nothing
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
@@ -51,24 +47,31 @@ def describe_learning(c: TrainConfig, trainer: Trainer) -> str:
     return f"{trainer.optimizer.describe(c.learning_rate)}; {c.warmup_iters:,} steps of warm-up, then {decay}"
 
 
-def report(trainer: Trainer, row: dict[str, Any], over: str) -> str:
-    """The line of an evaluation."""
-    val_loss, i = row["val_loss"], row["iter"]
+def describe_pace(trainer: Trainer, metrics: dict[str, Any]) -> str:
+    """Return the line about the speed of the first steps."""
+    left = metrics["ms"] / 1e3 * (trainer.config.max_iters - trainer.iter)
+    return (f"pace    {metrics['ms']:.0f} ms a step, gradient norm {metrics['grad_norm']:.2f}; "
+            f"about {clock_time(left)} left")
+
+
+def describe_evaluation(trainer: Trainer, metrics: dict[str, Any]) -> str:
+    """Return the line about an evaluation."""
+    val_loss, i = metrics["val_loss"], metrics["iter"]
     perplexity = math.exp(val_loss) if val_loss < 709 else math.inf
     bits = val_loss / math.log(2) / trainer.data.characters_per_token
     left = trainer.seconds / i * (trainer.config.max_iters - i)
-    return (f"iter {i:>5,}  loss {row['loss']:.4f}  val {val_loss:.4f} ({over}; perplexity {perplexity:.4g}, "
-            f"{bits:.3f} bits/character)  lr {row['lr']:.1e}  {row['tokens_per_s']:,} tokens/s  "
-            f"{clock_time(trainer.seconds)} passed, {clock_time(left)} left")
+    return (f"iter {i:>5,}  loss {metrics['loss']:.4f}  val {val_loss:.4f} ({trainer.scope}; perplexity "
+            f"{perplexity:.4g}, {bits:.3f} bits/character)  lr {metrics['lr']:.1e}  {metrics['tokens_per_s']:,} "
+            f"tokens/s  {clock_time(trainer.seconds)} passed, {clock_time(left)} left")
 
 
-def diagnosis(trainer: Trainer) -> str:
+def diagnose(trainer: Trainer) -> str:
     """What is wrong with a run that has ended, and what to try; empty if nothing is."""
-    c, losses = trainer.config, [loss for loss, _ in trainer.lately]
+    c, losses = trainer.config, [loss for loss, _ in trainer.recent]
     if not losses:
         return ""
     guess, loss, val_loss = math.log(trainer.model.config.vocab_size), statistics.fmean(losses), trainer.latest
-    still = sum(1 for _ in takewhile(lambda norm: norm < STILL, (norm for _, norm in reversed(trainer.lately))))
+    still = sum(1 for _ in takewhile(lambda norm: norm < STILL, (norm for _, norm in reversed(trainer.recent))))
     lower = f"lower --learning-rate, which is {c.learning_rate:g}, or raise --warmup-iters"
     if still >= 3 and losses[-1] > guess / 2:
         return (f"the run is dead: its gradient has been 0 for the last {still} steps or more, so it learns nothing "

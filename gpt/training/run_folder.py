@@ -11,18 +11,12 @@ from typing import Any
 
 from .. import checkpoint
 from ..runtime.screen import clock_time, command_line
-from ..runtime.settings import setting
 from ..runtime.writing import locked, sweep
 from . import metrics
+from .config import SHORT_RUN
 
-SHORT = 300  # seconds: a run that took less is replaced where its command is given again
 # Settings that do not decide what is learned: runs that differ in these alone are the same.
 FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas")
-
-
-def overwrite_setting() -> Any:
-    """The flag --overwrite, which all commands share that write to --out."""
-    return setting(False, "replace what is in the way at --out, which is refused otherwise", group="output")
 
 
 @contextmanager
@@ -101,17 +95,17 @@ def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str,
     """Return a note on the run in a folder that another one is about to replace; an empty one if there is none.
 
     Raises ValueError that says what is there, unless `overwrite` allows it, or its checkpoint says under `name` that it
-    was made with the same `settings` and in less than SHORT seconds, so that nothing is lost but them.
+    was made with the same `settings` and in less than SHORT_RUN seconds, so that nothing is lost but them.
     """
     held, metadata = contents(folder)
     if not held:
         return ""
     if overwrite:
         return f"note    {folder} holds {held}, which this run replaces at its first checkpoint"
-    if settings is not None and deciding(metadata.get(name)) == deciding(settings)\
-            and (took := seconds(metadata)) < SHORT:
-        return (f"note    {folder} holds this very run already; as it took {clock_time(took)}, it is trained "
-                "again, and replaces that at its first checkpoint")
+    if settings is not None and deciding(metadata.get(name)) == deciding(settings) \
+            and (took := seconds(metadata)) < SHORT_RUN:
+        return (f"note    {folder} holds this very run already; as it took {clock_time(took)}, it is trained again, "
+                "and replaces that at its first checkpoint")
     raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, metadata)}, or replace "
                      "it with --overwrite")
 
@@ -123,7 +117,7 @@ def contents(folder: Path) -> tuple[str, dict[str, Any]]:
     file = next((file for file in [*files, *checkpoint.numbered_checkpoints(folder)] if os.path.lexists(file)), None)
     if file is None:
         took = metrics.seconds(folder / metrics.FILE)
-        return (f"{metrics.FILE} of a run without checkpoints, or of another program" if took > SHORT else ""), {}
+        return (f"{metrics.FILE} of a run without checkpoints, or of another program" if took > SHORT_RUN else ""), {}
     try:
         metadata = checkpoint.read_metadata(file)
     except (OSError, ValueError):

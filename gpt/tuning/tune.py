@@ -16,18 +16,20 @@ from ..chat.turns import NAMES, Turns, TurnTokenizer, template_of
 from ..checkpoint import Checkpoint
 from ..model.gpt import GPT, Architecture
 from ..model.module import raw
+from ..runtime.environment import fastest_kernels
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.safetensors_file import memory_limit
 from ..runtime.screen import announce, command_line, in_a_line
-from ..runtime.settings import Settings, setting
+from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.signals import Stopped, stop_on_signal
 from ..runtime.worker_pool import WorkerPool, cores
+from ..training.config import TrainConfig
 from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
-from ..training.run_folder import check_run, overwrite_setting, writable_folder
-from ..training.train import TrainConfig, fastest_kernels, loop
-from ..training.trainer import Trainer, evaluate
+from ..training.run_folder import check_run, writable_folder
+from ..training.train import loop
+from ..training.trainer import Trainer, mean_loss
 from . import lora
 from .grow import grown
 from .packing import ConversationData, Example, encoded, parted
@@ -126,7 +128,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
         say(f"run     {c.max_iters:,} steps of {config.batch_size} windows of {data.block_size:,} tokens"
             + f", {c.batch_size} at once to save memory" * (c.accumulate > 1) + f", AdamW at {c.learning_rate:g}"
             + f", noise {data.noise:g}" * bool(data.noise))
-        before, _ = trainer.validate(last=True)
+        before = trainer.validate(last=True).val_loss
         say(f"loss    {before:.4f} on {data.judged}, before tuning")
         first = rehearse(Checkpoint(plain, run.tokenizer, run.metadata), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
@@ -232,23 +234,23 @@ def check_memory(run: Checkpoint, c: TrainConfig) -> None:
                          "give --lora-rank 8, which learns less, or shorter windows by --block-size")
 
 
-def learn(config: TuneConfig, run: Checkpoint, trainer: Trainer, metrics: Metrics, say: Callable[[str], None]) -> None:
+def learn(config: TuneConfig, run: Checkpoint, trainer: Trainer, log: Metrics, say: Callable[[str], None]) -> None:
     """Train, and keep the weights with the lowest held-out loss in the folder of the metrics."""
-    first, out = True, metrics.path.parent
-    with stop_on_signal() as asked, metrics:
-        for row, best, over in loop(trainer, asked, say):
-            metrics.write(row)
-            if best or over and first:
+    first, out = True, log.path.parent
+    with stop_on_signal() as stop_requested, log:
+        for result in loop(trainer, stop_requested, say):
+            log.write(result.metrics)
+            if result.best or result.last and first:
                 run.metadata |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
-                              "metrics": metrics.pending.name,
-                              **{name: row[name] for name in ("val_loss",) if name in row}}
-                metrics.sync()
+                                 "metrics": log.pending.name,
+                                 **{name: result.metrics[name] for name in ("val_loss",) if name in result.metrics}}
+                log.sync()
                 save(config, run, out, first)
-                metrics.publish()
+                log.publish()
                 first = False
     if not trainer.finished:
         raise Stopped(f"stopped after {trainer.iter:,} steps; the best weights so far are in {saved_file(config, out)}",
-                      asked[0])
+                      stop_requested[0])
 
 
 def save(config: TuneConfig, run: Checkpoint, out: Path, first: bool) -> None:
@@ -273,7 +275,7 @@ def say_outside(run: Checkpoint, say: Callable[[str], None]) -> None:
     asked = [(c, e) for c, e in zip(conversations, examples) if e is not None]
     if asked:
         data = ConversationData([], [e for _, e in asked], CONTEXT)
-        loss = evaluate(lambda *batch: ag.no_grad(run.model.loss)(*batch).data, data.val_windows(8))
+        loss = mean_loss(lambda *batch: ag.no_grad(run.model.loss)(*batch).data, data.val_windows(8))
         unsure = sum(said.startswith(UNSURE) for said in rehearse(run, [c for c, _ in asked]))
         say(f"loss    {loss:.4f} on {len(asked)} questions outside of all these; to {unsure} of them it answers "
             f"{UNSURE!r}")

@@ -17,10 +17,9 @@ import numpy as np
 from ..data.corpus import read_bytes
 from ..model.module import Array
 from ..runtime.screen import escaped
-from ..runtime.settings import Settings, setting
+from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import check_ours, write_file
 from ..training.metrics import FILE
-from ..training.run_folder import overwrite_setting
 
 QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
     "loss": ("loss", "Loss (nats per token)", True),

@@ -17,10 +17,11 @@ from ..data.tokenizers import decode_on
 from ..generation.generate import encode_start, generate, read_prompt
 from ..model.gpt import GPT
 from ..model.module import Array, raw
-from ..runtime.settings import Settings, setting
+from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import check_ours, delete, write_file
-from ..training.run_folder import overwrite_setting, writable_folder
-from ..training.train import TrainConfig, Trainer
+from ..training.config import TrainConfig
+from ..training.run_folder import writable_folder
+from ..training.trainer import Trainer
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
 MARK = "gpt show"  # in a comment at the end of each

@@ -10,7 +10,7 @@ from ...model.gpt import GPT, GPTConfig
 from ...model.module import Array
 
 if TYPE_CHECKING:
-    from ...training.train import TrainConfig
+    from ...training.config import TrainConfig
 
 # The choices it has; any other would be silently left out.
 CHOICES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "bias", "dropout", "activation", "positions")

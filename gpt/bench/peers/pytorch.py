@@ -9,7 +9,7 @@ from ...model.gpt import GPT, GPTConfig
 from ...model.module import Array
 
 if TYPE_CHECKING:
-    from ...training.train import TrainConfig
+    from ...training.config import TrainConfig
 
 
 def weights(model: GPT, torch: Any) -> dict[str, Any]:

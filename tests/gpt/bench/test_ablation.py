@@ -67,7 +67,7 @@ def loss_of(config, data, vocab_size, seed):
         trainer = Trainer(config, GPT(config.model_config(vocab_size), seed=seed), data, pool)
         for _ in range(config.max_iters):
             trainer.step()
-        return trainer.validate(last=True)[0]
+        return trainer.validate(last=True).val_loss
 
 
 # ---------------------------------------------------------------------- what is left out

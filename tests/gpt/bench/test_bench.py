@@ -21,7 +21,7 @@ from gpt.bench.scaling import scaling_rows
 from gpt.bench.small import HIPS, op_rows, sample_rows
 from gpt.bench.step import FIRST, first_step, recipe_rows, step_rows
 from gpt.cli import main
-from gpt.training.train import TrainConfig
+from gpt.training.config import TrainConfig
 
 TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 INSTALLED = [name for name in ("torch",) if find_spec(name)]

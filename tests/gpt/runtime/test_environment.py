@@ -1,6 +1,6 @@
 """What decides the bits of a run is recorded, and a change of it is said."""
 
-from gpt.runtime.environment import differences, environment
+from gpt.runtime.environment import compare_environments, environment
 
 
 def test_the_environment_is_plain_data_that_names_what_matters(monkeypatch):
@@ -14,5 +14,5 @@ def test_the_environment_is_plain_data_that_names_what_matters(monkeypatch):
 
 
 def test_differences_in_words():
-    assert differences({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
-    assert differences({"a": 1, "b": 2}, {"b": 3, "c": 4}) == "a 1 -> None, b 2 -> 3, c None -> 4"
+    assert compare_environments({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
+    assert compare_environments({"a": 1, "b": 2}, {"b": 3, "c": 4}) == "a 1 -> None, b 2 -> 3, c None -> 4"

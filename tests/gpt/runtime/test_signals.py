@@ -87,7 +87,7 @@ def settings(whole, tmp_path):
 
 
 START = [("training.train:writable_folder", 1), ("training.run_folder:finish_interrupted", 1),
-         ("training.train:load", 1),
+         ("training.train:prepare_data", 1),
          ("data.dataset:find", 1), ("training.train:GPT", 1), ("training.train:show_sample", 1),
          ("generation.generate:sample_token", 50)]
 
@@ -129,10 +129,10 @@ def test_while_modules_are_imported(tmp_path, name, number):
 # Calls of a run of 30 steps that evaluates every 10, in 2 batches, and saves every 7.
 TRAINING = [("training.train:Metrics", 1), ("training.trainer:Trainer.step", 1), ("training.trainer:Trainer.step", 7),
             ("training.data_parallel:Replicas.gradient", 8), ("optim.muon:Muon.step", 8),
-            ("training.trainer:Trainer.validate", 1), ("training.trainer:evaluate", 2),
-            ("training.data_parallel:Replicas.loss", 3), ("training.trainer:Trainer.judge", 2),
-            ("training.train:report", 1), ("training.metrics:Metrics.write", 10),
-            ("training.metrics:Metrics.sync", 1), ("training.train:save", 1), ("training.train:save", 2),
+            ("training.trainer:Trainer.validate", 1), ("training.trainer:mean_loss", 2),
+            ("training.data_parallel:Replicas.loss", 3), ("training.trainer:Trainer.update_best", 2),
+            ("training.train:describe_evaluation", 1), ("training.metrics:Metrics.write", 10),
+            ("training.metrics:Metrics.sync", 1), ("training.train:save_run", 1), ("training.train:save_run", 2),
             ("checkpoint:write_tensors", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
             ("os:link", 2), ("checkpoint:keep_copies", 3)]
 
@@ -173,7 +173,8 @@ def test_a_third_signal_does_not_wait_for_what_is_put_away(whole, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place, nth", [("training.trainer:Trainer.judge", 3), ("training.train:save", 7)], ids=str)
+@pytest.mark.parametrize("place, nth", [("training.trainer:Trainer.update_best", 3), ("training.train:save_run", 7)],
+                         ids=str)
 def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, place, nth):
     done = training(settings, (place, nth, "after", [TERM]))
     assert done.returncode == 143 and "After training" not in done.stdout

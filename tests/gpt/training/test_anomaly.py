@@ -43,7 +43,7 @@ def test_nothing_is_said_of_what_is_finite():
 def test_training_names_the_record(tiny, replicas, changes):
     config = gpt.TrainConfig(**tiny | {"replicas": replicas} | changes)
     with WorkerPool(config.n_replicas) as pool:
-        data, tokenizer = TRAIN.load(config)
+        data, tokenizer = TRAIN.prepare_data(config)
         trainer = Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size)), data, pool)
         trainer.step()
         trainer.parameters.views["h.0.mlp.c_fc.weight"][3] = np.nan

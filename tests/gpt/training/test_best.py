@@ -11,7 +11,7 @@ import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.cli import main
 from gpt.training.run_folder import finish_interrupted
-from gpt.training.trainer import Trainer
+from gpt.training.trainer import WHOLE, Evaluation, Trainer
 from gpt.view.info import describe
 
 from .test_resume import assert_equal_runs, everything, metrics, quiet
@@ -112,8 +112,8 @@ def test_a_best_checkpoint_that_cannot_be_read_or_is_worse_than_the_best_is_not_
 
 def test_the_last_evaluation_is_compared_over_the_same_batches(tiny, monkeypatch):
     """The whole part has a higher loss than the batches of the others: the run has not got worse for that."""
-    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked:
-                        (9.0, "whole validation part") if last else (5 - self.iter / 10, "2 batches"))
+    monkeypatch.setattr(Trainer, "validate", lambda self, last, stop_requested:
+                        Evaluation(9.0, WHOLE) if last else Evaluation(5 - self.iter / 10, "2 batches"))
     train(TrainConfig(**tiny), quiet)
     state = gpt.load(Path(tiny["out"]) / "model.safetensors").metadata["state"]
     assert (state["best"], state["best_iter"], state["latest"]) == (2.0, 30, 2.0)
@@ -121,7 +121,7 @@ def test_the_last_evaluation_is_compared_over_the_same_batches(tiny, monkeypatch
 
 
 def test_a_loss_beyond_all_floats_is_no_error(tiny, monkeypatch):
-    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked: (1000.0, "2 batches"))
+    monkeypatch.setattr(Trainer, "validate", lambda *_: Evaluation(1000.0, "2 batches"))
     said = []
     train(TrainConfig(**tiny), said.append)
     assert any("val 1000.0000 (2 batches; perplexity inf" in line for line in said)

@@ -9,15 +9,15 @@ import pytest
 
 from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, train
 from gpt.model.module import raw
-from gpt.training.report import diagnosis, show_sample
+from gpt.training.report import diagnose, show_sample
 
 GUESS = math.log(65)
 
 
-def ended(lately, val_loss, **changes):
+def ended(recent, val_loss, **changes):
     """A trainer of a character model at the end of a run: the losses and gradient norms of its last steps."""
     settings = {"learning_rate": 1e9, "warmup_iters": 100, "min_lr": 0.0} | changes
-    return SimpleNamespace(config=TrainConfig(**settings), lately=lately, latest=val_loss, iter=2000,
+    return SimpleNamespace(config=TrainConfig(**settings), recent=recent, latest=val_loss, iter=2000,
                            model=SimpleNamespace(config=SimpleNamespace(vocab_size=65)))
 
 
@@ -33,23 +33,23 @@ def ended(lately, val_loss, **changes):
     (ended([(1.0, 0.7)] * 20, 1.6), "overfitted"),
 ])
 def test_a_run_that_went_wrong(trainer, words):
-    found = diagnosis(trainer)
+    found = diagnose(trainer)
     assert words in found and ("--learning-rate" in found) != ("--patience" in found)
 
 
-@pytest.mark.parametrize("lately, val_loss", [
+@pytest.mark.parametrize("recent, val_loss", [
     ([(1.1, 0.4)] * 20, 1.55),                      # as the default recipe ends on tiny Shakespeare
     ([(0.001, 0.0)] * 20, 0.001),                   # a text that is learned by rule
     ([(2.5, 0.4), (2.5, 0.0), (2.5, 0.0)], 2.6),
     ([(0.1, 0.4)] * 20, 0.5), ([], math.inf)])
-def test_a_run_that_went_well(lately, val_loss):
-    assert diagnosis(ended(lately, val_loss)) == ""
+def test_a_run_that_went_well(recent, val_loss):
+    assert diagnose(ended(recent, val_loss)) == ""
 
 
 def test_a_run_that_has_hardly_begun():
     young = ended([(GUESS, 0.7)] * 3, GUESS)
     young.iter = 3
-    assert diagnosis(young) == ""
+    assert diagnose(young) == ""
 
 
 @pytest.mark.parametrize("changes, words", [

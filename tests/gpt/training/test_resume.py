@@ -18,7 +18,7 @@ from gpt import TrainConfig, checkpoint, train
 from gpt.runtime.worker_pool import SINGLE
 from gpt.training.metrics import Metrics
 from gpt.training.run_folder import writable_folder
-from gpt.training.trainer import Interrupted, Trainer
+from gpt.training.trainer import Evaluation, Interrupted, Trainer
 
 METRICS = sys.modules["gpt.training.metrics"]
 TRAIN = sys.modules["gpt.training.train"]  # the module, which the function of that name hides
@@ -151,7 +151,7 @@ def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, sto
         raise OSError("disk full")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(TRAIN, "save", full)
+        patch.setattr(TRAIN, "save_run", full)
         train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
     assert len(metrics(tiny["out"])) == 20
     train(TrainConfig.from_recipe(resume=tiny["out"]), quiet)
@@ -160,18 +160,18 @@ def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, sto
 
 def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, monkeypatch):
     """The one over the whole part, when patience is lost, is the second of its step."""
-    _, trainer = TRAIN.started(TrainConfig(**tiny | {"patience": 1}), SINGLE, quiet)
+    _, trainer = TRAIN.start_run(TrainConfig(**tiny | {"patience": 1}), SINGLE, quiet)
     trainer.best, trainer.without_gain = 1.0, 0
 
-    def validate(self, last, asked):
+    def validate(self, last, stop_requested):
         if last:
             raise Interrupted
-        return 2.0, "2 batches"
+        return Evaluation(2.0, "2 batches")
 
     monkeypatch.setattr(Trainer, "validate", validate)
     with pytest.raises(Interrupted):
-        trainer.evaluation(False, [])
-    assert (trainer.best, trainer.without_gain) == (1.0, 0)
+        trainer.evaluate({"iter": 0}, [])
+    assert (trainer.best, trainer.without_gain, trainer.pending) == (1.0, 0, {"iter": 0})
 
 
 def test_fewer_steps_than_were_taken_are_refused(tiny, stop_after):

@@ -72,7 +72,7 @@ def test_a_run_of_an_earlier_version_goes_on(tiny):
     """Whose checksum was of some windows."""
     train(TrainConfig(**tiny), quiet)
     run, arrays = checkpoint.load_with_state(tiny["out"])
-    data, _ = TRAIN.load(TrainConfig(**tiny))
+    data, _ = TRAIN.prepare_data(TrainConfig(**tiny))
     ids, _ = data.train_batch(np.random.default_rng(0), 256)
     for checksum, goes_on in ((zlib.crc32(ids.tobytes()), True), (1, False)):
         about = run.metadata | {"data": f"elsewhere/text.txt: as it was, checksum {checksum:08x}"}

@@ -15,7 +15,8 @@ from gpt.cli import COMMANDS, main
 from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
 from gpt.runtime.settings import flag_of
-from gpt.training.run_folder import SHORT, writable_folder
+from gpt.training.config import SHORT_RUN
+from gpt.training.run_folder import writable_folder
 
 from ..test_cli import fails
 from .test_resume import quiet
@@ -110,7 +111,7 @@ def test_the_same_run_is_replaced_if_it_was_short(made, tmp_path, capsys):
     for more in (["--max-iters", "2"], ["--learning-rate", "0.002"], ["--seed", "1"]):
         assert "holds a run of gpt train" in fails(train_into(made, out, *more), capsys)
     run, arrays = checkpoint.load_with_state(out)
-    run.metadata["state"]["seconds"] = SHORT + 1.0
+    run.metadata["state"]["seconds"] = SHORT_RUN + 1.0
     gpt.save(out, run.model, run.tokenizer, run.metadata, arrays)
     assert "holds a run of gpt train" in fails(train_into(made, out), capsys)
 

@@ -23,7 +23,7 @@ from gpt.runtime.worker_pool import SINGLE
 from gpt.training import trainer as trainer_module
 from gpt.training.recipes import RECIPES
 from gpt.training.train import writable_folder
-from gpt.training.trainer import WHOLE, Trainer, evaluate
+from gpt.training.trainer import WHOLE, Evaluation, Trainer, mean_loss
 
 TRAIN = sys.modules["gpt.training.train"]  # the module, which the function of that name hides
 
@@ -84,7 +84,7 @@ def test_the_saved_run_is_the_trained_one(run):
 def test_the_last_evaluation_is_over_the_whole_validation_part(run, text_file):
     loaded = gpt.load(run[1])
     _, val = data.split(loaded.tokenizer.encode(data.read_text([text_file])[0]), 16)
-    whole = evaluate(loaded.model.map(lambda t: t.data).loss, data.windows(val, 5, 16))
+    whole = mean_loss(loaded.model.map(lambda t: t.data).loss, data.windows(val, 5, 16))
     assert metrics(run[1])[-1]["val_loss"] == pytest.approx(whole, rel=1e-6)
     assert loaded.metadata["val_loss"] == pytest.approx(whole, rel=1e-6)
 
@@ -149,10 +149,10 @@ def test_the_last_evaluation_takes_no_longer_than_the_training(tiny, monkeypatch
 
     def counted(loss, pairs):
         pairs = list(pairs)
-        found.append((len(pairs), evaluate(loss, pairs)))
+        found.append((len(pairs), mean_loss(loss, pairs)))
         return found[-1][1]
 
-    monkeypatch.setattr(sys.modules["gpt.training.trainer"], "evaluate", counted)
+    monkeypatch.setattr(sys.modules["gpt.training.trainer"], "mean_loss", counted)
     train(TrainConfig(**tiny | {"batch_size": 1, "eval_interval": 100} | changes), said.append)
     longest = max(found)
     assert longest[0] == batches and metrics(tiny["out"])[-1]["val_loss"] == longest[1]
@@ -313,7 +313,7 @@ def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
 def test_shuffled_batches_are_those_of_the_data(tiny, monkeypatch):
     """Step after step, and `accumulate` of them each, they go through the text."""
     c = TrainConfig(**tiny | {"batches": "shuffled", "accumulate": 2, "max_iters": 9, "replicas": 1})
-    _, trainer = TRAIN.started(c, SINGLE, lambda line: None)
+    _, trainer = TRAIN.start_run(c, SINGLE, lambda line: None)
     seen = []
     gradient = trainer.replicas.gradient
     monkeypatch.setattr(trainer.replicas, "gradient", lambda x, y: (seen.append(x), gradient(x, y))[1])
@@ -349,8 +349,7 @@ def minute_a_step(monkeypatch):
 
     slow(AdamW, "step", 60)
     slow(Trainer, "validate", 30)
-    for module in (TRAIN, trainer_module):
-        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
 
 @pytest.mark.parametrize("limit, steps", [(5.0, 5), (4.1, 5), (0.01, 1), (11.4, 11), (11.6, 12), (1000.0, 30)])
@@ -377,8 +376,8 @@ def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_ste
     ([3, 2, 2.5, 2.4, 9], 8, 2), ([3, 2, 2, 2, 9], 8, 2), ([3, 4, 2, 4, 4], 10, 2), ([3, 4, 5, 9, 9], 6, 3)])
 def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, losses, steps, best):
     given = iter(losses)
-    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked:
-                        (7.0, WHOLE) if last else (next(given), "2 batches"))
+    monkeypatch.setattr(Trainer, "validate", lambda self, last, stop_requested:
+                        Evaluation(7.0, WHOLE) if last else Evaluation(next(given), "2 batches"))
     run = train(TrainConfig(**tiny | {"patience": 2, "eval_interval": 2, "max_iters": 10}), lambda line: None)
     rows = metrics(tiny["out"])
     assert len(rows) == steps and rows[-1]["val_loss"] == run.metadata["val_loss"] == 7.0  # over the whole part
@@ -387,7 +386,7 @@ def test_patience_ends_with_so_many_evaluations_without_gain(tiny, monkeypatch, 
 
 def test_without_patience_a_run_goes_on(tiny, monkeypatch):
     losses = iter(range(1, 100))
-    monkeypatch.setattr(Trainer, "validate", lambda self, last, asked: (float(next(losses)), "2 batches"))
+    monkeypatch.setattr(Trainer, "validate", lambda *_: Evaluation(float(next(losses)), "2 batches"))
     train(TrainConfig(**tiny | {"eval_interval": 2}), lambda line: None)
     assert len(metrics(tiny["out"])) == 30
 
@@ -395,7 +394,7 @@ def test_without_patience_a_run_goes_on(tiny, monkeypatch):
 def test_the_target_counts_on_the_whole_validation_part_only(tiny, monkeypatch):
     """Step 2: an estimate above the target; step 4: the whole part is above it; step 6: it is reached exactly."""
     losses = iter([2.2, 2.0, 2.3, 1.9, 2.1])
-    monkeypatch.setattr(trainer_module, "evaluate", lambda loss, batches: next(losses))
+    monkeypatch.setattr(trainer_module, "mean_loss", lambda loss, batches: next(losses))
     train(TrainConfig(**tiny | {"target_val_loss": 2.1, "eval_interval": 2}), lambda line: None)
     assert [row.get("val_loss") for row in metrics(tiny["out"])] == [None, 2.2, None, 2.3, None, 2.1]
     assert next(losses, None) is None
