@@ -38,18 +38,18 @@ def _modules(package: str) -> Iterator[ModuleType]:
 
 
 def _package_page(package: ModuleType, modules: list[ModuleType]) -> str:
-    """What a package exports, by module, each name with the first sentence about it; then all its modules."""
+    """Return the page of a package: its exports by module, each with its first sentence, then all its modules."""
     lines = [*_title(package.__name__), *as_rest((package.__doc__ or "").splitlines()), *_title("Public names", "-")]
     public: dict[str, list[tuple[str, Any]]] = {}
     for name in package.__all__:
         thing = getattr(package, name)
         if callable(thing):
             public.setdefault(thing.__module__, []).append((name, thing))
-    known = {module.__name__: module for module in modules}
+    pages = {module.__name__: module for module in modules}
     for origin, members in public.items():
-        if origin not in known:
+        if origin not in pages:
             raise ValueError(f"{members[0][0]} is from {origin}, which has no page")
-        lines += [*_title(_inline(known[origin]).rstrip("."), "~"), ".. list-table::", "   :widths: 30 70", ""]
+        lines += [*_title(_inline(pages[origin]).rstrip("."), "~"), ".. list-table::", "   :widths: 30 70", ""]
         for name, thing in members:
             target = f"{origin}.html#{origin}.{thing.__name__}"
             lines += [f"   * - `{name} <{target}>`__", f"     - {_inline(thing)}"]

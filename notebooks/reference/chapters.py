@@ -1,4 +1,4 @@
-"""Which chapters use an op: their code is searched for its names."""
+"""Chapters that use an op: their code is searched for its names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPERATORS = {ast.MatMult: "matmul", ast.Pow: "power", ast.Mod: "remainder"}  # 
 
 @dataclass(frozen=True)
 class Use:
-    """Where a chapter uses an op first."""
+    """The first place in a chapter that uses an op."""
     path: Path
     chapter: str                                   # 4. Softmax by hand
     section: str                                   # The Jacobian

@@ -16,7 +16,7 @@ _EXAMPLE = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 @dataclass
 class Derivation:
-    """What is written about one op."""
+    """The derivation of one op: its text, its example, and a paragraph for each input."""
     where: str                                     # network.md:12
     family: str = ""                               # what stands before the first op, for all ops of the file
     text: str = ""                                 # before the first input: what the derivations share

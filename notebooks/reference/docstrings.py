@@ -84,7 +84,7 @@ def _paragraphs(lines: list[str], parameters: list[str]) -> Iterator[list[str]]:
 
 
 def _starts_formula(line: str, text: list[str]) -> bool:
-    """Whether a line begins a formula, rather than go on with one."""
+    """Tell whether a line begins a formula, rather than continues one."""
     starts = _FORMULA.match(line) or _GRADIENT.match(line)
     return bool(starts) and not (text and text[-1][-1] in "-+−·⊙×/=,(")
 

@@ -1,4 +1,4 @@
-"""What Sphinx learns here: formulas set by autograd's own typesetter, examples that run, docstrings as they are."""
+"""The Sphinx extension: formulas set by autograd's own typesetter, examples that run, docstrings as they are."""
 
 from __future__ import annotations
 

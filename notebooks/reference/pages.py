@@ -59,14 +59,14 @@ def _words(op: ag.Op) -> str:
 
 
 def _call(op: ag.Op) -> str:
-    """How it is called: by its own name and by those of NumPy that it implements."""
+    """Return its call: by its own name, and by those of NumPy that it implements."""
     overrides = [f"`{numpy_name(f)}`" for f, known in NUMPY_OVERRIDES.items() if known is op or f.__name__ == op.name]
     call = _fence("python", f"ag.{op.name}{op.signature}")
     return f"{call}\n\nAlso what {' and '.join(overrides)} of a Tensor is." if overrides else call
 
 
 def _rest_of_docstring(op: ag.Op) -> str:
-    """What follows the first paragraph, but for the formula: settings, shapes, edges."""
+    """Return the docstring after its first paragraph, but for the formula: attributes, shapes, special cases."""
     rest = (inspect.getdoc(op) or "").partition("\n\n")[2]
     lines = [line for line in rest.splitlines() if not line.startswith(formula(op)[:12] or "∂")]
     return _fence("{eval-rst}", "\n".join(as_rest(lines, op.formula)).strip()) if lines else ""
@@ -74,8 +74,8 @@ def _rest_of_docstring(op: ag.Op) -> str:
 
 def _shared(op: ag.Op, derivation: Derivation) -> str:
     result = formula(op)[:1]
-    what = "$g$" if result == "L" else "$g = ∂L/∂z$" if result == "z" else "$g = ∂L/∂y$"
-    start = f"{what} is the gradient that comes in: see [notation](../notation.md)."
+    incoming = "$g$" if result == "L" else "$g = ∂L/∂z$" if result == "z" else "$g = ∂L/∂y$"
+    start = f"{incoming} is the gradient that comes in: see [notation](../notation.md)."
     return "\n\n".join(part for part in (start, derivation.family, derivation.text) if part)
 
 
@@ -100,7 +100,7 @@ def _source(rule: Any) -> str:
 
 
 def _gradients_of(derivation: Derivation) -> str:
-    """What every example ends with: a backward, and what it leaves in the leaves."""
+    """Return the end of every example: a backward pass, and the gradients of the leaves."""
     names: dict[str, Any] = {}
     run(IMPORTS + derivation.example, names, derivation.where)
     y = names.get("y")
@@ -114,7 +114,7 @@ def _gradients_of(derivation: Derivation) -> str:
 
 
 def _check(op: ag.Op, names: dict[str, Any]) -> str:
-    """What was checked while this was built: the rules on the samples of the tests, the example by its card."""
+    """Check the rules on the samples of the tests, and the example by its card; return a report."""
     from tests.samples import SAMPLES
     samples = SAMPLES.get(op.name, [])
     if not samples:

@@ -17,7 +17,7 @@ IMPORTS = "import numpy as np\nimport autograd as ag\n\n"
 
 
 class Trouble(Exception):
-    """Why the reference cannot be built."""
+    """An error that keeps the reference from being built."""
 
 
 def run(code: str, names: dict[str, Any], where: str, raises: str = "") -> str:
@@ -36,8 +36,8 @@ def run(code: str, names: dict[str, Any], where: str, raises: str = "") -> str:
     except Exception as error:
         if type(error).__name__ != raises:
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-            what = f"{type(error).__name__}: {error}"
-            raise Trouble(f"{where}: the example fails in line {lines[-1] if lines else 0}: {what}") from error
+            cause = f"{type(error).__name__}: {error}"
+            raise Trouble(f"{where}: the example fails in line {lines[-1] if lines else 0}: {cause}") from error
         return f"{printed.getvalue()}{raises}: {error}".strip()
     if raises:
         raise Trouble(f"{where}: the example was to raise {raises}, and did not")

@@ -85,7 +85,7 @@ def _sample(name: str) -> list[str]:
 
 
 def _literal(value: Any) -> str:
-    """How a value is written in code.  Raises TypeError for one that is not written easily."""
+    """Return a value as it is written in code.  Raises TypeError for one that is not written easily."""
     if isinstance(value, np.ndarray):
         if not value.size or value.dtype.kind == "f" and not np.isfinite(value).all():
             raise TypeError("nothing to see, or nothing that is written easily")

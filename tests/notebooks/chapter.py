@@ -54,7 +54,7 @@ _FENCE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def begins_with_first_cell(source: str) -> bool:
-    """Whether a source has the lines of FIRST_CELL, with nothing but further imports between them."""
+    """Tell whether a source has the lines of FIRST_CELL, with nothing but further imports between them."""
     wanted = FIRST_CELL.rstrip().splitlines()
     for line in source.splitlines():
         if wanted and line == wanted[0]:

@@ -1,4 +1,4 @@
-"""What every chapter keeps to, as far as its file shows."""
+"""Rules that every chapter keeps, as far as its file shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _of_file(path: Path, notebook: dict[str, Any]) -> Iterator[str]:
 
 
 def _same_but_for_lists(a: Any, b: Any) -> bool:
-    """Whether two notebooks are the same, where a text may be one string or a list of lines."""
+    """Tell whether two notebooks are the same, where a text may be one string or a list of lines."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same_but_for_lists(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
@@ -78,7 +78,7 @@ def _of_exercises(cells: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _asserts(code: str) -> bool:
-    """Whether code has an assert that may fail, NumPy's among them."""
+    """Tell whether code has an assert that may fail, NumPy's among them."""
     with suppress(SyntaxError):
         return any(isinstance(node, ast.Assert) and not isinstance(node.test, ast.Constant)
                    or isinstance(node, ast.Attribute) and node.attr.startswith("assert_")

@@ -84,7 +84,7 @@ def _plain(text: str) -> str:
 
 
 def _warnings(notebook: dict[str, Any]) -> list[str]:
-    """What was written to stderr as a warning; other messages there (of Matplotlib's fonts) are removed."""
+    """Return the warnings on stderr, and remove other messages there (of Matplotlib's fonts)."""
     found = []
     for cell in notebook["cells"]:
         kept = []
@@ -102,8 +102,11 @@ def _warnings(notebook: dict[str, Any]) -> list[str]:
 
 
 def differences(committed: dict[str, Any], fresh: dict[str, Any]) -> list[str]:
-    """Where the texts of two runs differ.  Pictures are not compared, and numbers may differ as rounding makes them:
-    by a thousandth, or by a millionth where they are tiny."""
+    """Return the places where the texts of two runs differ.
+
+    Pictures are not compared, and numbers may differ as rounding makes them: by a thousandth, or by a millionth where
+    they are tiny.
+    """
     found = []
     for a, b in zip(committed["cells"], fresh["cells"], strict=True):
         old, new = list(_texts(a)), list(_texts(b))
@@ -128,7 +131,7 @@ def _texts(cell: dict[str, Any]) -> Iterator[str]:
 
 
 def alike(a: str, b: str) -> bool:
-    """Whether two texts are the same but for the rounding of numbers."""
+    """Tell whether two texts are the same but for the rounding of numbers."""
     numbers_a, numbers_b = _NUMBER.findall(a), _NUMBER.findall(b)
     if [part.split() for part in _NUMBER.split(a)] != [part.split() for part in _NUMBER.split(b)]:
         return False

@@ -18,7 +18,7 @@ NAMES = [path.stem for path in CHAPTERS]
 
 @pytest.fixture
 def kernels():
-    """What runs a chapter."""
+    """Require the extras that run a chapter."""
     for extra in ("nbclient", "ipykernel", "matplotlib"):
         pytest.importorskip(extra)
     if shutil.which("dot") is None:
