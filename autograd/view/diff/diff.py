@@ -1,4 +1,4 @@
-"""Two tapes side by side: the first value that differs, the first gradient, and by how much."""
+"""Comparison of two tapes: the first value and the first gradient that differ, and by how much."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ from ...engine import Tape, Tensor
 from ..backward import backward_pass, restore_freed
 from ..html import Html, details, escape, table
 from ..text import number_records
-from .align import align, kind
+from .align import align, node_type
 
 ROUNDINGS = 100
-"""Numbers of different dtypes still count as the same within this many eps of the coarser dtype, which is what the
-roundings of a long program add up to."""
+"""Tolerance between different dtypes, in eps of the coarser one: about the rounding errors of a long program."""
 SHOWN = 5
-"""Records without a partner that are listed, of each tape."""
+"""Records without a partner that are listed for each tape."""
 
 
 def diff(tape_a: Tape, tape_b: Tape, rtol: float = 0.0) -> Difference:
-    """The first record of two tapes whose value differs, and the first whose gradient does, with how much.
+    """Find the first record of two tapes whose value differs, and the first whose gradient does, and by how much.
 
         ag.diff(ag.tape(loss_before), ag.tape(loss_after))     # an edit, a kernel, a cache: where does it show?
 
-    Records are compared with their partners (`autograd.view.align`); those without one are skipped and reported.
-    Numbers differ unless they are equal, and NaN is equal to NaN; `rtol` lets those pass that are no further apart than
-    `rtol` times the largest magnitude in the array.  For arrays of different dtypes (a program in float32 and in
-    float64) it is at least `ROUNDINGS` eps of the coarser.  Gradients are those of the tapes' results, or their sums.
+    Records are compared with their partners (`autograd.view.diff.align`); those without one are skipped and reported.
+    Numbers differ unless they are equal or closer than `rtol` times the largest magnitude in the array; NaN equals NaN.
+    For arrays of different dtypes (a program in float32 and in float64) `rtol` is at least `ROUNDINGS` eps of the
+    coarser one.  Gradients are those of the tapes' roots, or of their sums.
 
-    Values may have been freed by a backward.  Of what cannot be computed again, as a leaf has changed since, no numbers
-    are compared, and the result says so.
+    Values may have been freed by a backward pass.  Those that cannot be recomputed, because a leaf was modified since,
+    are not compared, and the result says so.
     """
     return Difference(tape_a, tape_b, rtol)
 
 
 @dataclass(eq=False)
 class Mismatch:
-    """Records `a` and `b` whose numbers differ, and where they do most.
+    """Records `a` and `b` whose numbers differ, and their worst element.
 
-    place: the index of that element (after the number of its array, for a tuple of them), numbers: what it is in a and
-    in b.  absolute: how far these are apart; relative: that over the largest magnitude in the arrays; ulps: over the
-    spacing of floats there, in the coarser dtype.  n_differ of n elements differ.  cause: what is known of why.
+    place: index of that element (for a tuple preceded by the number of its array).  numbers: its values in a and b.
+    absolute: their distance; relative: the distance over the largest magnitude in the arrays; ulps: the distance in
+    units of the spacing of floats there, in the coarser dtype.  n_differ of n elements differ.  cause: likely cause.
     """
 
     a: Tensor
@@ -68,27 +67,29 @@ class Mismatch:
 
     @property
     def where(self) -> str:
-        """The index of the worst element: `[0, 3]`."""
+        """Index of the worst element: `[0, 3]`."""
         return f"[{', '.join(map(str, self.place))}]"
 
     @property
     def apart(self) -> str:
-        """How far the worst elements are apart, and how many others differ."""
-        how_many = f"{self.n_differ:,} of {plural(self.n, 'element')} differ"
+        """Distance at the worst element, and the number of elements that differ."""
+        n_differ = f"{self.n_differ:,} of {plural(self.n, 'element')} differ"
         if not math.isfinite(self.absolute):
-            return how_many
+            return n_differ
         ulps = f", {plural(round(self.ulps), 'ulp')}" if 0 < self.ulps < 1e6 else ""
-        return f"{self.absolute:.3g} apart ({self.relative:.3g} of the largest{ulps}); {how_many}"
+        return f"{self.absolute:.3g} apart ({self.relative:.3g} of the largest{ulps}); {n_differ}"
 
 
 class Difference:
-    """What `diff` found.
+    """The result of `diff`.
 
-    same: whether every record has a partner, and all values and gradients were compared and are alike.
-    value, gradient: the first `Mismatch` in the order of the tape, and the first going back from its end, or None.
-    partners: record of a -> record of b; only_a, only_b: those without one.  values_compared, gradients_compared: of
-    how many partners; values_differ, gradients_differ: of how many of these.  missing: why others were not compared.
-    within: the largest tolerance that was given to some arrays, as a share of the largest number in them.
+    same: True if every record has a partner, and all values and gradients were compared and are equal.
+    value, gradient: the first `Mismatch` of a value in the order of the tape, and the first of a gradient in the order
+    of the backward pass, or None.
+    partners: record of a -> record of b; only_a, only_b: records without a partner.
+    values_compared, gradients_compared: number of pairs compared; values_differ, gradients_differ: number of these that
+    differ; missing: reasons why other pairs were not compared.
+    within: the largest relative tolerance applied to any pair.
     """
 
     def __init__(self, tape_a: Tape, tape_b: Tape, rtol: float = 0.0):
@@ -96,9 +97,9 @@ class Difference:
             raise TypeError("diff compares two tapes: ag.diff(ag.tape(loss_a), ag.tape(loss_b))")
         self.tape_a, self.tape_b, self.rtol = tape_a, tape_b, rtol
         self.partners = align(tape_a, tape_b)
-        found = set(self.partners.values())
+        partners_b = set(self.partners.values())
         self.only_a = [t for t in tape_a if t not in self.partners]
-        self.only_b = [t for t in tape_b if t not in found]
+        self.only_b = [t for t in tape_b if t not in partners_b]
         self.value: Mismatch | None = None
         self.gradient: Mismatch | None = None
         self.values_compared = self.gradients_compared = len(self.partners)
@@ -153,21 +154,21 @@ class Difference:
         self.missing += [f"{plural(n, 'gradient')}: {reason}" for reason, n in missed.items()]
 
     def _compare(self, s: Tensor, t: Tensor, x: Any, y: Any) -> Mismatch | None:
-        found = _mismatch(s, t, x, y, self.rtol)
+        found = _find_mismatch(s, t, x, y, self.rtol)
         self.within = max(self.within, _tolerance(x, y, self.rtol))
         return found
 
     # ------------------------------------------------------------------ why
     def _cause_of_value(self, s: Tensor, t: Tensor) -> str:
-        """What is different about two records all of whose inputs that were compared are alike."""
-        if kind(s) != kind(t):
-            return f"{kind(s)} against {kind(t)}"
+        """Explain why the values of two records differ although their compared inputs are equal."""
+        if node_type(s) != node_type(t):
+            return f"{node_type(s)} against {node_type(t)}"
         if s.op is None:
             return "a leaf: they start from different numbers"
         attrs_s, attrs_t = s.attrs or {}, t.attrs or {}
         for name in dict.fromkeys([*attrs_s, *attrs_t]):
-            if not _alike(attrs_s.get(name), attrs_t.get(name)):
-                return f"the setting {name}: {_setting(attrs_s, name)} against {_setting(attrs_t, name)}"
+            if not _equal(attrs_s.get(name), attrs_t.get(name)):
+                return f"the attribute {name}: {_attribute(attrs_s, name)} against {_attribute(attrs_t, name)}"
         if len(s.inputs) != len(t.inputs):
             return f"{len(s.inputs)} inputs against {len(t.inputs)}"
         numbers_a, numbers_b = number_records(self.tape_a), number_records(self.tape_b)
@@ -175,24 +176,24 @@ class Difference:
             if type(x) is Tensor and type(y) is Tensor:
                 if self.partners.get(x) is not y:
                     return f"its input {s.op.input_name(i)}: %{numbers_a.get(x)} of a against %{numbers_b.get(y)} of b"
-            elif not _alike(x, y):
+            elif not _equal(x, y):
                 return f"its input {s.op.input_name(i)}: {describe(x)} against {describe(y)}, with other numbers"
         if _dtypes(s) != _dtypes(t):
             return f"{_dtypes(s)} against {_dtypes(t)}"
-        return "operation, settings and inputs are the same: rounded otherwise (a kernel, a library), or random?"
+        return "same operation, attributes and inputs: rounded differently (a kernel, a library), or random?"
 
     def _cause_of_gradient(self, s: Tensor, t: Tensor) -> str:
-        """What is different about two records whose readers' gradients, where compared, are alike."""
+        """Explain why the gradients of two records differ although their readers' compared gradients are equal."""
         if self.value is not None:
-            return "values differ, and gradients are made of them"
+            return "values differ, and gradients are computed from them"
         numbers_a, numbers_b = number_records(self.tape_a), number_records(self.tape_b)
         readers_a = [u for u in self.tape_a if any(x is s for x in u.inputs)]
         readers_b = [u for u in self.tape_b if any(y is t for y in u.inputs)]
-        sent_a = ", ".join(f"%{numbers_a[u]} {kind(u)}" for u in readers_a)
-        sent_b = ", ".join(f"%{numbers_b[u]} {kind(u)}" for u in readers_b)
+        names_a = ", ".join(f"%{numbers_a[u]} {node_type(u)}" for u in readers_a)
+        names_b = ", ".join(f"%{numbers_b[u]} {node_type(u)}" for u in readers_b)
         if [self.partners.get(u) for u in readers_a] != readers_b:
-            return f"it is read by {sent_a or 'nothing'} in a, by {sent_b or 'nothing'} in b"
-        return f"it comes from {sent_a}: another rule, or one that rounds otherwise?"
+            return f"it is read by {names_a or 'nothing'} in a, by {names_b or 'nothing'} in b"
+        return f"it comes from {names_a}: another VJP rule, or one that rounds differently?"
 
     # ------------------------------------------------------------------ words
     def __repr__(self) -> str:
@@ -229,7 +230,8 @@ class Difference:
                 f"{self.gradients_compared:,} of the {n_a:,} records of a, and of the {n_b:,} of b")
 
     def _findings(self) -> list[tuple[str, Mismatch]]:
-        found = [("First value that differs", self.value), ("First gradient that differs, going back", self.gradient)]
+        found = [("First value that differs", self.value),
+                 ("First gradient that differs in the backward pass", self.gradient)]
         return [(title, mismatch) for title, mismatch in found if mismatch is not None]
 
     def _lines(self, found: Mismatch) -> list[tuple[str, str]]:
@@ -237,7 +239,7 @@ class Difference:
                 ("b", record_line(found.b, number_records(self.tape_b)))]
 
     def _notes(self) -> list[str]:
-        """What was not compared; details in lines of their own."""
+        """Return notes on records that were not compared, each with details in lines of their own."""
         notes = []
         for side, tape, alone in (("a", self.tape_a, self.only_a), ("b", self.tape_b, self.only_b)):
             if alone:
@@ -253,7 +255,7 @@ class Difference:
 
 
 def _stale(tape: Tape) -> set[Tensor]:
-    """The leaves that no longer hold the numbers that the tape was made from."""
+    """Return the leaves that were modified after the tape was recorded."""
     return {a for t in tape for a in t.inputs if type(a) is Tensor and a.version > t.created}
 
 
@@ -264,25 +266,25 @@ def _value(t: Tensor, stale: set[Tensor]) -> Any:
 
 
 def _gradients(tape: Tape) -> tuple[dict[Tensor, Any], RuntimeError | None]:
-    """The gradients of the tape's records, and why the walk ended early if it did."""
+    """Return the gradients of the tape's records, and the error that ended the backward pass early, or None."""
     gradients = {}
     try:
         for t, g, _ in backward_pass(tape):
             gradients[t] = g
     except RuntimeError as error:
         return gradients, error
-    except Exception as error:  # the rule may be anybody's
+    except Exception as error:  # a user's VJP rule may raise anything
         return gradients, RuntimeError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     return gradients, None
 
 
-def _mismatch(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float) -> Mismatch | None:
-    """Where two values or gradients (arrays or tuples of them) differ most, or None."""
+def _find_mismatch(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float) -> Mismatch | None:
+    """Compare two values or gradients (arrays or tuples of them); return their worst mismatch, or None."""
     xs, ys = (a if isinstance(a, tuple) else (a,) for a in (x, y))
     if [a.shape for a in xs] != [a.shape for a in ys]:  # of a formula that depends on more than its inputs
         return Mismatch(s, t, cause=f"{describe(x)} against {describe(y)}")
-    found = [_parted(s, t, x_part, y_part, rtol, (i,) if isinstance(x, tuple) else ())
-             for i, (x_part, y_part) in enumerate(zip(xs, ys))]
+    found = [_compare_arrays(s, t, x_i, y_i, rtol, (i,) if isinstance(x, tuple) else ())
+             for i, (x_i, y_i) in enumerate(zip(xs, ys))]
     differing = [mismatch for mismatch in found if mismatch.n_differ]
     if not differing:
         return None
@@ -291,8 +293,8 @@ def _mismatch(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float) -> Mismatch | N
     return worst
 
 
-def _parted(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float, part: tuple[int, ...]) -> Mismatch:
-    """How two arrays of one shape differ."""
+def _compare_arrays(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float, prefix: tuple[int, ...]) -> Mismatch:
+    """Compare two arrays of one shape; `prefix` comes before the index of the worst element."""
     if not all(isinstance(a, (np.ndarray, np.generic)) for a in (x, y)):
         raise RuntimeError("no numbers: not NumPy arrays")
     unequal = x != y
@@ -300,47 +302,49 @@ def _parted(s: Tensor, t: Tensor, x: Any, y: Any, rtol: float, part: tuple[int, 
         return Mismatch(s, t, n=x.size)
     unequal &= (x == x) | (y == y)  # a NaN is not itself
     with np.errstate(all="ignore"):
-        apart = np.where(unequal, abs(np.subtract(x, y, dtype=np.result_type(x, y, float))), 0)
-        sizes = np.maximum(abs(x.astype(float)), abs(y.astype(float)))
-    apart = np.where(np.isnan(apart), np.inf, apart)
-    largest = float(np.max(sizes, initial=0, where=np.isfinite(sizes)))
-    coarser, rtol = _coarser(x, y), _tolerance(x, y, rtol)
-    differ = unequal & ~(apart <= rtol * largest)
+        distance = np.where(unequal, abs(np.subtract(x, y, dtype=np.result_type(x, y, float))), 0)
+        magnitude = np.maximum(abs(x.astype(float)), abs(y.astype(float)))
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    largest = float(np.max(magnitude, initial=0, where=np.isfinite(magnitude)))
+    rtol = _tolerance(x, y, rtol)
+    differ = unequal & ~(distance <= rtol * largest)
     if not differ.any():
         return Mismatch(s, t, n=x.size)
-    place = tuple(map(int, np.unravel_index(int(np.argmax(apart)), x.shape)))
-    absolute, size = float(apart[place]), sizes[place]
+    place = tuple(map(int, np.unravel_index(int(np.argmax(distance)), x.shape)))
+    absolute, ulps = float(distance[place]), 0.0
     relative = absolute / largest if largest else math.inf
-    ulps = absolute / float(np.spacing(coarser.type(size))) if coarser is not None and math.isfinite(absolute) else 0.0
-    return Mismatch(s, t, part + place, (x[place], y[place]), absolute, relative, ulps, int(differ.sum()), x.size)
+    if (dtype := _coarser_dtype(x, y)) is not None and math.isfinite(absolute):
+        ulps = absolute / float(np.spacing(dtype.type(magnitude[place])))
+    return Mismatch(s, t, prefix + place, (x[place], y[place]), absolute, relative, ulps, int(differ.sum()), x.size)
 
 
-def _coarser(x: Any, y: Any) -> Any:
-    """The dtype with fewer digits, of those that are floats."""
+def _coarser_dtype(x: Any, y: Any) -> Any:
+    """Return the floating-point dtype of fewer digits, or None if neither is floating-point."""
     return max((a.dtype for a in (x, y) if a.dtype.kind == "f"), key=lambda dtype: np.finfo(dtype).eps, default=None)
 
 
 def _tolerance(x: Any, y: Any, rtol: float) -> float:
-    """How far apart numbers may be, as a share of the largest."""
+    """Return the relative tolerance for two arrays or tuples of arrays, which is larger for different dtypes."""
     if isinstance(x, tuple):
-        return max([_tolerance(*parts, rtol) for parts in zip(x, y)], default=rtol)
-    coarser = _coarser(x, y)
-    return rtol if x.dtype == y.dtype or coarser is None else max(rtol, ROUNDINGS * float(np.finfo(coarser).eps))
+        return max([_tolerance(*arrays, rtol) for arrays in zip(x, y)], default=rtol)
+    dtype = _coarser_dtype(x, y)
+    return rtol if x.dtype == y.dtype or dtype is None else max(rtol, ROUNDINGS * float(np.finfo(dtype).eps))
 
 
-def _alike(x: Any, y: Any) -> bool:
-    """Whether two settings or given arrays are the same."""
+def _equal(x: Any, y: Any) -> bool:
+    """Return True if two attributes, or two plain arrays given to an op, are the same."""
     if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
-        return len(x) == len(y) and all(map(_alike, x, y))
+        return len(x) == len(y) and all(map(_equal, x, y))
     if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
         return np.shape(x) == np.shape(y) and bool(np.array_equal(x, y, equal_nan=np.asarray(x).dtype.kind == "f"))
     return bool(x == y or x != x and y != y) if type(x) is type(y) else False
 
 
-def _setting(attrs: dict[str, Any], name: str) -> str:
+def _attribute(attrs: dict[str, Any], name: str) -> str:
     return describe(attrs[name]) if name in attrs else "not given"
 
 
 def _dtypes(t: Tensor) -> str:
     value = t._value()
-    return ", ".join(dtype_shape(part.shape, part.dtype) for part in (value if isinstance(value, tuple) else (value,)))
+    arrays = value if isinstance(value, tuple) else (value,)
+    return ", ".join(dtype_shape(array.shape, array.dtype) for array in arrays)
