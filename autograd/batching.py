@@ -20,7 +20,7 @@ from .core.errors import pointing_at
 from .core.mode import within
 from .core.recompute import value_of
 from .core.registry import REGISTRY
-from .ops.linear import _explicit
+from .ops.linear import explicit_subscripts
 
 Mapped = Sequence[bool]
 Rule = Callable[[Any, tuple, Mapped], Any]
@@ -261,7 +261,7 @@ def _matmul(t: Any, args: tuple, mapped: Mapped) -> Any:
 
 
 def _einsum(t: Any, args: tuple, mapped: Mapped) -> Any:
-    subscripts, parts, out = _explicit(t.inputs[0], t.inputs[1:])
+    subscripts, parts, out = explicit_subscripts(t.inputs[0], t.inputs[1:])
     batch = next(c for c in string.ascii_letters if c not in subscripts)
     left = ",".join(batch + part if m else part for part, m in zip(parts, mapped[1:]))
     return t.op.apply((f"{left}->{batch}{out}", *args[1:]), t.attrs)

@@ -82,53 +82,68 @@ def einsum(subscripts, *xs, optimize=False):
     """Sum of products by index letters: `"ij,jk->ik"`, with `...`, repeated letters and the implicit result, as NumPy
     takes them (np.einsum also takes lists of numbers: `np.einsum(x, [0, 1], y, [1, 2])`).
     y = Σ over the letters not in the result of Π xs"""
-    y = np.einsum(_explicit(subscripts, xs)[0], *[widen(x) for x in xs], optimize=optimize)
+    y = np.einsum(explicit_subscripts(subscripts, xs)[0], *[widen(x) for x in xs], optimize=optimize)
     return y.astype(np.float16) if np.result_type(*xs) == np.float16 else y
 
 
-def _explicit(subscripts, xs):
-    """The subscripts with a letter for every axis and the result written out, and the parts of its left side.
+def explicit_subscripts(subscripts, xs):
+    """Return the subscripts with a letter for every axis and the result written out, the terms of its left side, and
+    its right side.
 
     `...` becomes capital letters that are free, counted from the last axis, as broadcasting does.
     """
     if not isinstance(subscripts, str):
         raise TypeError("the subscripts are one string before the arrays")
     left, arrow, out = subscripts.replace(" ", "").partition("->")
-    parts = left.split(",")
-    if len(parts) != len(xs):
-        raise ValueError(f"{subscripts!r} is about {len(parts)} arrays, and there are {len(xs)}")
+    terms = left.split(",")
+    if len(terms) != len(xs):
+        raise ValueError(f"{subscripts!r} is about {len(terms)} arrays, and there are {len(xs)}")
     free = [c for c in string.ascii_uppercase + string.ascii_lowercase if c not in subscripts]
-    dots = [max(np.ndim(x) - len(part.replace("...", "")), 0) if "..." in part else 0 for part, x in zip(parts, xs)]
+    dots = [max(np.ndim(x) - len(term.replace("...", "")), 0) if "..." in term else 0 for term, x in zip(terms, xs)]
     letters = "".join(free[:max(dots)])
     if not arrow:  # letters that occur once, in order
         out = "..." + "".join(sorted(c for c in set(left) - set(".,") if left.count(c) == 1))
-    parts = [part.replace("...", letters[len(letters) - n:]) for part, n in zip(parts, dots)]
+    terms = [term.replace("...", letters[len(letters) - n:]) for term, n in zip(terms, dots)]
     out = out.replace("...", letters)
-    return f"{','.join(parts)}->{out}", parts, out
+    return f"{','.join(terms)}->{out}", terms, out
 
 @einsum.gradient("*xs")
 def _(g, y, subscripts, *xs, optimize=False):
     """∂L/∂xᵢ = the sum of products of g and the other xs, by the same letters"""
     xs = [as_array(x) for x in xs]
-    _, parts, out = _explicit(subscripts, xs)
-    return [_einsum_gradient(g, xs, parts, out, i, optimize) for i in range(len(xs))]
+    _, terms, out = explicit_subscripts(subscripts, xs)
+    return [_einsum_gradient(g, xs, terms, out, i, optimize) for i in range(len(xs))]
 
 
-def _einsum_gradient(g, xs, parts, out, i, optimize):
-    lengths, letters = dict(zip(parts[i], xs[i].shape)), "".join(dict.fromkeys(parts[i]))
-    operands = [(out, g), *[(part, widen(x)) for j, (part, x) in enumerate(zip(parts, xs)) if j != i]]
-    reach = {c: n for part, a in operands for c, n in zip(part, a.shape)}
-    # Along an axis that only x has, its gradient is everywhere the same.
-    operands += [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]
-    d = np.einsum(",".join(part for part, _ in operands) + "->" + letters, *[a for _, a in operands], optimize=optimize)
-    broadcast = tuple(a for a, c in enumerate(letters) if lengths[c] != d.shape[a])
-    d = d.sum(axis=broadcast, keepdims=True) if broadcast else d
-    if letters == parts[i]:
+def _einsum_gradient(g, xs, terms, out, i, optimize):
+    """Contract g and the other operands to the letters of operand i, each letter once."""
+    letters, lengths = "".join(dict.fromkeys(terms[i])), dict(zip(terms[i], xs[i].shape))
+    operands = [(out, g), *[(term, widen(x)) for j, (term, x) in enumerate(zip(terms, xs)) if j != i]]
+    operands += _ones_for_missing_axes(g, lengths, operands)
+    d = np.einsum(",".join(term for term, _ in operands) + "->" + letters, *[a for _, a in operands], optimize=optimize)
+    d = _sum_broadcast_axes(d, lengths.values())
+    if letters == terms[i]:
         return d
-    # Where a letter stands twice, x was read on a diagonal.
+    return _scatter_diagonal(d, letters, terms[i], xs[i].shape)
+
+
+def _ones_for_missing_axes(g, lengths, operands):
+    """Return operands of ones for the axes that only x has: along these its gradient is everywhere the same."""
+    reach = {c: n for term, a in operands for c, n in zip(term, a.shape)}
+    return [(c, np.ones_like(g, shape=(n,))) for c, n in lengths.items() if reach.get(c) != n]
+
+
+def _sum_broadcast_axes(d, lengths):
+    """Sum over the axes along which x, of these lengths, was broadcast."""
+    broadcast = tuple(axis for axis, n in enumerate(lengths) if n != d.shape[axis])
+    return d.sum(axis=broadcast, keepdims=True) if broadcast else d
+
+
+def _scatter_diagonal(d, letters, term, shape):
+    """Scatter d into zeros of `shape`, where a letter stands twice in `term`: x was read on a diagonal."""
     places = {c: np.arange(n).reshape([-1 if c == other else 1 for other in letters])
               for c, n in zip(letters, d.shape)}
-    return scatter_add(d, tuple(places[c] for c in parts[i]), shape=xs[i].shape)
+    return scatter_add(d, tuple(places[c] for c in term), shape=shape)
 
 
 def _numpys_einsum(*operands, **settings):

@@ -186,7 +186,7 @@ EQUIVALENT = {
     "NumPy takes any negative length as unknown": [
         "cumprod.x: x.reshape(-1) -> x.reshape(-2)",
         "index._along_axis: -1 if i == j else 1 -> -2 if i == j else 1",
-        "linear._einsum_gradient: -1 if c == other else 1 -> -2 if c == other else 1",
+        "linear._scatter_diagonal: -1 if c == other else 1 -> -2 if c == other else 1",
     ],
     "a number and a sequence can be multiplied in either order": [
         "_by_convention.xs: [np.where(corner, np.nan, 0).astype(g.dtype)] * len(xs) -> "
@@ -217,8 +217,8 @@ EQUIVALENT = {
         "index._as_assigned: v.ndim - d.ndim -> v.ndim + d.ndim",
     ],
     "the engine has made arrays of what an op was given, and has refused the others": [
-        "elementwise.as_array: operand(as_given(x), 'an argument') -> as_given(x)",
-        "elementwise.as_array: as_given(x) -> x",
+        "elementwise.as_array: check_operand(convert_sequence(x), 'an argument') -> convert_sequence(x)",
+        "elementwise.as_array: convert_sequence(x) -> x",
         "arrays.widen: getattr(a, 'dtype', None) -> getattr(a, 'dtype')",
     ],
     "a Tensor passes the other way, too: a shortcut for speed": [
@@ -229,10 +229,10 @@ EQUIVALENT = {
         "cumprod.x: step < x.shape[-1] -> step <= x.shape[-1]",
     ],
     "in one operand a letter has one length": [
-        "linear._einsum_gradient: zip(part, a.shape) -> zip(a.shape, part)",
+        "linear._ones_for_missing_axes: zip(term, a.shape) -> zip(a.shape, term)",
     ],
     "a sum over no axes changes nothing": [
-        "linear._einsum_gradient: d.sum(axis=broadcast, keepdims=True) if broadcast else d -> d.sum(axis=broadcast, "
+        "linear._sum_broadcast_axes: d.sum(axis=broadcast, keepdims=True) if broadcast else d -> d.sum(axis=broadcast, "
         "keepdims=True)",
     ],
     "solve refuses a column of zeros too": [
@@ -255,29 +255,29 @@ EQUIVALENT = {
         "linalg._of_first: np.absolute(g) -> g",
     ],
     "factors of one change nothing": [
-        "linear._einsum_gradient: reach.get(c) != n -> True",
-        "linear._einsum_gradient: reach.get(c) -> reach",
+        "linear._ones_for_missing_axes: reach.get(c) != n -> True",
+        "linear._ones_for_missing_axes: reach.get(c) -> reach",
     ],
     "scattering to all places is a copy": [
-        "linear._einsum_gradient: letters == parts[i] -> False",
-        "linear._einsum_gradient: letters == parts[i] -> letters == parts",
+        "linear._einsum_gradient: letters == terms[i] -> False",
+        "linear._einsum_gradient: letters == terms[i] -> letters == terms",
     ],
     "the order of products is a matter of speed": [
-        "linear._einsum_gradient: np.einsum(','.join((part for part, _ in operands)) + '->' + letters, *[a for _, a "
-        "in operands], optimize=optimize) -> np.einsum(','.join((part for part, _ in operands)) + '->' + letters, "
+        "linear._einsum_gradient: np.einsum(','.join((term for term, _ in operands)) + '->' + letters, *[a for _, a "
+        "in operands], optimize=optimize) -> np.einsum(','.join((term for term, _ in operands)) + '->' + letters, "
         "*[a for _, a in operands])",
     ],
     "it matters where one call needs more than 26 letters": [
-        "linear._explicit: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_uppercase",
-        "linear._explicit: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_lowercase",
+        "linear.explicit_subscripts: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_uppercase",
+        "linear.explicit_subscripts: string.ascii_uppercase + string.ascii_lowercase -> string.ascii_lowercase",
     ],
     "the formula has refused operands with too few axes": [
-        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) if '...' in part else 0 -> "
-        "max(np.ndim(x) - len(part.replace('...', '')), 0)",
-        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) -> max(0, np.ndim(x) - "
-        "len(part.replace('...', '')))",
-        "linear._explicit: max(np.ndim(x) - len(part.replace('...', '')), 0) -> np.ndim(x) - "
-        "len(part.replace('...', ''))",
+        "linear.explicit_subscripts: max(np.ndim(x) - len(term.replace('...', '')), 0) if '...' in term else 0 -> "
+        "max(np.ndim(x) - len(term.replace('...', '')), 0)",
+        "linear.explicit_subscripts: max(np.ndim(x) - len(term.replace('...', '')), 0) -> max(0, np.ndim(x) - "
+        "len(term.replace('...', '')))",
+        "linear.explicit_subscripts: max(np.ndim(x) - len(term.replace('...', '')), 0) -> np.ndim(x) - "
+        "len(term.replace('...', ''))",
     ],
     "a shortcut for speed": [
         "formula.Formula.vjp: rule(*arguments, **attrs) if attrs else rule(*arguments) -> rule(*arguments, **attrs)",

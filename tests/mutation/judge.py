@@ -275,7 +275,8 @@ def judge(found, jobs=1):
     pytest.main([*"-o addopts=--import-mode=importlib -p no:terminal -p no:cacheprovider -k".split(),
                  "not thread and not memory and not collector and not chain and not indexing "  # these take longest
                  "and not other_processes",  # these need some of their own, which a process of a pool may not have
-                 *[f"tests/autograd/test_{name}.py" for name in ("engine", "errors", "op", "tape", "transform")]],
+                 *[f"tests/autograd/{name}.py" for name in ("test_engine", "core/test_errors", "test_op", "test_tape",
+                                                            "test_transform")]],
                 plugins=[loop])
     return loop.report
 
