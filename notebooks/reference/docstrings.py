@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from autograd.view.card.mathematics import _FORMULA, _GRADIENT
+from autograd.view.card.mathematics import FORMULA, GRADIENT
 
 _INDENTED = re.compile(r" {4,}\S")
 _LISTED = re.compile(r"(?:[-*]|\d+[.)]) ")
@@ -85,7 +85,7 @@ def _paragraphs(lines: list[str], parameters: list[str]) -> Iterator[list[str]]:
 
 def _starts_formula(line: str, text: list[str]) -> bool:
     """Tell whether a line begins a formula, rather than continues one."""
-    starts = _FORMULA.match(line) or _GRADIENT.match(line)
+    starts = FORMULA.match(line) or GRADIENT.match(line)
     return bool(starts) and not (text and text[-1][-1] in "-+−·⊙×/=,(")
 
 
@@ -103,8 +103,8 @@ def _inline(text: str, parameters: list[str]) -> str:
     bullet = "* " if re.match(r"[-*] ", text) else ""
     text = text[len(bullet):]
     text = re.sub(r"(?:^|(?<=\.  ))(\w+)(?=: )", lambda m: keep(f"**{m[1]}**") if m[1] in parameters else m[1], text)
-    text = _GRADIENT.sub(formula, text)
-    text = _FORMULA.sub(formula, text)
+    text = GRADIENT.sub(formula, text)
+    text = FORMULA.sub(formula, text)
     text = re.sub(r"`([^`\x00]+)`", lambda m: keep(f"``{m[1].strip()}``"), text)
     text = re.sub(r"([\\*_|`])", r"\\\1", text)
     text = re.sub(r"^(\d+)([.)] )|^([-+.:>=#~^\"'(])", lambda m: f"{m[1]}\\{m[2]}" if m[1] else f"\\{m[3]}", text)

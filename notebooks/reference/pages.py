@@ -11,7 +11,7 @@ from typing import Any
 import autograd as ag
 from autograd.__main__ import numpy_name
 from autograd.core.registry import NUMPY_OVERRIDES
-from autograd.view.card.mathematics import formula, gradients, words
+from autograd.view.card.mathematics import find_description, find_formula, find_gradients
 
 from . import chapters
 from .derivation import Derivation
@@ -53,9 +53,9 @@ def _page(op: ag.Op, derivation: Derivation, uses: list[chapters.Use], folder: P
 
 
 def _words(op: ag.Op) -> str:
-    text = _markdown(words(op))
+    text = _markdown(find_description(op))
     text += "." * bool(text and text[-1] not in ".:!?")
-    return "\n\n".join(part for part in (text, _display(formula(op))) if part)
+    return "\n\n".join(part for part in (text, _display(find_formula(op))) if part)
 
 
 def _call(op: ag.Op) -> str:
@@ -68,12 +68,12 @@ def _call(op: ag.Op) -> str:
 def _rest_of_docstring(op: ag.Op) -> str:
     """Return the docstring after its first paragraph, but for the formula: attributes, shapes, special cases."""
     rest = (inspect.getdoc(op) or "").partition("\n\n")[2]
-    lines = [line for line in rest.splitlines() if not line.startswith(formula(op)[:12] or "∂")]
+    lines = [line for line in rest.splitlines() if not line.startswith(find_formula(op)[:12] or "∂")]
     return _fence("{eval-rst}", "\n".join(as_rest(lines, op.formula)).strip()) if lines else ""
 
 
 def _shared(op: ag.Op, derivation: Derivation) -> str:
-    result = formula(op)[:1]
+    result = find_formula(op)[:1]
     incoming = "$g$" if result == "L" else "$g = ∂L/∂z$" if result == "z" else "$g = ∂L/∂y$"
     start = f"{incoming} is the gradient that comes in: see [notation](../notation.md)."
     return "\n\n".join(part for part in (start, derivation.family, derivation.text) if part)
@@ -81,7 +81,7 @@ def _shared(op: ag.Op, derivation: Derivation) -> str:
 
 def _gradient(op: ag.Op, names: str, text: str) -> str:
     """The rule of some inputs as its docstring has it, how it is derived, and as it stands in the code."""
-    said, rules = gradients(op), []
+    said, rules = find_gradients(op), []
     for x in names.split(", "):
         rule = op.rules[op.parameters.index(x)][0]
         rules += [rule] if rule not in rules else []

@@ -11,7 +11,7 @@ import numpy as np
 
 import autograd as ag
 from autograd.__main__ import numpy_name
-from autograd.view.card.mathematics import formula, words
+from autograd.view.card.mathematics import find_description, find_formula
 
 from . import chapters
 from .derivation import Derivation, family
@@ -31,7 +31,7 @@ def index(derivations: dict[str, Derivation]) -> str:
     toc = []
     for key, title in FAMILIES.items():
         names = [name for name in ag.REGISTRY if name in derivations and family(ag.REGISTRY[name]) == key]
-        rows = "\n".join(f"| [{name}]({name}.md) | {_cell(formula(ag.REGISTRY[name]))} |" for name in names)
+        rows = "\n".join(f"| [{name}]({name}.md) | {_cell(find_formula(ag.REGISTRY[name]))} |" for name in names)
         parts.append(f"## {title}\n\n| | |\n|---|---|\n{rows}")
         toc += names
     parts.append("\n".join(["```{toctree}", ":hidden:", "", *toc, "composed", "constant", "```"]))
@@ -64,7 +64,7 @@ def constant() -> str:
         own = not op.formula.__module__.startswith("numpy")
         lines += [name, "-" * len(name), "", *_code_rest(f"ag.{name}{op.signature}".replace("<no value>", "..."))]
         lines += as_rest((inspect.getdoc(op) or "").splitlines(), op.formula) if own else \
-            [f"NumPy's ``{numpy_name(op.formula)}``.", "", *as_rest([f"{words(op)}."])]
+            [f"NumPy's ``{numpy_name(op.formula)}``.", "", *as_rest([f"{find_description(op)}."])]
         lines += _sample(name)
     return "\n".join(lines)
 

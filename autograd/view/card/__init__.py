@@ -1,1 +1,1 @@
-"""The card that explains one record: formula, numbers, Jacobian and a check of its gradient."""
+"""The card of one record: formula, numbers, Jacobian and a check of its gradient."""

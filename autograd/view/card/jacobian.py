@@ -1,4 +1,4 @@
-"""One record's gradients in numbers: what it sends on, its Jacobian, and how finite differences agree."""
+"""The gradients of one record's inputs in numbers: by backward, as a Jacobian, and against finite differences."""
 
 from __future__ import annotations
 
@@ -10,72 +10,68 @@ import numpy as np
 
 from ...check.comparison import Comparison, OpFunction
 from ...check.diagnosis import likely_cause
-from ...core.arrays import read_only
+from ...core.arrays import as_tuple, read_only
 from ...engine import Tensor, reverse
 from ..backward import input_values
 
-EVERY = 64  # elements of an input up to which each is compared with differences
-_SAMPLED = 8  # of a larger one so many
-_MOST = 1_000_000  # elements of inputs and result up to which there is a comparison at all
-_EACH = 500  # elements that an array counts as besides, for what it takes to call with it
+EVERY = 64  # elements of an input up to which all are compared with finite differences
+_SAMPLED = 8  # elements that are compared of a larger one
+_MOST = 1_000_000  # cost, in elements of inputs and result, up to which they are compared at all
+_PER_ARRAY = 500  # cost of an array beside its elements, in elements: each evaluation passes it to the formula
 
 
-def parts(value: Any) -> tuple[Any, ...]:
-    """The arrays of a value or gradient, which may be a tuple of them."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def floats(value: Any) -> tuple[Any, ...]:
-    """The arrays of a value or gradient that there are gradients of: not those of integers."""
-    return tuple(part for part in parts(value) if is_array(part) and part.dtype.kind == "f")
+def float_arrays(value: Any) -> tuple[Any, ...]:
+    """Return the floating-point arrays of a value or gradient, which is an array or a tuple of them."""
+    return tuple(a for a in as_tuple(value) if is_array(a) and a.dtype.kind == "f")
 
 
 def is_array(a: Any) -> bool:
+    """Tell an array, of any library, by its attributes."""
     return hasattr(a, "shape") and hasattr(a, "dtype") and not isinstance(a, type)  # np.float32 has both
 
 
-def differentiated(t: Tensor) -> list[int]:
-    """The numbers of the inputs that a gradient goes to."""
+def find_needed(t: Tensor) -> list[int]:
+    """Return the numbers of the inputs that require a gradient."""
     return [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
 
 
-def pulled(t: Tensor, g: Any) -> dict[int, Any]:
-    """What backward sends from record `t`, whose gradient is `g`: number of the input -> its gradient."""
+def apply_vjp(t: Tensor, g: Any) -> dict[int, Any]:
+    """Return the gradients that backward sends from record `t`, whose own is `g`: number of the input -> gradient."""
     g = tuple(map(read_only, g)) if isinstance(g, tuple) else read_only(g)
     _, _, sent = next(reverse([t], [g], keep=True))
-    return dict(zip(differentiated(t), [_whole(d, a) for a, d in sent]))
+    return dict(zip(find_needed(t), [_fill_in_zeros(d, a) for a, d in sent]))
 
 
-def _whole(d: Any, a: Tensor) -> Any:
-    """A gradient as an array, or, of a tuple of arrays, as a tuple with zeros for those that got none."""
+def _fill_in_zeros(d: Any, a: Tensor) -> Any:
+    """Return the gradient of `a`: of a tuple of arrays a tuple, with zeros for arrays that got none."""
     if not isinstance(d, dict):
         return d
     return tuple(d[i] if i in d else np.zeros_like(v) for i, v in enumerate(a._value()))
 
 
-def jacobian(t: Tensor, places: Iterable[int]) -> dict[int, np.ndarray]:
-    """Number of the input, of those in `places` -> ∂y/∂x: a row for each element of the result, a column for each of
-    the input, both in order.  Each row is what the rule sends for a `g` that is 1 at that element and 0 elsewhere."""
+def compute_jacobians(t: Tensor, places: Iterable[int]) -> dict[int, np.ndarray]:
+    """Return ∂y/∂x for the inputs numbered in `places`: a row for each element of the result, a column for each of the
+    input.  A row is the gradient of the input for a one-hot gradient of the result."""
     rows: dict[int, list[np.ndarray]] = {i: [] for i in places}
-    for k in range(sum(v.size for v in floats(t._value()))):
-        sent = pulled(t, _unit(t._value(), k))
+    for k in range(sum(y.size for y in float_arrays(t._value()))):
+        sent = apply_vjp(t, _make_one_hot(t._value(), k))
         for i, lines in rows.items():
-            lines.append(flat(sent[i]))
+            lines.append(flatten(sent[i]))
     return {i: np.stack(lines) for i, lines in rows.items() if lines}
 
 
-def flat(value: Any) -> np.ndarray:
-    """All floating-point numbers of an array, or of a tuple of arrays, in order."""
-    return np.concatenate(floats(value), axis=None)
+def flatten(value: Any) -> np.ndarray:
+    """Return all floating-point numbers of an array, or of a tuple of arrays, in one array of one axis."""
+    return np.concatenate(float_arrays(value), axis=None)
 
 
-def _unit(value: Any, k: int) -> Any:
-    """Zeros like `value`, with 1 at element k of its floating-point numbers."""
-    zeros = tuple(np.zeros(np.shape(part), part.dtype) for part in parts(value))
-    for part in floats(zeros):
-        if 0 <= k < part.size:
-            part.flat[k] = 1
-        k -= part.size
+def _make_one_hot(value: Any, k: int) -> Any:
+    """Return zeros like `value`, with 1 at element k of its floating-point numbers."""
+    zeros = tuple(np.zeros(np.shape(a), a.dtype) for a in as_tuple(value))
+    for a in float_arrays(zeros):
+        if 0 <= k < a.size:
+            a.flat[k] = 1
+        k -= a.size
     return zeros if isinstance(value, tuple) else zeros[0]
 
 
@@ -83,31 +79,31 @@ def _unit(value: Any, k: int) -> Any:
 
 
 class Residual(NamedTuple):
-    """How a gradient compares with finite differences."""
+    """The outcome of a comparison with finite differences."""
 
-    agrees: bool | None  # None: could not be compared
+    agrees: bool | None  # None if there was nothing to compare
     text: str
 
 
-def residuals(t: Tensor, places: list[int]) -> dict[int, Residual]:
-    """Number of the input, of those in `places` -> how the gradient that backward sends there compares with differences
-    of the formula, both in float64 at this record's inputs and with random weights on its results."""
+def check_gradients(t: Tensor, places: list[int]) -> dict[int, Residual]:
+    """Compare the gradients of the inputs numbered in `places`, as backward computes them, with finite differences of
+    the formula: in float64, at this record's inputs, with random weights on its results.  No error is raised."""
     values = input_values(t.inputs)
-    sizes = [part.size for value in [*values, t._value()] for part in parts(value) if is_array(part)]
+    sizes = [a.size for value in [*values, t._value()] for a in as_tuple(value) if is_array(a)]
     n = sum(sizes)
     if any(isinstance(values[i], tuple) for i in places):
         return {}
-    if n + _EACH * len(sizes) > _MOST:
+    if n + _PER_ARRAY * len(sizes) > _MOST:
         many = f"{n:,} numbers" if n > _MOST else f"{len(sizes):,} arrays"
         return dict.fromkeys(places, Residual(None, f"not compared: {many} are too many to try"))
     with np.errstate(all="ignore"):
         try:
-            found: dict[int, Residual] = {}
-            for surrogate, some in t.op.rules.by_surrogate(places).items():  # type: ignore[union-attr]
-                found |= _compare(t, values, some, surrogate)
-            return found
-        except Exception as error:  # whatever a rule or formula in the making raises
-            return dict.fromkeys(places, Residual(None, f"not compared: {in_one_line(error)}"))
+            residuals: dict[int, Residual] = {}
+            for surrogate, group in t.op.rules.by_surrogate(places).items():  # type: ignore[union-attr]
+                residuals |= _compare(t, values, group, surrogate)
+            return residuals
+        except Exception as error:  # a rule or formula under development may raise anything
+            return dict.fromkeys(places, Residual(None, f"not compared: {shorten_error(error)}"))
 
 
 def _compare(t: Tensor, values: list[Any], places: list[int], surrogate: Any) -> dict[int, Residual]:
@@ -136,7 +132,7 @@ def _choose_elements(analytic: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def _judge(comparison: Comparison, i: int) -> Residual:
     """Say whether the two gradients of input i agree, where they were measured."""
     if failure := comparison.failures[i]:
-        return Residual(None, f"not compared: {in_one_line(failure)}")
+        return Residual(None, f"not compared: {shorten_error(failure)}")
     analytic, numeric = comparison.analytic[i], comparison.numeric[i]
     measured = ~np.isnan(numeric)
     count = int(measured.sum())
@@ -145,23 +141,23 @@ def _judge(comparison: Comparison, i: int) -> Residual:
         return Residual(True, "has no elements to compare")
     if not comparison.disagrees(i).any():
         largest = float(abs(analytic - numeric)[measured].max())
-        digits = _digits(largest, float(abs(numeric[measured]).max()))
+        digits = _say_digits(largest, float(abs(numeric[measured]).max()))
         return Residual(True, f"agrees with finite differences{digits}{sample}")
     worst = comparison.worst_index(i)
     return Residual(False, f"DIFFERS from finite differences{sample}: with random g, at index {worst} it is "
                            f"{analytic[worst]:.6g}, and they give {numeric[worst]:.6g}.  {likely_cause(comparison, i)}")
 
 
-def _digits(residual: float, size: float) -> str:
-    """How far numbers up to `size` agree."""
+def _say_digits(residual: float, size: float) -> str:
+    """Say to how many digits numbers up to `size` agree that differ by `residual`."""
     if not residual:
         return ": both are 0" if not size else " to 15 digits"
     digits = math.floor(math.log10(min(size / residual, 1e15))) if size else 0
     return f" to {digits} digits" if digits > 0 else f" up to {residual:.0e}"
 
 
-def in_one_line(error: BaseException) -> str:
-    """What an error says, without the lines that point at the record."""
+def shorten_error(error: BaseException) -> str:
+    """Return the message of an error without the lines that point at the record."""
     text, *more = str(error).splitlines() or [""]
     text = text if isinstance(error, (RuntimeError, ValueError)) and text else f"{type(error).__name__}: {text}"
     where = next((line.strip() for line in more if line.startswith("  in the gradient")), "")

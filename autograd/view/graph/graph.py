@@ -14,7 +14,7 @@ import numpy as np
 from ...core.describe import describe, plural, record_line, shape_text
 from ...engine import Tape, Tensor
 from ..backward import restore_freed
-from ..card.mathematics import formula, gradients
+from ..card.mathematics import find_formula, find_gradients
 from ..text import number_records
 from .coloring import SCHEMES, ByOp, Gradients, Ramp, span
 from .fold import Box, Edge, Fold, Frame, Rest, fold, is_item
@@ -156,7 +156,7 @@ class _Drawing:
         if (t := box.op) is not None:
             lines += [record_line(t, self.numbers)]
             if t.op is not None:
-                lines += filter(None, [formula(t.op), *gradients(t.op).values()])
+                lines += filter(None, [find_formula(t.op), *find_gradients(t.op).values()])
         norms = self.norms.norms if self.norms is not None else {}
         if found := [norms[t] for t in self.fold.results(box) if t in norms]:
             lines.append(f"gradient norm: {span(found)}")

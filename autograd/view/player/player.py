@@ -18,7 +18,7 @@ from ...core.describe import describe, plural, shape_text, shortened, source_tex
 from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, check_focus, differentiable_roots, restore_freed
-from ..card.mathematics import formula, gradients, typeset
+from ..card.mathematics import find_formula, find_gradients, typeset
 from ..html import diverging, sequential
 from ..memory.memory import memory
 from ..outline import Group, outline
@@ -263,7 +263,8 @@ def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[
 
 def _mathematics(op: Any) -> dict[str, Any]:
     """An op's formula and those of its gradients, as trees of what is set how."""
-    return {"formula": _tree(formula(op)), "gradients": {name: _tree(text) for name, text in gradients(op).items()}}
+    gradients = {name: _tree(text) for name, text in find_gradients(op).items()}
+    return {"formula": _tree(find_formula(op)), "gradients": gradients}
 
 
 def _tree(text: str) -> list[Any]:

@@ -97,7 +97,7 @@ def test_a_jacobian_has_a_row_for_each_output_and_a_column_for_each_input():
     of_z, of_x, of_w = Card(x @ w).rows
     jacobian = ag.jacobian(lambda w: x.data @ w)(w.data).reshape(4, 6)
     assert np.allclose(of_w.jacobian, jacobian) and of_x.jacobian.shape == (4, 6)
-    assert Card(x @ w.T.T).rows[2].what.startswith("%")
+    assert Card(x @ w.T.T).rows[2].description.startswith("%")
 
 
 def test_the_gradient_that_backward_kept_is_shown():
@@ -406,7 +406,7 @@ def test_of_many_inputs_the_card_shows_the_first_and_the_last():
     card, text = Card(made, made.sum()), both(Card(made, made.sum()))
     assert [row.name for row in card.rows] == ["y", *[f"xs[{i}]" for i in range(8)], "",
                                               *[f"xs[{i}]" for i in range(32, 40)]]
-    assert card.rows[9].what == "… 24 more inputs …" and "%7, … 24 more …, %32" not in text
+    assert card.rows[9].description == "… 24 more inputs …" and "%7, … 24 more …, %32" not in text
     for row in card.rows[1:]:
         if row.place not in (-1, 3):
             assert row.residual.agrees and row.gradient[0].tolist() == [[1, 1], [1, 1]]

@@ -3,15 +3,16 @@
 import pytest
 
 import autograd as ag
-from autograd.view.card.mathematics import formula, gradients, typeset, words
+from autograd.view.card.mathematics import find_description, find_formula, find_gradients, typeset
 
 WITH_RULES = [op for op in ag.REGISTRY.values() if op.differentiable]
 
 
 @pytest.mark.parametrize("op", WITH_RULES, ids=lambda op: op.name)
 def test_every_op_with_rules_has_its_formulas(op):
-    assert formula(op)[:4] in ("y = ", "z = ", "L = ") or formula(op)[0] in "yz" and " = " in formula(op)
-    found = gradients(op)
+    formula = find_formula(op)
+    assert formula[:4] in ("y = ", "z = ", "L = ") or formula[0] in "yz" and " = " in formula
+    found = find_gradients(op)
     assert set(found) == {op.parameters[i] for i in op.rules}
     for name, text in found.items():
         assert text.startswith(f"∂L/∂{name}") or op.star is not None and text.startswith("∂L/∂xᵢ"), (name, text)
@@ -19,19 +20,20 @@ def test_every_op_with_rules_has_its_formulas(op):
 
 
 def test_what_stands_around_a_formula_is_no_part_of_it():
-    assert formula(ag.softmax) == "y = exp(x) / Σ exp(x)"
-    assert gradients(ag.softmax) == {"x": "∂L/∂x = y ⊙ (g − Σ g⊙y)"}  # and not the remark behind it
-    assert words(ag.softmax) == "Probabilities along `axis`. Of nothing but −∞ they are 0; ∞ gets all"
-    assert words(ag.max) == "Largest element along `axis`. Equal ones share the gradient evenly"
-    assert words(ag.argmax).startswith("Returns the indices of the maximum") and formula(ag.argmax) == ""
-    assert words(ag.sign).startswith("Returns an element-wise indication")
+    assert find_formula(ag.softmax) == "y = exp(x) / Σ exp(x)"
+    assert find_gradients(ag.softmax) == {"x": "∂L/∂x = y ⊙ (g − Σ g⊙y)"}  # and not the remark behind it
+    assert find_description(ag.softmax) == "Probabilities along `axis`. Of nothing but −∞ they are 0; ∞ gets all"
+    assert find_description(ag.max) == "Largest element along `axis`. Equal ones share the gradient evenly"
+    assert find_description(ag.argmax).startswith("Returns the indices of the maximum")
+    assert find_formula(ag.argmax) == ""
+    assert find_description(ag.sign).startswith("Returns an element-wise indication")
 
 
 def test_a_rule_of_several_inputs_has_a_formula_for_each():
-    found = gradients(ag.attention)
+    found = find_gradients(ag.attention)
     assert found["v"] == "∂L/∂v = pᵀ g"
     assert found["k"] == "∂L/∂k = sᵀ q · scale, s = p ⊙ (g vᵀ − Σ g⊙y)"  # with what they share, where it is used
-    assert gradients(ag.layer_norm)["weight"] == "∂L/∂weight = Σ g ⊙ x̂"
+    assert find_gradients(ag.layer_norm)["weight"] == "∂L/∂weight = Σ g ⊙ x̂"
 
 
 def op_with(doc, rule_doc, names=("x",)):
@@ -60,7 +62,7 @@ def op_with(doc, rule_doc, names=("x",)):
     ("y[i, j] = xᵢ wⱼ    a remark", "y[i, j] = xᵢ wⱼ"),
 ])
 def test_formulas_of_other_peoples_docstrings(doc, expected):
-    assert formula(op_with(doc, None)) == expected
+    assert find_formula(op_with(doc, None)) == expected
 
 
 @pytest.mark.parametrize("doc, names, expected", [
@@ -71,7 +73,7 @@ def test_formulas_of_other_peoples_docstrings(doc, expected):
     ("∂L/∂x = g ⊙ w", ("x", "w"), {"x": "∂L/∂x = g ⊙ w", "w": ""}),  # never the one of another input
 ])
 def test_gradients_of_other_peoples_docstrings(doc, names, expected):
-    assert gradients(op_with("", doc, names)) == expected
+    assert find_gradients(op_with("", doc, names)) == expected
 
 
 @pytest.mark.parametrize("text, html", [
