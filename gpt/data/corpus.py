@@ -1,4 +1,4 @@
-"""Text that is given: found in files, folders, standard input or Python itself, and read in pieces."""
+"""The text of a corpus: found in files, folders, standard input or Python itself, and read in pieces."""
 
 import codecs
 import io
@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import IO
 from zlib import crc32
 
-BLOCK = 1 << 18  # bytes read at a time: what is made of them stays in the cache (three times as fast as 4 MB)
+BLOCK = 1 << 18  # bytes read at a time: their text stays in the CPU's cache (three times as fast as 4 MB)
 IN_MEMORY = 1 << 24  # bytes of text that are not worth a file on disk
 UTF8 = "utf-8-sig"  # Python's name for it where a byte order mark at the start is dropped
 LONGEST = 1 << 20  # characters without a space after which a piece ends all the same
 
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"),
           (b"\xfe\xff", "utf-16"))
-_SAMPLES, _SAMPLED = 16, 1 << 12  # blocks, and bytes of each, that are looked at for a change of a file
+_SAMPLES, _SAMPLE_SIZE = 16, 1 << 12  # blocks of a file, and bytes of each, that are checked for changes
 
-# Where a stripped Python lacks its documentation: about as much text, from modules that every Python has.
-_SOURCES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "datetime", "difflib", "enum", "functools",
+# In place of the documentation, which a stripped Python lacks: modules with about as much text.
+_MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "datetime", "difflib", "enum", "functools",
             "inspect", "pathlib", "random", "shutil", "statistics", "subprocess", "tarfile", "typing", "zipfile")
 
 
 @dataclass
-class Part:
-    """A file of text of so many bytes; `stamp()` is another when the content is."""
+class Source:
+    """A text file or stream: its name, its size in bytes, and functions that open it and that return a stamp, a string
+    which changes when the content changes."""
     name: str
     size: int
     stamp: Callable[[], str]
@@ -38,57 +39,57 @@ class Part:
 
 @dataclass
 class Corpus:
-    """All the text that is given, as files of UTF-8, and a line that says what it is."""
-    parts: list[Part]
+    """UTF-8 text from several sources, and a line that describes it."""
+    sources: list[Source]
     description: str
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return sum(part.size for part in self.parts)
+        """The number of bytes."""
+        return sum(source.size for source in self.sources)
 
     @property
     def stamp(self) -> str:
-        """Another when a part's content is."""
-        return "\n".join(part.stamp() for part in self.parts)
+        """A string that changes when the content of a source changes."""
+        return "\n".join(source.stamp() for source in self.sources)
 
     def pieces(self) -> Iterator[str]:
-        """The text, files joined by newlines and each line end as \\n, in pieces of about BLOCK bytes that cut no word.
+        """Yield the text in pieces of about BLOCK bytes that cut no word: files joined by newlines, line ends as \\n.
 
         Raises ValueError or OSError that names the file and the cure.
         """
-        for i, part in enumerate(self.parts):
+        for i, source in enumerate(self.sources):
             if i:
                 yield "\n"
-            yield from _pieces(part)
+            yield from _read_pieces(source)
 
 
-def find(paths: Sequence[str] = ()) -> Corpus:
-    """The text in files, in folders and those in them, and `-`, standard input; without paths the default text.
+def open_corpus(paths: Sequence[str] = ()) -> Corpus:
+    """Open the text in files, folders and their subfolders, and `-`, standard input; without paths the default text.
 
-    A file is UTF-8, or UTF-16 or UTF-32 with a byte order mark, which is no part of the text.  Of a folder, files are
-    taken in the order of their names; those that are hidden, empty or no text are left out, and the description says
-    so.  Raises OSError or ValueError that names the file and the cure.
+    A file is UTF-8, or UTF-16 or UTF-32 with a byte order mark, which is not part of the text.  Files in a folder are
+    sorted by name; those that are hidden, empty or not text are skipped, which the description says.  Raises OSError or
+    ValueError that names the file and the cure.
     """
     if not paths:
         text, description = default_text()
         raw = text.encode()
-        return Corpus([Part(description, len(raw), lambda: sha256(raw).hexdigest(), lambda: io.BytesIO(raw))],
+        return Corpus([Source(description, len(raw), lambda: sha256(raw).hexdigest(), lambda: io.BytesIO(raw))],
                       description)
     if list(paths).count("-") > 1:
         raise ValueError("--data has - twice, and standard input can be read only once: give it once")
-    found = [_find(path) for path in paths]
-    return Corpus([part for corpus in found for part in corpus.parts], ", ".join(c.description for c in found))
+    found = [_open_path(path) for path in paths]
+    return Corpus([source for corpus in found for source in corpus.sources], ", ".join(c.description for c in found))
 
 
 def default_text() -> tuple[str, str]:
-    """English that every machine with Python has, and a line that says what it is."""
+    """Return English text that every machine with Python has, and a line that describes it."""
     try:
         from pydoc_data.topics import topics
         return "\n\n".join(topics[name] for name in sorted(topics)), "the Python language reference (pydoc_data.topics)"
     except ImportError:
         library = Path(os.__file__).parent
-        files = [file for name in _SOURCES if (file := library / f"{name}.py").is_file()]
+        files = [file for name in _MODULES if (file := library / f"{name}.py").is_file()]
         if not files:
             raise FileNotFoundError("this Python has neither its reference (pydoc_data) nor its sources: "
                                     "give text with --data FILE") from None
@@ -96,51 +97,51 @@ def default_text() -> tuple[str, str]:
                 f"source of {len(files)} modules of the standard library, since this Python lacks pydoc_data")
 
 
-def _find(path: str) -> Corpus:
+def _open_path(path: str) -> Corpus:
     if not path:
         raise ValueError("--data has an empty name in it: give the path of a file or folder")
     try:
         if path == "-":
-            part = _spooled(sys.stdin.buffer, "standard input")
+            source = _spool(sys.stdin.buffer, "standard input")
         elif Path(path).is_dir():
-            return _folder(Path(path))
+            return _open_folder(Path(path))
         elif Path(path).is_file():
-            part = _file(Path(path))
+            source = _open_file(Path(path))
         else:  # a pipe can be read only once, and a missing file not at all
             with open(path, "rb") as file:
-                part = _spooled(file, path)
+                source = _spool(file, path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file: check the path after --data") from None
     except OSError as error:
         raise type(error)(f"{error.filename or path} cannot be read: {error.strerror}") from None
-    if not part.size:
-        raise ValueError(f"{part.name} is empty: give a file with text in it")
-    return Corpus([part], part.name)
+    if not source.size:
+        raise ValueError(f"{source.name} is empty: give a file with text in it")
+    return Corpus([source], source.name)
 
 
-def _file(path: Path) -> Part:
-    with open(path, "rb") as file:  # now: a file that cannot be read raises before work is done
+def _open_file(path: Path) -> Source:
+    with open(path, "rb") as file:  # now, so that an unreadable file raises before any work
         size = os.fstat(file.fileno()).st_size
         if not size or encoding_of(file.read(4)) != UTF8:  # a file of /proc says that it has no bytes
             file.seek(0)
-            return _spooled(file, str(path))
-    return Part(str(path), size, lambda: _stamp(path), lambda: open(path, "rb"))
+            return _spool(file, str(path))
+    return Source(str(path), size, lambda: _stamp(path), lambda: open(path, "rb"))
 
 
 def _stamp(path: Path) -> str:
-    """Another when a file's content is, at a glance: size, times (that of the last change cannot be set back, as
-    programs do with the other one), and a checksum of a few blocks, for disks that keep no such time."""
+    """Return a string that changes when a file changes: its size, times (the time of the last status change cannot be
+    set back by programs), and a checksum of a few blocks, for file systems that keep no such time."""
     with open(path, "rb") as file:
-        about, checksum = os.fstat(file.fileno()), 0
+        status, checksum = os.fstat(file.fileno()), 0
         for i in range(_SAMPLES):
-            file.seek(max(about.st_size - _SAMPLED, 0) * i // (_SAMPLES - 1))
-            checksum = crc32(file.read(_SAMPLED), checksum)
-    return f"{path.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {checksum}"
+            file.seek(max(status.st_size - _SAMPLE_SIZE, 0) * i // (_SAMPLES - 1))
+            checksum = crc32(file.read(_SAMPLE_SIZE), checksum)
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {checksum}"
 
 
-def _spooled(stream: IO[bytes], name: str) -> Part:
-    """A stream as a file of UTF-8 that can be read more than once: in memory if it is small, and else a temporary
-    one."""
+def _spool(stream: IO[bytes], name: str) -> Source:
+    """Copy a stream into UTF-8 that can be read more than once, in memory if it is small, or else in a temporary
+    file."""
     spool, digest, at = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY), sha256(), 0  # noqa: SIM115
     block = stream.read(max(BLOCK, 4))
     decode = None if (encoding := encoding_of(block)) == UTF8 else codecs.getincrementaldecoder(encoding)().decode
@@ -153,41 +154,41 @@ def _spooled(stream: IO[bytes], name: str) -> Part:
             except UnicodeDecodeError as error:
                 raise ValueError(f"{name} is not {encoding.upper()} text, as its byte order mark says ({error.reason} "
                                  f"before byte {at:,}): save it as UTF-8") from None
-        _check_text(raw, spool.tell(), name)  # now: /dev/zero has no end
+        _check_text(raw, spool.tell(), name)  # at once, since /dev/zero has no end
         digest.update(raw)
         spool.write(raw)
 
-    def again() -> AbstractContextManager[IO[bytes]]:
+    def reopen() -> AbstractContextManager[IO[bytes]]:
         spool.seek(0)
         return nullcontext(spool)
 
-    return Part(name, spool.tell(), digest.hexdigest, again)
+    return Source(name, spool.tell(), digest.hexdigest, reopen)
 
 
 def encoding_of(start: bytes) -> str:
-    """The encoding that the byte order mark at the start of a text tells, for Python's decoders, which drop it; UTF-8
-    without one."""
+    """Return the encoding that the byte order mark at the start of a text names, UTF-8 without one; Python's decoders
+    of these encodings drop the mark."""
     return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), UTF8)
 
 
-def _folder(path: Path) -> Corpus:
-    parts, skipped = [], dict[str, list[str]]()
+def _open_folder(path: Path) -> Corpus:
+    sources, skipped = [], dict[str, list[str]]()
     for file, problem in _walk(path):
         if problem := problem or _problem(file):
             skipped.setdefault(problem, []).append(str(file.relative_to(path)))
         else:
-            parts.append(_file(file))
+            sources.append(_open_file(file))
     left_out = "; ".join(f"{len(names)} {problem} left out: {', '.join(names[:3])}{', …' * (len(names) > 3)}"
                          for problem, names in skipped.items())
-    if not parts:
+    if not sources:
         raise ValueError(f"{path} has no text files in it{f' ({left_out})' if left_out else ''}: "
                          "give a folder with UTF-8 text in it")
-    return Corpus(parts, f"{path} ({len(parts):,} file{'s' * (len(parts) > 1)}{'; ' * bool(left_out)}{left_out})")
+    return Corpus(sources, f"{path} ({len(sources):,} file{'s' * (len(sources) > 1)}{'; ' * bool(left_out)}{left_out})")
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Files in a folder and those in it, in the order of their names, and why one is left out; folders that are left
-    out come as they are."""
+    """Yield the files in a folder and its subfolders by name, each with the reason for which it is skipped, or "";
+    skipped folders are yielded, too."""
     waiting = sorted(folder.iterdir(), reverse=True)
     while waiting:
         path = waiting.pop()
@@ -195,14 +196,14 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
             yield path, "hidden"
         elif not path.is_dir():
             yield path, "" if path.is_file() else "not regular"
-        elif path.is_symlink():  # it may lead in a circle
+        elif path.is_symlink():  # it may lead to a cycle
             yield path, "linked folders"
         else:
             waiting += sorted(path.iterdir(), reverse=True)
 
 
 def _problem(path: Path) -> str:
-    """Why a file in a folder is no text to train on, judged by its first BLOCK; empty if it is."""
+    """Return the reason that a file, judged by its first BLOCK, is not text to train on, or ""."""
     with open(path, "rb") as file:
         raw = file.read(BLOCK)
     try:
@@ -213,26 +214,26 @@ def _problem(path: Path) -> str:
 
 
 def _check_text(raw: bytes, at: int, name: str) -> None:
-    """Raise ValueError for bytes, at a place in a file, that no UTF-8 text has."""
+    """Raise ValueError if bytes at an offset in a file have a zero byte, which no UTF-8 text has."""
     if (zero := raw.find(b"\0")) >= 0:
         raise ValueError(f"{name} is binary (a zero byte at {at + zero:,}), or UTF-16: give a file of UTF-8 text")
 
 
-def _pieces(part: Part) -> Iterator[str]:
+def _read_pieces(source: Source) -> Iterator[str]:
     utf8 = codecs.getincrementaldecoder(UTF8)()
-    decoder = io.IncrementalNewlineDecoder(utf8, translate=True)  # both wait for the rest of what a block cuts
+    decoder = io.IncrementalNewlineDecoder(utf8, translate=True)  # both keep back what a block cuts
     text, at = "", 0
-    with part.open() as file:
+    with source.open() as file:
         while True:
             raw = file.read(BLOCK)
-            _check_text(raw, at, part.name)
+            _check_text(raw, at, source.name)
             at += len(raw)
             try:
                 text += decoder.decode(raw, final=not raw)
             except UnicodeDecodeError as error:
-                start = at - len(error.object) + error.start  # it may have waited for some bytes of the block before
-                raise ValueError(f"{part.name} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at {start:,}):"
-                                 " save it as UTF-8, or if it is no text give another file") from None
+                start = at - len(error.object) + error.start  # some bytes may be of the block before
+                raise ValueError(f"{source.name} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at "
+                                 f"{start:,}): save it as UTF-8, or if it is no text give another file") from None
             if not raw:
                 break
             cut = max(text.rfind("\n"), text.rfind(" ")) + 1 or len(text) * (len(text) > LONGEST)
@@ -244,8 +245,8 @@ def _pieces(part: Part) -> Iterator[str]:
 
 
 def read_bytes(path: Path, most: int, cure: str) -> bytes:
-    """What is in a file that somebody named, but at most one byte more than `most`.  Raises OSError, which says why it
-    cannot be read and names the `cure`."""
+    """Read a file that the user named, up to `most` + 1 bytes.  Raises OSError that says why it cannot be read, and
+    what to do (`cure`)."""
     try:
         with open(path, "rb") as file:
             return file.read(most + 1)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gpt.data import corpus, token_file
 from gpt.data import dataset as data
-from gpt.data.shuffle import shuffled, shuffled_starts, windows_a_pass
+from gpt.data.shuffle import permute, shuffled_starts, windows_per_epoch
 from gpt.data.tokenizers.char import CharTokenizer
 from gpt.runtime import writing
 
@@ -69,7 +69,7 @@ def test_files_are_joined_in_order(tmp_path, monkeypatch):
 
 @given(st.text(st.sampled_from("aé日🙂\ufeff\r\n b"), max_size=60), st.integers(1, 9))
 def test_blocks_may_cut_characters_and_line_ends(text, block):
-    part = corpus.Part("it", 1, lambda: "", lambda: io.BytesIO(("\ufeff" + text).encode()))
+    part = corpus.Source("it", 1, lambda: "", lambda: io.BytesIO(("\ufeff" + text).encode()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "BLOCK", block)
         pieces = list(corpus.Corpus([part], "it").pieces())
@@ -80,7 +80,7 @@ def test_blocks_may_cut_characters_and_line_ends(text, block):
 def test_text_without_spaces_is_cut_too(monkeypatch):
     monkeypatch.setattr(corpus, "BLOCK", 10)
     monkeypatch.setattr(corpus, "LONGEST", 100)
-    part = corpus.Part("it", 1, lambda: "", lambda: io.BytesIO(b"x" * 1005))
+    part = corpus.Source("it", 1, lambda: "", lambda: io.BytesIO(b"x" * 1005))
     pieces = list(corpus.Corpus([part], "it").pieces())
     assert sum(map(len, pieces)) == 1005 and max(map(len, pieces)) <= 110
 
@@ -224,7 +224,7 @@ def test_a_pipe_is_read_once_for_both_passes(tmp_path, small):
 @pytest.mark.parametrize("vocab_size, dtype", [(1, "|u1"), (256, "|u1"), (257, "<u2"), (65536, "<u2"), (65537, "<u4")])
 def test_token_files_are_as_narrow_as_the_vocabulary_allows(tmp_path, vocab_size, dtype):
     assert token_file.token_dtype(vocab_size).str == dtype
-    token_file.write(tmp_path / "t.npy", [np.array([0, vocab_size - 1]), np.zeros(3, int)],
+    token_file.write_tokens(tmp_path / "t.npy", [np.array([0, vocab_size - 1]), np.zeros(3, int)],
                      token_file.token_dtype(vocab_size))
     expected = [0, vocab_size - 1, 0, 0, 0]
     np.testing.assert_array_equal(token_file.TokenFile(tmp_path / "t.npy").tokens, expected)
@@ -233,7 +233,7 @@ def test_token_files_are_as_narrow_as_the_vocabulary_allows(tmp_path, vocab_size
 
 
 def test_releasing_pages_loses_nothing(tmp_path):
-    token_file.write(tmp_path / "t.npy", [np.arange(100_000)], np.dtype("<u4"))
+    token_file.write_tokens(tmp_path / "t.npy", [np.arange(100_000)], np.dtype("<u4"))
     file = token_file.TokenFile(tmp_path / "t.npy")
     before = file.tokens.sum()
     file.release()
@@ -248,7 +248,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        token_file.write(tmp_path / "t.npy", pieces(), np.dtype("u1"))
+        token_file.write_tokens(tmp_path / "t.npy", pieces(), np.dtype("u1"))
     assert os.listdir(tmp_path) == []
 
 
@@ -256,7 +256,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 @given(st.data())
 def test_damaged_token_files_are_refused(tmp_path_factory, picker):
     path = tmp_path_factory.mktemp("fuzz") / "t.npy"
-    token_file.write(path, [np.arange(50)], np.dtype("<u2"))
+    token_file.write_tokens(path, [np.arange(50)], np.dtype("<u2"))
     good = path.read_bytes()
     raw = bytearray(good)
     match picker.draw(st.sampled_from(["flip", "cut", "longer", "header", "noise"])):
@@ -295,7 +295,7 @@ def test_headers_of_something_else_are_refused(tmp_path, header):
 
 
 def test_other_versions_of_the_format_are_refused(tmp_path):
-    token_file.write(tmp_path / "t.npy", [np.arange(50)], np.dtype("<u2"))
+    token_file.write_tokens(tmp_path / "t.npy", [np.arange(50)], np.dtype("<u2"))
     raw = (tmp_path / "t.npy").read_bytes()
     (tmp_path / "t.npy").write_bytes(raw[:6] + b"\x02" + raw[7:])
     with pytest.raises(ValueError, match="does not start as a .npy file of version 1.0"):
@@ -345,7 +345,7 @@ def test_kept_tokens_are_used_again_until_the_text_changes(tmp_path, small, monk
     data.load_data([str(file)], "char", 8)
     (tokens,) = small.glob("*.npy")
     with monkeypatch.context() as patch:
-        patch.setattr(token_file, "_make", None)  # making them again would fail
+        patch.setattr(token_file, "_tokenize_to", None)  # making them again would fail
         data.load_data([str(file)], "char", 8)
         with pytest.raises(TypeError):
             data.load_data([str(file)], "byte", 8)
@@ -415,11 +415,11 @@ def test_kept_tokens_that_are_damaged_are_made_again(tmp_path, small, damage, su
 def test_a_single_bit_that_flips_in_kept_tokens_is_noticed(tmp_path, small, suffix):
     data.load_data([str(written(tmp_path, a_txt=TEXT) / "a.txt")], "word", 8)
     tokens, file = next(small.glob("*.npy")), next(small.glob(f"*.{suffix}"))
-    good, (tokenizer, as_kept) = file.read_bytes(), token_file._opened(tokens)
+    good, (tokenizer, as_kept) = file.read_bytes(), token_file._open(tokens)
     for bit in np.random.default_rng(0).permutation(len(good) * 8)[:400]:
         file.write_bytes(flipped(good, bit))
         try:
-            other, read = token_file._opened(tokens)
+            other, read = token_file._open(tokens)
         except ValueError as error:
             assert "damaged" in str(error) and "\n" not in str(error)
         else:  # it was in the padding of the header, or in a space or a name of the description that says the same
@@ -469,15 +469,15 @@ def test_a_run_at_the_same_time_is_not_disturbed(tmp_path, small):
     path = str(written(tmp_path, a_txt=TEXT) / "a.txt")
     theirs = small / f"{'0' * 16}-{'1' * 16}.npy"
     small.mkdir(parents=True)
-    token_file.write(theirs, (data.load_data([path], "char", 8)[0].val[:9] for _ in range(2)), np.dtype("u1"))
+    token_file.write_tokens(theirs, (data.load_data([path], "char", 8)[0].val[:9] for _ in range(2)), np.dtype("u1"))
     assert token_file.TokenFile(theirs).tokens.size == 18 and not list(small.glob(".*.tmp"))
 
 
 def test_two_runs_at_once_write_the_same_files(tmp_path, small, monkeypatch):
-    path, tokenized, other = str(written(tmp_path, a_txt=TEXT) / "a.txt"), token_file.tokenized, []
+    path, tokenized, other = str(written(tmp_path, a_txt=TEXT) / "a.txt"), token_file.tokenize, []
 
     def tokens_after_another_run(tokens):  # which starts and ends while the file of this one is open
-        monkeypatch.setattr(token_file, "tokenized", tokenized)
+        monkeypatch.setattr(token_file, "tokenize", tokenized)
         other.append(data.load_data([path], "char", 8)[0])
         yield from tokens
 
@@ -485,24 +485,24 @@ def test_two_runs_at_once_write_the_same_files(tmp_path, small, monkeypatch):
         tokenizer, tokens = tokenized(*args)
         return tokenizer, tokens_after_another_run(tokens)
 
-    monkeypatch.setattr(token_file, "tokenized", slow)
+    monkeypatch.setattr(token_file, "tokenize", slow)
     of, _ = data.load_data([path], "char", 8)
     np.testing.assert_array_equal(of.train, other[0].train)
     assert len(list(small.iterdir())) == 2  # tokens and description
-    monkeypatch.setattr(token_file, "_make", None)
+    monkeypatch.setattr(token_file, "_tokenize_to", None)
     data.load_data([path], "char", 8)
 
 
 def test_text_that_changes_while_it_is_read(tmp_path, small, monkeypatch):
     file = written(tmp_path, a_txt=TEXT) / "a.txt"
-    make_file = token_file._make
+    make_file = token_file._tokenize_to
 
     def slow(*args):
         tokenizer = make_file(*args)
         file.write_text(TEXT + "more")
         return tokenizer
 
-    monkeypatch.setattr(token_file, "_make", slow)
+    monkeypatch.setattr(token_file, "_tokenize_to", slow)
     with pytest.raises(OSError, match="has changed while it was read"):
         data.load_data([str(file)], "char", 8)
     assert not list(small.glob("*.npy"))
@@ -536,14 +536,14 @@ def test_a_file_of_many_tokens_is_not_held_in_memory(tmp_path):
 import numpy as np, resource
 from pathlib import Path
 from gpt.data.dataset import TextData
-from gpt.data.token_file import TokenFile, write
+from gpt.data.token_file import TokenFile, write_tokens
 from gpt.data.tokenizers.byte import ByteTokenizer
 def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = used()
 path = Path({str(tmp_path / 't.npy')!r})
-write(path, (np.full(1 << 20, i, np.uint8) for i in range(256)), np.dtype("u1"))
+write_tokens(path, (np.full(1 << 20, i, np.uint8) for i in range(256)), np.dtype("u1"))
 file = TokenFile(path)
-data = TextData.of(file.tokens, ByteTokenizer(), 64, 0.25, "it", file.release)
+data = TextData.from_tokens(file.tokens, ByteTokenizer(), 64, 0.25, "it", file.release)
 rng = np.random.default_rng(0)
 seen = {{int(i) for _ in range(200) for i in data.train_batch(rng, 64)[0].ravel()}}
 assert seen == set(range(192)), seen
@@ -581,7 +581,7 @@ def test_the_cure_for_a_short_text_works(fraction):
         data.split(np.arange(100), 60, val_fraction=fraction)
     cure = int(str(error.value).rsplit(" ", 1)[1])
     train, val = data.split(np.arange(100), cure, val_fraction=fraction)
-    assert len(data.batch(min(train, val, key=len), np.random.default_rng(0), 5, cure)[0]) == 5
+    assert len(data.random_windows(min(train, val, key=len), np.random.default_rng(0), 5, cure)[0]) == 5
     with pytest.raises(ValueError):
         data.split(np.arange(100), cure + 1, val_fraction=fraction)
     needed = int(str(error.value).split("needs about ")[1].split(" ")[0].replace(",", ""))
@@ -595,7 +595,7 @@ def test_fractions_that_leave_no_part(fraction):
 
 
 def test_batches_are_windows_and_what_follows():
-    x, y = data.batch(np.arange(50), np.random.default_rng(0), 4000, 8)
+    x, y = data.random_windows(np.arange(50), np.random.default_rng(0), 4000, 8)
     assert x.shape == y.shape == (4000, 8)
     assert (y == x + 1).all() and (np.diff(x) == 1).all()
     assert x.min() == 0 and y.max() == 49 and len(np.unique(x[:, 0])) == 42  # every window, the last too
@@ -603,13 +603,13 @@ def test_batches_are_windows_and_what_follows():
 
 @pytest.mark.parametrize("n", [2, 8, 9, 10, 50, 57, 58])
 def test_windows_cover_each_target_once(n):
-    parts = list(data.windows(np.arange(n), 3, 8))
+    parts = list(data.all_windows(np.arange(n), 3, 8))
     assert all((y == x + 1).all() and x.shape[0] <= 3 and x.shape[1] <= 8 for x, y in parts)
     np.testing.assert_array_equal(np.concatenate([y.ravel() for _, y in parts]), np.arange(1, n))
 
 
 def test_no_window_of_training_reaches_into_validation(tmp_path):
-    of = data.TextData.of(np.arange(100), CharTokenizer("".join(map(chr, range(100)))), 8, 0.3)
+    of = data.TextData.from_tokens(np.arange(100), CharTokenizer("".join(map(chr, range(100)))), 8, 0.3)
     seen = {int(t) for pair in (of.train_batch(np.random.default_rng(0), 999),) for a in pair for t in a.ravel()}
     assert seen == set(range(70))
     assert {int(t) for a in of.val_batch(np.random.default_rng(0), 999) for t in a.ravel()} == set(range(70, 100))
@@ -630,37 +630,37 @@ def test_characters_per_token_are_those_of_the_validation_part(tmp_path, monkeyp
 
 @given(st.integers(1, 3000), st.integers(0, 1 << 40), st.integers(0, 5))
 def test_an_order_has_each_number_once(n, seed, number):
-    order = shuffled(np.arange(n), n, seed, number)
+    order = permute(np.arange(n), n, seed, number)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
-    np.testing.assert_array_equal(shuffled(np.arange(n)[::-1], n, seed, number), order[::-1])  # one by one
+    np.testing.assert_array_equal(permute(np.arange(n)[::-1], n, seed, number), order[::-1])  # one by one
 
 
 def test_orders_are_as_good_as_random():
     """All orders of four are as frequent; in a long one neighbours have nothing to do with each other."""
-    found = Counter(tuple(shuffled(np.arange(4), 4, 1, number).tolist()) for number in range(4800))
+    found = Counter(tuple(permute(np.arange(4), 4, 1, number).tolist()) for number in range(4800))
     assert len(found) == 24 and sum((k - 200) ** 2 / 200 for k in found.values()) < 50  # χ² of 23 degrees: p = 0.001
     for seed in range(3):
-        order = shuffled(np.arange(15_000), 15_000, seed, 0)
+        order = permute(np.arange(15_000), 15_000, seed, 0)
         assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
         assert abs(np.corrcoef(order, np.arange(15_000))[0, 1]) < 0.03
         assert np.abs(np.diff(np.sort(order[:1000]))).max() < 15_000 * 0.011  # no large gap in what comes first
 
 
 def test_orders_differ_by_seed_and_pass():
-    orders = [shuffled(np.arange(100), 100, seed, number) for seed in (0, 1) for number in (0, 1)]
+    orders = [permute(np.arange(100), 100, seed, number) for seed in (0, 1) for number in (0, 1)]
     assert all((a != b).mean() > 0.9 for i, a in enumerate(orders) for b in orders[:i])
 
 
 @given(st.integers(18, 400), st.integers(1, 16), st.integers(0, 3))
 def test_windows_of_a_pass_do_not_overlap(n, block_size, number):
-    k = windows_a_pass(n, block_size)
+    k = windows_per_epoch(n, block_size)
     starts = np.sort(shuffled_starts(n, block_size, 5, number * k, k))
     assert starts[0] >= 0 and starts[-1] + block_size + 1 <= n and (np.diff(starts) == block_size).all()
     assert n - k * block_size <= 2 * block_size + 1  # little is left out
 
 
 def test_passes_begin_at_different_places():
-    k = windows_a_pass(1000, 8)
+    k = windows_per_epoch(1000, 8)
     firsts = {int(shuffled_starts(1000, 8, 5, number * k, k).min()) for number in range(100)}
     assert firsts == set(range(8))
 
@@ -668,7 +668,7 @@ def test_passes_begin_at_different_places():
 @given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 60))
 def test_batches_go_on_where_the_last_one_ended(first, a, b):
     """Whatever their sizes, and over the ends of passes: a batch depends on its number only."""
-    of = data.TextData.of(np.arange(300), CharTokenizer("".join(map(chr, range(300)))), 8, 0.3)
+    of = data.TextData.from_tokens(np.arange(300), CharTokenizer("".join(map(chr, range(300)))), 8, 0.3)
     for whole, one, two in zip(*(of.shuffled_batch(3, *at) for at in [(first, a + b), (first, a), (first + a, b)])):
         np.testing.assert_array_equal(whole, np.concatenate([one, two]))
     ids, targets = of.shuffled_batch(3, first, a)
@@ -676,7 +676,7 @@ def test_batches_go_on_where_the_last_one_ended(first, a, b):
 
 
 def test_a_text_of_one_window():
-    of = data.TextData.of(np.arange(30), CharTokenizer("".join(map(chr, range(30)))), 8, 0.5)
+    of = data.TextData.from_tokens(np.arange(30), CharTokenizer("".join(map(chr, range(30)))), 8, 0.5)
     of.train = of.train[:9]
     assert of.n_examples == 1
     np.testing.assert_array_equal(of.shuffled_batch(0, 5, 3)[0], [range(8)] * 3)
@@ -684,7 +684,7 @@ def test_a_text_of_one_window():
 
 def test_an_order_of_very_many_takes_no_memory():
     n = 1 << 36
-    order = shuffled(np.arange(n - 1000, n), n, 0, 0)
+    order = permute(np.arange(n - 1000, n), n, 0, 0)
     assert len(set(order.tolist())) == 1000 and 0 <= order.min() < n // 20 and n * 19 // 20 < order.max() < n
 
 
@@ -744,9 +744,9 @@ def test_lines_that_are_equal_are_in_one_part(lines, fraction, block):
         full = [line for line in lines if line]
         if len(set(full)) < 2:
             with pytest.raises(ValueError, match="only one line|no lines"):
-                data.LineData.of(tokens, tokenizer, 6, fraction)
+                data.LineData.from_tokens(tokens, tokenizer, 6, fraction)
             return
-        of = data.LineData.of(tokens, tokenizer, 6, fraction)
+        of = data.LineData.from_tokens(tokens, tokenizer, 6, fraction)
     val = [line for batch in of.val_windows(3) for line in texts(batch, tokenizer)]
     train = texts(of._examples(of.train), tokenizer)
     assert sorted(train + val) == sorted(full) and not set(train) & set(val)

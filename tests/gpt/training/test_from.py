@@ -200,4 +200,4 @@ def test_lines_need_a_token_for_their_end(files, tiny, tmp_path):
     (tmp_path / "lines.txt").write_text("the cat\nthe dog\nthe mat\n")
     found, _ = data.load_data([str(tmp_path / "lines.txt")], learned, 60, lines=True)
     assert found.tokens[0] == learned.encode("\n")[0]
-    assert token_file.tokenized(learned, lambda _: [TEXT])[0] is learned
+    assert token_file.tokenize(learned, lambda _: [TEXT])[0] is learned

@@ -84,7 +84,7 @@ def test_the_saved_run_is_the_trained_one(run):
 def test_the_last_evaluation_is_over_the_whole_validation_part(run, text_file):
     loaded = gpt.load(run[1])
     _, val = data.split(loaded.tokenizer.encode(data.read_text([text_file])[0]), 16)
-    whole = mean_loss(loaded.model.map(lambda t: t.data).loss, data.windows(val, 5, 16))
+    whole = mean_loss(loaded.model.map(lambda t: t.data).loss, data.all_windows(val, 5, 16))
     assert metrics(run[1])[-1]["val_loss"] == pytest.approx(whole, rel=1e-6)
     assert loaded.metadata["val_loss"] == pytest.approx(whole, rel=1e-6)
 
@@ -118,7 +118,7 @@ def test_a_run_is_this_loop(tiny):
     losses = []
     with TRAIN.fastest_kernels():
         for i in range(6):
-            x, y = data.batch(tokens[:int(len(tokens) * 0.9)], batches, 8, 16)
+            x, y = data.random_windows(tokens[:int(len(tokens) * 0.9)], batches, 8, 16)
             loss = model.loss(x, y, dropout)
             flat.grad[:] = 0
             loss.backward()

@@ -152,13 +152,13 @@ def test_nothing_is_learned_from_the_end_of_the_text(tmp_path):
 def test_the_first_bytes_of_a_text(pieces, n):
     text = "".join(pieces)
     whole = text.encode() if n == 0 else text.encode()[:n]
-    assert "".join(token_file._first(pieces, n)) == whole.decode("utf-8", "ignore")
+    assert "".join(token_file._first_bytes(pieces, n)) == whole.decode("utf-8", "ignore")
 
 
 def test_a_vocabulary_of_a_huge_text_is_learned_from_a_share_of_it(monkeypatch):
     monkeypatch.setattr(token_file, "_MOST_LEARNED", 100)
-    assert len(list(token_file._first(["x" * 10] * 100, 1000))) == 10
-    assert len("".join(token_file._first(["x" * 10] * 100, 150))) == 80  # every second one
+    assert len(list(token_file._first_bytes(["x" * 10] * 100, 1000))) == 10
+    assert len("".join(token_file._first_bytes(["x" * 10] * 100, 150))) == 80  # every second one
 
 
 def test_train_resume_sample_and_info(tiny, capsys, tmp_path):
