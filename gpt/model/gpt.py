@@ -10,7 +10,7 @@ import numpy as np
 import autograd as ag
 
 from .config import Architecture, GPTConfig
-from .init import STD, Initial, frequencies, sinusoids
+from .init import STD, Initializer, frequencies, sinusoids
 from .module import Array, Module
 
 __all__ = ["GPT", "Architecture", "GPTConfig"]
@@ -148,7 +148,7 @@ class GPT(Module):
     lm_head: Linear | None                                     # C -> V
 
     def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
-        c, start = config, Initial(seed, dtype)
+        c, start = config, Initializer(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
         D = (c.n_kv_head or c.n_head) * d                      # keys; values as many
         added = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # 2 n_layer of them add up in the residual stream
@@ -163,7 +163,7 @@ class GPT(Module):
             return LayerNorm(weight, start.zeros(C) if c.bias else None, c.norm_eps)
 
         def conv() -> Convolution | None:
-            return Convolution(start.first(c.convolution, C)) if c.convolution else None
+            return Convolution(start.identity_conv(c.convolution, C)) if c.convolution else None
 
         def block() -> Block:
             attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=added),
@@ -176,7 +176,7 @@ class GPT(Module):
         self.wpe = Embedding(start.normal(c.block_size, C)) if c.positions == "learned" else \
             Embedding(start.constant(sinusoids(c.block_size, C))) if c.positions == "sinusoidal" else None
         self.frequencies = start.constant(frequencies(d, c.rope_base)) if c.positions == "rotary" else None
-        self.smear = Convolution(start.first(2, C)) if c.smear else None
+        self.smear = Convolution(start.identity_conv(2, C)) if c.smear else None
         self.norm = norm() if c.norm_embedding else None
         self.h = [block() for _ in range(c.n_layer)]
         self.ln_f = norm()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Self
 
 import autograd as ag
 
+from .tree import flatten_containers, is_array, module_html, module_text
+
 Array = Any  # a NumPy array or a Tensor: a module works on both
 
 
 class Module:
-    """Base of a part of a model: a dataclass whose fields hold arrays, modules, lists, tuples and dicts of
-    them, and settings, which stay as they are.
+    """Base of a model and its layers: a dataclass whose fields hold arrays, modules, lists, tuples and dicts of them,
+    and settings, which `map` leaves as they are.
 
         @dataclass
         class Linear(Module):
@@ -23,29 +25,29 @@ class Module:
             def __call__(self, x):             # (…, n_in) -> (…, n_out)
                 return x @ self.weight
 
-    What a module records carries the names of the fields that lead to it as its scope: `h.0.attn`.
+    Each call opens a scope named by the fields that lead to the module: `h.0.attn`.
     """
 
-    _scope = ""  # the field of the parent that holds this module; the root has none
+    _scope = ""  # the name of the field that holds this module; the root has none
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in ("__repr__", "__eq__", "__hash__"):  # @dataclass would write others, and arrays do not compare
+        for name in ("__repr__", "__eq__", "__hash__"):  # keep @dataclass from writing its own: arrays do not compare
             if name not in cls.__dict__:
                 setattr(cls, name, getattr(cls, name))
         if call := cls.__dict__.get("__call__"):
-            cls.__call__ = _scoped(call)  # type: ignore[method-assign]
+            cls.__call__ = _open_scope(call)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        for path, child in _items(name, value):
+        for path, child in flatten_containers(name, value):
             if isinstance(child, Module):
                 object.__setattr__(child, "_scope", path)
 
     def map(self, fn: Callable[[Array], Array]) -> Self:
-        """The same module with `fn(array)` in place of each array, in the order of the fields.
+        """Return the same module with `fn(array)` in place of each array, in the order of the fields.
 
-        `fn` is called once for an array that several places share (a tied weight), and they share its result:
+        `fn` is called once for a shared array (a tied weight), and its result is shared again:
         `model.map(lambda t: t.data)` is the model on raw arrays, which records nothing.
         """
         done: dict[int, Any] = {}  # by identity, since arrays do not compare
@@ -61,7 +63,7 @@ class Module:
                 return type(value)([visit(v) for v in value])
             elif isinstance(value, dict):
                 return {k: visit(v) for k, v in value.items()}
-            elif _is_array(value):
+            elif is_array(value):
                 new = fn(value)
             else:
                 return value
@@ -71,16 +73,16 @@ class Module:
         return visit(self)
 
     def named_arrays(self) -> dict[str, Array]:
-        """Dotted name -> array, in the order of `map`; one that is shared stands under its first name."""
+        """Return a dict from dotted name to array, in the order of `map`; a shared one stands under its first name."""
         found: dict[str, Array] = {}
         seen: set[int] = set()
 
         def visit(prefix: str, module: Module) -> None:
             for f in fields(module):  # type: ignore[arg-type]
-                for name, value in _items(prefix + f.name, getattr(module, f.name)):
+                for name, value in flatten_containers(prefix + f.name, getattr(module, f.name)):
                     if isinstance(value, Module):
                         visit(f"{name}.", value)
-                    elif _is_array(value) and id(value) not in seen:
+                    elif is_array(value) and id(value) not in seen:
                         seen.add(id(value))
                         found[name] = value
 
@@ -89,42 +91,27 @@ class Module:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers are learned; constants do not count, raw arrays do."""
+        """Number of parameters; raw arrays count, Tensors that require no gradient do not."""
         return sum(a.size for a in self.named_arrays().values() if getattr(a, "requires_grad", True))
 
     def __repr__(self) -> str:
-        from .tree import module_text
         return module_text(self)
 
     def _repr_html_(self) -> str:
-        from .tree import module_html
         return module_html(self)
 
 
 def raw(a: Array) -> Array:
-    """The numbers of a Tensor; an array as it is.  `model.map(raw)` is the model without a tape."""
+    """Return the data of a Tensor, and an array as it is; `model.map(raw)` is the model without a tape."""
     return a.data if isinstance(a, ag.Tensor) else a
 
 
-def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a field holds, by dotted name, through lists, tuples and dicts."""
-    if isinstance(value, (list, tuple, dict)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _items(f"{name}.{key}", item)
-    else:
-        yield name, value
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)  # np.float32 has both
-
-
-def _scoped(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, within the scope of its module's name."""
+def _open_scope(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `__call__` so that it runs within the scope of its module's name."""
 
     @functools.wraps(call)
     def scoped(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if not self._scope or type(self).__call__ is not scoped:  # type: ignore[operator]  # reached by super(): open
+        if not self._scope or type(self).__call__ is not scoped:  # type: ignore[operator]  # by super(): open already
             return call(self, *args, **kwargs)
         with ag.scope(self._scope):
             return call(self, *args, **kwargs)
