@@ -1,10 +1,10 @@
-"""Programs whose buffers are filled with NaN as soon as nothing should read them any more."""
+"""Programs whose buffers are filled with NaN as soon as no later step should read them."""
 
 from collections import defaultdict
 
 
 def poisoned(program):
-    """`program`, in which each capture so far overwrites a buffer after the last step that uses it."""
+    """Return `program` with captures that overwrite each buffer after the last step that uses it."""
     for capture in program._captures.values():
         dead = defaultdict(list)
         for memory, _, last in capture.plan.lifetimes:

@@ -21,7 +21,7 @@ def check_pure(function: Callable[..., Any], title: str, arguments: dict[str, An
     again, or returns something else for the same arguments.
     """
     def call(given: list[Any]) -> Any:
-        return _call_read_only(function, title, [*arguments, *[f"its setting {name}" for name in attrs]], given)
+        return _call_read_only(function, title, [*arguments, *[f"its attribute {name}" for name in attrs]], given)
 
     first = [*arguments.values(), attrs]
     result = call(first)

@@ -13,7 +13,7 @@ Q, K = np.random.default_rng(0).normal(size=(2, 3, 4))
 
 
 def make(formula, rules, **how):
-    """An op from a formula and its rules: name of the input -> rule."""
+    """Return an op with a formula and rules: name of the input -> rule."""
     made = ag.Op(formula, **how)
     for names, rule in rules.items():
         made.gradient(*names.split())(rule)
@@ -73,7 +73,7 @@ def soft(x):
 
 
 def full(a, x):
-    """`a` at every element of `x`."""
+    """Return `a` at every element of `x`."""
     return a * np.ones(x.shape)
 
 
@@ -207,6 +207,13 @@ def test_the_worst_element_and_both_values_are_shown():
         ag.check_op(make(lambda x: x * x, {"x": rule}), [(X,)])
 
 
+def test_the_worst_element_is_one_that_differs():
+    def rule(g, y, x):
+        return g * np.array([0.0, 1.0, 0.0])  # the others are 0, as the differences are, with no uncertainty
+    with pytest.raises(AssertionError, match=r"at index \(1,\) it is -?\d\.\d+, and finite differences give 0\."):
+        ag.check_op(make(lambda x: 0 * x, {"x": rule}), [(np.ones(3),)])
+
+
 def test_one_wrong_element_of_many_is_found():
     x = np.random.default_rng(0).normal(size=60)
 
@@ -338,7 +345,7 @@ AT = {f"{scale:g}": X[0] * scale for scale in (1e-8, 1e-3, 1.0, 1e5, 1e8)} | {
 
 
 def outcome(formula, rule, x, order=1):
-    """"passes", "wrong", or why it was refused."""
+    """Return "passes", "wrong", or the reason for which the check was refused."""
     try:
         with np.errstate(all="ignore"):
             ag.check_op(make(lambda x: formula(x), {"x": lambda g, y, x: g * rule(x)}), [(x,)], order=order)
@@ -409,7 +416,7 @@ def test_what_rounding_hides_is_refused_and_says_so():
                                      ("rounds", 6.656825470184865e-11), ("rounds", 3.1533728315958235e-10),
                                      ("waves", [-3.226357089946742e-09, -5220569.376740075, 0.0003182640209624551])])
 def test_steps_that_agree_by_accident_are_found_out(name, x):
-    """Here some steps are almost whole periods, or almost whole multiples of what 1 + x rounds to."""
+    """Some steps are almost whole periods here, or almost whole multiples of the rounding of 1 + x."""
     assert outcome(*SMOOTH[name], np.atleast_1d(x)) != "wrong"
 
 
@@ -532,7 +539,7 @@ def test_the_result_does_not_depend_on_chance():
 
 
 def test_a_gradient_of_zero_is_one():
-    """Also where the value itself is 0, as that of a loss at a perfect fit."""
+    """Also if the value itself is 0, as the loss of a perfect fit."""
     ag.check_grads(np.square, np.zeros(3))
     ag.check_grads(lambda x: x ** 4, np.array(0.0))
     ag.check_grads(lambda x: ag.mse(x, np.ones(3)), np.ones(3))

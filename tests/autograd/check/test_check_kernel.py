@@ -52,7 +52,7 @@ def op_with(kernel):
 
 
 def forward(change):
-    """A kernel whose forward returns something else: `change(executor, (y, saved), x, w)`."""
+    """Return a kernel whose forward returns `change(executor, (y, saved), x, w)` instead."""
     class Changed(Right):
         @classmethod
         def forward(cls, executor, x, w, slope=2.0):
@@ -61,7 +61,7 @@ def forward(change):
 
 
 def backward(change):
-    """A kernel whose backward returns something else: `change(gradients, needed, g, y, saved, x, w)`."""
+    """Return a kernel whose backward returns `change(gradients, needed, g, y, saved, x, w)` instead."""
     class Changed(Right):
         @classmethod
         def backward(cls, executor, needed, g, y, scaled, x, w, slope=2.0):
@@ -199,7 +199,7 @@ def forward_in_place(executor, made, x, w):
 
 
 def rounded(dtype):
-    """Right up to the precision of `dtype`."""
+    """Compute the right result up to the precision of `dtype`."""
     return forward(lambda executor, made, x, w: (round_to(made[0], dtype), made[1]))
 
 

@@ -1,5 +1,5 @@
-"""`check_op` finds formulas and rules that change what they are given, keep something, or draw; and passes what is
-allowed.  Rules that are meant not to be the derivative are compared with what they say."""
+"""`check_op` finds formulas and rules that change their arguments, keep state or draw random numbers, and passes pure
+ones.  Rules that are meant not to be the derivative are compared with their surrogate."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def as_given(g, y, x):
 
 
 def buffer(key, value):
-    """`value` in an array that there is once for each shape."""
+    """Return `value` in an array of which there is one for each shape."""
     array = kept.setdefault((key, value.shape), np.empty_like(value))
     array[...] = value
     return array
@@ -95,13 +95,13 @@ def test_settings_that_a_formula_or_a_rule_changes_are_found():
         stack.clear()
         return 2 * g
 
-    with pytest.raises(AssertionError, match="push changes its setting stack"):
+    with pytest.raises(AssertionError, match="push changes its attribute stack"):
         ag.check_op(ag.Op(push, differentiable=False), [(X, {"stack": {"n": 0}})])
-    with pytest.raises(AssertionError, match="the gradient rule of scale for x changes its setting mask"):
+    with pytest.raises(AssertionError, match="the gradient rule of scale for x changes its attribute mask"):
         ag.check_op(make(scale, {"x": bad_rule}), [(X, {"mask": np.ones(3)})])
     fine = ag.Op(lambda x, stack=(): 2 * x)
     fine.gradient("x")(bad_dict_rule)
-    with pytest.raises(AssertionError, match="for x changes its setting stack"):
+    with pytest.raises(AssertionError, match="for x changes its attribute stack"):
         ag.check_op(fine, [(X, {"stack": {"n": np.ones(2)}})])
 
 

@@ -199,7 +199,7 @@ def test_an_object_is_known_as_long_as_it_is_in_a_key():
         assert program(np.ones(()), settings) == value
 
 
-def test_the_recordings_used_last_are_kept():
+def test_the_captures_used_last_are_kept():
     program = ag.record(lambda x: x * 2, np.ones(1))
     for n in range(2, 40):
         program(np.ones(n))

@@ -1,4 +1,5 @@
-"""What may be done to recorded programs, in any order: each answer is that of the function called now, or refused."""
+"""Recorded programs under calls and changes in any order: each answer is that of the function called now, or refused.
+"""
 
 import gc
 import weakref
@@ -18,7 +19,7 @@ rng = np.random.default_rng(0)
 
 
 def same(a, b):
-    """Whether two results, each an array or None, are the same to the bit."""
+    """Tell whether two results, each an array or None, are the same to the bit."""
     return (a is None) == (b is None) and (a is None or np.array_equal(a, b, equal_nan=True))
 
 
@@ -26,8 +27,8 @@ def same(a, b):
 
 
 def answers_of(program, example=None):
-    """Value and gradients of a random program: eager, or (given other constants to record with) with its constants as
-    the inputs of a recorded program, whose dead buffers are filled with NaN."""
+    """Return value and gradients of a random program: eager, or (given other constants to record with) with its
+    constants as the inputs of a recorded program, whose dead buffers are filled with NaN."""
     env, leaves = functions(program), [ag.tensor(a, requires_grad=True) for a in program.leaves.values()]
     if example is None:
         y = env["loss"](*leaves)
@@ -65,8 +66,8 @@ def test_random_programs_give_the_same_bits_for_other_inputs():
 
 
 class Twins:
-    """Two programs on the parameters `a` and `b`, which are frozen, changed and read in between, and the functions that
-    they recorded, on parameters of their own."""
+    """Two programs on the parameters `a` and `b`, and their functions on parameters of their own.  Between calls the
+    parameters are frozen, changed and read."""
 
     def __init__(self, seed):
         self.rng = np.random.default_rng(seed)
@@ -78,7 +79,7 @@ class Twins:
                 self.first(p, np.array([0, 1]), np.ones((2, 2))).backward()
         self.programs = [ag.record(lambda *xs, f=f: f(self.ours, *xs), np.array([0, 1]), np.ones((2, 2)))
                          for f in self.functions]
-        self.last = [None, None]  # the function's result for the last call, while there is a way back
+        self.last = [None, None]  # the function's result for the last call, while its backward may be called
         self.kept = []
 
     @staticmethod
@@ -128,7 +129,7 @@ class Twins:
         self.last = [None, None]
 
     def forget(self):
-        """Keep a gradient and set another, as those do who gather them."""
+        """Keep a gradient and set another, as gradient accumulation does."""
         name, new = self.rng.choice(["a", "b"]), [None, np.zeros((3, 2))][self.rng.integers(2)]
         if self.ours[name].grad is not None:
             self.kept.append((self.ours[name].grad, self.ours[name].grad.copy()))
@@ -223,7 +224,7 @@ def test_ids_of_any_integers(dtype):
     assert np.array_equal(tables[0].grad, tables[1].grad)
 
 
-# ---------------------------------------------------------------------- memory, threads, errors on the way
+# ---------------------------------------------------------------------- memory, threads, errors
 
 
 def test_a_program_keeps_neither_its_examples_nor_what_it_computed_of_them():
@@ -248,14 +249,14 @@ def test_a_record_of_an_earlier_call_has_no_number_of_a_later_one():
     assert program.tape[2].data.tolist() == [0, 0]
 
 
-def test_recordings_do_not_pile_up():
+def test_captures_do_not_pile_up():
     program = ag.record(lambda x, k: x * k, np.ones(10), 0)
     for k in range(100):
         assert program(np.ones(10), float(k))[0] == k
     assert len(program._captures) < 50
 
 
-def test_threads_record_at_once():
+def test_threads_capture_at_once():
     def work(i):
         w = leaf(np.full(50, 1.0 + i))
         for n in range(1, 6):
@@ -288,12 +289,12 @@ def test_an_error_while_recording_leaves_no_trace(where, new_op):
     w = leaf(2.0)
     with pytest.raises(ArithmeticError):
         ag.record(f)
-    assert w.grad is None and float(w) == 2  # values may be looked at, so nothing is being recorded
+    assert w.grad is None and float(w) == 2  # values may be looked at, so nothing is being traced
     (w * 3).backward()
     assert w.grad == 3
 
 
-def test_an_error_on_the_way_back(new_op):
+def test_an_error_in_the_backward_pass(new_op):
     @new_op
     def fussy(x):
         return x * 1

@@ -1,4 +1,4 @@
-"""Recorded programs whose arguments are integers: what follows from their numbers is computed anew in each call."""
+"""Recorded programs whose arguments are integers: each call recomputes whatever depends on their numbers."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def leaf(*shape):
 
 
 def answer(function, arguments, x):
-    """Value and gradient by x."""
+    """Return the value and the gradient by x."""
     x.grad = None
     y = function(*arguments)
     y.backward()
@@ -90,7 +90,7 @@ def test_a_setting_that_is_an_argument_is_refused_when_recorded(f):
 
 
 def integers_of(sample):
-    """The integer and boolean arrays of a sample, and a function that puts others in their place."""
+    """Return the integer and boolean arrays of a sample, and a function that puts others in their place."""
     found = []
 
     def take_out(a):
@@ -110,7 +110,7 @@ def integers_of(sample):
 
 
 def others(arrays):
-    """Other integers in their place, of the same kinds: turned round, moved, and smaller."""
+    """Return other integers of the same dtypes and shapes: reversed, shifted, and smaller."""
     yield [np.flip(a) for a in arrays]
     yield [np.roll(a, 1) for a in arrays]
     yield [a // 2 if a.dtype != bool else ~a for a in arrays]
@@ -124,7 +124,7 @@ CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, op in ag.REGISTRY.ite
 
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_integers_of_every_sample(name, i):
-    """Recorded with its integers as arguments, each op gives for others what it gives without a program, or refuses."""
+    """Each op, recorded with its integers as arguments, gives the eager result for other integers too, or refuses."""
     op, (first, put_in) = ag.REGISTRY[name], integers_of(SAMPLES[name][i])
     x = leaf(2)
 

@@ -1,5 +1,5 @@
-"""Transforms in recorded programs: a program of `ag.grad(f)`, or of a function that calls it, gives what the function
-gives."""
+"""Transforms in recorded programs: a program of `ag.grad(f)`, or of a function that calls it, gives the function's
+results."""
 
 import numpy as np
 import pytest
@@ -103,9 +103,9 @@ def test_what_no_gradient_is_wanted_of_requires_none():
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
 @pytest.mark.filterwarnings("ignore")
 def test_each_op_in_a_recorded_gradient(name, sample, kernels, monkeypatch):
-    """To the bit where an op goes by its rule; a kernel's backward pass rounds in another way than the rule that is
-    recorded.  Integer arrays are inputs of the program too.  All are in C order, as a program's own arrays are: BLAS
-    rounds in another way in another order."""
+    """Bits are the same if an op runs by its rule; a kernel's backward rounds differently than the recorded rule.
+    Integer arrays are inputs of the program too.  All arrays are in C order, as a program's own are: BLAS rounds
+    differently in another order."""
     if not kernels:
         for op in ag.REGISTRY.values():
             monkeypatch.setattr(op, "kernels", {})

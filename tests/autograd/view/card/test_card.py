@@ -19,7 +19,7 @@ ALLOWED = {"div", "p", "b", "i", "sup", "sub", "code", "small", "table", "thead"
 
 
 class Reader(HTMLParser):
-    """Refuses what a notebook's sanitizer takes out, or what is not closed in order."""
+    """A parser that refuses HTML that a notebook's sanitizer removes, and tags that are not closed in order."""
 
     def __init__(self, html):
         super().__init__()
@@ -43,7 +43,7 @@ class Reader(HTMLParser):
 
 
 def both(card):
-    """The text of a card, when its HTML has been looked at too."""
+    """Return the text of a card, once its HTML has been parsed too."""
     Reader(card._repr_html_())
     return repr(card)
 
@@ -53,7 +53,7 @@ def parameter(*shape, name="x"):
 
 
 def recorded(op, sample):
-    """What an op makes of a sample whose floating-point arrays are all parameters."""
+    """Return the record of an op applied to a sample whose floating-point arrays are all parameters."""
     args, attrs = (sample[:-1], sample[-1]) if isinstance(sample[-1], dict) else (sample, {})
     inputs, attrs = op.bind(tuple(args), attrs)
     is_float = [getattr(getattr(a, "dtype", None), "kind", "") == "f" and not isinstance(a, type) for a in inputs]
