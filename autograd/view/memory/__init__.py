@@ -1,1 +1,1 @@
-"""Memory of a tape and of a recorded program: what is kept, until when and for whom."""
+"""Memory of a tape and of a captured program: sizes, lifetimes and readers of arrays."""

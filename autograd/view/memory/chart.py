@@ -1,4 +1,4 @@
-"""Charts of memory over the steps of a walk, as SVG: how many bytes, and what lies where."""
+"""Charts of memory over the steps of a forward and backward pass, as SVG: bytes by kind, and the map of an arena."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from ...core.describe import format_bytes
 from ..html import escape
 
-# Tones that stand out from white and from black alike: a notebook does not say which of the two it shows.
+# Tones that stand out on white and on black: the theme of a notebook is unknown.
 COLOURS = ("#4c86c6", "#5fae96", "#e08a3c")
 _GREY = "#808080"
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 44  # margins around the plot
-Place = Callable[[float], float]
-_COLUMNS = 640  # points of a line at most: of several steps in one column the largest counts
-_BOXES = 4000    # rectangles of a map at most: the largest
+Scale = Callable[[float], float]  # from data to pixels
+_COLUMNS = 640   # maximum points of a line; steps that share a column are drawn by their maximum
+_BOXES = 4000    # maximum rectangles of a map: the largest ones
 
 
 def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int, peak: str) -> str:
-    """Areas of the named `layers` on top of each other, over them a line `high` with its largest place marked and
-    labelled `peak`; a rule parts the first `n_forward` steps from the rest."""
+    """Draw the named `layers` as stacked areas, under a line `high` whose maximum is marked and labelled `peak`.  A
+    dashed line separates the first `n_forward` steps from the rest."""
     n, most = len(high), max(high, default=0)
     tick = _tick(most)
     top = max(tick * math.ceil(most / tick), 1)
@@ -48,8 +48,8 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
 
 def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forward: int, n_bytes: int, step: int,
               words: str) -> str:
-    """What lies where in `n_bytes` of memory, over `n` steps: a rectangle for each (first step, last step, where it
-    begins, bytes) of the named `layers`; `step` is marked and labelled with `words`."""
+    """Draw the map of `n_bytes` of memory over `n` steps: a rectangle for each (first step, last step, offset, bytes)
+    of the named `layers`; `step` is marked and labelled `words`."""
     tick = _tick(n_bytes)
     top = max(tick * math.ceil(n_bytes / tick), 1)
     x_scale, y_scale = (_WIDTH - _LEFT - _RIGHT) / max(n, 1), (_HEIGHT - _TOP - _BOTTOM) / top
@@ -66,7 +66,7 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
     for colour in dict(coloured):
         line = "".join(f"M{x(first):.1f} {y(start):.1f}h{(last - first + 1) * x_scale:.2f}v{-size * y_scale:.2f}"
                        f"h{-(last - first + 1) * x_scale:.2f}z"
-                       for its, (first, last, start, size) in largest if its == colour)
+                       for box_colour, (first, last, start, size) in largest if box_colour == colour)
         parts.append(f'<path d="{line}" fill="{colour}" fill-opacity=".75" stroke="{colour}" stroke-width=".5"/>')
     parts += _grid(tick, top, y)
     if n:
@@ -82,14 +82,14 @@ def _picture(parts: list[str]) -> str:
 
 
 def _tick(most: float) -> float:
-    """A round number of bytes between two lines of the grid, of which there are five at most above 0."""
+    """Return a round distance between grid lines, such that at most five lie above 0."""
     if most <= 5:
         return 1
     power = 10 ** math.floor(math.log10(most / 5))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= most)
 
 
-def _grid(tick: float, top: float, y: Place) -> list[str]:
+def _grid(tick: float, top: float, y: Scale) -> list[str]:
     rows = []
     for i in range(round(top / tick) + 1):
         rows.append(f'<path d="M{_LEFT} {y(i * tick):.1f}H{_WIDTH - _RIGHT}" stroke="{_GREY}" stroke-opacity=".25"/>'
@@ -98,8 +98,8 @@ def _grid(tick: float, top: float, y: Place) -> list[str]:
     return rows
 
 
-def _outline(heights: list[int], x: Place, y: Place) -> list[str]:
-    """The points of a line that is level within each step."""
+def _outline(heights: list[int], x: Scale, y: Scale) -> list[str]:
+    """Return the points of a step line, constant within each step."""
     n, width = len(heights), math.ceil(len(heights) / _COLUMNS) or 1
     points = []
     for start in range(0, n, width):
@@ -108,7 +108,7 @@ def _outline(heights: list[int], x: Place, y: Place) -> list[str]:
     return points
 
 
-def _phases(n_forward: int, n: int, x: Place) -> list[str]:
+def _phases(n_forward: int, n: int, x: Scale) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
     middle = [(n_forward / 2, "forward"), ((n_forward + n) / 2, "backward")][:1 + (n > n_forward)]
     words = [f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{word}</text>' for step, word in middle]
@@ -118,7 +118,7 @@ def _phases(n_forward: int, n: int, x: Place) -> list[str]:
 
 
 def _mark(x: float, y: float, words: str) -> list[str]:
-    """The peak: a dot, and its label on the side where there is room."""
+    """Draw the peak as a dot, with its label on the side that has room."""
     side = "start" if x + 8 + 7 * len(words) < _WIDTH else "end"
     at = x - 8 if side == "end" else x + 8
     return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#c0392b"/>'

@@ -69,10 +69,10 @@ def test_sums_of_gradients_and_what_is_held_in_passing():
     w = parameter(1000)
     m = ag.record(lambda: ag.layer_norm(np.sin(w) + np.exp(w * 1.0), None, None)[:10].sum()).memory()
     assert [t for t, purpose in m.steps if purpose == SUM] == [ag.tape(w)[0]]
-    passing = [b for b in m.lifetimes if b.kind == "in passing"]
+    passing = [b for b in m.lifetimes if b.kind == "temporary"]
     assert [(b.record.op.name, b.purpose) for b in passing] == [("layer_norm", BACKWARD)]  # its kernel's scratch
-    assert all((b.kind == "in passing") == (b.born == b.dies) for b in m.lifetimes)
-    assert {b.kind for b in m.lifetimes} == {"forward", "gradients", "in passing"}
+    assert all((b.kind == "temporary") == (b.born == b.dies) for b in m.lifetimes)
+    assert {b.kind for b in m.lifetimes} == {"forward", "gradients", "temporary"}
 
 
 def test_leaves_and_results_alone():
@@ -234,7 +234,7 @@ def test_the_text_has_a_line_for_what_is_alike(monkeypatch):
     recompute(monkeypatch, "gelu", "layer_norm")
     m = gpt_program().memory()
     text = repr(m)
-    assert re.search(rf"^Plan of {m.n_forward} steps forward and \d+ back: an arena of [\d.]+ kB "
+    assert re.search(rf"^Memory plan of {m.n_forward} steps forward and \d+ backward: an arena of [\d.]+ kB "
                      r"\([\d.]+ kB without reuse", text)
     assert re.search(r"49\.2 kB +2 × 24\.6 kB +forward +\d+–\d+ +recomputed %\d+ +%\d+ f32\[6,16,64\] = linear\(",
                      text)
@@ -249,7 +249,7 @@ def test_the_map_has_a_box_for_each_buffer(monkeypatch):
     boxes = [e.get("d") for e in root.iter() if e.tag.endswith("path") and e.get("fill-opacity") == ".75"]
     assert sum(d.count("z") for d in boxes) == len(m.lifetimes)
     texts = [e.text for e in root.iter() if e.tag.endswith("text")]
-    assert {"forward", "recomputed", "gradients", "in passing", "backward"} <= set(texts)
+    assert {"forward", "recomputed", "gradients", "temporary", "backward"} <= set(texts)
     assert any(f"step {m.peak_step}, " in (text or "") for text in texts)
 
 
