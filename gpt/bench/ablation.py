@@ -95,7 +95,7 @@ class Trial:
 
 
 def trials(max_iters: int) -> Iterator[Trial]:
-    """The whole recipe first, then each way to leave something out, one for each learning rate that is tried."""
+    """Yield the whole recipe first, then each way to leave something out, one for each learning rate that is tried."""
     for title, changes in {WHOLE: {}, **WITHOUT, **OTHERS}.items():
         for rate in changes.get("learning_rate", (None,)):
             settings = {"recipe": RECIPE, **changes, "max_iters": max_iters}
@@ -137,7 +137,7 @@ def development(paths: Sequence[str]) -> tuple[TextData, int]:
 
 
 def run_all(every: Sequence[Trial], data: TextData, vocab_size: int, seeds: int) -> None:
-    """All trials from one seed, then from the next, so that a machine that gets slower is so for all."""
+    """Return all trials from one seed, then from the next, so that a machine that gets slower is so for all."""
     began, n = time.perf_counter(), len(every) * seeds
     width = max(len(trial.name) for trial in every)
     for i, (seed, trial) in enumerate(((seed, trial) for seed in range(1, seeds + 1) for trial in every), 1):
@@ -155,7 +155,8 @@ def say(line: str) -> None:
 
 
 def table(every: Sequence[Trial]) -> list[str]:
-    """The lines of the table: the whole recipe, the rest by what it costs, and last what is there to compare with."""
+    """Return the lines of the table: the whole recipe, the rest by what it costs, and last what is there to compare
+    with."""
     whole, *rest = best(every)
     others = [trial for trial in rest if trial.title in OTHERS]
     rest = sorted((trial for trial in rest if trial.title not in OTHERS), key=lambda trial: -cost(trial, whole)[0])
@@ -187,12 +188,12 @@ def cost(trial: Trial, whole: Trial) -> tuple[float, float]:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The standard deviation of a population that these are drawn from; 0 where they say nothing about it."""
+    """Return the standard deviation of a population that these are drawn from; 0 where they say nothing about it."""
     return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
 
 
 def line(trial: Trial, whole: Trial) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     mean, spread = cost(trial, whole)
     loss = figure(trial.loss, deviation([*trial.losses.values()])) if trial.loss < math.inf else "diverges"
     difference = figure(mean, spread, "+") + " (≈)" * (abs(mean) < NOISE * spread)

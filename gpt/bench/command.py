@@ -18,7 +18,7 @@ from .step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
 
 
 def _scaling(rounds: int, asked: list[str]) -> Iterator[Any]:
-    """The exponents of a training step, and of the engine and the views."""
+    """Yield the exponents of a training step, and of the engine and the views."""
     yield from scaling_rows(rounds, asked)
     yield from cost_rows(rounds)
 

@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost_rows(rounds: int, sizes: tuple[int, ...] = SIZES) -> Iterator[Cost]:
-    """A row for each of COSTS, of which the sizes are timed in turns."""
+    """Yield a row for each of COSTS, of which the sizes are timed in turns."""
     for name, (make, run) in COSTS.items():
         sides = in_turns(min(rounds, 5), [Side(str(n), _ms(run, make(n))) for n in sizes])
         yield Cost(name, sizes, [median(side.values) for side in sides])
@@ -60,7 +60,7 @@ def _rows(n: int) -> Any:
 
 
 def _chain(n: int, every: int = 0) -> Any:
-    """The last of `n` operations that follow each other, and one more for `every` so many of them."""
+    """Return the last of `n` operations that follow each other, and one more for `every` so many of them."""
     y: Any = ag.tensor(np.ones(4), requires_grad=True)
     for i in range(n):
         y = np.tanh(y) if i % 2 else y * 1.01

@@ -34,7 +34,7 @@ class Side:
     values: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """The median and the spread: the first and the last decile."""
+        """Return the median and the spread: the first and the last decile."""
         if not self.values:
             return {"name": self.name, "missing": self.missing}
         low, *_, high = statistics.quantiles(self.values * 2 if len(self.values) == 1 else self.values, n=10,
@@ -86,7 +86,7 @@ def _number(x: float) -> str:
 
 
 def attempt(name: str, make: Callable[[], Callable[[], float]]) -> Side:
-    """A side, or why it cannot run: whatever goes wrong in a peer's own machinery is one line of the table."""
+    """Return a side, or why it cannot run: whatever goes wrong in a peer's own machinery is one line of the table."""
     try:
         return Side(name, make())
     except Disagreement as error:
@@ -96,7 +96,7 @@ def attempt(name: str, make: Callable[[], Callable[[], float]]) -> Side:
 
 
 def known(name: str, find: Callable[[], float]) -> Side:
-    """A side with one figure that does not scatter, such as a number of bytes; or why it has none."""
+    """Return a side with one figure that does not scatter, such as a number of bytes; or why it has none."""
     try:
         return Side(name, values=[find()])
     except Exception as error:
@@ -108,7 +108,7 @@ class Disagreement(ArithmeticError):
 
 
 def in_short(error: BaseException) -> str:
-    """The first line that says something; an ImportError's own words are meant for the reader."""
+    """Return the first line that says something; an ImportError's own words are meant for the reader."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return said if isinstance(error, ImportError) and said else f"{type(error).__name__}: {said}"[:200]
 
@@ -120,7 +120,8 @@ def need(package: str, install: str = "") -> None:
 
 
 def in_turns(rounds: int, sides: Sequence[Side]) -> list[Side]:
-    """The sides, each with a figure a round, taken in turns; a first round only warms up.  One that fails has none."""
+    """Return the sides, each with a figure a round, taken in turns; a first round only warms up.  One that fails has
+    none."""
     for i in range(rounds + 1):
         for side in sides:
             if side.measure:
@@ -135,8 +136,9 @@ def in_turns(rounds: int, sides: Sequence[Side]) -> list[Side]:
 
 
 def settled(step: Callable[[], float]) -> float:
-    """The median of what `step` returns, once the other sides' threads have gone to sleep: what it returns in the first
-    QUIET seconds, and at least once, is left out; what it returns in as many seconds more counts, and at least once."""
+    """Return the median of what `step` returns, once the other sides' threads have gone to sleep: what it returns in
+    the first QUIET seconds, and at least once, is left out; what it returns in as many seconds more counts, and at
+    least once."""
     for _ in (1, 2):
         figures, began = [step()], time.perf_counter()
         while time.perf_counter() - began < QUIET:
@@ -162,14 +164,14 @@ def fastest_threads(measure: Callable[[], float], use: Callable[[int], None]) ->
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The variables of a process that finds these packages, and keeps their bytecode, as it is for a user."""
+    """Return the variables of a process that finds these packages, and keeps their bytecode, as it is for a user."""
     here = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": path, **changes}
 
 
 def fresh(code: str, **changes: str) -> float:
-    """The number that `code` prints last in a fresh Python.  Raises RuntimeError, with the last line it wrote on
+    """Return the number that `code` prints last in a fresh Python.  Raises RuntimeError, with the last line it wrote on
     standard error, if it fails."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**changes))
     if done.returncode:
@@ -227,7 +229,7 @@ def version(package: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, where the system says."""
+    """Return the processor's name, where the system says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -236,5 +238,5 @@ def processor() -> str:
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The exponent p of values ≈ c · sizesᵖ: the slope of the line through their logarithms by least squares."""
+    """Return the exponent p of values ≈ c · sizesᵖ: the slope of the line through their logarithms by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

@@ -37,12 +37,12 @@ def memory_rows(rounds: int, asked: Sequence[str], config: TrainConfig | None = 
 
 
 def arenas(trainer: Trainer) -> int:
-    """The bytes of the arenas in which the replicas' recorded programs work."""
+    """Return the bytes of the arenas in which the replicas' recorded programs work."""
     return sum(program.n_bytes for program in programs(trainer))
 
 
 def in_passing(trainer: Trainer) -> int:
-    """The most bytes that are allocated, and freed again, within a step's forward and backward."""
+    """Return the most bytes that are allocated, and freed again, within a step's forward and backward."""
     ids, targets = trainer.data.train_batch(trainer.batches, trainer.config.batch_size)
     tracemalloc.start()
     try:
@@ -56,7 +56,7 @@ def in_passing(trainer: Trainer) -> int:
 
 
 def others(trainer: Trainer) -> int:
-    """The bytes of the gradients that replicas have to themselves."""
+    """Return the bytes of the gradients that replicas have to themselves."""
     return sum(grad.nbytes for grad in trainer.replicas.grads[1:])
 
 
@@ -84,6 +84,6 @@ def of_torch(config: TrainConfig) -> PeerTraining:
 
 
 def kept_by_torch(config: TrainConfig) -> int:
-    """The bytes that PyTorch's forward keeps for its backward."""
+    """Return the bytes that PyTorch's forward keeps for its backward."""
     training = of_torch(config)
     return training.peer.kept_bytes(*training.data.train_batch(training.batches, config.batch_size))

@@ -36,8 +36,8 @@ class Product:
 
 
 def products(tape: Any) -> list[Product]:
-    """The products that forward and backward of a tape need, in their order: those of its layers and its attention,
-    whose mask is not made use of."""
+    """Return the products that forward and backward of a tape need, in their order: those of its layers and its
+    attention, whose mask is not made use of."""
     forward: list[Product] = []
     backward: list[Product] = []
     for t in tape:
@@ -92,7 +92,7 @@ class Floor:
 
     @classmethod
     def of(cls, trainer: Any) -> Floor:
-        """The products of a trainer's steps."""
+        """Return the products of a trainer's steps."""
         ids, targets = trainer.data.train_batch(np.random.default_rng(0), trainer.config.batch_size)
         return cls(products(ag.tape(trainer.model.loss(ids, targets))))
 

@@ -170,7 +170,7 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
 
 
 def named(procedure: Any, phase: str) -> str:
-    """The operation that a procedure of a program serves."""
+    """Return the operation that a procedure of a program serves."""
     if isinstance(procedure, functools.partial):  # of an operation without a kernel
         return (getattr(procedure.args[0], "name", "") or procedure.args[0].__name__) + WITHOUT
     if procedure is np.add and phase == BACKWARD:

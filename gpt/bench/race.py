@@ -34,7 +34,7 @@ SAME_LOSS, SAME_WAY = 1e-5, 1e-3
 
 
 def config_of(**changes: Any) -> TrainConfig:
-    """A training of the recipe nanogpt whose first steps are full ones, with `changes`."""
+    """Return a training of the recipe nanogpt whose first steps are full ones, with `changes`."""
     return TrainConfig.from_recipe("nanogpt", warmup_iters=0, **changes)
 
 
@@ -44,7 +44,7 @@ def large() -> TrainConfig:
 
 
 def fast() -> TrainConfig:
-    """The recipe fast, in batches as large as nanogpt's."""
+    """Return the recipe fast, in batches as large as nanogpt's."""
     return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=config_of().batch_size)
 
 
@@ -69,7 +69,7 @@ def kernels(name: str) -> Iterator[str]:
 
 
 def start(config: TrainConfig) -> GPT:
-    """The model that all sides begin with."""
+    """Return the model that all sides begin with."""
     return GPT(config.model_config(VOCAB), seed=0)
 
 
@@ -98,7 +98,7 @@ class PeerTraining:
         return {"loss": loss, "ms": (time.perf_counter() - began) * 1e3}
 
     def ms(self) -> float:
-        """The milliseconds of a step, settled."""
+        """Return the milliseconds of a step, settled."""
         return settled(lambda: self.step()["ms"])
 
 
@@ -130,12 +130,12 @@ class Outcome:
 
 
 def our_numbers(trainer: Trainer) -> dict[str, Array]:
-    """The parameters now, by their names."""
+    """Return the parameters now, by their names."""
     return {name: t.data.copy() for name, t in trainer.model.named_arrays().items()}
 
 
 def programs(trainer: Trainer) -> list[Any]:
-    """The recorded programs of the replicas' losses."""
+    """Return the recorded programs of the replicas' losses."""
     return [program for program in trainer.replicas._train_programs if program is not None]
 
 
@@ -171,7 +171,7 @@ def jax_side(config: TrainConfig, ours: Outcome) -> Side:
 
 
 def agreeing(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
-    """A peer's training, after it has come to the same results.  Raises Disagreement if it has not."""
+    """Return a peer's training, after it has come to the same results.  Raises Disagreement if it has not."""
     training = PeerTraining(config, peer)
     ours.check(Outcome.of(config, training.step, peer.numbers))
     return training

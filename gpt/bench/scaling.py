@@ -72,7 +72,7 @@ def _ms(trainer: Trainer) -> Any:
 
 
 def arithmetic(trainer: Trainer) -> tuple[float, float]:
-    """The operations of a step's matrix products, and the bytes of the values on its tape, each memory once."""
+    """Return the operations of a step's matrix products, and the bytes of the values on its tape, each memory once."""
     c = trainer.config
     tape = ag.tape(start(c).loss(*trainer.data.train_batch(np.random.default_rng(0), c.batch_size)))
     memory: dict[int, int] = {}

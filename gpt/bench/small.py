@@ -25,7 +25,7 @@ HIPS = "GPT_BENCH_HIPS"  # the variable that says in which folder HIPS autograd 
 
 
 def import_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """A fresh process importing the engine, and one importing only NumPy."""
+    """Yield a fresh process importing the engine, and one importing only NumPy."""
     def side(package: str) -> Side:
         code = f"import time; t = time.perf_counter(); import {package}; print(time.perf_counter() - t)"
         return Side(f"import {package}", lambda: fresh(code) * 1e3)
@@ -37,7 +37,8 @@ def import_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
 
 
 def op_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """A chain of 1,000 multiplications and additions on arrays of 4 elements, forward and backward, an operation."""
+    """Yield a chain of 1,000 multiplications and additions on arrays of 4 elements, forward and backward, an
+    operation."""
     for both, words in ((False, "one input"), (True, "both inputs")):
         with ExitStack() as stack:
             sides = [Side("tapegrad", ours_on_chain(both)),
@@ -53,7 +54,7 @@ def chain() -> tuple[Any, Any, Any]:
 
 
 def timed_chain(make: Callable[[Any, bool], Any], ones: Any, both: bool) -> Callable[[], float]:
-    """The microseconds of an operation, for arrays that `make` turns into a framework's own."""
+    """Return the microseconds of an operation, for arrays that `make` turns into a framework's own."""
     def run() -> float:
         x, scale, shift = chain()
         y, a, b = make(x, True), make(scale, both), make(shift, both)

@@ -17,8 +17,8 @@ from .race import SIDES, Outcome, PeerTraining, config_of, fast, kernels, large,
 
 def step_rows(rounds: int, asked: Sequence[str], name: str = "step", config: TrainConfig | None = None,
               kernel: str = "fastest") -> Iterator[Row]:
-    """A training step, from fetching the batch to reading the loss; each peer of `asked` starts from the same weights
-    and has to agree with us, in losses and parameters, after STEPS steps."""
+    """Yield a training step, from fetching the batch to reading the loss; each peer of `asked` starts from the same
+    weights and has to agree with us, in losses and parameters, after STEPS steps."""
     config = config or config_of()
     with kernels(kernel) as used, training(config) as trainer:
         outcome = Outcome.of(config, trainer.step, lambda: our_numbers(trainer))
@@ -38,18 +38,19 @@ def what(config: TrainConfig) -> str:
 
 
 def numpy_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """The same step with nothing but NumPy, beside PyTorch as it is."""
+    """Yield the same step with nothing but NumPy, beside PyTorch as it is."""
     return step_rows(rounds, [peer for peer in asked if peer == "torch"], "step-numpy", kernel="numpy")
 
 
 def large_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """A larger model, in few rounds."""
+    """Yield a larger model, in few rounds."""
     return step_rows(min(rounds, 5), asked, "step-large", large())
 
 
 def recipe_rows(rounds: int, asked: Sequence[str], configs: tuple[TrainConfig, TrainConfig] | None = None,
                 kernel: str = "fastest") -> Iterator[Row]:
-    """A step of the recipe fast and one of nanogpt, and what its optimizer alone takes of the one and the other."""
+    """Yield a step of the recipe fast and one of nanogpt, and what its optimizer alone takes of the one and the
+    other."""
     config, other = configs or (fast(), config_of())
     with kernels(kernel), training(config) as ours, training(other) as theirs:
         def optimizer(trainer: Trainer) -> Callable[[], float]:
@@ -83,13 +84,13 @@ def first_step(kernel: str, config: TrainConfig | None = None) -> float:
 
 
 def first_step_of_torch(config: TrainConfig | None = None) -> float:
-    """The same in PyTorch."""
+    """Return the same in PyTorch."""
     config = config or config_of()
     return PeerTraining(config, peers.TorchTraining(config, start(config))).step()["loss"]
 
 
 def first_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """The first step of a fresh process, from the end of its imports, with kernels that were compiled before."""
+    """Yield the first step of a fresh process, from the end of its imports, with kernels that were compiled before."""
     def torch_first() -> Callable[[], float]:
         need("torch")
         return lambda: fresh(FIRST_OF_TORCH)

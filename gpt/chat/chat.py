@@ -1,4 +1,4 @@
-"""A conversation with a model, which keeps within the model's context and has only new tokens read."""
+"""A conversation with a model, kept within the model's context; the model reads only new tokens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from ..model.module import Array
 from .conversation import Message
 from .turns import template_of
 
-RUNNERS_UP = 3  # that `/why` shows of a token
-ROOM = 4  # at least one in so many tokens of the context is kept free for the answer
+RUNNERS_UP = 3  # other likely tokens that `/why` shows
+ANSWER_SHARE = 4  # at least 1/4 of the context is kept free for the answer
 
 
 @dataclass
@@ -28,47 +28,49 @@ class Choice:
 
 
 class Chat:
-    """A conversation with a model.  A model that was not tuned to one goes on with what it is given.
+    """A conversation with a model.  A model without a chat template continues the text.
 
-    `transcript`: all messages; `turns`: those that still fit the context, and the tokens of those that the model wrote;
-    `choices`: the last answer, token by token; `notes`: what to tell the user, who empties it.
+    transcript: all messages.
+    turns: the messages that still fit the context, with the tokens of those that the model generated.
+    choices: the last answer, token by token.
+    notes: lines to show to the user; whoever shows them empties the list.
     """
 
     def __init__(self, run: Checkpoint, sampling: Sampling, max_new_tokens: int = 400, system: str = "",
                  seed: int = 1337):
-        self.run, self.sampling, self.longest = run, sampling, max_new_tokens
+        self.run, self.sampling, self.max_new_tokens = run, sampling, max_new_tokens
         self.window, self.template = run.config.block_size, template_of(run)
         self.rng, self.system, self.notes = np.random.default_rng(seed), system, list[str]()
-        self.decoding: DecodingState | None = None  # what the model has read, which is `read`
+        self.decoding: DecodingState | None = None  # after the tokens `read`
         self.read: list[int] = []
         self.choices: list[Choice] = []
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Begin a new conversation."""
         self.transcript: list[Message] = []
         self.turns: list[tuple[Message, list[int] | None]] = []
         if self.system:
             self.turns = [(Message("system", self.system), None)]
         self.read, self.decoding, self.choices = [], None, []
 
-    def ask(self, text: str, asked: Sequence[Any] = ()) -> Iterator[str]:
-        """Yield the answer in pieces, as it is written.  It ends with the model's token for the end, after
-        max_new_tokens, or once `asked` holds something.  Raises ValueError, and the conversation is as before, for
-        text that the tokenizer does not know."""
+    def ask(self, text: str, stop_requested: Sequence[Any] = ()) -> Iterator[str]:
+        """Yield the answer in pieces, as it is generated.  It ends with an end token, after max_new_tokens, or once
+        `stop_requested` is not empty.  Raises ValueError for text that the tokenizer does not know; the conversation
+        is then as before."""
         before = self.turns
         self.turns = [*before, (Message("user", text), None)]
         try:
-            prompt = self._prompt(text)
+            prompt = self._encode_prompt(text)
         except ValueError:
             self.turns = before
             raise
-        self._see(prompt)
-        stream, written, pieces = Stream(decode_on(self.run.tokenizer)), list[int](), list[str]()
+        self._prefill(prompt)
+        stream, generated, pieces = Stream(decode_on(self.run.tokenizer)), list[int](), list[str]()
         self.choices = []
         try:
-            for token in self._answer(asked):
-                written.append(token)
+            for token in self._generate(stop_requested):
+                generated.append(token)
                 if piece := stream.add(token):
                     pieces.append(piece)
                     yield piece
@@ -77,32 +79,32 @@ class Chat:
                 yield piece
         finally:
             said = "".join(pieces)
-            self.turns.append((Message("assistant", said), written))
+            self.turns.append((Message("assistant", said), generated))
             self.transcript += [Message("user", text), Message("assistant", said)]
 
-    def _answer(self, asked: Sequence[Any]) -> Iterator[int]:
+    def _generate(self, stop_requested: Sequence[Any]) -> Iterator[int]:
         assert self.decoding is not None
         ends = {*self.run.ends, *(self.template.ends if self.template else ())}
         seen = np.zeros(self.run.config.vocab_size, bool)
         seen[self.read] = True
-        for _ in range(self.longest):
-            if asked:
+        for _ in range(self.max_new_tokens):
+            if stop_requested:
                 self.notes.append("the answer was stopped")
                 return
             logits = self.decoding.logits()[0]
             token = sample_token(logits, self.rng, seen, self.sampling)
-            self.choices.append(_choice(logits, token))
+            self.choices.append(_inspect(logits, token))
             if token in ends:
                 return
             self._append(token)
             seen[token] = True
             yield token
-        self.notes.append(f"the answer was stopped after {self.longest:,} tokens (--max-new-tokens)")
+        self.notes.append(f"the answer was stopped after {self.max_new_tokens:,} tokens (--max-new-tokens)")
 
     # ------------------------------------------------------------------ the context
-    def _prompt(self, text: str) -> list[int]:
-        """The tokens that the model goes on from; turns that do not fit the context any more are dropped."""
-        most = self.window - min(self.longest, max(1, self.window // ROOM))
+    def _encode_prompt(self, text: str) -> list[int]:
+        """Return the tokens of the prompt; turns that no longer fit the context are dropped."""
+        most = self.window - min(self.max_new_tokens, max(1, self.window // ANSWER_SHARE))
         dropped = 0
         if self.template is None:
             more = encode_prompt(self.run.tokenizer, text, special=False, template=not self.read)
@@ -110,26 +112,26 @@ class Chat:
             if not tokens:
                 raise ValueError("there is no text to go on with: write some")
         else:
-            tokens = self._tokens()
+            tokens = self._encode_turns()
             first = int(self.turns[0][0].role == "system")
             while len(tokens) > most and len(self.turns) > first + 2:
                 self.turns = self.turns[:first] + self.turns[first + 2:]
-                tokens, dropped = self._tokens(), dropped + 1
+                tokens, dropped = self._encode_turns(), dropped + 1
             if dropped:
-                what = "question and its answer" if dropped == 1 else f"{dropped} questions and their answers"
-                self.notes.append(f"the context of {self.window:,} tokens is full: the oldest {what} had to go")
+                turns = "question and its answer" if dropped == 1 else f"{dropped} questions and their answers"
+                self.notes.append(f"the context of {self.window:,} tokens is full: the oldest {turns} had to go")
         if len(tokens) > most:
             self.notes.append(f"the model sees {self.window:,} tokens at once, and the start of the text had to go")
             tokens = tokens[-most:]
         return tokens
 
-    def _tokens(self) -> list[int]:
+    def _encode_turns(self) -> list[int]:
         assert self.template is not None
         return self.template.tokens([m for m, _ in self.turns],
                                     {i: tokens for i, (_, tokens) in enumerate(self.turns) if tokens is not None})
 
-    def _see(self, tokens: list[int]) -> None:
-        """Let the model read these tokens: only the new ones, if they go on from those it has read."""
+    def _prefill(self, tokens: list[int]) -> None:
+        """Let the model read these tokens, or only the new ones, if they continue those it has read."""
         n = len(self.read)
         if self.decoding is not None and n < len(tokens) and tokens[:n] == self.read:
             for token in tokens[n:]:
@@ -140,14 +142,15 @@ class Chat:
 
     def _append(self, token: int) -> None:
         assert self.decoding is not None
-        if len(self.read) == self.window:  # then `DecodingState` drops the older half
+        if len(self.read) == self.window:  # `DecodingState` drops the older half
             self.read = self.read[self.window - self.window // 2:]
             self.notes.append(f"the context of {self.window:,} tokens is full: the model forgot its older half")
         self.decoding.append(np.array([token]))
         self.read.append(token)
 
 
-def _choice(logits: Array, token: int) -> Choice:
+def _inspect(logits: Array, token: int) -> Choice:
+    """Return a token with its probability and the likeliest others."""
     x = logits.astype(np.float64)
     p = np.exp(x - x.max())
     p /= p.sum()
@@ -156,7 +159,7 @@ def _choice(logits: Array, token: int) -> Choice:
 
 
 def answer(run: Checkpoint, messages: Sequence[Message], n: int, **sampling: Any) -> str:
-    """The answer, of at most `n` tokens, to messages that end with a user's: by default the likeliest tokens."""
+    """Return the answer, of at most `n` tokens, to messages that end with a user's, by default with greedy decoding."""
     chat = Chat(run, Sampling(**{"temperature": 0.0, **sampling}), n)
     chat.turns = [(message, None) for message in messages[:-1]]
     return "".join(chat.ask(messages[-1].text))

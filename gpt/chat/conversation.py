@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpus import UTF8, encoding_of, read_bytes
-from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, messages_of
+from .records import ASSISTANT, PLAIN, SYSTEM, USER, Message, parse_messages
 
 LARGEST = 1 << 30  # bytes of a file: all of it is held in memory
-OURS = Path(__file__).with_name("pairs.jsonl")  # questions and answers that come with the package
-UNKNOWN = Path(__file__).with_name("unknown.jsonl")  # and questions outside of them, to say that one does not know
-OUTSIDE = Path(__file__).with_name("outside.jsonl")  # and others of this kind that nothing is trained on
+BUILT_IN = Path(__file__).with_name("pairs.jsonl")  # questions and answers that come with the package
+UNKNOWN = Path(__file__).with_name("unknown.jsonl")  # questions beyond these, each answered "I do not know that."
+UNKNOWN_HELD_OUT = Path(__file__).with_name("outside.jsonl")  # more of them, which are never trained on
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages: perhaps the system's, and then the user's and the assistant's by turns, the last one an answer; or a
-    plain text alone.
+    """Messages: an optional system message, then the user and the assistant in turns, an answer last; or a plain text.
 
-    `where`: the file and the line that they come from.  `unused`: names of fields there that are not among them.
+    where: the file and line that they come from.  unused: names of fields of the record that were not used.
     """
     messages: tuple[Message, ...]
     where: str = ""
@@ -31,7 +30,7 @@ class Conversation:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a text without turns."""
+        """True for a text without turns."""
         return [message.role for message in self.messages] == [PLAIN]
 
     def __post_init__(self) -> None:
@@ -49,29 +48,29 @@ class Conversation:
 
 
 class Unusable(ValueError):
-    """A record that cannot be used: where it is, and why; `reason` is that without what is special about it."""
+    """An error for a record that cannot be used: where it is, and why; `reason` is the part that several share."""
 
     def __init__(self, where: str, error: ValueError):
         super().__init__(f"{where}: {error}")
         self.reason = str(error).partition(":")[0]
 
 
-def read(paths: Sequence[str] = (), strict: bool = True,
-         say: Callable[[str], None] | None = None) -> list[Conversation]:
-    """The conversations in files; without any, those that come with the package.
+def read_conversations(paths: Sequence[str] = (), strict: bool = True,
+                       say: Callable[[str], None] | None = None) -> list[Conversation]:
+    """Read conversations from files, by default those that come with the package.
 
-    A record is an object with a question and an answer (QUESTIONS, of which input and context stand below the others;
-    ANSWERS; perhaps system, and history as pairs), one with `messages` of {"role", "content"} or `conversations` of
-    {"from", "value"}, or a plain `text`.  A file holds a list of them, or one a line, or a CSV table with a row of
-    names.  What a tool says counts as the user's, and its calls as the assistant's.
+    A record is an object with a question and an answer (see QUESTIONS and ANSWERS; optionally with a system message,
+    and history as pairs), one with `messages` of {"role", "content"} or `conversations` of {"from", "value"}, or a
+    plain `text`.  A file holds a list of them, or one a line, or a CSV table with a row of names.  What a tool says
+    counts as the user's, and its calls as the assistant's.
 
     Raises OSError or ValueError, in one line that says where, for anything else; unless `strict`, a record that cannot
     be used is left out, and `say` is told how many are, and why, and which fields are not used.
     """
     found: list[Conversation] = []
     wrong: list[Unusable] = []
-    for path in paths or [str(OURS), str(UNKNOWN)]:
-        for each in _of_file(Path(path), strict):
+    for path in paths or [str(BUILT_IN), str(UNKNOWN)]:
+        for each in _read_file(Path(path), strict):
             if isinstance(each, Conversation):
                 found.append(each)
             elif strict:
@@ -81,13 +80,13 @@ def read(paths: Sequence[str] = (), strict: bool = True,
     if not found:
         raise ValueError(f"{', '.join(paths)}: there is no conversation in there: give records with a question and an "
                          f"answer{f' ({wrong[0]})' if wrong else ''}")
-    for line in _told(found, wrong) if say else ():
+    for line in _summarize(found, wrong) if say else ():
         say(f"note    {line}")  # type: ignore[misc]
     return found
 
 
-def _told(found: Sequence[Conversation], wrong: Sequence[Unusable]) -> Iterator[str]:
-    """What is left out, by reasons, each with an example; and which fields are not used."""
+def _summarize(found: Sequence[Conversation], wrong: Sequence[Unusable]) -> Iterator[str]:
+    """Yield lines on the records left out, by reason, each with an example, and on the fields that are not used."""
     examples = {error.reason: error for error in reversed(wrong)}
     for reason, n in Counter(error.reason for error in wrong).most_common():
         yield f"{n:,} of {len(found) + len(wrong):,} records left out, such as {examples[reason]}"
@@ -98,31 +97,31 @@ def _told(found: Sequence[Conversation], wrong: Sequence[Unusable]) -> Iterator[
         yield f"fields that are not used: {names}{' and others' * (len(unused) > 8)}"
 
 
-def _of_file(path: Path, strict: bool) -> Iterator[Conversation | Unusable]:
-    """The conversations of a file, and errors for records that are none."""
-    text, name = _text(path, strict), "line"
+def _read_file(path: Path, strict: bool) -> Iterator[Conversation | Unusable]:
+    """Yield the conversations of a file, and errors for records that are none."""
+    text, name = _read_text(path, strict), "line"
     if path.suffix.lower() in (".csv", ".tsv"):
-        records, name = _rows(text, path), "row at line"
+        records, name = _read_table(text, path), "row at line"
     elif text.lstrip()[:1] not in ("[", "{"):
         raise ValueError(f"{path} is neither JSON nor CSV: it needs to start with [ or {{, or to be named .csv")
-    elif text.lstrip()[0] == "{" or path.suffix.lower() == ".jsonl" and _whole(text.lstrip().partition("\n")[0]):
-        records = _lines(text, path)
+    elif text.lstrip()[0] == "{" or path.suffix.lower() == ".jsonl" and _is_json(text.lstrip().partition("\n")[0]):
+        records = _read_lines(text, path)
     else:
-        records, name = _items(text, path), "record"
-    for place, record in records:
-        where = f"{path}, {name} {place}"
+        records, name = _read_list(text, path), "record"
+    for position, record in records:
+        where = f"{path}, {name} {position}"
         try:
             if isinstance(record, ValueError):
                 raise record
-            messages, unused = messages_of(record)
+            messages, unused = parse_messages(record)
             yield Conversation(messages, where, unused)
         except ValueError as error:
             yield Unusable(where, error)
 
 
-def _text(path: Path, strict: bool) -> str:
-    """The text of a file of UTF-8, or of UTF-16 with a byte order mark, with \\n at the ends of lines; unless `strict`,
-    a byte that is no UTF-8 becomes half of a surrogate pair, which its record is left out for."""
+def _read_text(path: Path, strict: bool) -> str:
+    """Return the text of a file of UTF-8, or of UTF-16 with a byte order mark, with \\n at the ends of lines; unless
+    `strict`, a byte that is no UTF-8 becomes half of a surrogate pair, which its record is left out for."""
     try:
         data = read_bytes(path, LARGEST, "check the path after --data")
     except IsADirectoryError:
@@ -147,19 +146,19 @@ def _text(path: Path, strict: bool) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-# ---------------------------------------------------------------------- records of a file, with their places
+# ---------------------------------------------------------------------- the records of a file
 
-Record = tuple[str, Any]  # its number, and a JSON value, or a ValueError where there is none
+Record = tuple[str, Any]  # its position, and a JSON value, or a ValueError if there is none
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DEEPEST = 100  # lists and objects within each other
+_DEEPEST = 100  # levels of nested lists and objects
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object with these fields.  Raises ValueError for a name that comes twice: one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -168,11 +167,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
+_JSON = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_make_object)
 
 
-def _value(text: str, start: int = 0) -> tuple[Any, int]:
-    """The JSON value at a place, and where it ends.  Raises ValueError, with the line within the text as `lineno`."""
+def _parse_value(text: str, start: int = 0) -> tuple[Any, int]:
+    """Return the JSON value at a place, and where it ends.  Raises ValueError, with the line within the text as
+    `lineno`."""
     try:
         value, end = _JSON.raw_decode(text, start)
         check_depth(value)
@@ -187,8 +187,7 @@ def _value(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise RecursionError for a value with lists and objects in each other so deep that not all can be done with it
-    that can be read."""
+    """Raise RecursionError for a value nested so deep that other functions of `json` could fail on it."""
     within = [value]
     for _ in range(_DEEPEST):
         within = [v for each in within if isinstance(each, (list, dict))
@@ -197,12 +196,12 @@ def check_depth(value: Any) -> None:
         raise RecursionError
 
 
-def _lines(text: str, path: Path) -> Iterator[Record]:
+def _read_lines(text: str, path: Path) -> Iterator[Record]:
     """Values one a line, of which a list may be several records; or, where the first line is not a whole one, one value
     over several lines."""
-    if not _whole(text.lstrip().partition("\n")[0]) and path.suffix.lower() != ".jsonl":
+    if not _is_json(text.lstrip().partition("\n")[0]) and path.suffix.lower() != ".jsonl":
         try:
-            record, end = _value(text, len(text) - len(text.lstrip()))
+            record, end = _parse_value(text, len(text) - len(text.lstrip()))
         except ValueError as error:
             raise ValueError(f"{path}, line {error.lineno:,}: {error}") from None  # type: ignore[attr-defined]
         if rest := text[end:].lstrip():
@@ -214,7 +213,7 @@ def _lines(text: str, path: Path) -> Iterator[Record]:
     for line, each in enumerate(text.split("\n"), 1):
         if each := each.strip(" \t\ufeff"):
             try:
-                value, end = _value(each)
+                value, end = _parse_value(each)
                 if each[end:].strip():
                     raise ValueError(f"something follows the record: at column {end + 1:,}; give one a line")
             except ValueError as error:
@@ -226,8 +225,8 @@ def _lines(text: str, path: Path) -> Iterator[Record]:
                 yield f"{line:,}", value
 
 
-def _whole(line: str) -> bool:
-    """Whether a line is a JSON value."""
+def _is_json(line: str) -> bool:
+    """Return whether a line is a JSON value."""
     try:
         json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -236,21 +235,21 @@ def _whole(line: str) -> bool:
 
 
 def _are_messages(value: list[Any]) -> bool:
-    """Whether the items of a list are messages, and not records."""
+    """Return whether the items of a list are messages, and not records."""
     return any(isinstance(item, dict) and ("role" in item or "from" in item) for item in value)
 
 
-def _items(text: str, path: Path) -> Iterator[Record]:
-    """The items of a JSON list, which are records; or messages of the only one."""
-    place, line, seen, number = text.index("[") + 1, 1, 0, 0
+def _read_list(text: str, path: Path) -> Iterator[Record]:
+    """Yield the items of a JSON list, which are records; or messages of the only one."""
+    at, line, seen, number = text.index("[") + 1, 1, 0, 0
 
     def skip() -> str:
-        nonlocal place, line, seen
-        while place < len(text) and text[place] in " \t\n":
-            place += 1
-        line += text.count("\n", seen, place)
-        seen = place
-        return text[place:place + 1]
+        nonlocal at, line, seen
+        while at < len(text) and text[at] in " \t\n":
+            at += 1
+        line += text.count("\n", seen, at)
+        seen = at
+        return text[at:at + 1]
 
     def broken(wanted: str) -> ValueError:
         return ValueError(f"{path}, line {line:,}: this is no JSON ({wanted} is missing after record {number:,}, or "
@@ -258,18 +257,18 @@ def _items(text: str, path: Path) -> Iterator[Record]:
 
     found: list[Record] = []
     if skip() == "]":
-        place += 1
+        at += 1
     else:
         while True:
-            at, number = line, number + 1
+            first_line, number = line, number + 1
             try:
-                record, place = _value(text, place)
+                record, at = _parse_value(text, at)
             except ValueError as error:
                 raise ValueError(f"{path}, record {number:,} at line {error.lineno:,}: {error}") from None  # type: ignore
-            found.append((f"{number:,} at line {at:,}", record))
+            found.append((f"{number:,} at line {first_line:,}", record))
             if (mark := skip()) not in ("]", ","):
                 raise broken(", or ]" if mark else "]")
-            place += 1
+            at += 1
             if mark == "]":
                 break
             skip()
@@ -279,8 +278,8 @@ def _items(text: str, path: Path) -> Iterator[Record]:
     yield from [("1", records)] if _are_messages(records) else found
 
 
-def _rows(text: str, path: Path) -> Iterator[Record]:
-    """The rows of a table whose first row has names."""
+def _read_table(text: str, path: Path) -> Iterator[Record]:
+    """Yield the rows of a table whose first row has names."""
     head = text.lstrip("\n").partition("\n")[0]
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=max(",;\t", key=head.count))
     names: list[str] = []

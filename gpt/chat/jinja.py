@@ -1,4 +1,4 @@
-"""The chat template that a model brings: Jinja from elsewhere, rendered in a sandbox, in a process of its own."""
+"""The chat template that a model brings, in Jinja, rendered in a sandbox and in a process of its own."""
 
 import json
 import re
@@ -12,20 +12,20 @@ from typing import Any
 from .records import Message
 from .template import MaskedTokens
 
-SECONDS, MEMORY = 20, 1 << 29  # that a template may take, in bytes
-LONGEST = 1 << 26  # characters that it may write
+SECONDS, MEMORY = 20, 1 << 29  # limits of time and of memory in bytes
+LONGEST = 1 << 26  # characters that it may output
 LARGEST = 1 << 20  # characters of a template
-BATCH = 2_000  # renderings of one process
+BATCH = 2_000  # renderings by one process
 PROBE = "an answer without an end"
 
 
 class JinjaTemplate:
-    """Conversations in the form of a model's own template.
+    """A model's own chat template.
 
     source: Jinja, as in tokenizer_config.json.  tokenizer: one with `encode(text, special=True)`.  special: names and
-    texts of special tokens that the template uses, such as eos_token.  ends: the model's end tokens.  What a message
-    has in it that looks like a special token stays text.  Raises ImportError without Jinja2, and ValueError for a
-    template that fails, takes too long or too much memory, or reaches for what it must not.
+    texts of special tokens that the template uses, such as eos_token.  ends: the model's end tokens.  Text in a message
+    that looks like a special token stays text.  Raises ImportError without Jinja2, and ValueError for a template that
+    fails, takes too much time or memory, or accesses what the sandbox forbids.
     """
 
     def __init__(self, source: Any, tokenizer: Any, special: Any = None, ends: Sequence[int] = ()):
@@ -35,7 +35,7 @@ class JinjaTemplate:
         special = special if isinstance(special, dict) else {}
         self.source, self.tokenizer = source, tokenizer
         self.special = {str(k): v for k, v in special.items() if isinstance(v, str)}
-        self.end = self._end(ends)
+        self.end = self._find_end(ends)
         self.ends = frozenset([self.end])
 
     def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
@@ -49,17 +49,17 @@ class JinjaTemplate:
         rest = iter(texts)
         found: list[MaskedTokens | ValueError] = []
         for messages in conversations:
-            mine = [next(rest) for m in messages if m.role == "assistant" for _ in (0, 1)]
+            own = [next(rest) for m in messages if m.role == "assistant" for _ in (0, 1)]
             try:
-                found.append(self._marked([_valid(text) for text in mine], hidden))
+                found.append(self._mask([_valid(text) for text in own], hidden))
             except ValueError as error:
                 found.append(error)
         return found
 
-    def _marked(self, texts: Sequence[str], hidden: dict[str, str]) -> MaskedTokens:
-        """The tokens of a conversation, and which are of answers, from its text before and after each answer."""
+    def _mask(self, texts: Sequence[str], hidden: dict[str, str]) -> MaskedTokens:
+        """Return the tokens of a conversation and their loss mask, from its text before and after each answer."""
         tokens: list[int] = []
-        counted: list[bool] = []
+        mask: list[bool] = []
         done = ""
         for before, after in zip(texts[::2], texts[1::2]):
             if not (before.startswith(done) and after.startswith(before)):
@@ -68,13 +68,13 @@ class JinjaTemplate:
             prompt, answer = (self._encode(text, hidden) for text in (before[len(done):], after[len(before):]))
             cut = answer.index(self.end) + 1 if self.end in answer else len(answer)
             tokens += prompt + answer
-            counted += [False] * len(prompt) + [True] * cut + [False] * (len(answer) - cut)
+            mask += [False] * len(prompt) + [True] * cut + [False] * (len(answer) - cut)
             done = after
-        return tokens, counted
+        return tokens, mask
 
-    def _end(self, ends: Sequence[int]) -> int:
-        """The token that the template writes after an answer, or the model's own for the end of a text: the eos_token
-        or the first of `ends`."""
+    def _find_end(self, ends: Sequence[int]) -> int:
+        """Return the token that the template writes after an answer, or the model's own for the end of a text: the
+        eos_token or the first of `ends`."""
         question = Message("user", "a question")
         (before, after), hidden = self._render([([question], True), ([question, Message("assistant", PROBE)], False)])
         _valid(before)
@@ -88,36 +88,36 @@ class JinjaTemplate:
                          "answer ends cannot be learned")
 
     def _encode(self, text: str, hidden: dict[str, str]) -> list[int]:
-        """Tokens of a rendered text, in which special tokens count, but for those that messages had in them."""
+        """Return the tokens of a rendered text, with its special tokens, but for those that messages had in them."""
         tokens: list[int] = []
-        for i, part in enumerate(_split(text, hidden)):
-            if part:
-                tokens += self.tokenizer.encode(hidden[part] if i % 2 else part, special=i % 2 == 0).tolist()
+        for i, piece in enumerate(_split(text, hidden)):
+            if piece:
+                tokens += self.tokenizer.encode(hidden[piece] if i % 2 else piece, special=i % 2 == 0).tolist()
         return tokens
 
     def _render(self, jobs: Sequence[tuple[Sequence[Message], bool]]) -> tuple[list[str | ValueError], dict[str, str]]:
-        """The text of each list of messages, with the start of an answer where asked for; and what stands in there for
-        texts that look like special tokens."""
+        """Return the text of each list of messages, with the start of an answer where asked for; and the map from
+        characters that stand in for special tokens within messages to these tokens."""
         names = sorted({*getattr(self.tokenizer, "special", {}), *self.special.values()} - {""}, key=len, reverse=True)
         first = 1 + max([0xF0000, *(ord(max(m.text)) for messages, _ in jobs for m in messages if m.text)])
         if first + len(names) > 0x110000:
             raise ValueError("a message has U+10FFFF in it, or one near it, which is no character: leave it out")
-        hidden = {chr(first + i): name for i, name in enumerate(names)}  # beyond all characters of the messages
+        hidden = {chr(first + i): name for i, name in enumerate(names)}  # characters that no message has
 
         def hide(text: str) -> str:
-            for stands, name in hidden.items():
-                text = text.replace(name, stands)
+            for stand_in, name in hidden.items():
+                text = text.replace(name, stand_in)
             return text
 
-        plain = [([{"role": m.role, "content": hide(m.text)} for m in messages], opened) for messages, opened in jobs]
+        plain = [([{"role": m.role, "content": hide(m.text)} for m in messages], prompt) for messages, prompt in jobs]
         texts: list[str | ValueError] = []
         for start in range(0, len(plain), BATCH):
-            texts += rendered(self.source, self.special, plain[start:start + BATCH])
+            texts += render_templates(self.source, self.special, plain[start:start + BATCH])
         return texts, hidden
 
 
 def _split(text: str, hidden: dict[str, str]) -> list[str]:
-    """Text, what stands for another, text, and so on."""
+    """Split a text at stand-ins for special tokens: text, stand-in, text, and so on."""
     return re.split(f"([{re.escape(''.join(hidden))}])", text) if hidden else [text]
 
 
@@ -127,9 +127,11 @@ def _valid(text: str | ValueError) -> str:
     return text
 
 
-def rendered(source: str, tokens: dict[str, str], jobs: Sequence[Any]) -> list[str | ValueError]:
-    """The texts that a template makes of lists of messages, or why it makes none.  Raises ValueError or ImportError
-    where it can make nothing at all."""
+def render_templates(source: str, tokens: dict[str, str], jobs: Sequence[Any]) -> list[str | ValueError]:
+    """Render lists of messages, in a process of its own; of each the text, or the error.
+
+    Raises ValueError or ImportError if none can be rendered.
+    """
     if find_spec("jinja2") is None:
         raise ImportError('this model has a chat template of its own, which needs Jinja2: pip install "tapegrad[chat]"')
     request = json.dumps({"source": source, "tokens": tokens, "jobs": list(jobs), "seconds": SECONDS, "bytes": MEMORY,
@@ -137,9 +139,9 @@ def rendered(source: str, tokens: dict[str, str], jobs: Sequence[Any]) -> list[s
     script = Path(__file__).with_name("render.py")
     try:
         done = subprocess.run([sys.executable, "-P", str(script)], input=request.encode(), capture_output=True,
-                              timeout=2 * SECONDS, check=False, start_new_session=True)  # Ctrl-C is for us alone
+                              timeout=2 * SECONDS, check=False, start_new_session=True)  # Ctrl-C is not for it
         answer = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):  # ended by its limits, before it could answer
+    except (subprocess.TimeoutExpired, ValueError):  # it was ended by its limits before it could answer
         raise _unusable(f"it takes more than {SECONDS} seconds or {MEMORY >> 20:,} MB") from None
     if error := answer.get("error"):
         raise _unusable(error)

@@ -1,7 +1,7 @@
-"""A program of its own that renders chat templates from elsewhere: in Jinja's sandbox, with little memory and time.
+"""Script that renders untrusted chat templates in Jinja's sandbox, with limited memory and time.
 
 Standard input: JSON of {"source", "tokens", "jobs": [[messages, open], ...], "seconds", "bytes", "longest"}; standard
-output: JSON of {"texts": [...]} or {"error": "..."}.  `jinja.py` starts it, and ends it where its time is over.
+output: JSON of {"texts": [...]} or {"error": "..."}.  `jinja.py` starts it, and ends it when its time is over.
 """
 
 import json
@@ -11,26 +11,26 @@ from typing import Any
 
 
 def limit(seconds: int, size: int) -> None:
-    """Let the system end this process beyond so many seconds of computing or bytes of memory, where it can."""
+    """Limit this process to so many seconds of computing and bytes of memory, where the system can."""
     try:
         import resource
-    except ImportError:  # Windows: the time is bounded all the same, by the process that waits
+    except ImportError:  # Windows: the waiting process still limits the time
         return
-    for what, most in (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, size):
+    for name, most in (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, size):
         try:
-            resource.setrlimit(what, (most, most))
-        except (ValueError, OSError):  # lower already, or not to be set on this system
+            resource.setrlimit(name, (most, most))
+        except (ValueError, OSError):  # it is lower already, or this system does not have it
             pass
 
 
-def environment() -> Any:
-    """A sandbox with what transformers adds to Jinja for chat templates."""
+def make_environment() -> Any:
+    """Return a sandbox with what transformers adds to Jinja for chat templates."""
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """{% generation %}: marks what the model writes, and changes nothing in the text."""
+        """{% generation %}, which marks text of the model and leaves it unchanged."""
 
         tags = {"generation"}
 
@@ -49,41 +49,42 @@ def environment() -> Any:
                sort_keys: bool = False) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                         extensions=[Generation, "jinja2.ext.loopcontrols"])
-    made.filters["tojson"] = tojson  # Jinja's own writes HTML's escapes
-    made.globals |= {"raise_exception": refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    return made
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                extensions=[Generation, "jinja2.ext.loopcontrols"])
+    environment.filters["tojson"] = tojson  # Jinja's own escapes for HTML
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
+    return environment
 
 
 def render(request: dict[str, Any]) -> list[str | dict[str, str]]:
-    """The text of each of the request's jobs, or an error."""
-    template = environment().from_string(request["source"])
+    """Return the text of each of the request's jobs, or an error."""
+    template = make_environment().from_string(request["source"])
     texts: list[str | dict[str, str]] = []
     room = request["longest"]
-    for messages, opened in request["jobs"]:
+    for messages, with_prompt in request["jobs"]:
         pieces = []
         try:
             for piece in template.generate(**request["tokens"], messages=messages, tools=None, documents=None,
-                                           add_generation_prompt=opened):
+                                           add_generation_prompt=with_prompt):
                 pieces.append(piece)
                 room -= len(piece)
                 if room < 0:
                     raise MemoryError
             texts.append("".join(pieces))
-        except Exception as error:  # whatever a template from elsewhere may raise
+        except Exception as error:  # a template may raise anything
             if isinstance(error, MemoryError):
                 raise
-            texts.append(reason(error))
+            texts.append(describe_error(error))
     return texts
 
 
-def reason(error: Exception) -> dict[str, str]:
-    """What went wrong, in a line."""
+def describe_error(error: Exception) -> dict[str, str]:
+    """Return an error in a line."""
     return {"error": " ".join(f"{type(error).__name__}: {str(error)[:300]}".split())}
 
 
 def main() -> None:
+    """Answer the request on standard input."""
     request = json.load(sys.stdin)
     limit(request["seconds"], request["bytes"])
     try:
@@ -93,7 +94,7 @@ def main() -> None:
     except ImportError:
         answer = {"error": "Jinja2 is missing: pip install \"tapegrad[chat]\""}
     except Exception as error:
-        answer = reason(error)
+        answer = describe_error(error)
     json.dump(answer, sys.stdout)
 
 

@@ -1,4 +1,4 @@
-"""`gpt chat`: a conversation in the terminal, or with a script that writes a question a line."""
+"""`gpt chat`: a conversation in the terminal, or with a script that sends a question a line."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class ChatConfig(Sampling):
 
     path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True,
                         path=True)
-    system: str = setting("", "what the model is told before the first question", group="text", metavar="TEXT")
+    system: str = setting("", "system message, before the first question", group="text", metavar="TEXT")
     max_new_tokens: int = setting(400, "most tokens of an answer", at_least=1, group="text")
     temperature: float = setting(0.5, "below 1: more predictable; above: more varied; 0: always the likeliest token",
                                  at_least=0, group="drawing a token")
@@ -43,28 +43,28 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load_checkpoint(config.path, lambda line: note(line.removeprefix("note    ")))
+    run = load_checkpoint(config.path, lambda line: print_note(line.removeprefix("note    ")))
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if talk.template is None:
-        note("this model was not tuned to conversations: it goes on with what you write, until gpt tune teaches "
-             "it to answer")
+        print_note("this model was not tuned to conversations: it goes on with what you write, until gpt tune "
+                   "teaches it to answer")
     if sys.stdin.isatty():
-        from_terminal(talk)
+        chat_on_terminal(talk)
         return
-    for question in piped():
-        if not turn(talk, question):
+    for question in read_questions():
+        if not handle_line(talk, question):
             break
 
 
-def from_terminal(talk: Chat) -> None:
-    """Ask for a question, answer it, and so on, until Ctrl-D or /exit."""
+def chat_on_terminal(talk: Chat) -> None:
+    """Read questions and answer them until Ctrl-D or /exit."""
     with suppress(ImportError):
-        import readline  # noqa: F401  # lines can be edited, and earlier ones taken again
+        import readline  # noqa: F401  # for editing and history of lines
     print("Ask something.  /help lists what else you can do.")
-    with interrupts() as answering:
-        going = True
-        while going:
+    with handle_interrupts() as answering:
+        going_on = True
+        while going_on:
             try:
                 question = input("\n> ")
             except EOFError:
@@ -73,12 +73,12 @@ def from_terminal(talk: Chat) -> None:
             except KeyboardInterrupt:
                 print("\nCtrl-D or /exit ends the chat")
                 continue
-            with answering() as asked:
-                going = turn(talk, question, asked)
+            with answering() as stop_requested:
+                going_on = handle_line(talk, question, stop_requested)
 
 
-def piped() -> Iterator[str]:
-    """The lines of standard input.  Raises ValueError for one that is no UTF-8 text."""
+def read_questions() -> Iterator[str]:
+    """Yield the lines of standard input.  Raises ValueError for one that is no UTF-8 text."""
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -87,8 +87,8 @@ def piped() -> Iterator[str]:
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], Any]]:
-    """Within it Ctrl-C raises KeyboardInterrupt; and within `with answering() as asked:` it goes into that list."""
+def handle_interrupts() -> Iterator[Callable[[], Any]]:
+    """Let Ctrl-C raise KeyboardInterrupt, but within `with answering() as signals:` append to that list instead."""
     current: list[list[int]] = []
 
     def handle(number: int, frame: Any) -> None:
@@ -117,25 +117,26 @@ def interrupts() -> Iterator[Callable[[], Any]]:
 # ---------------------------------------------------------------------- a line of input
 
 
-def turn(talk: Chat, line: str, asked: list[int] | tuple[()] = ()) -> bool:
-    """Answer a question, or do what a command says; whether the chat goes on."""
+def handle_line(talk: Chat, line: str, stop_requested: list[int] | tuple[()] = ()) -> bool:
+    """Answer a question, or run a command; return whether the chat goes on."""
     try:
         if line.startswith("/"):
-            return command(talk, line)
+            return run_command(talk, line)
         if line.strip():
-            for piece in talk.ask(line.strip(), asked):
+            for piece in talk.ask(line.strip(), stop_requested):
                 print(piece, end="", flush=True)
             print(flush=True)
     except ValueError as error:
-        note(str(error))
+        print_note(str(error))
     finally:
         while talk.notes:
-            note(talk.notes.pop(0))
+            print_note(talk.notes.pop(0))
     return True
 
 
-def command(talk: Chat, line: str) -> bool:
-    """Do what a line with / says; whether the chat goes on.  Raises ValueError for what is no command."""
+def run_command(talk: Chat, line: str) -> bool:
+    """Run a command, a line that begins with /; return whether the chat goes on.  Raises ValueError for an unknown
+    one."""
     name, _, rest = line[1:].strip().partition(" ")
     match name, rest.strip():
         case ("exit" | "quit"), "":
@@ -144,29 +145,30 @@ def command(talk: Chat, line: str) -> bool:
             print(HELP)
         case "reset", "":
             talk.reset()
-            note("a new conversation")
+            print_note("a new conversation")
         case "why", "":
-            print("\n".join(why(talk)))
+            print("\n".join(explain_answer(talk)))
         case "temperature", value:
-            talk.sampling = replace(talk.sampling, temperature=number(value), greedy=False)
-            note(f"temperature {talk.sampling.temperature:g}")
+            talk.sampling = replace(talk.sampling, temperature=parse_number(value), greedy=False)
+            print_note(f"temperature {talk.sampling.temperature:g}")
         case "save", file if file:
-            save(talk, file)
-            note(f"the conversation is in {file}")
+            save_conversation(talk, file)
+            print_note(f"the conversation is in {file}")
         case _:
             raise ValueError(f"there is no /{line[1:41]}: /help lists what there is")
     return True
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
+    """Return the number after /temperature.  Raises ValueError."""
     try:
         return float(text)
     except ValueError:
         raise ValueError(f"/temperature needs a number, such as 0.7, and not {text[:40]!r}") from None
 
 
-def save(talk: Chat, file: str) -> None:
-    """Write the conversation into a new file, as `gpt tune` reads it.  Raises ValueError if that cannot be."""
+def save_conversation(talk: Chat, file: str) -> None:
+    """Write the conversation into a new file that `gpt tune` reads.  Raises ValueError if it cannot be written."""
     said = talk.transcript
     pairs = [pair for pair in zip(said[::2], said[1::2]) if pair[0].text.strip() and pair[1].text.strip()]
     if not pairs:
@@ -183,8 +185,8 @@ def save(talk: Chat, file: str) -> None:
         raise ValueError(f"{file} cannot be written ({error.strerror}): choose another name") from None
 
 
-def why(talk: Chat) -> list[str]:
-    """A line for each token of the last answer: its probability, and those of the likeliest others."""
+def explain_answer(talk: Chat) -> list[str]:
+    """Return a line for each token of the last answer: its probability, and those of the likeliest others."""
     if not talk.choices:
         raise ValueError("there is no answer yet to look into: ask something first")
     decode = talk.run.tokenizer.decode
@@ -192,12 +194,12 @@ def why(talk: Chat) -> list[str]:
     def shown(token: int) -> str:
         return repr(decode([token]))
 
-    wide = min(24, max(len(shown(c.token)) for c in talk.choices))
-    return [f"{shown(c.token):{wide}} {c.probability:7.2%}   " +
+    width = min(24, max(len(shown(c.token)) for c in talk.choices))
+    return [f"{shown(c.token):{width}} {c.probability:7.2%}   " +
             "   ".join(f"{shown(token)} {p:.2%}" for token, p in c.others) for c in talk.choices]
 
 
-def note(line: str) -> None:
-    """Say something that is no part of an answer."""
+def print_note(line: str) -> None:
+    """Print a line that is not part of an answer."""
     sys.stdout.flush()
     print(f"({in_a_line(line)})", file=sys.stderr, flush=True)

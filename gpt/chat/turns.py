@@ -1,4 +1,4 @@
-"""How a conversation becomes tokens: a token for the start of each turn and one for its end, which no text contains."""
+"""Chat template for models that bring none: a token for the start of each turn and for the end of an answer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -13,12 +13,13 @@ from .jinja import JinjaTemplate
 from .records import Message
 from .template import MaskedTokens, Template
 
-NAMES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")  # how they show, and their order after the other tokens
+NAMES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")  # of the tokens that come after all others
 
 
 @tokenizers.register("turns")
 class TurnTokenizer:
-    """A tokenizer and after its tokens four more, for the starts and the end of turns, which no text has in it."""
+    """A tokenizer with four more tokens after its own, for the starts and the end of turns; no text is encoded to
+    them."""
 
     def __init__(self, base: Tokenizer):
         self.base = base
@@ -34,29 +35,29 @@ class TurnTokenizer:
         return np.concatenate([self.base.lengths, [len(name) for name in NAMES]])
 
     def encode(self, text: str) -> Array:
-        """The tokens of `text`, int64 (n,), none of them the start or the end of a turn.  Raises ValueError that names
-        what it does not know."""
+        """Return the tokens of `text`, int64 (n,), none of them the start or the end of a turn.  Raises ValueError that
+        names what it does not know."""
         return self.base.encode(text)
 
     def decode(self, tokens: Any) -> str:
-        """The text of integers (n,), or of one; starts and ends of turns by their names."""
+        """Return the text of integers (n,), or of one; starts and ends of turns by their names."""
         return self._text(tokens, self.base.decode)
 
     def decode_on(self, tokens: Any) -> str:
-        """As `decode`, for tokens that go on from others."""
+        """Return the text of tokens that continue others."""
         return self._text(tokens, tokenizers.decode_on(self.base))
 
     def _text(self, tokens: Any, decode: Callable[[Any], str]) -> str:
         tokens = np.atleast_1d(np.asarray(tokens, np.int64))
         first, text, start = self.base.vocab_size, "", 0
-        for place in np.flatnonzero((tokens >= first) & (tokens < self.vocab_size)).tolist():
-            if place > start:
-                text += decode(tokens[start:place])
-            text, start = text + NAMES[tokens[place] - first], place + 1
+        for i in np.flatnonzero((tokens >= first) & (tokens < self.vocab_size)).tolist():
+            if i > start:
+                text += decode(tokens[start:i])
+            text, start = text + NAMES[tokens[i] - first], i + 1
         return text + (decode(tokens[start:]) if start < len(tokens) else "")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` makes the same tokenizer of."""
+        """Return plain data that `from_json` restores the tokenizer from."""
         return {"kind": "turns", "base": self.base.to_json()}
 
     @classmethod
@@ -71,43 +72,43 @@ class TurnTokenizer:
 
 
 class Turns:
-    """The form for models that bring none: each turn begins with the token of its role, and an answer ends with a token
-    of its own."""
+    """The chat template that `gpt tune` teaches: each turn begins with the token of its role, and an answer ends with
+    the end token."""
 
     def __init__(self, tokenizer: TurnTokenizer):
         self.tokenizer = t = tokenizer
-        self.ends = frozenset((t.end, t.user, t.system, t.assistant))  # a new turn ends one, too
+        self.ends = frozenset((t.end, t.user, t.system, t.assistant))  # the start of a turn ends an answer, too
 
     def tokens(self, messages: Sequence[Message], answers: dict[int, list[int]] | None = None) -> list[int]:
-        parts = [self._turn(m, (answers or {}).get(i)) for i, m in enumerate(messages)]
-        return [token for part in parts for token in part] + [self.tokenizer.assistant]
+        turns = [self._encode_turn(m, (answers or {}).get(i)) for i, m in enumerate(messages)]
+        return [token for turn in turns for token in turn] + [self.tokenizer.assistant]
 
     def examples(self, conversations: Sequence[Sequence[Message]]) -> list[MaskedTokens | ValueError]:
         found: list[MaskedTokens | ValueError] = []
         for messages in conversations:
             try:
-                found.append(self._marked(messages))
-            except ValueError as error:  # of the tokenizer, for text that it does not know
+                found.append(self._mask(messages))
+            except ValueError as error:  # the tokenizer does not know the text
                 found.append(error)
         return found
 
-    def _marked(self, messages: Sequence[Message]) -> MaskedTokens:
+    def _mask(self, messages: Sequence[Message]) -> MaskedTokens:
         tokens: list[int] = []
-        counted: list[bool] = []
+        mask: list[bool] = []
         for message in messages:
-            turn = self._turn(message)
+            turn = self._encode_turn(message)
             tokens += turn
-            counted += [False] + [message.role == "assistant"] * (len(turn) - 1)
-        return tokens, counted
+            mask += [False] + [message.role == "assistant"] * (len(turn) - 1)
+        return tokens, mask
 
-    def _turn(self, message: Message, written: list[int] | None = None) -> list[int]:
+    def _encode_turn(self, message: Message, generated: list[int] | None = None) -> list[int]:
         t = self.tokenizer
-        text = t.encode(message.text).tolist() if written is None else written
+        text = t.encode(message.text).tolist() if generated is None else generated
         return [getattr(t, message.role), *text, *[t.end] * (message.role == "assistant")]
 
 
 def template_of(run: Checkpoint) -> Template | None:
-    """The form of conversations that a model was tuned to, or brings; none for a model of plain text."""
+    """Return the chat template that a model was tuned to, or brings; None for a model of plain text."""
     if isinstance(run.tokenizer, TurnTokenizer):
         return Turns(run.tokenizer)
     if source := run.metadata.get("chat_template"):

@@ -52,7 +52,7 @@ class Keys:
     problems: list[str] = field(default_factory=list)
 
     def take(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-        """A value of its type; the default where it is missing or null.  Raises ValueError."""
+        """Return a value of its type; the default where it is missing or null.  Raises ValueError."""
         self.read.add(name)
         value = self.values.get(name)
         if value is None:
@@ -86,7 +86,7 @@ class Keys:
 
 
 def parsed_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], list[str]]:
-    """The configuration, what an export needs besides it, and the keys that are not used and change no number.
+    """Return the configuration, what an export needs besides it, and the keys that are not used and change no number.
 
     Raises ValueError for another family, for values that make no sense, for what this GPT does not have, and for keys
     that may ask for it.
@@ -125,7 +125,7 @@ def parsed_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], li
 
 
 def gpt2_choices(keys: Keys) -> dict[str, Any]:
-    """The fields of a GPTConfig (Radford et al. 2019)."""
+    """Return the fields of a GPTConfig (Radford et al. 2019)."""
     keys.only("scale_attn_weights", True, "attention whose scores are not scaled")
     keys.only("scale_attn_by_inverse_layer_idx", False, "scores scaled by the layer's number")
     return dict(vocab_size=keys.take("vocab_size", int), block_size=keys.take("n_positions", int),
@@ -137,7 +137,7 @@ def gpt2_choices(keys: Keys) -> dict[str, Any]:
 
 
 def gpt2_keys(c: GPTConfig) -> dict[str, Any]:
-    """The config.json of a model, all of whose choices GPT-2 has."""
+    """Return the config.json of a model, all of whose choices GPT-2 has."""
     return {"n_positions": c.block_size, "n_embd": c.n_embd, "n_layer": c.n_layer, "n_head": c.n_head,
             "n_inner": c.n_hidden, "activation_function": THEIR_ACTIVATION[c.activation],
             "layer_norm_epsilon": c.norm_eps, "resid_pdrop": c.dropout, "embd_pdrop": c.dropout, "attn_pdrop": 0.0}
@@ -147,7 +147,7 @@ def gpt2_keys(c: GPTConfig) -> dict[str, Any]:
 
 
 def llama_choices(keys: Keys, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of a GPTConfig (Touvron et al. 2023; Qwen2: Yang et al. 2024), and the positions' scaling."""
+    """Return the fields of a GPTConfig (Touvron et al. 2023; Qwen2: Yang et al. 2024), and the positions' scaling."""
     size, heads = keys.take("hidden_size", int), keys.take("num_attention_heads", int)
     layers = keys.take("num_hidden_layers", int)
     if (head_dim := keys.take("head_dim", int, None)) is not None and head_dim * heads != size:
@@ -228,7 +228,8 @@ def rope_frequencies(head_size: int, rope: dict[str, Any]) -> Array:
 
 
 def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
-    """The config.json of a model, all of whose choices Llama has, in keys that all versions of transformers read."""
+    """Return the config.json of a model, all of whose choices Llama has, in keys that all versions of transformers
+    read."""
     scaling = {k: v for k, v in rope.items() if k != "rope_theta"} if rope["rope_type"] != "default" else None
     return {"max_position_embeddings": c.block_size, "hidden_size": c.n_embd, "num_hidden_layers": c.n_layer,
             "num_attention_heads": c.n_head, "num_key_value_heads": c.n_kv_head or c.n_head,
@@ -241,7 +242,7 @@ def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
 
 
 def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """The config.json of a model, for transformers.
+    """Return the config.json of a model, for transformers.
 
     about: what `parsed_config` gave, if it was imported.  Raises ValueError that lists choices without a counterpart.
     """
@@ -261,12 +262,12 @@ def written_config(c: GPTConfig, about: dict[str, Any], dtype: str) -> dict[str,
 
 
 def token_ids(value: Any) -> Any:
-    """An integer, or a list of some; None for anything else."""
+    """Return an integer, or a list of some; None for anything else."""
     each = value if isinstance(value, list) else [value]
     return value if all(isinstance(i, int) and not isinstance(i, bool) for i in each) else None
 
 
 def rope_of(c: GPTConfig, about: dict[str, Any]) -> dict[str, Any]:
-    """The scaling that an imported model came with, or none."""
+    """Return the scaling that an imported model came with, or none."""
     rope = about.get("rope") or {"rope_type": "default", "rope_theta": c.rope_base}
     return llama_rope(Keys({"rope_parameters": rope}))

@@ -63,7 +63,7 @@ class ExportConfig(Settings):
 
 
 def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
-    """The model in a folder, what else its files say of it (kept in a checkpoint's `about`), and the keys of its
+    """Return the model in a folder, what else its files say of it (kept in a checkpoint's `about`), and the keys of its
     config.json that are not used.
 
     Kinds: GPT-2, Llama, Mistral and Qwen2.  The weights are mapped and read a tensor at a time.  Raises OSError or
@@ -90,7 +90,7 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
 
 
 def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Checkpoint:
-    """The model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
+    """Return the model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
     ImportError where the extra is missing."""
     model, about, _ = read_model(path, dtype)
     return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), about)

@@ -20,7 +20,7 @@ _LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers ta
 
 
 def given_folder(path: str) -> Path:
-    """A model's folder.  Raises OSError or ValueError that says what to give instead."""
+    """Return a model's folder.  Raises OSError or ValueError that says what to give instead."""
     folder = Path(path)
     if folder.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
         raise pickled(folder)
@@ -46,8 +46,8 @@ def pickled(file: Path) -> ValueError:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of a folder.  Raises ValueError for one that lies elsewhere, by its name or by a link; links into
-    the blobs of a download cache, of which the folder is a snapshot, are fine."""
+    """Return the file `name` of a folder.  Raises ValueError for one that lies elsewhere, by its name or by a link;
+    links into the blobs of a download cache, of which the folder is a snapshot, are fine."""
     file, home = folder / name, Path(os.path.realpath(folder))
     usual = name.isprintable() and 0 < len(name.encode()) < 256 and "\\" not in name
     if not usual or Path(name).name != name or name == "..":
@@ -60,7 +60,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of bounded size and depth.  Raises OSError or ValueError that names the file."""
+    """Return a JSON object of bounded size and depth.  Raises OSError or ValueError that names the file."""
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise ValueError(f"it has {file.stat().st_size:,} bytes, more than the {_LARGEST_JSON:,} of any model's")
@@ -73,7 +73,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """All tensors of a folder's model.safetensors, or of the files in its index.
+    """Return all tensors of a folder's model.safetensors, or of the files in its index.
 
     Raises OSError or ValueError for no such files, for pickles, and for files that are damaged or lie elsewhere.
     """
@@ -88,7 +88,7 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
 
 def _sharded(folder: Path) -> dict[str, Stored]:
-    """The tensors of the files that an index names."""
+    """Return the tensors of the files that an index names."""
     index = inside(folder, INDEX)
     files = read_json(index).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):

@@ -36,7 +36,7 @@ HEAD = "lm_head.weight"
 
 
 def layout_of(kind: str, c: GPTConfig) -> Layout:
-    """The tensors of a model of a kind, one of CLASSES."""
+    """Return the tensors of a model of a kind, one of CLASSES."""
     layout = gpt2_layout(c) if kind == "gpt2" else llama_layout(c, biased=kind == "qwen2")
     if not c.tied:
         layout[HEAD] = [Theirs(HEAD, (c.vocab_size, c.n_embd), True)]
@@ -87,8 +87,8 @@ def llama_layout(c: GPTConfig, biased: bool) -> Layout:
 
 
 def model_of(kind: str, c: GPTConfig, rope: dict[str, Any], stored: dict[str, Stored], dtype: Any) -> GPT:
-    """A model with the numbers of these tensors.  Raises ValueError that lists the tensors that are missing, unknown
-    or of another shape or type, and for numbers that are not finite."""
+    """Return a model with the numbers of these tensors.  Raises ValueError that lists the tensors that are missing,
+    unknown or of another shape or type, and for numbers that are not finite."""
     if c.n_layer > len(stored):  # before a damaged number takes all time
         raise ValueError(f"the configuration asks for {c.n_layer:,} layers, and there are {len(stored):,} tensors")
     layout = layout_of(kind, c)
@@ -122,7 +122,7 @@ def check(layout: Layout, stored: dict[str, Stored]) -> None:
 
 
 def same(a: Stored, b: Stored) -> bool:
-    """Whether two tensors hold the same numbers."""
+    """Return whether two tensors hold the same numbers."""
     return a.dtype in FLOATS and a.shape == b.shape and np.array_equal(a.read(), b.read())
 
 
@@ -150,8 +150,8 @@ def check_finite(name: str, a: Array, dtype: Any) -> None:
 
 
 def their_arrays(kind: str, model: GPT) -> dict[str, Array]:
-    """A model's numbers under their names, as views.  Where theirs has a gain or bias that ours has not, ones and
-    zeros.  Raises ValueError for arrays of which theirs has no like."""
+    """Return a model's numbers under their names, as views.  Where theirs has a gain or bias that ours has not, ones
+    and zeros.  Raises ValueError for arrays of which theirs has no like."""
     layout, ours = layout_of(kind, model.config), {name: raw(a) for name, a in model.named_arrays().items()}
     if unknown := sorted(ours.keys() - layout.keys() - {"frequencies"}):
         raise ValueError(f"the model holds arrays that transformers has nothing like: {shortened(unknown)}")

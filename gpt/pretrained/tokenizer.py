@@ -26,7 +26,7 @@ _LARGEST_TEMPLATE = 1 << 20  # characters
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a folder, for a model that knows `vocab_size` tokens, which may be more.
+    """Return the tokenizer of a folder, for a model that knows `vocab_size` tokens, which may be more.
 
     Raises FileNotFoundError if there is none, ValueError for one that is damaged or too large for the model, and
     ImportError without the extra `bpe`.
@@ -41,7 +41,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def of_merges(folder: Path) -> dict[str, Any]:
-    """The content of a tokenizer.json that does what GPT-2's or Qwen2's vocab.json and merges.txt say.
+    """Return the content of a tokenizer.json that does what GPT-2's or Qwen2's vocab.json and merges.txt say.
 
     Raises FileNotFoundError if these are not there, or belong to another family.
     """
@@ -72,7 +72,8 @@ def of_merges(folder: Path) -> dict[str, Any]:
 
 
 def _ends(ends: dict[str, str], settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any] | None:
-    """The post-processor that begins and ends a text with tokens as tokenizer_config.json asks; none if it does not."""
+    """Return the post-processor that begins and ends a text with tokens as tokenizer_config.json asks; none if it does
+    not."""
     first, last = ([name] if settings.get(f"add_{which}") and (name := ends[which]) in numbers else []
                    for which in ("bos_token", "eos_token"))
     single = [*first, "$A", *last]
@@ -83,20 +84,20 @@ def _ends(ends: dict[str, str], settings: dict[str, Any], numbers: dict[str, int
 
 
 def with_special(plain: dict[str, Any], tokens: dict[int, str]) -> dict[str, Any]:
-    """A tokenizer.json with more special tokens, by their numbers."""
+    """Return a tokenizer.json with more special tokens, by their numbers."""
     return plain | {"added_tokens": [*plain["added_tokens"], *(
         {"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
          "special": True} for i, text in tokens.items())]}
 
 
 def optional(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of a folder; an empty one where there is no such file."""
+    """Return the JSON object in a file of a folder; an empty one where there is no such file."""
     file = inside(folder, name)
     return read_json(file) if file.is_file() else {}
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """The texts of the special tokens that a folder names, by their roles."""
+    """Return the texts of the special tokens that a folder names, by their roles."""
     values = optional(folder, SETTINGS)
     if "added_tokens_decoder" not in values:  # in files of earlier versions of transformers
         values |= optional(folder, "special_tokens_map.json")
@@ -106,7 +107,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def read_words(folder: Path) -> dict[str, Any]:
-    """The chat_template and special_tokens of a folder, where it has them."""
+    """Return the chat_template and special_tokens of a folder, where it has them."""
     found: dict[str, Any] = {}
     if special := special_tokens(folder):
         found["special_tokens"] = special
@@ -126,7 +127,7 @@ def read_words(folder: Path) -> dict[str, Any]:
 
 
 def text_of(file: Path, most: int) -> str:
-    """The text of a UTF-8 file, or its first `most` + 1 characters."""
+    """Return the text of a UTF-8 file, or its first `most` + 1 characters."""
     try:
         with open(file, encoding="utf-8-sig") as opened:
             return opened.read(most + 1)
@@ -155,7 +156,7 @@ def write_tokenizer(folder: Path, tokenizer: Any, about: dict[str, Any]) -> str:
 
 
 def tokenizer_json(tokenizer: Any) -> dict[str, Any] | None:
-    """The content of tokenizer.json that does what a tokenizer does; None if the library has nothing like it."""
+    """Return the content of tokenizer.json that does what a tokenizer does; None if the library has nothing like it."""
     if isinstance(tokenizer, TurnTokenizer):
         plain = tokenizer_json(tokenizer.base)
         return plain and with_special(plain, dict(enumerate(NAMES, tokenizer.base.vocab_size)))

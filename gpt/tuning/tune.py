@@ -10,7 +10,7 @@ import autograd as ag
 
 from .. import checkpoint
 from ..chat.chat import answer
-from ..chat.conversation import OUTSIDE, Conversation, Message, read
+from ..chat.conversation import UNKNOWN_HELD_OUT, Conversation, Message, read_conversations
 from ..chat.template import Template
 from ..chat.turns import NAMES, Turns, TurnTokenizer, template_of
 from ..checkpoint import Checkpoint
@@ -100,7 +100,7 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Checkpoin
     OSError or ValueError for files that cannot be used, and FloatingPointError for a loss that is not finite.
     """
     keep_freed_memory()
-    conversations = read(config.data, config.strict, say)
+    conversations = read_conversations(config.data, config.strict, say)
     if Path(config.out).resolve() == checkpoint.folder_of(config.checkpoint).resolve():
         raise ValueError(f"--out is {config.out}, where the model lies that is to be tuned: choose another folder")
     chosen, note = checkpoint.choose(config.checkpoint)
@@ -270,7 +270,7 @@ def say_outside(run: Checkpoint, say: Callable[[str], None]) -> None:
     """Say what a model makes of questions outside of those that come with the package, which it is tuned to."""
     template = template_of(run)
     assert template is not None
-    conversations = read([str(OUTSIDE)])
+    conversations = read_conversations([str(UNKNOWN_HELD_OUT)])
     examples, _ = encoded(conversations, template, CONTEXT)
     asked = [(c, e) for c, e in zip(conversations, examples) if e is not None]
     if asked:

@@ -100,12 +100,13 @@ def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ())
 
 
 def is_number(piece: str) -> bool:
-    """Whether a piece of an array's name is the number of a block; not that of a superscript, or a thousand digits."""
+    """Return whether a piece of an array's name is the number of a block; not that of a superscript, or a thousand
+    digits."""
     return piece.isascii() and piece.isdigit() and len(piece) < 10
 
 
 def natural(name: str) -> list[tuple[Any, ...]]:
-    """A key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
+    """Return a key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
     first = ("wte", "wpe", "frequencies", "smear", "norm", "h", "ln_f", "lm_head")
     pieces = name.split(".")
     order = first.index(pieces[0]) if pieces[0] in first else len(first)
@@ -118,7 +119,7 @@ def natural(name: str) -> list[tuple[Any, ...]]:
 
 
 def lines(known: dict[str, Any]) -> list[str]:
-    """The text of `gpt info`."""
+    """Return the text of `gpt info`."""
     about, config = dict(known["about"]), known["config"]
     train, state = about.pop("train", {}), about.pop("state", {})
     for name in ("saved", "metrics"):  # of the folder
@@ -147,14 +148,14 @@ def lines(known: dict[str, Any]) -> list[str]:
 
 
 def entry(title: str, text: str) -> list[str]:
-    """A title and its text beside it."""
+    """Return a title and its text beside it."""
     wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"{shown(title):13} ", subsequent_indent=" " * 14,
                             break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in wrapped] or [title]
 
 
 def table(parts: list[dict[str, Any]], learned: int, tied: bool = True) -> list[str]:
-    """A line for each part: its name, numbers, share, what it is and the shapes of its arrays."""
+    """Return a line for each part: its name, numbers, share, what it is and the shapes of its arrays."""
     rows = []
     for p in parts:
         named = PARTS if p["learned"] else CONSTANTS
@@ -179,13 +180,13 @@ def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
 
 
 def chosen(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's sizes, and what else was not left as it is by default."""
+    """Return a model's sizes, and what else was not left as it is by default."""
     default = {f.name: f.default for f in fields(Architecture)}
     return {name: value for name, value in config.items() if name in SIZES or value != default.get(name)}
 
 
 def about_text(key: str, value: Any) -> str:
-    """A fact about the training: `val_loss` with its perplexity."""
+    """Return a fact about the training: `val_loss` with its perplexity."""
     if isinstance(value, dict):
         return settings_text(value)
     if key.endswith("loss") and isinstance(value, (int, float)) and -700 < value < 700:
@@ -199,7 +200,8 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a line of text; it stays in its line whatever it holds, since the file may come from anywhere."""
+    """Return a value in a line of text; it stays in its line whatever it holds, since the file may come from
+    anywhere."""
     if isinstance(value, (list, tuple)):
         return " ".join(shown(v) for v in value) or "none"
     if isinstance(value, dict):

@@ -77,13 +77,14 @@ def read(model: GPT, x: ag.Tensor) -> Prediction:
 
 
 def likeliest(p: Array) -> Prediction:
-    """The largest of the probabilities (T, V)."""
+    """Return the largest of the probabilities (T, V)."""
     tokens = np.argsort(-p, axis=-1, kind="stable")[:, :LIKELIEST]
     return Prediction(tokens, np.take_along_axis(p, tokens, -1))
 
 
 def stream(tape: ag.Tape) -> list[ag.Tensor]:
-    """The residual stream (1, T, C) before the first block, and after each: the last record in a block's own scope."""
+    """Return the residual stream (1, T, C) before the first block, and after each: the last record in a block's own
+    scope."""
     last = {t.scope: t for t in tape if t.scope.startswith("h.") and t.scope.count(".") == 1}
     blocks = [last[f"h.{i}"] for i in range(len(last))]
     first = next(t for t in tape if t.scope == "h.0.ln_1")
@@ -106,8 +107,8 @@ def maps(tape: ag.Tape) -> list[list[Array]]:
 
 
 def inside_page(inside: Inside, labels: Any, about: str) -> str:
-    """The page that shows it: one file, no network.  `labels(ids)` gives the text of each token; `about` is its first
-    line."""
+    """Return the page that shows it: one file, no network.  `labels(ids)` gives the text of each token; `about` is its
+    first line."""
     tokens = labels(inside.ids[-PLACES:])
     last = slice(-len(tokens), None)
 

@@ -95,8 +95,8 @@ def plot(config: PlotConfig) -> None:
 
 
 def read(path: str) -> History:
-    """The history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is no such metrics;
-    a last line that is only half there, since the run is writing it, is left out in silence.
+    """Return the history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is no such
+    metrics; a last line that is only half there, since the run is writing it, is left out in silence.
 
     Raises OSError if it cannot be read, and ValueError if there is not one line in it.
     """
@@ -130,7 +130,7 @@ def read(path: str) -> History:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """A line of metrics: an object with a number `iter`; none if it is something else."""
+    """Return a line of metrics: an object with a number `iter`; none if it is something else."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -149,7 +149,7 @@ def curve_of(rows: list[dict[str, Any]], key: str) -> Curve | None:
 
 
 def distinct_names(paths: Sequence[str]) -> list[str]:
-    """A run's name is that of its folder, with as many folders above it as tell all runs apart."""
+    """Name each run by its folder, with as many parent folders as tell all runs apart."""
     folders = [Path(os.path.abspath(p)).parent if Path(p).name == FILE else Path(os.path.abspath(p)) for p in paths]
     for n in range(1, max(len(f.parts) for f in folders) + 1):
         names = ["/".join(f.parts[-n:]) for f in folders]
@@ -162,15 +162,16 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 
 
 def terminal(histories: list[History], columns: int, blocks: bool) -> str:
-    """A sparkline of each quantity of each run, with its first, last and least value, in lines of at most `columns`
-    characters; of blocks, or of ASCII alone."""
+    """Return a sparkline of each quantity of each run, with its first, last and least value, in lines of at most
+    `columns` characters; of blocks, or of ASCII alone."""
     columns = max(columns - 1, 24)  # a character in the last column wraps on some terminals
     text = "\n\n".join("\n".join(run_lines(h, columns, blocks)) for h in histories)
     return text if blocks else text.encode("ascii", "replace").decode()
 
 
 def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
-    """The lines of one run: a line a quantity where `columns` has room for it, otherwise its sparkline below it."""
+    """Return the lines of one run: a line a quantity where `columns` has room for it, otherwise its sparkline below
+    it."""
     ends = min(c.iters[0] for c in h.curves.values()), max(c.iters[-1] for c in h.curves.values())
     rows = [(QUANTITIES[key][0], *figures(c, "→" if blocks else "->"), c) for key, c in h.curves.items()]
     widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
@@ -195,8 +196,9 @@ def figures(curve: Curve, arrow: str) -> tuple[str, str]:
 
 
 def sparkline(curve: Curve, first: float, last: float, width: int, blocks: bool = True) -> str:
-    """A curve as characters that divide the iterations from `first` to `last` evenly, from the lowest character for
-    the least value to the highest for the greatest: each the mean of its values; where it has none, the one before."""
+    """Return a curve as characters that divide the iterations from `first` to `last` evenly, from the lowest character
+    for the least value to the highest for the greatest: each the mean of its values; where it has none, the one
+    before."""
     width = int(min(width, last - first + 1))
     places = np.minimum((curve.iters - first) / (last - first + 1) * width, width - 1).astype(int)
     n = np.bincount(places, minlength=width)
@@ -209,20 +211,20 @@ def sparkline(curve: Curve, first: float, last: float, width: int, blocks: bool 
 
 
 def figure(value: float) -> str:
-    """A number in few characters: 1.234, 12,345 or 1.0e-04."""
+    """Return a number in few characters: 1.234, 12,345 or 1.0e-04."""
     if value == int(value) and abs(value) < 1e7 or 1000 <= abs(value) < 1e7:
         return f"{value:,.0f}"
     return f"{value:.4g}" if 1e-3 <= abs(value) < 1e7 else f"{value:.1e}"
 
 
 def clipped(name: str, columns: int, dots: str) -> str:
-    """A name without its beginning, which says the least, where it is too long."""
+    """Return a name without its beginning, which says the least, where it is too long."""
     name = escaped(name)
     return name if len(name) <= columns else dots + name[len(dots) - columns:]
 
 
 def can_show(stream: Any, characters: str) -> bool:
-    """Whether a stream's encoding has these characters."""
+    """Return whether a stream's encoding has these characters."""
     try:
         characters.encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -278,7 +280,7 @@ def write_picture(picture: Any, out: str, mark: str) -> None:
 
 
 def panels(picture: Any, histories: list[History], smoothing: int | None) -> None:
-    """The losses across the whole picture, and below them a panel for each other quantity that a run has."""
+    """Return the losses across the whole picture, and below them a panel for each other quantity that a run has."""
     small = [key for key in ("lr", "grad_norm", "tokens_per_s") if any(key in h.curves for h in histories)]
     grid = picture.add_gridspec(2 if small else 1, max(len(small), 1), height_ratios=(2, 1) if small else None)
     colors = [COLORS[i % len(COLORS)] for i in range(len(histories))]
@@ -296,7 +298,8 @@ def panels(picture: Any, histories: list[History], smoothing: int | None) -> Non
 
 
 def draw_curve(axes: Any, h: History, key: str, smoothing: int | None, color: str) -> None:
-    """A curve, if the run has it: validation as points on a broken line, what is noisy faintly under its mean."""
+    """Return a curve, if the run has it: validation as points on a broken line, what is noisy faintly under its
+    mean."""
     if not (curve := h.curves.get(key)):
         return
     noisy = QUANTITIES[key][2] and smoothing != 1
@@ -363,7 +366,7 @@ def legend(picture: Any, top: Any, histories: list[History], colors: list[str], 
 
 
 def best(h: History) -> str:
-    """The least validation loss, in words."""
+    """Return the least validation loss, in words."""
     if not (curve := h.curves.get("val_loss")):
         return ""
     i = int(np.argmin(curve.values))

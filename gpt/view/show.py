@@ -86,7 +86,7 @@ def say(label: str, line: str) -> None:
 
 
 def briefly_trained() -> Checkpoint:
-    """A new model after its first steps on the default text."""
+    """Return a new model after its first steps on the default text."""
     config = TrainConfig.from_recipe(max_iters=STEPS, warmup_iters=0)
     data, tokenizer = load_data(config.data, config.tokenizer, config.block_size)
     trainer = Trainer(config, GPT(config.model_config(tokenizer.vocab_size), seed=config.seed), data)
@@ -96,8 +96,8 @@ def briefly_trained() -> Checkpoint:
 
 
 def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
-    """The tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a prompt what
-    the model writes."""
+    """Return the tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a
+    prompt what the model writes."""
     room = run.config.block_size
     if not prompt:
         first, rng = encode_start(run, ""), np.random.default_rng(0)
@@ -109,7 +109,7 @@ def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
 
 
 def answer_token(run: Checkpoint, answer: str) -> int | None:
-    """The token that `answer` is.  Raises ValueError if it is none, or more than one."""
+    """Return the token that `answer` is.  Raises ValueError if it is none, or more than one."""
     if not answer:
         return None
     tokens = run.tokenizer.encode(answer)
@@ -119,8 +119,8 @@ def answer_token(run: Checkpoint, answer: str) -> int | None:
 
 
 def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
-    """The targets (T,) of the tokens (T,), and what the loss is: each token is to be predicted from those before it.
-    Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
+    """Return the targets (T,) of the tokens (T,), and what the loss is: each token is to be predicted from those before
+    it. Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
     targets = np.append(ids[1:], IGNORED)
     if len(ids) > 1:
         return targets, f"the mean over {plural(len(ids) - 1, 'token')}, each predicted from those before it"
@@ -130,7 +130,7 @@ def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
 
 
 def labels(tokenizer: Any, ids: Array) -> list[str]:
-    """The text of each token (T,); a byte that is no character of its own by its number."""
+    """Return the text of each token (T,); a byte that is no character of its own by its number."""
     texts = (decode_on(tokenizer)([int(i)]) for i in ids)
     return [f"byte {i}" if "\ufffd" in text else text for i, text in zip(ids, texts)]
 
@@ -166,7 +166,7 @@ def report(model: GPT, tape: ag.Tape, loss: float, what: str) -> list[tuple[str,
 
 
 def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
-    """The norm of each parameter's gradient, its name and its shape, the largest norms (and NaN) first."""
+    """Return the norm of each parameter's gradient, its name and its shape, the largest norms (and NaN) first."""
     found = [(float(np.linalg.norm(t.grad)), name, " x ".join(map(str, t.shape)))
              for name, t in model.named_arrays().items() if t.grad is not None]
     return sorted(found, key=lambda entry: -entry[0] if entry[0] >= 0 else -math.inf)

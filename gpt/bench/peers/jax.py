@@ -52,7 +52,7 @@ class JaxTraining:
         return float(value)
 
     def numbers(self) -> dict[str, Array]:
-        """The parameters now, by their names."""
+        """Return the parameters now, by their names."""
         return {name: np.array(w) for name, w in self.weights.items()}
 
 
@@ -84,7 +84,7 @@ def loss(w: dict[str, Any], config: GPTConfig, ids: Any, targets: Any) -> Any:
 
 
 def adamw(config: TrainConfig, weights: Any, moments: Any, grads: Any, lr: Any, t: Any) -> tuple[Any, Any]:
-    """The weights and moments after step t of AdamW, which decays matrices only."""
+    """Return the weights and moments after step t of AdamW, which decays matrices only."""
     import jax.numpy as jnp
     m, v, new = {}, {}, {}
     for name, w in weights.items():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def weights(model: GPT, torch: Any) -> dict[str, Any]:
-    """The model's numbers as PyTorch tensors, by their names."""
+    """Return the model's numbers as PyTorch tensors, by their names."""
     return {name: torch.tensor(t.data.copy(), requires_grad=t.requires_grad)
             for name, t in model.named_arrays().items()}
 
@@ -24,7 +24,7 @@ def loss(w: dict[str, Any], config: GPTConfig, ids: Any, targets: Any, torch: An
 
 
 def logits(w: dict[str, Any], config: GPTConfig, ids: Any, torch: Any, kept: Any = None, start: int = 0) -> Any:
-    """The logits (B, T, V) of the GPT with weights `w` for integers ids (B, T) at positions from `start`.
+    """Return the logits (B, T, V) of the GPT with weights `w` for integers ids (B, T) at positions from `start`.
 
     kept: `room` for what is remembered of the tokens before `start`, to which that of `ids` is added; then ids are one
     token, or start at 0.
@@ -139,12 +139,12 @@ class TorchTraining:
         return loss.item()
 
     def numbers(self) -> dict[str, Array]:
-        """The parameters now, by their names."""
+        """Return the parameters now, by their names."""
         return {name: t.detach().numpy().copy() for name, t in self.weights.items()}
 
     def kept_bytes(self, ids: Array, targets: Array) -> int:
-        """The bytes that a forward pass keeps for the backward one: the storages of all saved tensors, each once, but
-        for parameters and the batch."""
+        """Return the bytes that a forward pass keeps for the backward one: the storages of all saved tensors, each
+        once, but for parameters and the batch."""
         torch, storages = self.torch, {}
         ids, targets = torch.from_numpy(ids), torch.from_numpy(targets)
 

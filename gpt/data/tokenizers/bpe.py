@@ -71,7 +71,7 @@ class BPETokenizer(BaseTokenizer):
 
     @classmethod
     def learn(cls, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Self:
-        """The tokenizer of at most `vocab_size` tokens, 256 or more, for a text or pieces of one.
+        """Return the tokenizer of at most `vocab_size` tokens, 256 or more, for a text or pieces of one.
 
         A line end is always a token of its own.  What occurs only once gets no token.  Memory grows with the number of
         different words.  The same text gives the same tokenizer, however it comes in pieces.
@@ -95,7 +95,8 @@ class BPETokenizer(BaseTokenizer):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike, vocab_size: int | None = None) -> Self:
-        """The tokenizer in a tokenizer.json, for a model that knows `vocab_size` tokens, or as many as there are.
+        """Return the tokenizer in a tokenizer.json, for a model that knows `vocab_size` tokens, or as many as there
+        are.
 
         Raises OSError, or ValueError for what is none, damaged or too large.
         """
@@ -136,9 +137,9 @@ class BPETokenizer(BaseTokenizer):
         return self.encode(text, special=special, template=template, exact=False)
 
     def encode_pieces(self, pieces: Iterable[str], exact: bool = True) -> Iterator[Array]:
-        """The tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory for
-        tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them.  Raises
-        as `encode` does."""
+        """Yield the tokens of a text that comes in pieces, int64 (n,) at a time: those of the whole, in bounded memory
+        for tokenizers that were learned here (or cut words as GPT-2 does) and texts with spaces or lines in them.
+        Raises as `encode` does."""
         if not self._in_parts:
             yield self.encode("".join(pieces), exact=exact)
             return
@@ -146,8 +147,8 @@ class BPETokenizer(BaseTokenizer):
             yield self._encoded(parts)
 
     def decode(self, tokens: Any) -> str:
-        """The text of integers (n,), or of one, with the names of special tokens; what is no UTF-8, such as a part of a
-        character, shows as �.  Raises ValueError for one outside the vocabulary."""
+        """Return the text of integers (n,), or of one, with the names of special tokens; what is no UTF-8, such as a
+        part of a character, shows as �.  Raises ValueError for one outside the vocabulary."""
         ids = check_tokens(tokens, self.vocab_size).tolist()
         if self._bytes is not None:
             return self._joined(ids).decode("utf-8", "replace")
@@ -177,7 +178,7 @@ class BPETokenizer(BaseTokenizer):
         raise ValueError(f"no description of a tokenizer of byte pairs: {data!r:.60}")
 
     def file_text(self) -> str:
-        """The content of a tokenizer.json of the same tokenizer."""
+        """Return the content of a tokenizer.json of the same tokenizer."""
         return self._text
 
     def __repr__(self) -> str:
@@ -186,7 +187,7 @@ class BPETokenizer(BaseTokenizer):
     # ------------------------------------------------------------------ inside
 
     def _table(self) -> list[bytes]:
-        """The bytes that each token stands for; its name has a character for each of them."""
+        """Return the bytes that each token stands for; its name has a character for each of them."""
         names = {i: token.content for i, token in self._rust.get_added_tokens_decoder().items()}
         byte_of = byte_of_character()
 
@@ -219,8 +220,8 @@ class BPETokenizer(BaseTokenizer):
             return (self._reads_special if special else self._rust).encode(text, add_special_tokens=template).ids
 
     def _encoded(self, parts: list[str]) -> Array:
-        """The tokens of parts, which are looked up where they were met before: a text has far more parts than different
-        ones, and a look into a dict takes a fifth of the time of finding their tokens."""
+        """Return the tokens of parts, which are looked up where they were met before: a text has far more parts than
+        different ones, and a look into a dict takes a fifth of the time of finding their tokens."""
         known = self._known
         if new := [part for part in dict.fromkeys(parts) if part not in known]:
             for part in new:
@@ -253,16 +254,16 @@ class BPETokenizer(BaseTokenizer):
 
 
 def byte_of_character() -> dict[str, int]:
-    """The byte that each character of a token's name stands for (Radford et al. 2019): those of Latin-1 that can be
-    seen stand for themselves, and the 68 others have the characters from U+0100 on."""
+    """Return the byte that each character of a token's name stands for (Radford et al. 2019): those of Latin-1 that can
+    be seen stand for themselves, and the 68 others have the characters from U+0100 on."""
     seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = (b for b in range(256) if b not in seen)
     return {chr(b): b for b in seen} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
 def _one_byte(name: str, length: int) -> int:
-    """The length of a token, which for a byte that a character starts with, such as "<0xE6>", is 1, and 0 for those
-    that follow it."""
+    """Return the length of a token, which for a byte that a character starts with, such as "<0xE6>", is 1, and 0 for
+    those that follow it."""
     if found := re.fullmatch(r"<0x([0-9A-F]{2})>", name):
         return int(int(found[1], 16) & 0xC0 != 0x80)
     return length
@@ -273,7 +274,7 @@ def _blocks(text: str | Iterable[str]) -> Iterable[str]:
 
 
 def _parts(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """The parts of a text that comes in pieces: the same ones, wherever the pieces cut it."""
+    """Yield the parts of a text that comes in pieces: the same ones, wherever the pieces cut it."""
     rest = ""
     for piece in pieces:
         *parts, rest = _PART.findall(rest + piece) or [""]
@@ -286,7 +287,7 @@ def _parts(pieces: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _valid(text: str) -> str:
-    """A text that is UTF-8.  Raises ValueError for one with half a surrogate pair in it."""
+    """Return a text that is UTF-8.  Raises ValueError for one with half a surrogate pair in it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

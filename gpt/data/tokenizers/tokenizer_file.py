@@ -26,7 +26,7 @@ _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def library() -> Any:
-    """The module `tokenizers`.  Raises ImportError that says how to install it."""
+    """Return the module `tokenizers`.  Raises ImportError that says how to install it."""
     try:
         import tokenizers
     except ImportError:
@@ -48,7 +48,8 @@ def plain_errors(doing: str) -> Iterator[None]:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON object in a file, not checked yet.  Raises OSError, or ValueError for what is none or too large."""
+    """Return the JSON object in a file, not checked yet.  Raises OSError, or ValueError for what is none or too
+    large."""
     file = Path(path)
     raw = read_bytes(file, LARGEST, "give the path of a tokenizer.json")
     if len(raw) > LARGEST:
@@ -63,7 +64,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def opened(text: str) -> Any:
-    """The library's tokenizer of a `checked` description, as JSON, which takes special tokens in a text as text.
+    """Return the library's tokenizer of a `checked` description, as JSON, which takes special tokens in a text as text.
 
     Raises ValueError for one in which two tokens have the same number, or that the library cannot read."""
     with plain_errors("it cannot be read"):
@@ -85,7 +86,7 @@ def opened(text: str) -> Any:
 
 
 def checked(data: Any) -> dict[str, Any]:
-    """The parts of a tokenizer that matter here, when nothing in them is known to be harmful.
+    """Return the parts of a tokenizer that matter here, when nothing in them is known to be harmful.
 
     Left out are padding and truncation, which are no matter of a text, and dropout, which would draw other tokens each
     time.  Raises ValueError that says what is wrong.
@@ -148,8 +149,8 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(model: dict[str, Any], added: list[dict[str, Any]]) -> dict[str, Any]:
-    """A model in which added tokens keep their numbers: the library would number those that the model's own vocabulary
-    does not know one after the other, from the size of that on."""
+    """Return a model in which added tokens keep their numbers: the library would number those that the model's own
+    vocabulary does not know one after the other, from the size of that on."""
     vocab = model["vocab"]
     if not isinstance(vocab, dict):
         return model

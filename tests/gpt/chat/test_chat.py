@@ -15,7 +15,7 @@ import pytest
 import gpt
 from gpt import GPT, GPTConfig
 from gpt.chat.chat import Chat, answer
-from gpt.chat.conversation import Message, read
+from gpt.chat.conversation import Message, read_conversations
 from gpt.chat.turns import TurnTokenizer
 from gpt.checkpoint import Checkpoint
 from gpt.cli import main
@@ -220,7 +220,7 @@ def test_commands(piped, tmp_path, monkeypatch):
     assert not any("de" in line for line in err.splitlines())  # after /exit
     text = json.loads((tmp_path / "talk.jsonl").read_text())
     assert [m["role"] for m in text["messages"]] == ["user", "assistant"]
-    assert read([str(tmp_path / "talk.jsonl")])
+    assert read_conversations([str(tmp_path / "talk.jsonl")])
 
 
 def test_mistakes_are_told_in_a_line_and_the_chat_goes_on(piped, tmp_path):

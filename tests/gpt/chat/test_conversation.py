@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from gpt.chat.conversation import OURS, OUTSIDE, UNKNOWN, Conversation, Message, read
+from gpt.chat.conversation import BUILT_IN, UNKNOWN, UNKNOWN_HELD_OUT, Conversation, Message, read_conversations
 from gpt.data.corpus import default_text
 from gpt.tuning.tune import UNSURE
 
@@ -24,7 +24,7 @@ def given(tmp_path):
     def give(name, content):
         file = tmp_path / name
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read([str(file)])
+        return read_conversations([str(file)])
     return give
 
 
@@ -142,9 +142,9 @@ def test_a_mistake_is_told_in_one_line_with_its_place(given, name, content, firs
 
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="check the path"):
-        read([str(tmp_path / "none.json")])
+        read_conversations([str(tmp_path / "none.json")])
     with pytest.raises(ValueError, match="is a folder"):
-        read([str(tmp_path)])
+        read_conversations([str(tmp_path)])
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv"])
@@ -175,12 +175,12 @@ def test_damaged_files_are_read_or_refused_in_one_line(given, name):
 
 
 def test_the_questions_that_come_with_the_package():
-    found, outside = read(), read([str(OUTSIDE)])
+    found, outside = read_conversations(), read_conversations([str(UNKNOWN_HELD_OUT)])
     asked = [c.messages[0].text for c in found]
     answers = [c.messages[1].text for c in found]
     assert len(found) > 2000 and len(set(asked)) == len(asked) and len(set(answers)) > 40
     assert set("".join(asked + answers)) <= set(default_text()[0])  # `gpt train` knows these characters
-    assert all(c.where.startswith((str(OURS), str(UNKNOWN))) for c in found)
+    assert all(c.where.startswith((str(BUILT_IN), str(UNKNOWN))) for c in found)
     for c in found:
         assert (c.messages[1].text.startswith(UNSURE)) == c.where.startswith(str(UNKNOWN))
     words = {text.lower().strip("?!. ") for text in asked}
@@ -196,13 +196,13 @@ def test_a_record_that_is_nested_deep(tmp_path, depth, record):
     file.write_text(record.format("[" * depth + "]" * depth) + "\n")
     told = r"deep.jsonl, (record 1 at )?line 1: this is no JSON for us: it is nested too deep"
     with pytest.raises(ValueError, match=told):
-        read([str(file)])
+        read_conversations([str(file)])
 
 
 def test_a_long_answer_in_a_table(tmp_path):
     file = tmp_path / "long.csv"
     file.write_text("prompt,response\na," + "long " * 60_000 + "\n")
-    assert len(read([str(file)])[0].messages[1].text) == 299_999
+    assert len(read_conversations([str(file)])[0].messages[1].text) == 299_999
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gpt import CharTokenizer
-from gpt.chat.conversation import read
+from gpt.chat.conversation import read_conversations
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
@@ -58,7 +58,7 @@ def given(tmp_path):
     def give(content, name="a.jsonl", strict=False):
         file, said = tmp_path / name, []
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        found = read([str(file)], strict, said.append)
+        found = read_conversations([str(file)], strict, said.append)
         return [[(m.role, m.text) for m in c.messages] for c in found], "\n".join(said)
     return give
 
@@ -127,14 +127,14 @@ def test_where_no_record_can_be_used_the_first_reason_is_told(given):
 def test_plain_text_is_learned_as_it_is(given, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "abc"}\n{"prompt": "a", "response": "b"}')
     turns = Turns(TurnTokenizer(ByteTokenizer()))
-    (tokens, counted), (_, of_chat) = encoded(read([str(tmp_path / "b.jsonl")]), turns, 99)[0]
+    (tokens, counted), (_, of_chat) = encoded(read_conversations([str(tmp_path / "b.jsonl")]), turns, 99)[0]
     assert turns.tokenizer.decode(tokens) == "abc" and counted.all() and not of_chat.all()
 
 
 @pytest.mark.parametrize("base, hint", [(CharTokenizer("ab"), True), (ByteTokenizer(), False)])
 def test_a_character_model_without_the_letters_hears_of_others(tmp_path, base, hint):
     (tmp_path / "c.jsonl").write_text('{"prompt": "H", "response": "b"}')
-    _, said = encoded(read([str(tmp_path / "c.jsonl")]), Turns(TurnTokenizer(base)), 99)
+    _, said = encoded(read_conversations([str(tmp_path / "c.jsonl")]), Turns(TurnTokenizer(base)), 99)
     assert ("--tokenizer byte or --tokenizer bpe" in " ".join(said)) == hint
 
 

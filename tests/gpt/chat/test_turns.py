@@ -199,7 +199,7 @@ def test_an_empty_message_is_rendered_like_any_other(template):
 
 WAITING = """
 import signal, subprocess, sys
-from gpt.chat.jinja import rendered
+from gpt.chat.jinja import render_templates
 
 signal.signal(signal.SIGINT, lambda *_: None)  # as `gpt tune` and `gpt chat`, which finish what they are at
 start = subprocess.Popen.__init__
@@ -210,7 +210,7 @@ def started(self, *given, **more):
 
 subprocess.Popen.__init__ = started
 slow = "{% for i in range(300) %}{% for j in range(3000) %}{% endfor %}{% endfor %}done"
-print(rendered(slow, {}, [[[], False]]), flush=True)
+print(render_templates(slow, {}, [[[], False]]), flush=True)
 """
 
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 import gpt
 from gpt import checkpoint
 from gpt.chat.conversation import Message
-from gpt.chat.terminal import save as save_chat
+from gpt.chat.terminal import save_conversation as save_chat
 from gpt.runtime import writing
 from gpt.runtime.safetensors_file import Stored, read_head, write_tensors
 from gpt.training.metrics import Metrics

@@ -10,7 +10,7 @@ import pytest
 import gpt
 from gpt import GPT, CharTokenizer, GPTConfig, TrainConfig, checkpoint, train
 from gpt.chat.chat import answer
-from gpt.chat.conversation import OURS, Conversation, Message, read
+from gpt.chat.conversation import BUILT_IN, Conversation, Message, read_conversations
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
 from gpt.data.corpus import default_text
@@ -290,7 +290,7 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
                           val_fraction=0.25), said.append)
     before, after = (float(line.split()[1]) for line in said if line.strip().startswith("loss"))
     assert after < before / 2
-    data = read([str(tmp_path / "pairs.jsonl")])
+    data = read_conversations([str(tmp_path / "pairs.jsonl")])
     held = [c for c, out in zip(data, parted(data, 0.25, 1)) if out]
     right = sum(answer(run, c.messages[:-1], 20) == c.messages[-1].text for c in held)
     assert len(held) == 16 and right >= 12
@@ -304,7 +304,7 @@ def test_by_default_a_model_says_that_it_does_not_know_what_it_was_not_taught(tm
     run = tune(TuneConfig(checkpoint=base, out=str(tmp_path / "tuned")), said.append)
     unsure, asked = re.search(r"on (\d+) questions outside.* to (\d+) of them", said[-2]).groups()[::-1]
     assert int(unsure) >= 0.75 * int(asked)
-    data = read([str(OURS)])[::7]
+    data = read_conversations([str(BUILT_IN)])[::7]
     right = sum(answer(run, c.messages[:-1], 80) == c.messages[-1].text for c in data)
     assert right >= 0.9 * len(data)
 
