@@ -52,6 +52,7 @@ def explain(name: str) -> str:
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m autograd", description="List the functions that take Tensors: "
                                      "ops, which have a gradient rule for each input, and functions composed of them.")
     parser.add_argument("name", nargs="?", help="show one of them: signature, formula, edge cases and gradients")

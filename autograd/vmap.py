@@ -1,4 +1,4 @@
-"""vmap: a function of one example as a function of a batch, by computing the tape of one example for all of them."""
+"""vmap: trace a function of one example, and compute each record of its tape for the whole batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .core.recompute import value_of
 from .core.registry import REGISTRY
 from .core.tree import copy_structure, is_module, tree_leaves, tree_map
 from .engine import Tensor, tape, tensor
-from .transform import called, name_of
+from .transform import call_function, name_of
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -29,46 +29,46 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
         ag.vmap(ag.grad(loss), in_axes=(None, 0, 0))(w, xs, ys)     # a gradient for each example: (n, *w.shape)
 
-    in_axes: the axis to map over, or None for what all examples share: one for all arguments, or a tuple with one for
-    each, in which a dict, list, tuple or Module may have a container of axes like it.  Keyword arguments are mapped
-    along axis 0.  out_axes: where the results have their batch axis, in the same form; None for what is the same for
-    all examples.  A result that depends on no example is repeated.  Arrays in, arrays out; Tensors in, Tensors out.
-    What comes out can be differentiated, and vmap, grad and the other transforms nest in any order.
+    in_axes: the axis to map over, or None for an argument that all examples share: one for all arguments, or a tuple
+    with one for each, in which a dict, list, tuple or Module may have a container of axes like it.  Keyword arguments
+    are mapped along axis 0.  out_axes: the batch axis of the results, in the same form; None for a result that is the
+    same for all examples.  Arrays in, arrays out; Tensors in, Tensors out, which can be differentiated: vmap, grad and
+    the other transforms nest in any order.
 
     `f` runs once, on the first example, and each operation of its tape is then computed for all examples at once.  So
-    `f` cannot look at numbers (`if`, `float`, a boolean mask), and draws random ones with `ag.resampled`, as
+    `f` cannot read values (`if`, `float`, a boolean mask), and draws random numbers with `ag.resampled`, as
     `ag.dropout` does: then each example gets its own.  An op without a batching rule is applied to one example after
-    the other, and a warning says so once.  A word tells vmap how an op of yours goes:
+    the other, and a warning says so once.  A rule for your own op is one of three words, or a function:
 
         swish.batching = "elementwise"  # its inputs broadcast
         swish.batching = "leading"      # its first input may have any number of axes before those it works on
-        swish.batching = "axis"         # it works on one array, along the axis or axes in its setting `axis`
+        swish.batching = "axis"         # it works on one array, along the axis or axes in its attribute `axis`
 
-    So does a function `rule(t, args, mapped)` of the record of one example (t.op, t.attrs, t.shape), its inputs, and
-    which of them are mapped: these have the batch axis in front, and so has what the rule returns.
+    A function is `rule(t, args, mapped)`: the record of one example (t.op, t.attrs, t.shape), the inputs, and for each
+    True if it is mapped, that is, has the batch axis in front.  Its result has the batch axis in front.
 
     Raises ValueError for an argument without the axis to map over, for batches of different sizes and for axes that do
-    not have the structure of the arguments or results; TypeError where `f` looks at a number.
+    not have the structure of the arguments or results; TypeError where `f` reads a value.
     """
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         mode, leaves = current_mode(), tree_leaves([args, kwargs])
         named_axes = _axes_of_arguments(f, in_axes, args, kwargs)
         n, axes = _batch_size(f, named_axes, leaves), [axis for _, axis in named_axes]
-        batches = [a if axis is None else _moved(a, axis, 0) for a, axis in zip(leaves, axes)]
+        batches = [a if axis is None else _move_axis(a, axis, 0) for a, axis in zip(leaves, axes)]
         examples = [_example(a, axis is not None, mode) for a, axis in zip(batches, axes)]
         values = {t: (a, axis is not None) for t, a, axis in zip(examples, batches, axes) if t is not a}
         start, draws = now(), {}  # type: ignore[var-annotated]
         given = iter(examples)
         shown, named = tree_map(lambda leaf: next(given), [list(args), kwargs])
-        with within(tracing="ag.vmap runs a function once for all examples", observer=_noting(draws),
+        with within(tracing="ag.vmap runs a function once for all examples", observer=_draw_observer(draws),
                     executor=EagerExecutor):
-            result = copy_structure(called(f, shown, named))
+            result = copy_structure(call_function(f, shown, named))
 
         results = tree_leaves(result)
         _evaluate([t for t in results if type(t) is Tensor], start, values, draws, n, mode)
         as_tensors = bool(mode.tracing) or any(type(leaf) is Tensor for leaf in leaves)
-        out = iter([_out(f, *_found(t, values), axis, n, as_tensors)
+        out = iter([_finish(f, *_look_up(t, values), axis, n, as_tensors)
                     for t, (_, axis) in zip(results, _spread(out_axes, result, "the result"))])
         return tree_map(lambda leaf: next(out), result)
 
@@ -79,7 +79,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def _spread(axes: Any, tree: Any, where: str) -> list[tuple[str, Any]]:
-    """Where each leaf of `tree` is, in words, and its axis."""
+    """Return the path (for errors) and the axis of each leaf of `tree`."""
     is_one = axes is None or isinstance(axes, (int, np.integer))
     if isinstance(tree, dict) and (is_one or isinstance(axes, dict) and axes.keys() == tree.keys()):
         return [pair for key in tree for pair in _spread(axes if is_one else axes[key], tree[key], f"{where}[{key!r}]")]
@@ -95,6 +95,7 @@ def _spread(axes: Any, tree: Any, where: str) -> list[tuple[str, Any]]:
 
 
 def _axes_of_arguments(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) -> list[tuple[str, Any]]:
+    """Return the path and the axis of each leaf of the arguments."""
     if not isinstance(in_axes, (list, tuple)):
         in_axes = [in_axes] * len(args)
     if len(in_axes) != len(args):
@@ -105,7 +106,7 @@ def _axes_of_arguments(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs:
 
 
 def _batch_size(f: Callable[..., Any], axes: list[tuple[str, Any]], leaves: list[Any]) -> int:
-    """The number of examples."""
+    """Return the number of examples.  Raises ValueError unless all batches have the same."""
     sizes: dict[int, str] = {}
     for leaf, (where, axis) in zip(leaves, axes):
         if axis is not None:
@@ -122,8 +123,8 @@ def _batch_size(f: Callable[..., Any], axes: list[tuple[str, Any]], leaves: list
     return next(iter(sizes))
 
 
-def _moved(a: Any, source: int, destination: int) -> Any:
-    """`a` with one axis elsewhere; nothing is recorded where it is there already."""
+def _move_axis(a: Any, source: int, destination: int) -> Any:
+    """Move one axis of `a`; without a record if it is in its place already."""
     return a if source % a.ndim == destination % a.ndim else np.moveaxis(a, source, destination)
 
 
@@ -131,7 +132,7 @@ def _moved(a: Any, source: int, destination: int) -> Any:
 
 
 def _example(a: Any, is_mapped: bool, mode: Mode) -> Any:
-    """What f is given: the first example of a batch (of an empty one some numbers of its shape), or what all share."""
+    """Return an argument of f: the first example of a batch (random values for an empty one), or a shared one."""
     if not is_mapped:
         return tensor(a) if isinstance(a, (np.ndarray, np.generic)) else a
     array = value_of(a) if type(a) is Tensor else a
@@ -142,8 +143,8 @@ def _example(a: Any, is_mapped: bool, mode: Mode) -> Any:
     return t
 
 
-def _noting(draws: dict[Tensor, Callable[[], Any]]) -> Any:
-    """What watches while one example is computed: it notes what makes a leaf with random numbers."""
+def _draw_observer(draws: dict[Tensor, Callable[[], Any]]) -> Any:
+    """Return the observer of the traced example: it enters in `draws` the function that drew a random leaf."""
     def on_draw(draw: Callable[[], Any]) -> Tensor:
         t = tensor(draw())
         draws[t] = draw
@@ -155,26 +156,26 @@ def _noting(draws: dict[Tensor, Callable[[], Any]]) -> Any:
 # ---------------------------------------------------------------------- all examples
 
 
-def _found(a: Any, values: dict) -> tuple[Any, bool]:
-    """What stands for `a`, an input or a result of one example, and whether it has a batch axis in front."""
+def _look_up(a: Any, values: dict) -> tuple[Any, bool]:
+    """Return the value for all examples of an input or result `a` of one, and True if it has a batch axis in front."""
     return values.get(a, (a, False)) if type(a) is Tensor else (a, False)
 
 
 def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any, bool]],
               draws: dict[Tensor, Callable[[], Any]], n: int, mode: Mode) -> None:
-    """Enter the values of `results` for all examples, and drop what was needed on the way."""
+    """Compute `results` for all examples into `values`, and drop each intermediate value after its last use."""
     records = [t for t in tape(*results, since=start) if t.created > start]
     last = {a: i for i, t in enumerate(records) for a in t.inputs if type(a) is Tensor}
     for t in results:
         last.pop(t, None)
     for i, t in enumerate(records):
         if t in draws:
-            values[t] = resampled(_drawing(value_of(t), draws[t], n)), True
+            values[t] = resampled(_batch_draw(value_of(t), draws[t], n)), True
         elif t.op is None:
             values.setdefault(t, (t if t.requires_grad else t._array, False))
         else:
-            inputs = [_found(a, values) for a in t.inputs]
-            values[t] = y, is_mapped = _computed(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
+            inputs = [_look_up(a, values) for a in t.inputs]
+            values[t] = y, is_mapped = _compute(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
             if is_mapped and type(y) is not tuple and y.shape != (n, *t.shape):
                 raise pointing_at(t, ValueError(f"the batching rule of {t.op.name} returned shape {y.shape} for {n} "
                                                 f"examples of shape {t.shape}"))
@@ -183,8 +184,8 @@ def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any,
                 values.pop(a, None)
 
 
-def _computed(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[Any, bool]:
-    """The value of record `t` for all examples, or for each the same."""
+def _compute(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[Any, bool]:
+    """Return the value of record `t` for all examples, and True if it has a batch axis, False if they share it."""
     if t.op.name == "_item":  # type: ignore[union-attr]
         return args[0][t.attrs["i"]], mapped[0]
     compute = apply_batched if any(mapped) else lambda t, args, mapped: t.op.apply(args, t.attrs)
@@ -197,14 +198,14 @@ def _computed(t: Tensor, args: tuple, mapped: list[bool], mode: Mode) -> tuple[A
     return y, any(mapped)
 
 
-def _drawing(first: Any, draw: Callable[[], Any], n: int) -> Callable[[], Any]:
-    """A draw for each of `n` examples, of which the first one has been made."""
+def _batch_draw(first: Any, draw: Callable[[], Any], n: int) -> Callable[[], Any]:
+    """Return a function that draws for each of `n` examples; the draw of the first one has been made."""
     made = [first]
     return lambda: np.stack([made.pop() if made else draw() for _ in range(max(n, 1))])[:n]
 
 
-def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, as_tensor: bool) -> Any:
-    """A result with its batch axis at `axis`."""
+def _finish(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, as_tensor: bool) -> Any:
+    """Return a result with its batch axis at `axis`."""
     value = value if hasattr(value, "shape") else np.asarray(value)
     if value.dtype.kind not in "fiub":
         raise TypeError(f"{name_of(f)} returned {value!r:.60}: vmap makes batches of arrays and numbers")
@@ -214,7 +215,7 @@ def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, 
         value = value if is_mapped else np.broadcast_to(value, (n, *value.shape))
         if not -value.ndim <= axis < value.ndim:
             raise ValueError(f"vmap of {name_of(f)}: out_axes {axis} for a result of shape {value.shape}")
-        value = _moved(value, 0, axis)
+        value = _move_axis(value, 0, axis)
     if as_tensor or type(value) is Tensor and value.requires_grad:
         return value if type(value) is Tensor else tensor(value)
     return own(value_of(value) if type(value) is Tensor else value)
@@ -224,9 +225,9 @@ def _out(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: int, 
 
 
 def _by_formula(t: Any, args: tuple, mapped: Any) -> Any:
-    """The batching rule of an op whose formula is composed of ops: that of a function."""
+    """Compute an op whose formula is composed of ops, as `vmap` does any function."""
     return vmap(functools.partial(t.op.formula, **t.attrs), tuple([0 if m else None for m in mapped]))(*args)
 
 
-for _name in ("linear", "layer_norm", "rms_norm", "rotary"):  # with further axes in x alone they take them as they are
+for _name in ("linear", "layer_norm", "rms_norm", "rotary"):  # x alone may have further axes
     REGISTRY[_name].batching = only(0, _by_formula)

@@ -1,4 +1,4 @@
-"""What the engine does to arrays, whichever library they are of."""
+"""Helpers on arrays of any library: checks of inputs and results, private copies, casts, unbroadcasting."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 import numpy as np
 
 LARGE = 1 << 16
-"""Bytes from which on the copy of an array is kept for its next use."""
-_copies: dict[int, tuple[Any, Any, Any]] = {}  # id of an array -> a weak reference to it, its form then, the copy
+"""Bytes from which on `snapshot` keeps the copy of an array for its next use."""
+_copies: dict[int, tuple[Any, Any, Any]] = {}  # id of an array -> a weak reference to it, its layout then, the copy
 PLAIN = frozenset({np.ndarray, np.memmap, int, float, bool, str, slice, type, type(None), type(Ellipsis),
                    *[scalar for scalar in np.sctypeDict.values() if np.dtype(scalar).kind in "biuf"]})
-"""Types of which an op takes everything as it is; whatever else it is given beside Tensors is looked at."""
+"""Types that an op takes without a look; an input of any other type beside Tensors is checked."""
 _IMMUTABLE = PLAIN - {np.ndarray, np.memmap}
 _COMPLEX = "complex numbers are not supported, only real numbers: use the real and the imaginary part as two tensors"
 
 
 class Deferred(TypeError):
-    """An operand that says `__array_ufunc__ = None`: its own operators are to be asked."""
+    """An operand says `__array_ufunc__ = None`, so Python is to try its reflected operator."""
 
 
 def is_tensor(a: Any) -> bool:
-    """Tell a Tensor by what it has, for modules that the engine imports and that cannot import its type."""
+    """Return True for a Tensor, told by its attributes: the engine, which defines the type, imports this module."""
     return hasattr(a, "backward") and hasattr(a, "op")
 
 
 def is_foreign(a: Any) -> bool:
-    """Whether `a` is an array of another library, which answers NumPy's functions itself."""
+    """Return True for an array of another library that implements NumPy's protocols, such as CuPy's."""
     return hasattr(a, "__array_function__") and not isinstance(a, (np.ndarray, np.generic))
 
 
 def check_operand(a: Any, name: str) -> Any:
-    """Return `a`, the input `name` of an op, as that computes with it beside Tensors.
+    """Return `a`, the input `name` of an op beside Tensors, as the op computes with it.
 
-    Raises TypeError for what would lose a gradient, or something of its own, on the way: a masked array its mask, a
-    matrix its product, an object of another library its labels.  Arrays of a library that answers NumPy's functions
-    itself, as CuPy's do, are taken as they are.
+    Raises TypeError for anything that would lose a gradient or a property of its own: a masked array its mask, a matrix
+    its product, an object of another library its labels.  Arrays of a library that implements NumPy's protocols, as
+    CuPy's do, are returned as they are.
     """
     if getattr(a, "__array_ufunc__", "") is None:
         raise Deferred(f"{name} is a {_type_name(a)}, which takes part in no NumPy function (__array_ufunc__ is None)")
@@ -49,7 +49,7 @@ def check_operand(a: Any, name: str) -> Any:
 
 
 def explain_misfit(a: Any, name: str) -> str:
-    """Say why an op does not take `a` as its input `name`, and what to pass; "" for what it takes."""
+    """Return the reason why an op does not take `a` as its input `name`, and what to pass instead; "" if it does."""
     if isinstance(a, (str, bytes, type, int, float)) or is_foreign(a):
         return ""
     if type(a) is np.ndarray or isinstance(a, np.generic):
@@ -72,26 +72,24 @@ def explain_misfit(a: Any, name: str) -> str:
 
 
 def computes_as_arrays_do(subclass: Any) -> bool:
-    """Tell subclasses of NumPy's arrays that keep the operators' meaning (np.memmap) from others (np.matrix)."""
+    """Return True for a subclass of np.ndarray that keeps the meaning of its operators (np.memmap, not np.matrix)."""
     return subclass.__mul__ is np.ndarray.__mul__ and subclass.__array_ufunc__ is np.ndarray.__array_ufunc__
 
 
 def short_repr(a: Any) -> str:
-    """The beginning of a repr, in one line."""
+    """Return the beginning of a repr, on one line."""
     text = " ".join(repr(a).split())
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _type_name(a: Any) -> str:
-    """`pandas Series`, `torch Tensor`."""
+    """Return library and type: `pandas Series`, `torch Tensor`."""
     return f"{type(a).__module__.partition('.')[0]} {type(a).__name__}"
 
 
 def own(a: Any) -> Any:
-    """Return a private copy of an array, which nobody else can change; anything else as it is.
-
-    Raises TypeError for an array of anything but real numbers and booleans.
-    """
+    """Return a copy of an array, which no caller can change, with the arrays of a tuple copied too; anything else as it
+    is.  Raises TypeError for an array of anything but real numbers and booleans."""
     if type(a) in _IMMUTABLE or is_tensor(a):
         return a
     if type(a) is tuple:
@@ -99,53 +97,53 @@ def own(a: Any) -> Any:
     if hasattr(a, "__array_function__") and not isinstance(a, np.generic):
         if a.dtype.kind not in "biuf":
             raise TypeError(_COMPLEX if a.dtype.kind == "c" else f"an op takes real numbers, and no array of {a.dtype}")
-        return a.copy(order="K")  # in its own memory order, since sums of numbers in another order round differently
+        return a.copy(order="K")  # in its memory order, since sums in another order round differently
     if isinstance(a, (complex, np.complexfloating)):
         raise TypeError(_COMPLEX)
     return a
 
 
 def snapshot(a: Any) -> Any:
-    """`owned(a)`, to be read only: of a large array one copy is kept while the array is there, and serves again as long
-    as their bits are the same."""
-    if type(a) in _IMMUTABLE:  # the quick way for what records are given most
+    """Return `own(a)`, for reading only.  The copy of a large array is kept while the array lives, and returned again
+    as long as both have the same bits."""
+    if type(a) in _IMMUTABLE:  # a shortcut for the most frequent constants
         return a
     if type(a) not in (np.ndarray, np.memmap) or a.dtype.kind not in "fiub":
         return own(a)
     if a.nbytes < LARGE or a.dtype.itemsize > 8:
         return np.array(a)  # of a memmap too
-    form, (array, its_form, copy) = (a.shape, a.strides, a.dtype), _copies.get(id(a), (int, None, None))
-    if array() is not a or form != its_form or not _same_bits(a, copy):
+    layout, (array, its_layout, copy) = (a.shape, a.strides, a.dtype), _copies.get(id(a), (int, None, None))
+    if array() is not a or layout != its_layout or not _same_bits(a, copy):
         copy = np.array(a)
-        _copies[id(a)] = weakref.ref(a, functools.partial(_copies.pop, id(a))), form, copy
+        _copies[id(a)] = weakref.ref(a, functools.partial(_copies.pop, id(a))), layout, copy
     return copy
 
 
 def _same_bits(a: Any, b: Any) -> bool:
-    """Compare two arrays of one shape and dtype bit by bit, so NaN and −0 too, a piece at a time."""
+    """Return True if two arrays of one shape and dtype have the same bits, so NaN and −0 too; block by block."""
     bits = f"u{a.itemsize}"
-    pieces = np.nditer([a.view(bits), b.view(bits)], ["external_loop", "buffered"], order="K", buffersize=1 << 15)
-    return all((x == y).all() for x, y in pieces)
+    blocks = np.nditer([a.view(bits), b.view(bits)], ["external_loop", "buffered"], order="K", buffersize=1 << 15)
+    return all((x == y).all() for x, y in blocks)
 
 
 def find_owner(array: Any) -> Any:
-    """The array whose memory `array` is in: itself, unless it is a view."""
+    """Return the array that owns the memory of `array`: itself, unless it is a view."""
     while isinstance(base := getattr(array, "base", None), type(array)) and base is not array:  # a dtype is its own
         array = base
     return array
 
 
 def convert_sequence(a: Any, is_array: bool = False) -> Any:
-    """A list, or another of Python's sequences, as an array (an empty list as one of integers, as `x[[]]` needs them),
-    and so a tuple that stands for an array, and no shape or index; anything else as it is."""
+    """Return a list, or another of Python's sequences, as an array (an empty one of integers, as `x[[]]` needs them);
+    a tuple only if `is_array`, since it may be a shape or an index; anything else as it is."""
     if isinstance(a, tuple) and not is_array or isinstance(a, (str, bytes)) or not isinstance(a, Sequence):
         return a
     return np.asarray(a, None if a else int)
 
 
 def make_array(data: Any, dtype: Any, copy: bool = True) -> Any:
-    """Return an array with the numbers of `data`: an array, of whichever library, a number or a nested list; without
-    `copy` it may be `data` itself.  Raises TypeError for what holds no real numbers, and for what hides some."""
+    """Return an array with the values of `data`: an array of any library, a number or a nested list; without `copy` it
+    may be `data` itself.  Raises TypeError for anything but real numbers and booleans, and for a masked array."""
     if isinstance(data, np.ma.MaskedArray) or getattr(data, "requires_grad", False):
         raise TypeError(explain_misfit(data, "data"))
     array = data if is_foreign(data) else np.asarray(data)
@@ -160,12 +158,12 @@ def make_array(data: Any, dtype: Any, copy: bool = True) -> Any:
 
 
 def check_result(y: Any) -> Any:
-    """Return the result of a formula, if it is one: an array, or a tuple of arrays."""
+    """Return the result of a formula as an array or a tuple of arrays.  Raises TypeError for anything else."""
     if isinstance(y, np.generic):
         return y
-    if isinstance(y, tuple) and not any(isinstance(part, tuple) for part in y):
-        return tuple([check_result(part) for part in y])
-    if isinstance(y, (int, float)):  # of numbers, a formula of operators makes a number
+    if isinstance(y, tuple) and not any(isinstance(item, tuple) for item in y):
+        return tuple([check_result(item) for item in y])
+    if isinstance(y, (int, float)):  # a formula of operators, given numbers
         return np.asarray(y)[()]
     if is_tensor(y):
         raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
@@ -177,33 +175,34 @@ def check_result(y: Any) -> Any:
 
 
 def as_tuple(value: Any) -> tuple:
-    """The arrays of a value, which is one or a tuple of them."""
+    """Return the arrays of a value, which is an array or a tuple of them, as a tuple."""
     return value if type(value) is tuple else (value,)
 
 
 def has_floats(y: Any) -> bool:
-    """Tell if a gradient can flow from `y`, an array or a tuple of arrays: one of them has floating-point numbers."""
-    return any(part.dtype.kind == "f" for part in as_tuple(y))
+    """Return True if a gradient can flow to `y`, an array or a tuple of arrays: one of them is of floats."""
+    return any(a.dtype.kind == "f" for a in as_tuple(y))
 
 
 def unshare(y: Any, values: Sequence[Any]) -> Any:
-    """Return a result `y` of `values` (an array, or a tuple of them) with its numbers to itself."""
+    """Return `y`, an array or a tuple of arrays computed from `values`, copied where it may share their memory."""
     if type(y) is tuple:
-        return tuple([unshare(part, values) for part in y])
+        return tuple([unshare(item, values) for item in y])
     if y.dtype.kind not in "fiub":
         raise TypeError(_COMPLEX if y.dtype.kind == "c" else f"a tensor holds real numbers or booleans, not {y.dtype}")
     if isinstance(y, np.generic):
         return np.asarray(y)
-    shared = getattr(y, "base", None) is not None or any(  # one of a tuple's arrays is not looked for among all of them
+    shared = getattr(y, "base", None) is not None or any(  # a tuple of arrays counts as shared
         y is v or type(v) is tuple and v and hasattr(v[0], "dtype") for v in values)
     return y.copy(order="K") if shared else y
 
 
 def freeze_attr(a: Any, name: str) -> Any:
-    """A setting as it is now, whatever its owner does with it later.  Raises TypeError for a Tensor."""
+    """Return a deep copy of an attribute, so that later mutation by the caller has no effect.  Raises TypeError for a
+    Tensor."""
     if is_tensor(a):
-        raise TypeError(f"{name} is a setting, not an input, and cannot be a Tensor: pass numbers (t.item(), "
-                        "t.tolist()); an argument of a recorded program is a setting if it is a number of Python's")
+        raise TypeError(f"{name} is an attribute of the op, not an input, and cannot be a Tensor: pass numbers "
+                        "(t.item(), t.tolist()); of a captured program's arguments, pass Python's own numbers")
     if isinstance(a, dict):
         return {key: freeze_attr(item, name) for key, item in a.items()}
     if isinstance(a, (list, tuple)):
@@ -212,19 +211,19 @@ def freeze_attr(a: Any, name: str) -> Any:
 
 
 def as_gradient(g: Any, dtype: Any) -> Any:
-    """`g` as an array that others can be added into."""
+    """Return `g` as an array of `dtype` that others can be added into; an array of another library as it is."""
     return g if is_foreign(g) else np.asarray(g, dtype)
 
 
 def widen(a: Any) -> Any:
-    """Half precision as single, in which sums, squares and counts of it neither overflow nor stall; any other array as
+    """Return half precision as single, in which sums, squares and counts neither overflow nor stall; any other array as
     it is."""
     return a.astype(np.float32) if getattr(a, "dtype", None) == np.float16 else a
 
 
 def as_floats(a: Any) -> Any:
-    """Integers and booleans in double precision, and any other array as it is: small integers overflow, unsigned ones
-    have no negatives, and NumPy's functions make half precision of those of one byte."""
+    """Return integers and booleans in double precision, floats as they are: small integers overflow, unsigned ones have
+    no negatives, and NumPy's functions turn those of one byte into half precision."""
     return a if a.dtype.kind == "f" else a.astype(float)
 
 
@@ -234,12 +233,12 @@ def cast(x: Any, dtype: Any) -> Any:
 
 
 def narrow(y: Any, *xs: Any) -> Any:
-    """Return a result `y` of `widen(x)` of each of `xs` in half precision, if that is the precision of all of them."""
+    """Return `y`, computed from `widen(x)` of each x, in half precision again if all of `xs` are."""
     return y.astype(np.float16) if all(getattr(x, "dtype", np.float16) == np.float16 for x in xs) else y
 
 
 def read_only(a: Any) -> Any:
-    """A view of a NumPy array that cannot be written through; another library's array as it is."""
+    """Return a view of a NumPy array that cannot be written through; another library's array as it is."""
     if isinstance(a, np.ndarray):
         a = a.view()
         a.flags.writeable = False
@@ -247,9 +246,9 @@ def read_only(a: Any) -> Any:
 
 
 def unbroadcast(d: Any, x: Any) -> Any:
-    """Gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added.
+    """Return gradient `d` in the shape and dtype of the input `x`: summed over the axes that broadcasting added.
 
-    Raises ValueError for a shape that broadcasting `x` cannot have made, TypeError for what holds no real numbers.
+    Raises ValueError for a shape that `x` does not broadcast to, TypeError for anything but an array of real numbers.
     """
     if not hasattr(d, "shape") or type(d) is not np.ndarray and not is_tensor(d) and explain_misfit(d, "d"):
         raise TypeError(f"a gradient rule returned {short_repr(d)}, and not an array")

@@ -1,4 +1,4 @@
-"""The contract of kernels: what they return is looked at, and a breach is found when it happens."""
+"""The contract of kernels: each call checks what a kernel returned, so that a breach shows where it happens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .mode import current_mode
 
 
 def check_kernel_result(name: str, made: Any) -> tuple[Any, Any]:
-    """(y, saved), as the kernel of the op `name` has to return them.  Raises TypeError for anything else."""
+    """Return `made`, the result of a forward of op `name`.  Raises TypeError unless it is (y, saved)."""
     if type(made) is tuple and len(made) == 2:
         y = made[0]
         if type(y) is np.ndarray or all(isinstance(a, np.ndarray) or is_foreign(a) for a in as_tuple(y)):
@@ -37,15 +37,15 @@ def kernel_backward(op: Any, saved: tuple[Any, Any], needed: list[int], g: Any, 
 
 
 def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
-    """Return a kernel's gradients, once seen to be one for each input that needs one, and like that input.  Raises
-    TypeError for another number of them, ValueError for another shape or dtype."""
+    """Return a kernel's gradients.  Raises TypeError unless there is one for each input that needs one, ValueError
+    unless each has its input's shape and dtype."""
     if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):
         found = f"{len(gradients)} of them" if isinstance(gradients, (list, tuple)) else describe(gradients)
         raise TypeError(f"the backward of {op.name}'s kernel has to return a list with a gradient for each of "
                         f"{', '.join(map(op.input_name, needed))}, {len(needed)} in all, and it returned {found}")
     for i, d in zip(needed, gradients):
         x = values[i]
-        if type(d) is np.ndarray and d.dtype is x.dtype and d.shape == x.shape:  # quickly, in almost all cases
+        if type(d) is np.ndarray and d.dtype is x.dtype and d.shape == x.shape:  # the quick test, for almost all cases
             continue
         if getattr(d, "shape", None) != x.shape or d.dtype != x.dtype:
             raise ValueError(f"the backward of {op.name}'s kernel returned {describe(d)} as the gradient of "

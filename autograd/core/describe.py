@@ -1,4 +1,4 @@
-"""Arrays, tensors and source lines in a few words, for messages and reprs."""
+"""Short descriptions of arrays, tensors and source lines, for messages and reprs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class _InternalPackages(dict[Any, bool]):
 
 INTERNAL = _InternalPackages()
 MANY = 16
-"""Inputs, arrays of a tuple and the like up to which a line names them all."""
-_QUICK = 10_000_000  # elements that a repr may look at, as a debugger asks for it at every step
+"""Most items (inputs, arrays of a tuple) that a line lists in full."""
+_QUICK = 10_000_000  # most elements that a repr computes statistics of, as a debugger asks for it at every step
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 
 
 def dtype_shape(shape: tuple[int, ...], dtype: Any) -> str:
-    """`f32[3,4]`: dtype and shape."""
+    """Return dtype and shape: `f32[3,4]`."""
     name = str(dtype)
     letters = name.rstrip("0123456789")
     return f"{_SHORT.get(letters, letters)}{name[len(letters):]}[{','.join(map(str, shape))}]"
@@ -49,72 +49,72 @@ def format_bytes(n: float) -> str:
 
 
 def describe(value: Any) -> str:
-    """An array by dtype and shape, anything else by a short repr."""
+    """Return an array's dtype and shape, and of anything else a short repr."""
     if isinstance(value, type):  # such as np.float32
         return value.__name__
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
     try:
         return short_repr(value)
-    except Exception:  # somebody else's mistake, which must not hide what is being told
+    except Exception:  # a faulty __repr__, which must not hide the message that it is a part of
         return f"<{type(value).__name__}>"
 
 
 def shape_text(t: Any) -> str:
-    """`f32[3,4]`: the dtype and shape of a tensor's value, freed or not; `(f32[3], f32[3])` for a tuple of arrays."""
+    """Return dtype and shape of a tensor's value, freed or not: `f32[3,4]`, or `(f32[3], f32[3])` for a tuple."""
     value, remembered = t._array, t.saved
     if isinstance(value, tuple):
         remembered = [(v.shape, v.dtype) for v in value]
     elif value is not None:
         remembered = value.shape, value.dtype
     if isinstance(remembered, list):
-        runs = [(len(list(run)), dtype_shape(*part)) for part, run in groupby(remembered)]
+        runs = [(len(list(run)), dtype_shape(*form)) for form, run in groupby(remembered)]
         alike = [f"{n:,} × {text}" if n > 2 else ", ".join([text] * n) for n, text in runs]
         return f"({', '.join(shortened(alike))})"
     return dtype_shape(*remembered) if remembered else "not computed"
 
 
 def shortened(items: Sequence[Any], more: str = "more") -> list[Any]:
-    """The items, and of more than MANY the first and last, with a text between that says how many are left out."""
+    """Return the items; of more than MANY the first and last, with a text between that counts the others."""
     half = MANY // 2
     left = len(items) - 2 * half
     return [*items] if left <= 1 else [*items[:half], f"… {left:,} {more} …", *items[-half:]]
 
 
 def is_small(value: Any) -> bool:
-    """Whether an array is shown by all its numbers."""
+    """Return True for an array that is shown with all its elements."""
     return isinstance(value, (np.ndarray, np.generic)) and value.size <= 8
 
 
 def numbers(value: Any) -> str:
-    """The numbers of a small array: `[1., 2.]`."""
+    """Return the elements of a small array: `[1., 2.]`."""
     with np.errstate(all="ignore"):
         return " ".join(np.array2string(np.asarray(value), precision=4, separator=", ").split())
 
 
 def statistics(value: Any) -> str:
-    """The numbers of an array in a few: `-1.2…3.4, mean 0.1±0.9`; one that holds bad ones says how many."""
+    """Return range, mean and standard deviation, and counts of NaN and inf: `-1.2…3.4, mean 0.1±0.9, 2 NaN`."""
     if value.dtype.kind != "f":
         return f"{value.min()}…{value.max()}" if value.size else ""
     finite = value[np.isfinite(value)]
     largest = max(abs(finite).max(initial=0), np.finfo(value.dtype).tiny)
     with np.errstate(all="ignore"):
-        scaled = (finite / largest).astype(float)  # whose squares cannot overflow
+        scaled = (finite / largest).astype(float)  # so that squares cannot overflow
         parts = [] if not finite.size else [f"{finite.min():.3g}…{finite.max():.3g}",
                                             f"mean {scaled.mean() * largest:.2g}±{scaled.std() * largest:.2g}"]
-    for what, bad in (("NaN", np.isnan(value)), ("inf", np.isinf(value))):
-        parts += [f"{bad.sum()} {what}"] * bool(bad.any())
+    for name, bad in (("NaN", np.isnan(value)), ("inf", np.isinf(value))):
+        parts += [f"{bad.sum()} {name}"] * bool(bad.any())
     return ", ".join(parts)
 
 
 def label(t: Any) -> str:
-    """What to call a tensor in a message: `leaf 'w' f64[3,4]`, `multiply f32[5]`."""
-    what = t.op.name if t.op is not None else "leaf"
-    return " ".join(filter(None, [what, f"'{t.name}'" if t.name else "", shape_text(t)]))
+    """Return the name of a tensor in a message: `leaf 'w' f64[3,4]`, `multiply f32[5]`."""
+    maker = t.op.name if t.op is not None else "leaf"
+    return " ".join(filter(None, [maker, f"'{t.name}'" if t.name else "", shape_text(t)]))
 
 
 def one_line(t: Any) -> str:
-    """The repr of a tensor: small arrays by their numbers, others by shape."""
+    """Return the repr of a tensor: small arrays with their elements, others with statistics."""
     data = t._array
     if isinstance(data, tuple) or isinstance(t.saved, list) or data is None and t.saved is None:
         parts = [shape_text(t)]
@@ -139,14 +139,14 @@ def one_line(t: Any) -> str:
 
 
 def users_frame(frame: Any) -> Any:
-    """The innermost frame that is not of this package."""
+    """Return the innermost frame outside of this package."""
     while INTERNAL[frame.f_globals.get("__package__")] and frame.f_back:
         frame = frame.f_back
     return frame
 
 
 def source_line(t: Any) -> tuple[str, int]:
-    """File and line of the instruction that made a tensor."""
+    """Return file and line of the user's code that made a tensor."""
     for start, end, line in t._code.co_lines():
         if start <= t._offset < end and line is not None:
             return t._code.co_filename, line
@@ -154,23 +154,23 @@ def source_line(t: Any) -> tuple[str, int]:
 
 
 def source_text(t: Any) -> str:
-    """`model.py:41`, or `cell:3` for a line of a notebook."""
+    """Return `model.py:41`, or `cell:3` for a line of a notebook."""
     file, line = source_line(t)
     return f"{'cell' if 'ipykernel_' in file or file.startswith('<ipython') else os.path.basename(file)}:{line}"
 
 
 def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
-    """What made a record: `matmul(%3, %5)`, `sum(%1, axis=0)`, `parameter`, `constant`."""
+    """Return the call that made a record: `matmul(%3, %5)`, `sum(%1, axis=0)`, `parameter`, `constant`."""
     if t.op is None:
         return "parameter" if t.requires_grad else "constant"
     inputs = [describe(a) if not is_tensor(a) else f"%{number_of[a]}" if a in number_of else label(a) for a in t.inputs]
-    settings = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
-    return f"{t.op.name}({', '.join(shortened(inputs) + settings)})"
+    attrs = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
+    return f"{t.op.name}({', '.join(shortened(inputs) + attrs)})"
 
 
 def record_line(t: Any, number_of: Mapping[Any, int]) -> str:
-    """A record as its line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`, with the numbers
-    that are known."""
+    """Return a record's line of the tape: `%7 f32[16,64] = matmul(%3, %5)  block.0.attn  model.py:41`.
+    `number_of` maps records to their numbers; those without one are described."""
     number = f"%{number_of[t]}" if t in number_of else ""
     result = " ".join(filter(None, [number, t.name and repr(t.name), shape_text(t)]))
     return "  ".join(filter(None, [f"{result} = {call_text(t, number_of)}", t.scope, source_text(t)]))

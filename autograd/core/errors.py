@@ -1,4 +1,4 @@
-"""Errors that point at a record."""
+"""Errors that point at a record: they end in its line of the tape, and carry it as `error.record`."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from .describe import describe, label, record_line, shortened
 from .mode import current_mode
 
 NUMBERED = 10_000
-"""Records behind one up to which an error numbers them in its line."""
+"""Longest tape of a record for which an error numbers its inputs."""
 
 
 class NumberError(TypeError):
-    """A Tensor was asked for its numbers while a function is being differentiated or traced."""
+    """The values of a Tensor were asked for while a function is differentiated or traced."""
 
 
 class Unavailable(RuntimeError, AttributeError):
-    """A record has no such value or gradient now: `hasattr` is told no, and whoever asks for it why."""
+    """The value or gradient of a record is not available now; also an AttributeError, so that `hasattr` is False."""
 
 
 def pointing_at(t: Any, error: Any) -> Any:
-    """Return `error` with its text ending in the line of record `t`, numbered as in `ag.tape(error.record)`
-    unless that is very long.
+    """Return `error` with the line of record `t` appended to its text, numbered as in `ag.tape(error.record)` unless
+    that is very long.
 
-    `error.record` is the record.  It stays behind when the error is pickled or copied, as results are not copied.  An
-    error that points at a record already gets the line as a note: the innermost record is the one to look at.
+    `error.record` is the record; a pickle or copy of the error leaves it out.  An error that points at a record already
+    gets the line as a note, and keeps its record, the innermost.
     """
     return error if getattr(error, "record", None) is t else _marked(t, extend(error, _line(t)))
 
 
 def _line(t: Any) -> str:
+    """Return the line of the tape of record `t`, indented."""
     return "  " + record_line(t, _numbered(t))
 
 
 def _numbered(t: Any) -> dict[Any, int]:
-    """The number of each record in `ag.tape(t)`; none of a tape so long that an error in a loop would cost too much."""
+    """Map each record in `ag.tape(t)` to its number; {} for a long tape, since errors in a loop would cost too much."""
     seen, stack = {t}, [t]
     while stack and len(seen) <= NUMBERED:
         for a in stack.pop().inputs:
@@ -52,26 +53,26 @@ def _numbered(t: Any) -> dict[Any, int]:
 
 
 def _marked(t: Any, error: Any) -> Any:
-    """Return `error` with the record `t`, unless it has one, and pickle told to leave it out."""
+    """Set `error.record`, unless it has one, and make pickle leave it out."""
     if "record" not in vars(error):
-        vars(error).setdefault("__notes__", [])  # now, so that later ones are pickled too
-        recipe = *_recipe(error), error.args  # and not the error: in a cycle it would keep the tape alive
-        vars(error).update(record=t, __reduce_ex__=lambda protocol: (_made, recipe))
+        vars(error).setdefault("__notes__", [])  # now, so that later notes are pickled too
+        recipe = *_recipe(error), error.args  # not the error itself: the cycle would keep the tape alive
+        vars(error).update(record=t, __reduce_ex__=lambda protocol: (_rebuild, recipe))
     return error
 
 
 def _recipe(error: BaseException) -> tuple[Any, tuple, dict]:
-    """What pickle would make an error of: a callable, its arguments, and the fields to be set then."""
+    """Return the recipe by which pickle makes an error: a callable, its arguments, and the fields to set."""
     reduced: Any = type(error), error.args
-    with suppress(Exception):  # somebody else's mistake
+    with suppress(Exception):  # a faulty __reduce_ex__
         reduced = error.__reduce_ex__(4)
     make, arguments, *more = reduced
     fields = {**vars(error), **(more[0] if more and isinstance(more[0], dict) else {})}
     return make, arguments, {name: value for name, value in fields.items() if name not in ("record", "__reduce_ex__")}
 
 
-def _made(make: Any, arguments: tuple, fields: dict, args: tuple) -> BaseException:
-    """Make an error by its recipe, with the text that `args` say, whatever its class wants to be constructed with."""
+def _rebuild(make: Any, arguments: tuple, fields: dict, args: tuple) -> BaseException:
+    """Return an error made by its recipe, with `args` as its arguments, whatever its constructor requires."""
     try:
         error = make(*arguments)
     except Exception:
@@ -82,8 +83,8 @@ def _made(make: Any, arguments: tuple, fields: dict, args: tuple) -> BaseExcepti
 
 
 def extend(error: Any, line: str) -> Any:
-    """Return `error` with its text ending in `line`, or with a note of it, if that text is not its one argument or
-    points at a record already."""
+    """Return `error` with `line` appended to its text; as a note, if its text is not its one argument or points at a
+    record already."""
     args = error.args
     if _says_its_argument(error) and "record" not in vars(error):
         BaseException.__setattr__(error, "args", (f"{args[0]}\n{line}",))
@@ -95,44 +96,45 @@ def extend(error: Any, line: str) -> Any:
 
 
 def _says_its_argument(error: BaseException) -> bool:
-    """Whether the text of an error is its one argument; KeyError, OSError and others compose theirs."""
+    """Return True if the text of an error is its one argument; KeyError, OSError and others compose theirs."""
     try:
         return len(error.args) == 1 and isinstance(error.args[0], str) and str(error) == error.args[0]
-    except Exception:  # somebody else's mistake
+    except Exception:  # a faulty __str__
         return False
 
 
 def in_gradient(op: Any, inputs: Sequence[int]) -> str:
-    """The line about an error in a gradient rule or a kernel's backward."""
+    """Return the line about an error in a VJP rule or in the backward of a kernel."""
     names = ", ".join([op.input_name(i) for i in inputs])
     return f"  in the gradient of {op.name} for its input{'s' * (len(inputs) > 1)} {names}"
 
 
 def call_error(t: Any, values: Any, error: Exception) -> Exception:
-    """Return the same kind of error, with the op of the record `t` that could not be made, what it was given, and what
-    to give it instead: before its text, or in a note if its class composes that."""
+    """Return an error of the same type that begins with the call of the op that failed (`t` is its record, without a
+    value) and says what to pass instead; the call is a note if the class composes its text."""
     given = shortened([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
     call = f"{t.op.name}({', '.join(given)})"
     reasons = [explain_misfit(v, t.op.input_name(i)) for i, v in enumerate(values)]
     try:
         text = str(error)
-    except Exception:  # somebody else's mistake
+    except Exception:  # a faulty __str__
         text = type(error).__name__
     text = "; ".join(dict.fromkeys([f"{call}: {text}", *[r for r in reasons if r and r not in text]])) + "\n" + _line(t)
     if any(reasons) and isinstance(error, AttributeError):  # such as that a Fraction has no hypot
         return _marked(t, TypeError(text))
-    kinds = [kind for kind in (type(error), IndexError, ValueError, TypeError)
-             if isinstance(error, (IndexError, ValueError, TypeError)) and isinstance(error, kind)]
-    makers: list[Callable[[], Any]] = [partial(_made, *_recipe(error), (text,)), *[partial(k, text) for k in kinds]]
+    classes = [cls for cls in (type(error), IndexError, ValueError, TypeError)
+               if isinstance(error, (IndexError, ValueError, TypeError)) and isinstance(error, cls)]
+    makers: list[Callable[[], Any]] = [partial(_rebuild, *_recipe(error), (text,)),
+                                       *[partial(cls, text) for cls in classes]]
     for make in makers:
-        with suppress(Exception):  # a constructor that wants something else
+        with suppress(Exception):  # a constructor that requires other arguments
             if str(made := make()) == text:
                 return _marked(t, made)
-    return pointing_at(t, extend(_made(*_recipe(error), error.args), f"  in {call}"))
+    return pointing_at(t, extend(_rebuild(*_recipe(error), error.args), f"  in {call}"))
 
 
 def no_tape_error(t: Any) -> Exception:
-    """No gradient can flow from `t`."""
+    """Return the error of a backward pass from `t`, which has no graph behind it."""
     return pointing_at(t, RuntimeError(
         f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
         "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
@@ -140,20 +142,20 @@ def no_tape_error(t: Any) -> Exception:
 
 
 def changed_error(leaf: Any, t: Any) -> Exception:
-    """A leaf was written to after record `t` was computed from it."""
+    """Return the error of a leaf that was modified in place after record `t` was computed from it."""
     return pointing_at(t, Unavailable(
         f"{label(leaf)} was changed after {label(t)} was computed from it: call backward before assigning t.data or "
         "stepping an optimizer, or compute the loss again"))
 
 
 def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
-    """Somebody looked at a value, or changed a leaf, while a function is traced."""
+    """Return the error of reading the value of `t`, or of changing it (`verb`), while a function is traced."""
     tracing = current_mode().tracing
     if verb:
         return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
                                         f"only: do it outside the function{advice}"))
     return pointing_at(t, NumberError(
-        f"the numbers of {label(t)} were asked for while {tracing}, and all others would be treated like these: "
+        f"the values of {label(t)} were asked for while {tracing}, and would be used for every later input too: "
         "compute with the tensor itself (np.where in place of if), or look outside the function"))
 
 
@@ -174,19 +176,19 @@ def check_seed(t: Any, value: Any, gradient: Any) -> None:
 
 
 def not_floating_error(t: Any) -> Exception:
-    """A gradient was asked for with respect to what is not made of floating-point numbers."""
+    """Return the error of a gradient with respect to integers or booleans."""
     return TypeError(f"a gradient needs floating-point numbers, and {label(t)} has none: write 1.0 for 1, or pass "
                      "dtype=float")
 
 
 def repeated_values(name: str, values: Any, clash: Any) -> str:
-    """What to say of a gradient that arrived, in op `name`, at the vectors of two equal values: those that the first
-    True of `clash` numbers.  For svd `values` are all singular values, and then all of them negated."""
+    """Return the error text for a gradient that op `name` got for the vectors of two equal eigenvalues or singular
+    values: those at the first True of `clash`.  For svd `values` are the singular values, then their negatives."""
     *stack, i, j = [int(i) for i in np.unravel_index(np.argmax(clash).item(), clash.shape)]
     n = values.shape[-1] // (2 if name == "svd" else 1)
-    what = "eigenvalue" if name == "eigh" else "singular value"
+    noun = "eigenvalue" if name == "eigh" else "singular value"
     which = f" of matrix {stack}" * bool(stack) + f" ({values[(*stack, j % n)].item():.6g})"
-    which = f"{what}s {j % n} and {i % n}{which} are equal" if i % n != j % n else f"{what} {j % n}{which} is 0"
+    which = f"{noun}s {j % n} and {i % n}{which} are equal" if i % n != j % n else f"{noun} {j % n}{which} is 0"
     return (f"{name}: {which} up to rounding, so that their vectors are one choice of many and have no gradient, but "
-            f"one has arrived: use the {what}s alone, other vectors, or what needs none (np.linalg.solve, pinv, det, "
+            f"one has arrived: use the {noun}s alone, other vectors, or what needs none (np.linalg.solve, pinv, det, "
             "matrix_power); or add a small diagonal matrix of different numbers")

@@ -1,4 +1,4 @@
-"""What a NumPy user expects of an array: operators and methods, each one the op of that name."""
+"""Operators, methods and protocols of NumPy's arrays on a Tensor: each calls the op or function of that name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _numpy_method(name: str) -> Any:
-    """The method that does what `np.name` does."""
+    """Return the method that calls our implementation of `np.name`."""
     function = getattr(np, name)
 
     @functools.wraps(function)
@@ -37,7 +37,7 @@ def _numpy_method(name: str) -> Any:
 
 
 def _binary_operator(name: str) -> tuple[Any, Any]:
-    """Return the operator that does what `np.name` does, and the one for a Tensor on its right."""
+    """Return the operator that calls op `name`, and its reflection for a Tensor on the right."""
     def forward(self: Any, other: Any) -> Any:
         try:
             return REGISTRY[name].apply((self, other), NO_ATTRS)
@@ -54,7 +54,7 @@ def _binary_operator(name: str) -> tuple[Any, Any]:
 
 
 def _comparison_operator(compare: Any, name: str) -> Any:
-    """Return the operator that does what `np.name` does; another object that compares by itself gets the numbers."""
+    """Return the comparison that calls op `name`; an object with an operator of its own compares with the array."""
     def method(self: Any, other: Any) -> Any:
         try:
             return REGISTRY[name].apply((self, other), NO_ATTRS)
@@ -64,16 +64,16 @@ def _comparison_operator(compare: Any, name: str) -> Any:
 
 
 def _refuse_writing(name: str, instead: str) -> Any:
-    """A method of arrays that writes into them."""
+    """Return a method that raises: the array method of this name writes in place."""
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"t.{name} would change the tensor, since the tape may need the old numbers: {instead} returns "
                         "a new one")
     return method
 
 
-class _Refusing:
-    """The answer to pandas, which asks by `>` whether it or a Tensor is to compute: it could neither keep a gradient
-    nor, in `series += t`, stand back."""
+class _PandasPriority:
+    """Priority that raises when pandas compares it with its own, to decide who computes `series + t`: pandas would lose
+    the gradient, and does not defer in `series += t`."""
 
     def __gt__(self, other: Any) -> bool:
         raise TypeError("an object of pandas beside a Tensor would lose the gradient: make an array of it first, "
@@ -81,11 +81,11 @@ class _Refusing:
 
 
 class ArrayMethods:
-    """Operators and methods of `Tensor`.  They hold no state and no mathematics: each calls an op."""
+    """Operators and methods of `Tensor` as a NumPy user expects them.  They hold no mathematics: each calls an op."""
 
     __slots__ = ()
-    __array_priority__ = 1000.0  # np.matrix and scipy.sparse let a Tensor decide what their product with it is
-    __pandas_priority__ = _Refusing()
+    __array_priority__ = 1000.0  # np.matrix and scipy.sparse defer to a Tensor in a product
+    __pandas_priority__ = _PandasPriority()
     __hash__ = object.__hash__  # comparisons are elementwise; a tensor is a key by identity
     data: Any
     name: str
@@ -131,34 +131,54 @@ class ArrayMethods:
 
     # ------------------------------------------------------------------ shape
     @property
-    def shape(self) -> tuple[int, ...]: return self._array.shape if self._array is not None else self.saved[0]
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes; known of a freed value too."""
+        return self._array.shape if self._array is not None else self.saved[0]
     @property
-    def ndim(self) -> int: return len(self.shape)
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
     @property
-    def size(self) -> int: return math.prod(self.shape)
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
     @property
-    def dtype(self) -> Any: return self._array.dtype if self._array is not None else self.saved[1]
+    def dtype(self) -> Any:
+        """The value's dtype; known of a freed value too."""
+        return self._array.dtype if self._array is not None else self.saved[1]
     @property
-    def T(self) -> Tensor: return REGISTRY["transpose"](self)
+    def T(self) -> Tensor:
+        """The transpose: all axes reversed."""
+        return REGISTRY["transpose"](self)
     @property
     def mT(self) -> Tensor:
         """The matrix transpose: the last two axes swapped."""
         return REGISTRY["swapaxes"](self, -1, -2)
 
     def reshape(self, *shape: Any, order: str = "C") -> Tensor:
+        """Return the elements in another shape, given as one tuple or one by one: np.reshape."""
         shape = shape[0] if len(shape) == 1 else shape
         return REGISTRY["reshape"](self, shape) if order == "C" else NUMPY_OVERRIDES[np.reshape](self, shape, order)
     def transpose(self, *axes: Any) -> Tensor:
+        """Permute the axes, or reverse them all: np.transpose."""
         return REGISTRY["transpose"](self, axes=(axes[0] if len(axes) == 1 else axes) or None)
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return REGISTRY["swapaxes"](self, axis1, axis2)
-    def copy(self) -> Tensor: return REGISTRY["copy"](self)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Exchange two axes: np.swapaxes."""
+        return REGISTRY["swapaxes"](self, axis1, axis2)
+    def copy(self) -> Tensor:
+        """Return a copy, through which gradients flow: np.copy."""
+        return REGISTRY["copy"](self)
     conj = conjugate = copy
     @property
-    def real(self) -> Tensor: return self.copy()
+    def real(self) -> Tensor:
+        """A copy, since all numbers are real."""
+        return self.copy()
     @property
-    def imag(self) -> Tensor: return FUNCTIONS["zeros_like"](self)
+    def imag(self) -> Tensor:
+        """Zeros, since all numbers are real."""
+        return FUNCTIONS["zeros_like"](self)
     def detach(self) -> Tensor:
-        """A constant with a copy of these numbers; no gradient flows through it."""
+        """Return a constant leaf with a copy of the values; no gradient flows through it."""
         with no_grad():
             t = REGISTRY["copy"](self)
         t.name = self.name
@@ -166,6 +186,7 @@ class ArrayMethods:
     ravel = flatten = _numpy_method("ravel")
     squeeze, repeat = _numpy_method("squeeze"), _numpy_method("repeat")
     def astype(self, dtype: Any) -> Tensor:
+        """Cast to a dtype; to integers or booleans it is a constant."""
         return REGISTRY["astype" if np.dtype(dtype).kind == "f" else "truncate"](self, dtype)
 
     # ------------------------------------------------------------------ the functions of that name
@@ -174,9 +195,12 @@ class ArrayMethods:
     any, all, cumsum, cumprod = map(_numpy_method, ("any", "all", "cumsum", "cumprod"))
     dot, trace, diagonal = map(_numpy_method, ("dot", "trace", "diagonal"))
     round, nonzero = map(_numpy_method, ("round", "nonzero"))
-    def clip(self, min: Any = None, max: Any = None) -> Tensor: return REGISTRY["clip"](self, min, max)
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        """Limit the elements to the range from min to max: np.clip."""
+        return REGISTRY["clip"](self, min, max)
     take, choose = map(_numpy_method, ("take", "choose"))
     def compress(self, condition: Any, axis: Any = None) -> Tensor:
+        """Select slices along an axis by a condition: np.compress."""
         return FUNCTIONS["compress"](condition, self, axis)
     argsort, argpartition, searchsorted = map(_numpy_method, ("argsort", "argpartition", "searchsorted"))
 
@@ -204,13 +228,13 @@ class ArrayMethods:
         return (row.reshape(self.shape[1:]) for row in REGISTRY["split"](self, len(self)))
 
     def item(self) -> Any:
-        """The one element as a Python number."""
+        """Return the only element as a Python number.  Raises ValueError if there are several."""
         if self.size != 1:
             raise ValueError(f"only a tensor of one element is a number; this one has shape {self.shape}: "
                              "index it or reduce it first")
         return self._value().item()
 
-    # Python's own numbers know no gradient: float(t), math.sin(t) and array[i] = t take the number alone, where no
+    # Python's numbers carry no gradient: float(t), math.sin(t) and array[i] = t take the value alone, and raise where a
     # function is being differentiated.
     def __float__(self) -> float:
         mode = current_mode()
@@ -224,10 +248,12 @@ class ArrayMethods:
     def __index__(self) -> int: return operator.index(self.item())
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
-    def tolist(self) -> Any: return self._value().tolist()
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers."""
+        return self._value().tolist()
 
     # ------------------------------------------------------------------ NumPy's protocols
-    # np.exp(t), array * t, np.sum(t) and np.asarray(t) end here.
+    # np.exp(t), array * t, np.sum(t) and np.asarray(t) are dispatched here (NEP 13, NEP 18).
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__":
             raise TypeError(f"{numpy_name(ufunc)}.{method} does not take Tensors: use a function such as np.sum, "
@@ -249,9 +275,10 @@ class ArrayMethods:
 
 @functools.cache
 def _signature(function: Any) -> inspect.Signature | None:
+    """Return the signature of a NumPy function, or None if NumPy does not state it."""
     try:
         return inspect.signature(function)
-    except ValueError:  # NumPy has not written it down
+    except ValueError:
         return None
 
 
@@ -295,6 +322,7 @@ def _call_override(function: Any, args: tuple, kwargs: dict) -> Any:
 
 
 def _refuse_out(kwargs: dict) -> None:
+    """Raise TypeError for `out=`."""
     if kwargs.get("out") is not None:
         raise TypeError("an array cannot hold a Tensor, so array += tensor and out= are not possible: "
                         "write array = array + tensor")

@@ -1,4 +1,4 @@
-"""What each thread is doing: whether it records, in which scope, and on which executor its kernels run."""
+"""The mode of a thread: grad mode, scope, tracing, the observer, and the executor that kernels run on."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import numpy as np
 
 
 class EagerExecutor:
-    """The executor that allocates every array anew and runs every procedure at once."""
+    """The executor that allocates a new array for each request and runs each procedure at once."""
 
     @staticmethod
     def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """An array to be filled, of the same library (and dtype, if none is given) as `like`."""
+        """Return an uninitialised array of the same library (and dtype, if none is given) as `like`, in C order."""
         return np.empty_like(like, shape=shape, dtype=dtype, order="C")
 
     @staticmethod
     def empty_like(a: Any) -> Any:
-        """An array to be filled, like `a` also in its memory order."""
+        """Return an uninitialised array like `a`, in its memory order too."""
         return np.empty_like(a)
 
     @staticmethod
     def constant(a: Any) -> Any:
-        """`a`, which stays as it is, and where it is."""
+        """Return `a`: tells a capturing executor that this array keeps its place and is not written to."""
         return a
 
     @staticmethod
     def run(procedure: Callable[..., None], *arrays: Any) -> None:
-        """Call a kernel's procedure, which only writes into the arrays it is handed."""
+        """Call a kernel's procedure, which only writes into the arrays that it is passed."""
         procedure(*arrays)
 
 
@@ -72,11 +72,11 @@ def resampled(draw: Callable[[], Any]) -> Any:
 
 
 class within:
-    """A context in which the fields `changes` of this thread's Mode are others; also a decorator, of functions,
-    coroutine functions and generators: of these it holds while they run, and not for whoever runs them.
+    """Context manager that sets fields of this thread's Mode; also a decorator of functions, coroutine functions and
+    generators, in force only while they run and not for their caller.
 
-    Contexts may end in another order than they began (two generators that take turns do so): each takes back its own
-    changes alone.
+    Contexts may end in another order than they began, as those of two generators that take turns do: each undoes only
+    its own changes.
     """
 
     def __init__(self, **changes: Any):
@@ -102,7 +102,7 @@ class within:
         _mode.set(mode)
 
     def _renewed(self) -> within:
-        """A context like this one, for one call of a decorated function."""
+        """Return a new context like this one, for one call of a decorated function."""
         return within(**self.changes)
 
     def __call__(self, function: Callable[..., Any]) -> Any:
@@ -127,7 +127,7 @@ class within:
         return call
 
     def _resumed(self, steps: Any) -> Generator[Any, Any, Any]:
-        """Run a generator or coroutine, each of its steps in this context."""
+        """Run a generator or coroutine, each of its steps within this context."""
         resume: Callable[[], Any] = lambda: steps.send(None)  # noqa: E731
         while True:
             try:
@@ -146,19 +146,18 @@ class within:
 
 
 def no_grad(off: Any = True) -> Any:
-    """Within it (`with no_grad():`, or `@no_grad` on a function, generator or coroutine) nothing is recorded; within a
-    `no_grad(False)` inside it, again.
+    """Switch grad mode off: `with no_grad():`, or `@no_grad` on a function, generator or coroutine; nothing is recorded
+    then.  `no_grad(False)` switches it on again within.
 
-    A generator that yields inside its own `with no_grad():` leaves recording off for whoever runs it, until it goes on;
-    one that is decorated does not.
+    A generator that yields inside its own `with no_grad():` leaves grad mode off for its caller until it resumes; a
+    decorated one does not.
     """
     return within(grad_enabled=False)(off) if callable(off) else within(grad_enabled=not off)
 
 
 class Scope(str):
-    """The names of the scopes that a record was made in, joined by dots: `h.0.attn`.  Each time a scope is entered is
-    an object of its own, so that two calls of one function can be told apart.  `name` is the innermost name, `outer`
-    the scope around it."""
+    """Path of the scopes that a record was made in: `h.0.attn`.  Entering a scope makes a new object, so that two calls
+    of one function can be told apart.  `name` is the innermost name, `outer` the scope around it."""
 
     __slots__ = ("name", "outer")
     name: str
@@ -166,7 +165,8 @@ class Scope(str):
 
 
 class scope(within):
-    """Records made within it carry `name`; nested names are joined by dots: `h.0.attn`."""
+    """Context manager that names the records made within: `with ag.scope("attn"):`.  Nested names are joined by dots
+    (`h.0.attn`)."""
 
     def __init__(self, name: str):
         self.name = name

@@ -1,4 +1,4 @@
-"""How the arguments of an op are told apart: inputs, which gradients can flow to, and settings."""
+"""Signatures of ops: inputs, which gradients can flow to, and attributes; and the table of VJP rules."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NO_ATTRS: dict[str, Any] = {}
 
 
 def is_ufunc(function: Any) -> bool:
-    """Whether `function` is a ufunc: NumPy's, or one that another library has compiled."""
+    """Return True for a ufunc: NumPy's, or one that another library has compiled."""
     return callable(function) and hasattr(function, "nin") and hasattr(function, "nout")
 
 
 def signature_of(formula: Any) -> inspect.Signature:
-    """The parameters of a formula, of which `out` is none; those of a ufunc without names are x, or x and y, or x1, x2,
-    x3 …"""
+    """Return the signature of a formula, without `out`; the inputs of a ufunc without names are x, or x and y, or x1,
+    x2, x3 …"""
     if isinstance(formula, np.ufunc):
         names = {1: ["x"], 2: ["x", "y"]}.get(formula.nin) or [f"x{i + 1}" for i in range(formula.nin)]
         return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names])
@@ -29,11 +29,11 @@ def signature_of(formula: Any) -> inspect.Signature:
 
 
 class Signature:
-    """The parameters of a formula.  One without a default is an input, and so is one that a gradient rule names; the
-    others are settings (attrs).  `*xs` stands for any number of inputs, passed as one list or tuple, or one by one."""
+    """The parameters of a formula.  One without a default is an input, and so is one that a VJP rule names; the others
+    are attributes.  `*xs` stands for any number of inputs, passed as one list or tuple, or one by one."""
 
-    unpacked: Any = (list, tuple)  # what is taken apart where `*xs` stands
-    batching: Any = None  # how `vmap` computes it of many examples: the name of a family, or a function
+    unpacked: Any = (list, tuple)  # types that are unpacked when passed for `*xs`
+    batching: Any = None  # batching rule for `vmap`: the name of a family, or a function
     recompute = False  # True: a captured program recomputes the value in the backward pass, rather than keep it
 
     def __init__(self, formula: Callable[..., Any]):
@@ -47,29 +47,29 @@ class Signature:
         self.take_inputs(len(required))
 
     def take_inputs(self, n: int) -> None:
-        """Let the first `n` parameters be the inputs."""
+        """Make the first `n` parameters the inputs, and the others attributes."""
         self.n_inputs, self.attr_names = n, frozenset(self.parameters[n:])
-        self.plain = n if self.star is None else -1  # how many arguments by position need no binding
+        self.plain = n if self.star is None else -1  # number of positional arguments that needs no binding
 
     def positions(self, names: tuple[str, ...]) -> list[int]:
-        """The numbers of the named parameters; `*xs` with its star."""
+        """Return the indices of the named parameters (`*xs` with its star).  Raises TypeError for an unknown name."""
         if not all(isinstance(name, str) for name in names):
             raise TypeError(f"write @{self.name}.gradient(\"{self.parameters[0]}\"), with the names of the inputs")
-        known = [f"*{p}" if i == self.star else p for i, p in enumerate(self.parameters)]
-        if not names or not set(names) <= set(known) or len(set(names)) < len(names):
-            raise TypeError(f"{self.name} has the inputs {', '.join(known)}, not {', '.join(names) or 'none'}")
-        return [known.index(name) for name in names]
+        parameters = [f"*{p}" if i == self.star else p for i, p in enumerate(self.parameters)]
+        if not names or not set(names) <= set(parameters) or len(set(names)) < len(names):
+            raise TypeError(f"{self.name} has the inputs {', '.join(parameters)}, not {', '.join(names) or 'none'}")
+        return [parameters.index(name) for name in names]
 
-    def check_rule(self, rule: Callable[..., Any], what: str = "gradient rule", before: tuple = ("g", "y")) -> None:
-        """Raise TypeError unless a rule takes (g, y), or what else comes `before`, and then what the formula takes."""
+    def check_rule(self, rule: Callable[..., Any], role: str = "gradient rule", before: tuple = ("g", "y")) -> None:
+        """Raise TypeError unless a rule takes the parameters `before`, and then those of the formula."""
         given = list(signature_of(rule).parameters.values())[len(before):]
         wanted = self.signature.parameters.values()
         if [(p.name, p.kind, repr(p.default)) for p in given] != [(p.name, p.kind, repr(p.default)) for p in wanted]:
-            raise TypeError(f"a {what} of {self.name} takes ({', '.join([*before, str(self.signature)[1:-1]])}), "
+            raise TypeError(f"a {role} of {self.name} takes ({', '.join([*before, str(self.signature)[1:-1]])}), "
                             f"and this one takes {signature_of(rule)}")
 
     def bind(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """(inputs, attrs) of a call, in whatever way its arguments were given."""
+        """Return (inputs, attrs) of a call, whether its arguments were passed by position or by name."""
         if self.star is not None and len(args) > self.star:
             if isinstance(args[self.star], self.unpacked):
                 kwargs = dict(zip(self.parameters[self.star + 1:], args[self.star + 1:]), **kwargs)
@@ -86,25 +86,26 @@ class Signature:
         return f"<op {self.name}{self.signature}>"
 
     def input_name(self, i: int) -> str:
-        """What input `i` is called: `x`, or `xs[2]`."""
+        """Return the name of input `i`: `x`, or `xs[2]`."""
         if self.star is not None and i >= self.star:
             return f"{self.parameters[self.star]}[{i - self.star}]"
         return self.parameters[i]
 
 
 class Rules(dict):
-    """Number of an input -> its rule, and which of that rule's results is its gradient (None: the only one)."""
+    """Map from the index of an input to its VJP rule, and the index of its gradient in the rule's results (None: the
+    only one)."""
 
-    complete = False  # whether every input has one
+    complete = False  # True once every input has a rule
 
     def __init__(self, op: Signature):
         self.op = op
-        self.shared: dict[Any, tuple[str, ...]] = {}  # a rule of several inputs -> their names
-        self.surrogates: dict[int, Any] = {}  # number of an input -> what its rule is the gradient of, or None
+        self.shared: dict[Any, tuple[str, ...]] = {}  # rule of several inputs -> their names
+        self.surrogates: dict[int, Any] = {}  # index of an input -> the function whose derivative its rule is, or None
 
     def register(self, positions: list[int], names: tuple[str, ...], surrogate: Any,
                  rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Enter the rule of the named inputs, which stand at `positions`."""
+        """Enter the rule of the named inputs, whose indices are `positions`."""
         op = self.op
         op.check_rule(rule)
         if surrogate is not None and surrogate is not True:
@@ -119,13 +120,13 @@ class Rules(dict):
         return rule
 
     def parts(self, results: Any, rule: Callable[..., Any], n_inputs: int) -> Any:
-        """What a rule of several inputs has returned, if it is one gradient for each of them."""
+        """Return the results of a rule of several inputs.  Raises TypeError unless it is one gradient for each."""
         names = self.shared.get(rule)
         n = n_inputs - (self.op.star or 0) if names and names[0].startswith("*") else len(names or results)
         if not isinstance(results, (tuple, list)) or len(results) != n:
-            what = f"{len(results)} of them" if isinstance(results, (tuple, list)) else f"a {type(results).__name__}"
+            found = f"{len(results)} of them" if isinstance(results, (tuple, list)) else f"a {type(results).__name__}"
             raise TypeError(f"the rule of {', '.join(names or ())} returns a tuple with a gradient for each, {n} in "
-                            f"all, and this one returned {what}")
+                            f"all, and this one returned {found}")
         return results
 
     def check(self, inputs: Iterable[Any]) -> None:
@@ -135,7 +136,7 @@ class Rules(dict):
                 self[i]
 
     def by_surrogate(self, places: Iterable[int]) -> dict[Any, list[int]]:
-        """The inputs at `places`, by what their rules are the gradients of: a surrogate, or the formula (None)."""
+        """Group the inputs at `places` by what their rules differentiate: a surrogate, or the formula (None)."""
         found: dict[Any, list[int]] = {}
         for i in places:
             star = self.op.star

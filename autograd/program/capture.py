@@ -13,7 +13,7 @@ from ..core.mode import within
 from ..core.recompute import free
 from ..core.tree import copy_structure, tree_leaves, tree_map
 from ..engine import Tape, Tensor, reverse, tape, tensor
-from ..transform import called
+from ..transform import call_function
 from .memory_plan import plan_memory
 from .trace import SUM, Step, Trace
 from .tracer import RecordingExecutor, TraceObserver
@@ -53,7 +53,7 @@ class Capture:
         inputs = iter(self.inputs)
         traced = tree_map(lambda leaf: next(inputs) if is_input(leaf) else leaf, list(arguments))
         with within(tracing="a program is being recorded"):
-            self.result = copy_structure(called(function, traced, {}))
+            self.result = copy_structure(call_function(function, traced, {}))
         self.roots = tree_leaves(self.result)
         if not self.roots or not all(type(t) is Tensor for t in self.roots):
             raise TypeError(f"a program is recorded of a function that returns Tensors, not {self.result!r:.60}")

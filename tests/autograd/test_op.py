@@ -105,10 +105,10 @@ def test_a_missing_rule_names_the_input(new_op):
         assert product(leaf(1.0), leaf(2.0)).item() == 2
 
 
-def test_a_tensor_as_a_setting_is_refused(new_op):
-    with pytest.raises(TypeError, match="softmax: axis is a setting"):
+def test_a_tensor_as_an_attribute_is_refused(new_op):
+    with pytest.raises(TypeError, match="softmax: axis is an attribute"):
         ag.softmax(leaf([1.0, 2.0]), axis=ag.tensor(0))
-    with pytest.raises(TypeError, match="setting"):
+    with pytest.raises(TypeError, match="attribute"):
         ag.softmax(leaf([1.0, 2.0]), ag.tensor(0))
 
 
@@ -458,5 +458,5 @@ def test_settings_in_a_dict_are_kept_as_they_were(new_op):
     how["by"] = 100.0
     y.backward()
     assert x.grad == 2
-    with pytest.raises(TypeError, match="how is a setting"):
+    with pytest.raises(TypeError, match="how is an attribute"):
         scaled(x, how={"by": leaf(1.0)})

@@ -340,9 +340,9 @@ def test_argnums_beyond_the_arguments(transform, argnums):
 
 def test_jacobian_argnums_and_errors():
     np.testing.assert_array_equal(ag.jacobian(lambda x, y: x * y, 1)(np.array([1.0, 2.0]), 3.0), [1, 2])
-    with pytest.raises(TypeError, match="one array by one array"):
+    with pytest.raises(TypeError, match="one array with respect to one array"):
         ag.jacobian(lambda x: (x, x))(np.ones(2))
-    with pytest.raises(TypeError, match="one array by one array"):
+    with pytest.raises(TypeError, match="one array with respect to one array"):
         ag.jacobian(lambda x: x["a"])({"a": np.ones(2)})
 
 

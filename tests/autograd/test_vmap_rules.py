@@ -41,7 +41,7 @@ def vary(a, i):
 def test_each_op_and_its_gradients_are_those_of_the_examples(name, sample, monkeypatch):
     """Whichever of its arrays are mapped: values, a gradient for each example, and the gradient of a sum over them."""
     noted = set()
-    monkeypatch.setattr(batching, "_noted", noted)
+    monkeypatch.setattr(batching, "_warned", noted)
     args, attrs = split_attrs(sample)
     arrays = []
     map_arrays(arrays.append, args)
@@ -126,7 +126,7 @@ def swish_op(new_op, calls):
 
 
 def test_an_op_goes_by_example_with_one_warning_until_it_says_how(new_op, monkeypatch):
-    monkeypatch.setattr(batching, "_noted", set())
+    monkeypatch.setattr(batching, "_warned", set())
     calls = []
     swish = swish_op(new_op, calls)
     expected = loop(lambda x: swish(x, beta=2.0), X)
@@ -212,7 +212,7 @@ def test_numbers_have_one_axis_to_sum_over(axis):
 
 
 @pytest.mark.parametrize("word, message", [
-    ("elementwise", "makes something else of two examples together"), ("axis", "has no setting of that name"),
+    ("elementwise", "makes something else of two examples together"), ("axis", "has no attribute of that name"),
     ("rows", "is 'rows': it can be elementwise, leading, axis"),
     (lambda t, args, mapped: args[0][:1], "returned shape")])
 def test_a_wrong_rule_is_found(new_op, word, message):
