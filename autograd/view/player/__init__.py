@@ -1,1 +1,1 @@
-"""A page that plays a tape forward and back in a browser."""
+"""The player: a web page that plays a tape forward and backward."""

@@ -1,4 +1,4 @@
-"""What the player shows of arrays: their statistics in words, and small pictures, a byte for each place."""
+"""Arrays as the player shows them: statistics in words, and small pictures, a byte for each pixel."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from ..html import downsample
 from ..text import norm
 
 PICTURE_BYTES = 130_000
-"""About how much all pictures of values and gradients may take; they get coarser where there are many."""
+"""Approximate limit for all pictures of values and gradients; the more there are, the coarser they get."""
 WEIGHT_BYTES = 200_000
 """The same for the pictures of attention weights."""
-HEADS = 8  # heads of an attention that are shown
-PRINTED = 24  # elements of an array that is shown by its numbers
-NAN, PLUS, MINUS, LEVELS = 255, 254, 253, 252  # codes of what has no colour on a scale of 252
+HEADS = 8  # maximum attention heads shown
+PRINTED = 24  # maximum elements of an array that is shown by its numbers
+NAN, PLUS, MINUS, LEVELS = 255, 254, 253, 252  # codes of NaN, inf and −inf, beyond the 252 levels of the colormap
 
 
 class Pictures:
-    """Small pictures of arrays, a byte for each place, one behind the other."""
+    """Small pictures of arrays, a byte for each pixel, in one buffer."""
 
     def __init__(self, n_records: int, n_weights: int):
-        room = PICTURE_BYTES / max(1, 2 * n_records)
-        self.rows = int(min(24, max(6, math.sqrt(room / 2))))
+        n_bytes = PICTURE_BYTES / max(1, 2 * n_records)
+        self.rows = int(min(24, max(6, math.sqrt(n_bytes / 2))))
         self.columns = 2 * self.rows
         self.side = int(min(64, max(8, math.sqrt(WEIGHT_BYTES / max(1, 4 * n_weights)))))
         self.parts: list[bytes] = []
         self.length = 0
 
     def add(self, array: np.ndarray) -> list[Any]:
-        """[where it begins, rows, columns, low, high]: the ends of its scale, from 0 on if no number is below."""
+        """Add a picture; return [offset, rows, columns, low, high] with the ends of its scale, from 0 if no number is
+        negative."""
         x = downsample(array, self.rows, self.columns)
         finite = np.isfinite(x)
         low, high = (float(x[finite].min()), float(x[finite].max())) if finite.any() else (0.0, 0.0)
@@ -46,12 +47,12 @@ class Pictures:
         return self._append(code) + [float(f"{low:.4g}"), float(f"{high:.4g}")]
 
     def weights(self, p: np.ndarray | None) -> dict[str, Any] | None:
-        """Pictures of matrices of probabilities, as their square roots, so that small ones are seen too."""
+        """Add pictures of matrices of probabilities, as square roots, which makes small ones visible."""
         if p is None or not p.size:
             return None
         t, s = p.shape[-2:]
-        shown = [np.nan_to_num(np.sqrt(downsample(m, self.side, self.side)), posinf=0) for m in p[:HEADS]]
-        return {"of": len(p), "queries": t, "keys": s, "pictures": [self._append(m * (LEVELS - 1)) for m in shown]}
+        roots = [np.nan_to_num(np.sqrt(downsample(m, self.side, self.side)), posinf=0) for m in p[:HEADS]]
+        return {"count": len(p), "queries": t, "keys": s, "pictures": [self._append(m * (LEVELS - 1)) for m in roots]}
 
     def _append(self, code: np.ndarray) -> list[Any]:
         start, data = self.length, np.rint(code).astype(np.uint8).tobytes()
@@ -59,8 +60,8 @@ class Pictures:
         self.length += len(data)
         return [start, *code.shape]
 
-    def encoded(self) -> str:
-        """All of them in base64."""
+    def to_base64(self) -> str:
+        """Encode the buffer in base64."""
         return base64.b64encode(b"".join(self.parts)).decode()
 
 
@@ -68,13 +69,13 @@ class Pictures:
 
 
 def entries_of(value: Any, pictures: Pictures) -> list[Any]:
-    """An entry for an array, or for each array of a tuple or of a part of one; of many those at the ends."""
+    """Return an entry for an array, or one for each array of a tuple or dict; of many the first and last."""
     arrays = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
     return [entry_of(array, pictures) for array in shortened(arrays)]
 
 
 def entry_of(array: Any, pictures: Pictures) -> dict[str, Any]:
-    """What a card says of an array: numbers in words, and a picture; or a text in place of arrays."""
+    """Return the entry of an array on a card: statistics in words, and a picture; or of a text instead of an array."""
     if isinstance(array, str):
         return {"shape": "", "words": [["", array]]}
     if not isinstance(array, (np.ndarray, np.generic)):
@@ -89,7 +90,7 @@ def entry_of(array: Any, pictures: Pictures) -> dict[str, Any]:
 
 
 def _statistics(array: np.ndarray) -> list[list[str]]:
-    """Name and text of what tells about an array's numbers, which are passed over as few times as possible."""
+    """Return statistics as [name, text] pairs, in as few passes over the numbers as possible."""
     if not array.size:
         return [["", "no elements"]]
     words, x = [], array.astype(float) if array.dtype.kind != "f" or array.dtype.itemsize < 4 else array
@@ -112,19 +113,19 @@ def _statistics(array: np.ndarray) -> list[list[str]]:
 
 
 def _deviation(x: np.ndarray, largest: float) -> float:
-    """The standard deviation where digits cancel, or squares overflow."""
+    """Compute the standard deviation where the quick formula would cancel digits or overflow."""
     return largest * float((x.astype(float) / largest).std()) if largest else 0.0
 
 
 def _norm(x: np.ndarray) -> float:
-    """√Σx², in double precision and with care where the quick way would not do."""
+    """Compute √Σx², quickly where the sum of squares neither overflows nor underflows."""
     x = x.ravel()
     square = float(np.dot(x, x))
     return math.sqrt(square) if 1e-30 < square < 1e30 else norm(x)
 
 
 def norm_text(d: Any) -> str:
-    """The norm of a gradient, or of the parts of one."""
+    """Format the norm of a gradient, of one array or a dict of several; "" for another library's arrays."""
     arrays = list(d.values()) if isinstance(d, dict) else [d]
     if not all(isinstance(a, (np.ndarray, np.generic)) for a in arrays):
         return ""
@@ -136,34 +137,35 @@ def norm_text(d: Any) -> str:
 
 
 def attention_weights(t: Tensor) -> np.ndarray | None:
-    """The weights of the first sequence (heads, queries, keys): what it gives where v is the identity."""
+    """Compute the attention weights (heads, queries, keys) of the first sequence, as the output for v = identity."""
     q, k, _, *rest = [a._value() if type(a) is Tensor else a for a in t.inputs]
     if not isinstance(q, np.ndarray) or not q.size or not k.size:
         return None
     mask = rest[0] if rest else (t.attrs or {}).get("mask")
     q, k, mask = (None if a is None else _first(a, 3) for a in (q, k, mask))
     attrs = {name: a for name, a in (t.attrs or {}).items() if name != "mask"}
-    return _stacked(t.op.formula(q, k, np.eye(k.shape[-2], dtype=q.dtype), mask, **attrs))  # type: ignore[union-attr]
+    return _stack(t.op.formula(q, k, np.eye(k.shape[-2], dtype=q.dtype), mask, **attrs))  # type: ignore[union-attr]
 
 
 def softmax_weights(t: Tensor) -> np.ndarray | None:
-    """The probabilities of a softmax, its axis last."""
+    """Return the probabilities of a softmax, with its axis last."""
     y = t._value()
-    return _stacked(_first(np.moveaxis(y, (t.attrs or {}).get("axis", -1), -1), 3)) \
-        if isinstance(y, np.ndarray) and y.ndim and y.size else None
+    if not isinstance(y, np.ndarray) or not y.ndim or not y.size:
+        return None
+    return _stack(_first(np.moveaxis(y, (t.attrs or {}).get("axis", -1), -1), 3))
 
 
 def _first(a: Any, ndim: int) -> Any:
-    """The first of what the axes before the last `ndim` count."""
+    """Take the first element along each axis before the last `ndim`."""
     while a.ndim > ndim:
         a = a[0]
     return a
 
 
-def _stacked(p: np.ndarray) -> np.ndarray:
-    """As a stack of matrices."""
+def _stack(p: np.ndarray) -> np.ndarray:
+    """Reshape to a stack of matrices."""
     return p.reshape((1,) * (3 - p.ndim) + p.shape)
 
 
 WEIGHTS = {"attention": attention_weights, "softmax": softmax_weights}
-"""The ops whose weights are pictures, and what computes them: (n, queries, keys)."""
+"""Ops whose weights are shown as pictures, and the functions that return them: (n, queries, keys)."""

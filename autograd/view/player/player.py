@@ -1,4 +1,4 @@
-"""The player: a tape as one page that plays it forward and back in a browser."""
+"""The player: one web page that plays the forward and backward pass of a tape."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,24 @@ from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .player_layout import rows_svg
 
 ROOM = 12_000
-"""How many records and inputs of these a page has room for; together they are some 5 MB."""
+"""Maximum records and inputs of records on a page, which make about 5 MB."""
 INPUTS = 100
-"""Inputs of a record that a page shows, and arrays of it in memory."""
+"""Maximum inputs of a record on a page, and arrays of it in memory."""
 
 
 class Player:
-    """The tape as it is now, as a page with all it needs in one file.
+    """A self-contained web page of the tape as it is now.
 
         ag.tape(loss).player().save("tape.html")
 
-    A slider and the arrow keys walk over every step: the operations in the order of the tape, then back, newest first.
-    The page shows each record's formula, numbers, gradient, what it sends to which input, and why it is in memory.
-    In a notebook it is shown as it is; where scripts are not allowed, a picture of the rows is.
+    A slider and the arrow keys select the step: the operations in the order of the tape, then their backward pass,
+    newest first.  The page shows each record's formula, numbers, gradient, the gradients of its inputs, and the reason
+    why it is in memory.  A notebook shows the page, or a picture of the rows where scripts are not allowed.
 
-    A page has room for some thousands of records (`ROOM`).  Of a longer tape it has those at the two ends, or around
-    the tensor `focus`, and the leaves that they use; numbers, gradients and memory are those of the whole tape.
+    A page has room for some thousands of records (`ROOM`).  Of a longer tape it shows those at the two ends, or around
+    the tensor `focus`, and the leaves that they read; numbers, gradients and memory are those of the whole tape.
 
-    tokens: strings that name the positions in the pictures of attention, of the first sequence.
+    tokens: strings that label the positions in attention maps, of the first sequence.
 
     Raises ValueError for a `focus` that is not in the tape.
     """
@@ -67,7 +68,7 @@ class Player:
         return f'Player of {plural(len(self.tape), "record")}, {size}: .save("tape.html") writes the page'
 
     def _repr_html_(self) -> str:
-        """The page in a frame, which may do nothing but run, over a picture for those who allow no frame."""
+        """Return the page in a sandboxed frame, over a picture that is visible where frames are not allowed."""
         picture = base64.b64encode(rows_svg(self.tape).encode()).decode()
         words = html.escape(totals(self.tape))
         framed = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
@@ -81,8 +82,8 @@ class Player:
 
 
 def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
-    """The records that there is room for, and their places on the page: the nearest to an end of the tape, or to
-    `focus`, with the leaves that they use."""
+    """Select the records that fit on a page, those nearest to an end of the tape or to `focus` with the leaves they
+    read, and map each to its index on the page."""
     numbers, room, chosen = number_records(tape), ROOM, set()
     last, middle = len(tape) - 1, numbers.get(focus, 0)  # type: ignore[arg-type]
     for i in sorted(range(len(tape)), key=lambda i: min(i, last - i) if focus is None else abs(i - middle)):
@@ -96,10 +97,10 @@ def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
 
 
 def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dict[str, Any]:
-    """All that the page shows, as JSON has it."""
+    """Return all data of the page, ready for JSON."""
     numbers, places = number_records(tape), _chosen(tape, focus)
     operations = [t for t in places if t.op is not None]
-    ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # there may be two of a name
+    ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # two ops may have the same name
     shape = functools.cache(shape_text)
     records = [{**_structure(t, places, numbers, shape), "rules": ops.get(t.op, -1)} for t in places]
     pictures = Pictures(len(records), sum(t.op is not None and t.op.name in WEIGHTS for t in places))
@@ -118,15 +119,15 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
     return {"title": totals(tape), "notes": notes, "forward": len(operations), "backward": len(order),
             "roots": [places[t] for t in roots if t in places], "focus": -1 if focus is None else places[focus],
             "ops": [_mathematics(op) for op in ops], "records": records,
-            "outline": _flat(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
+            "outline": _flatten(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
             "tokens": None if tokens is None else [str(token) for token in tokens],
-            "bytes": pictures.encoded(), "levels": LEVELS,
+            "bytes": pictures.to_base64(), "levels": LEVELS,
             "palettes": {"diverging": _colours(diverging(np.linspace(-1, 1, LEVELS))),
                          "sequential": _colours(sequential(np.linspace(0, 1, LEVELS)))}}
 
 
 def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int], shape: Any) -> dict[str, Any]:
-    """What is known of a record without its numbers."""
+    """Return the data of a record that need no numbers."""
     kind = "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
     inputs = []
     for i, a in enumerate(t.inputs[:INPUTS]):
@@ -144,8 +145,8 @@ def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int],
 
 
 def _add_values(places: dict[Tensor, int], records: list[dict[str, Any]], pictures: Pictures) -> list[str]:
-    """Fill in what the values are.  Returns a note on why some are missing, if they are."""
-    entries: dict[int, Any] = {}  # the parts of a tuple are values of other records too
+    """Add values to the records' data.  Return a note on the reason if some are missing."""
+    entries: dict[int, Any] = {}  # shared, since the arrays of a tuple are also the values of its items
     notes: list[str] = []
     for t, record in zip(places, records):
         try:
@@ -164,14 +165,14 @@ def _add_values(places: dict[Tensor, int], records: list[dict[str, Any]], pictur
 
 def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str, Any]],
                    pictures: Pictures) -> tuple[list[Tensor], str]:
-    """Fill in the gradients and what each record sends.  Returns the operations in the order of the walk, and a note
-    on why it ended early, if it did."""
+    """Add gradients, and the gradients of inputs, to the records' data.  Return the operations in the order of the
+    backward pass, and a note on the reason if it ended early."""
     roots, n_forward = differentiable_roots(tape), sum(t.op is not None for t in places)
-    parts = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in places)
-    parts.update(t for t in roots if t in places)
+    n_terms = Counter(a for t in tape for a in t.inputs if type(a) is Tensor and a.requires_grad and a in places)
+    n_terms.update(t for t in roots if t in places)
     order: list[Tensor] = []
-    reason, unseen = "", Counter[Tensor]()  # unseen: what arrives from records that are left out
-    sums = {t: np.ones_like(t._array) for t in roots if parts[t] > 1 and t._array is not None}
+    reason, unseen = "", Counter[Tensor]()  # unseen: contributions from records and inputs that are left out
+    sums = {t: np.ones_like(t._array) for t in roots if n_terms[t] > 1 and t._array is not None}
     try:
         for t, g, sent in backward_pass(tape):
             shown = sum(type(a) is Tensor and a.requires_grad for a in t.inputs[:INPUTS]) if t in places else 0
@@ -185,13 +186,14 @@ def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str
                     order.append(t)
             for k, (a, d) in enumerate(sent):
                 unseen[a] += k >= shown
-                several = parts[a] > 1
-                if several:
+                send: list[Any] = [norm_text(d)]
+                if n_terms[a] > 1:
                     (_, _, after), = accumulate(sums, [(a, d)])
+                    if k < shown:
+                        send += [entries_of(d, pictures), entries_of(after, pictures)]
                 if k < shown:
-                    record["sends"].append([norm_text(d), *([entries_of(d, pictures), entries_of(after, pictures)]
-                                                             if several else [])])
-    except Exception as error:  # the rule may be anybody's
+                    record["sends"].append(send)
+    except Exception as error:  # a user's VJP rule may raise anything
         reason = f"gradients are missing from step {n_forward + len(order)} on: {_first_line(error)}"
         passed = set(order)
         order += [t for t in reversed(places) if t.op is not None and t not in passed]
@@ -199,17 +201,17 @@ def _add_gradients(tape: Tape, places: dict[Tensor, int], records: list[dict[str
 
 
 def _first_line(error: Exception) -> str:
-    """What kind of error it is, unless its text says so, and the first line of that."""
-    kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
-    return kind + str(error).partition("\n")[0]
+    """Return the first line of an error's message, after the type of the error unless it is a RuntimeError."""
+    prefix = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+    return prefix + str(error).partition("\n")[0]
 
 
-def _flat(root: Group, places: dict[Tensor, int]) -> list[Any]:
-    """The outline as a list: a record's place, or [name, path, depth, how many entries it has, times, is a twin], which
-    without entries is what is left out."""
+def _flatten(root: Group, places: dict[Tensor, int]) -> list[Any]:
+    """Flatten the outline to a list: a record is its index on the page; a group is [name, path, depth, number of
+    entries, times, is a twin], followed by its entries.  One without entries represents records that are left out."""
     flat: list[Any] = []
     stack: list[tuple[Any, int]] = [(item, 0) for item in reversed(root.items)]
-    starts: list[tuple[list[Any], int]] = []  # groups that are not closed yet, and where they begin
+    starts: list[tuple[list[Any], int]] = []  # open groups, and the index of their first entry
     opened, left = set(), 0
     while stack:
         item, depth = stack.pop()
@@ -235,15 +237,15 @@ def _flat(root: Group, places: dict[Tensor, int]) -> list[Any]:
 
 
 def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[str, Any] | None:
-    """What is alive after each of the page's steps, and each array of its records from when to when and for whom."""
+    """Return the bytes alive after each of the page's steps, and the lifetimes of its records' arrays."""
     try:
         m = memory(tape)
-    except Exception:  # what stopped the walk back stops this too, and the page says so already
+    except Exception:  # the backward pass failed in the same way before, and the page says so
         return None
-    turns = [{t: i for i, t in enumerate(m.steps[:m.n_forward])},
-             {t: i for i, t in enumerate(m.steps[m.n_forward:], m.n_forward)}]
+    step_of = [{t: i for i, t in enumerate(m.steps[:m.n_forward])},
+               {t: i for i, t in enumerate(m.steps[m.n_forward:], m.n_forward)}]  # in the forward and backward pass
     n_forward = sum(t.op is not None for t in places)
-    shown = [turns[k >= n_forward][t] for k, t in enumerate(steps)]  # the page's steps among all of them
+    shown = [step_of[k >= n_forward][t] for k, t in enumerate(steps)]  # the page's steps among all steps
     lives, n_lives = [], Counter[Tensor]()
     for life in m.lifetimes:
         born, dies = bisect_left(shown, life.born), bisect_right(shown, life.dies) - (life.dies < len(m.steps))
@@ -262,14 +264,13 @@ def _memory(tape: Tape, places: dict[Tensor, int], steps: list[Tensor]) -> dict[
 
 
 def _mathematics(op: Any) -> dict[str, Any]:
-    """An op's formula and those of its gradients, as trees of what is set how."""
+    """Return an op's formula and those of its gradients, as trees of typeset text."""
     gradients = {name: _tree(text) for name, text in find_gradients(op).items()}
     return {"formula": _tree(find_formula(op)), "gradients": gradients}
 
 
 def _tree(text: str) -> list[Any]:
-    """A formula as texts and lists [tag, …], so that the page builds it without reading HTML."""
-    from html.parser import HTMLParser
+    """Parse a formula into strings and lists [tag, …], from which the page builds elements without parsing HTML."""
     root: list[Any] = []
     stack = [root]
 

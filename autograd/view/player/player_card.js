@@ -16,13 +16,13 @@ function showCard() {
 
 function groupCard(entry) {
   const [name, path, , size, times] = outline[entry], within = recordsIn(entry);
-  if (!size) return [el("h2", {}, name), el("p", { className: "meta" }, "A page with what is around the tensor t: ",
+  if (!size) return [el("h2", {}, name), el("p", { className: "meta" }, "For a page around the tensor t: ",
     el("code", {}, "tape.player(focus=t)"))];
   const counts = ["operation", "parameter", "constant"].flatMap((kind) => {
     const n = within.filter((m) => records[m].kind === kind).length;
     return n ? [`${n} ${kind}${n > 1 ? "s" : ""}`] : [];
   });
-  const like = times > 1 ? `  ·  the first of ${times} that are made alike` : "";
+  const like = times > 1 ? `  ·  the first of ${times} identical groups` : "";
   return [el("h2", {}, name), el("p", { className: "meta" }, path, like),
     el("p", { className: "formula" }, counts.join(", ")),
     el("div", { className: "actions" }, el("button", { type: "button", onclick: () => toggle(entry) },
@@ -32,7 +32,7 @@ function groupCard(entry) {
 function recordCard(n) {
   const record = records[n];
   return [title(n, record), meta(record), formula(record), actions(n, record), figures(n, record),
-    inputTable(n, record), userList(n), settings(record), memoryOf(n)].flat().filter(Boolean);
+    inputTable(n, record), userList(n), attributes(record), memoryOf(n)].flat().filter(Boolean);
 }
 
 function title(n, record) {
@@ -56,9 +56,9 @@ function switchButton(words, pressed, onclick, title) {
 function actions(n, record) {
   const go = (step, way, title) => step < 0 ? null : el("button", { type: "button", title,
     "aria-pressed": step === state.step, onclick: () => setStep(step, n) }, `${way}: step ${step}`);
-  return el("div", { className: "actions" }, go(record.step, "Forward", "To the step that computes it"),
-    go(record.back, "Backward", "To the step that sends its gradient on"),
-    switchButton("Pin", state.pinned, togglePin, "Keep this card while the steps go on  p"),
+  return el("div", { className: "actions" }, go(record.step, "Forward", "Go to the step that computes it"),
+    go(record.back, "Backward", "Go to the step that runs its VJP rules"),
+    switchButton("Pin", state.pinned, togglePin, "Keep this card during the following steps  p"),
     record.weights ? switchButton(weightName(record), state.weights, toggleWeights, "Switch  w") : "");
 }
 
@@ -69,23 +69,25 @@ function figures(n, record) {
 }
 
 function valueFigure(n, record) {
-  const known = hasValue(n, state.step), words = known ? "" : `computed at step ${record.step}`;
+  const computed = hasValue(n, state.step), words = computed ? "" : `computed at step ${record.step}`;
   return el("section", { className: "value" }, el("h3", {}, record.op ? "Value y" : "Value"),
     words ? el("p", { className: "status" }, words) : "",
-    ...(known ? record.value.map(arrayFigure) : []),
-    known && !record.value.length ? el("p", { className: "status" }, "no numbers") : "");
+    ...(computed ? record.value.map(arrayFigure) : []),
+    computed && !record.value.length ? el("p", { className: "status" }, "no numbers") : "");
 }
 
 function gradientFigure(n, record) {
-  const { how, got, of, entries } = gradientAt(n, state.step);
+  const { how, received, total, entries } = gradientAt(n, state.step);
   const [, since] = records[n].unseen ?? [], last = Math.max(arrivals[n].at(-1)?.step ?? 0, since ?? forward);
   const first = isRoot.has(n) ? forward : arrivals[n][0]?.step ?? since;
-  const never = record.kind === "constant" ? "a constant" : "nothing sends it one";
+  const never = record.kind === "constant" ? "a constant" : "no gradient flows to it";
   const words = {
     never: `none: ${backward ? never : "nothing here requires a gradient"}`,
-    none: first === last ? `arrives at step ${first}` : `arrives in ${of} parts, at steps ${first} to ${last}`,
-    partial: `${got} of ${of} parts so far; the last comes at step ${last}`,
-    whole: isRoot.has(n) && of === 1 ? "where the walk back starts" : of > 1 ? `the sum of ${of} parts` : "",
+    none: first === last ? `arrives at step ${first}`
+      : `the sum of ${total} contributions, at steps ${first} to ${last}`,
+    partial: `${received} of ${total} contributions so far; the last at step ${last}`,
+    whole: isRoot.has(n) && total === 1 ? "seed of the backward pass"
+      : total > 1 ? `the sum of ${total} contributions` : "",
   }[how];
   return el("section", { className: "gradient" }, el("h3", {}, record.op ? "Gradient g = ∂L/∂y" : "Gradient"),
     words ? el("p", { className: "status" }, words) : "", ...(entries || []).map(arrayFigure),
@@ -95,8 +97,8 @@ function gradientFigure(n, record) {
 const weightName = (record) => record.op === "attention" ? "Attention weights" : "Probabilities as a picture";
 
 function weightFigures(record) {
-  const { of, queries, keys, pictures } = record.weights, isAttention = record.op === "attention";
-  const shown = of > pictures.length ? `the first ${pictures.length} of ${of}` : "";
+  const { count, queries, keys, pictures } = record.weights, isAttention = record.op === "attention";
+  const shown = count > pictures.length ? `the first ${pictures.length} of ${count}` : "";
   const words = [isAttention ? "the first sequence" : "", shown, `${queries} ${isAttention ? "queries" : "rows"} down`,
     `${keys} ${isAttention ? "keys" : "classes"} across`, "colour by the square root"].filter(Boolean).join("  ·  ");
   const token = (i, rows, n) => {
@@ -118,31 +120,31 @@ function inputTable(n, record) {
   const sending = record.back >= 0 && state.step >= record.back;
   let sent = 0;
   const rows = record.inputs.map((input) => inputRow(record, input, input[3] ? record.sends[sent++] : null, sending));
-  return [el("h3", {}, sending ? "Inputs, and the gradients sent to them" : "Inputs"),
+  return [el("h3", {}, sending ? "Inputs and their gradients" : "Inputs"),
     el("table", { className: state.step === record.back ? "sending" : "" }, el("tbody", {}, ...rows)),
     record.more ? el("p", { className: "status" }, `and ${record.more} more`) : null];
 }
 
-/** An input: its name, where it is from, the formula of its gradient, and how much of that is sent. */
+/** The row of an input: its name, its record, the formula of its gradient, and that gradient's norm. */
 function inputRow(record, [name, from, text, needs], send, sending) {
   const { gradients } = tape.ops[record.rules];
   const tree = needs ? gradients[name] || gradients[name.replace(/\[.*/, "")] : null;
-  const what = el("td", {}, from >= 0 ? link(from) : "", el("div", { className: "status" }, text),
+  const source = el("td", {}, from >= 0 ? link(from) : "", el("div", { className: "status" }, text),
     tree && tree.length ? el("div", {}, mathematics(tree, "")) : "");
   const norm = !needs ? ["no gradient"] : sending ? sentParts(send, record, from) : [];
-  return el("tr", {}, el("td", {}, mathematics([["i", name]], "")), what,
+  return el("tr", {}, el("td", {}, mathematics([["i", name]], "")), source,
     el("td", { className: needs ? "norm" : "norm none" }, ...norm));
 }
 
-/** The norm of what is sent to an input, beside the largest that this record sends, and the sum it joins. */
+/** The norm of an input's gradient, with a bar relative to the largest of this record, and the sum it is added to. */
 function sentParts(send, record, to) {
   if (!send || !send[0]) return ["no numbers"];
   const largest = Math.max(...record.sends.map((s) => Number(s[0]) || 0));
   const bar = el("div", { className: "bar" });
   bar.style.width = `${largest ? 64 * Number(send[0]) / largest : 0}px`;
   if (!send[2]) return [`‖${send[0]}‖`, bar];
-  const part = arrivals[to].findIndex((arrival) => arrival.send === send) + 1 + isRoot.has(to);
-  const words = `part ${part} of ${gradientAt(to, state.step).of}; sum so far ‖${normOf(send[2])}‖`;
+  const number = arrivals[to].findIndex((arrival) => arrival.send === send) + 1 + isRoot.has(to);
+  const words = `contribution ${number} of ${gradientAt(to, state.step).total}; sum so far ‖${normOf(send[2])}‖`;
   return [`‖${send[0]}‖`, bar, el("div", { className: "status" }, words)];
 }
 
@@ -158,31 +160,31 @@ function userList(n) {
     more > 0 ? `and ${more} more` : "")];
 }
 
-function settings(record) {
-  return record.attrs.length ? [el("h3", {}, "Settings"), wordList(record.attrs)] : [];
+function attributes(record) {
+  return record.attrs.length ? [el("h3", {}, "Attributes"), wordList(record.attrs)] : [];
 }
 
 function memoryOf(n) {
   if (!tape.memory) return [];
   const lines = lifetimes[n].map((life) => lifeLine(life, false));
-  if (!lines.length) lines.push(el("p", { className: "status" }, "there before the first step and after the last"));
-  return [el("h3", {}, "In memory"), el("div", { className: "lives" }, ...lines), thereNow()];
+  if (!lines.length) lines.push(el("p", { className: "status" }, "allocated before the first step, kept after the last"));
+  return [el("h3", {}, "In memory"), el("div", { className: "lives" }, ...lines), aliveNow()];
 }
 
 const isThere = (life) => life.born <= state.step && state.step <= life.dies;
 
-/** An array in memory: what it takes, from when to when, and who needs it. */
+/** The line of an array in memory: its size, its lifetime, and the records whose VJP rules read it. */
 function lifeLine(life, named) {
   const whom = life.neededBy.slice(0, 5).map(link), more = life.neededBy.length - whom.length;
   const until = life.dies > lastStep ? "the end" : life.dies;
-  const what = life.shares >= 0 ? ["in the memory of ", link(life.shares)] : [sizeText(life.size)];
+  const size = life.shares >= 0 ? ["in the memory of ", link(life.shares)] : [sizeText(life.size)];
   return el("div", { className: `life ${isThere(life) ? "" : "gone"}` }, el("span", { className: `key ${life.kind}` }),
-    named ? link(life.n) : "", ` ${life.kind}, `, ...what, `, step ${life.born} to ${until}`,
-    whom.length ? ": the backward needs it of " : "", ...whom, more > 0 ? ` and ${more} more` : "");
+    named ? link(life.n) : "", ` ${life.kind}, `, ...size, `, step ${life.born} to ${until}`,
+    whom.length ? ": kept for the backward of " : "", ...whom, more > 0 ? ` and ${more} more` : "");
 }
 
-/** What fills the memory at this step, listed when it is unfolded. */
-function thereNow() {
+/** All arrays in memory at this step, listed when unfolded. */
+function aliveNow() {
   const there = allLives.filter((life) => life.size && isThere(life)).sort((a, b) => b.size - a.size);
   const most = 12, list = el("div", { className: "lives" });
   if (state.listing) list.append(...there.slice(0, most).map((life) => lifeLine(life, true)),

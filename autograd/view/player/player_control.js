@@ -1,11 +1,11 @@
-// The player, 4 of 4: memory, search, keys, and the one function that shows the state.
+// The player, 4 of 4: memory, search, keys, and `show()`, the one function that renders the state.
 
-// ------------------------------------------------------------------ memory and where we are
+// ------------------------------------------------------------------ memory and current step
 
 const along = (step) => lastStep ? 1000 * step / lastStep : 500;
 let head, past;
 
-/** Draw the curve of what is alive, once. */
+/** Draw the curve of bytes alive, once. */
 function drawMemory() {
   const memory = tape.memory;
   if (!memory || !memory.alive.length) return;
@@ -51,7 +51,7 @@ function showMemory() {
 function showWhere() {
   const n = atStep[state.step];
   $("step").value = state.step;
-  document.body.className = isBackward(state.step) ? "backward" : "forward";  // which colours what is under way
+  document.body.className = isBackward(state.step) ? "backward" : "forward";  // sets the colour of the current step
   const way = isBackward(state.step) ? "backward" : "forward";
   const words = n === undefined ? "no operations" : `${way}: ${numberText(n)} ${opText(records[n])}`;
   $("step").setAttribute("aria-valuetext", `step ${state.step} of ${lastStep}, ${words}`);
@@ -62,7 +62,7 @@ function showWhere() {
 
 let asked = false;
 
-/** Show the state in the next frame, once however often it changes before. */
+/** Render the state in the next animation frame, once for all changes before it. */
 function show() {
   if (asked) return;
   asked = true;
@@ -118,7 +118,7 @@ function clickRow(entry) {
   else select(entry);
 }
 
-/** To the step that computes a record, and from there to the one that goes back through it. */
+/** Go to the step that computes a record, and from there to its backward step. */
 function goTo(n) {
   const { step, back } = records[n] ?? { step: -1 };
   if (step >= 0) setStep(state.step === step && back >= 0 ? back : step, n);
@@ -164,7 +164,7 @@ const haystacks = records.map((record, n) =>
   [numberText(n), opText(record), ...["op", "kind", "name", "scope", "source", "shape"].map((key) => record[key])]
     .join(" ").toLowerCase());
 
-/** Find the records that have all words, and select the next one from the selection on. */
+/** Find the records that match all words, and select the next one from the selection on. */
 function search(way) {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const has = (n) => words.every((word) =>

@@ -1,7 +1,7 @@
 "use strict";
-// The player, 1 of 4: the data, what follows from it, and how arrays and formulas are drawn.  The parts share one state,
-// which `show()` in the last part brings on the screen.  Steps 0 … forward−1 compute the operations in order, the
-// others go back.  Texts of the tape reach the page as textContent only.
+// The player, 1 of 4: the data, tables derived from it, and the drawing of arrays and formulas.  The four files share
+// one state, which `show()` in the last one renders.  Steps 0 … forward−1 compute the operations in order, the others
+// are the backward pass.  Texts of the tape reach the page as textContent only.
 
 const tape = JSON.parse(document.getElementById("data").textContent);
 const { records, forward, backward } = tape;
@@ -9,20 +9,20 @@ const lastStep = Math.max(0, forward + backward - 1);
 const $ = (id) => document.getElementById(id);
 
 const state = {
-  step: Math.max(0, forward - 1),   // the loss is computed, nothing has gone back
+  step: Math.max(0, forward - 1),   // the loss is computed, the backward pass has not begun
   row: 0,                           // the selected entry of the outline: a record or a group
-  pinned: false,                    // whether the selection stays while the steps go on
+  pinned: false,                    // true if the selection does not follow the step
   weights: true,                    // show attention as weights
-  listing: false,                   // whether all arrays in memory are listed
+  listing: false,                   // true if all arrays in memory are listed
   playing: false,
   found: new Set(),                 // entries that match the search
 };
 
-// ------------------------------------------------------------------ what follows from the data
+// ------------------------------------------------------------------ derived tables
 
 const atStep = [];                               // step -> number of its record
-const users = records.map(() => []);             // record -> numbers of the records that it is an input of
-const arrivals = records.map(() => []);          // record -> what is sent to it, in order: {step, from, slot, send}
+const users = records.map(() => []);             // record -> numbers of the records that read it
+const arrivals = records.map(() => []);          // record -> contributions to its gradient: {step, from, slot, send}
 const lifetimes = records.map(() => []);         // record -> its arrays in memory
 const isRoot = new Set(tape.roots);
 
@@ -37,15 +37,15 @@ for (let step = forward; step < forward + backward; step++) {
   records[from].inputs.forEach(([, to, , needs], slot) => {
     if (!needs) return;
     const send = records[from].sends[sent++];
-    if (to >= 0) arrivals[to].push({ step, from, slot, send });  // what is older than the tape has no record here
+    if (to >= 0) arrivals[to].push({ step, from, slot, send });  // inputs older than the tape have no record here
   });
 }
 const allLives = (tape.memory ? tape.memory.lifetimes : []).map(([n, kind, size, born, dies, neededBy, shares]) =>
   ({ n, kind, size, born, dies, neededBy, shares }));
 for (const life of allLives) lifetimes[life.n].push(life);
 
-// The outline is a flat list: a number is a record, a list [name, path, depth, size, times, twin] opens a group of as
-// many entries, and one without entries stands for records that are left out.
+// The outline is a flat list: a number is a record, a list [name, path, depth, size, times, twin] opens a group of
+// `size` entries, and one without entries represents records that are left out.
 const outline = tape.outline;
 const entryOf = [];                              // record -> its entry
 const groupOf = [];                              // entry -> the entry of the group it is in, or −1
@@ -69,17 +69,17 @@ function fromBase64(text) {
   return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 }
 
-/** How much of a record's gradient has come in at a step: `none`, `partial` or `whole`, and what there is to show. */
+/** The state of a record's gradient at a step: `never`, `none`, `partial` or `whole`, and its entries to show. */
 function gradientAt(n, step) {
   const [unseen, since] = records[n].unseen ?? [0, 0];  // from records that are left out
-  const came = arrivals[n], of = came.length + isRoot.has(n) + unseen;
+  const sends = arrivals[n], total = sends.length + isRoot.has(n) + unseen;
   let here = 0;
-  while (here < came.length && came[here].step <= step) here++;
-  const got = here + (isRoot.has(n) && step >= forward) + (step >= since ? unseen : 0);
-  if (!of) return { how: "never", got, of };
-  if (!got) return { how: "none", got, of };
-  if (got === of) return { how: "whole", got, of, entries: records[n].gradient };
-  return { how: "partial", got, of, entries: came[here - 1]?.send[2] };
+  while (here < sends.length && sends[here].step <= step) here++;
+  const received = here + (isRoot.has(n) && step >= forward) + (step >= since ? unseen : 0);
+  if (!total) return { how: "never", received, total };
+  if (!received) return { how: "none", received, total };
+  if (received === total) return { how: "whole", received, total, entries: records[n].gradient };
+  return { how: "partial", received, total, entries: sends[here - 1]?.send[2] };
 }
 
 const hasValue = (n, step) => records[n].step <= step;
@@ -93,7 +93,7 @@ function opText(record) {
 
 // ------------------------------------------------------------------ small parts
 
-/** An element with properties and children; strings become texts, so nothing in them is read as HTML. */
+/** An element with properties and children; strings become text nodes and are never parsed as HTML. */
 function el(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -110,7 +110,7 @@ function svg(tag, attributes) {
   return made;
 }
 
-/** A formula from its tree of texts and [tag, …children]; of tags only these are made. */
+/** A formula from its tree of strings and [tag, …children]; only the tags i, sub and sup are created. */
 function mathematics(tree, className) {
   const set = (part) => typeof part === "string" ? part
     : el(["i", "sub", "sup"].includes(part[0]) ? part[0] : "span", {}, ...part.slice(1).map(set));
@@ -125,7 +125,7 @@ function sizeText(n) {
   return `${n.toFixed(1)} GB`;
 }
 
-/** A button that goes to a record. */
+/** A button that selects a record. */
 function link(n) {
   const record = records[n];
   const text = `${numberText(n)} ${record.name || opText(record)}`;
@@ -138,7 +138,7 @@ const NAN = 255, PLUS = 254, MINUS = 253;        // codes beyond the scale
 const ODD = { [NAN]: [214, 0, 147], [PLUS]: [0, 0, 0], [MINUS]: [120, 120, 120] };
 const pixels = { diverging: pixelsOf(palettes.diverging), sequential: pixelsOf(palettes.sequential) };
 
-/** For each code its colour, as a pixel of an image has it. */
+/** The colour of each code, as a pixel of an image. */
 function pixelsOf(palette) {
   const parts = new Uint8Array(4 * 256);
   for (let code = 0; code < 256; code++) {
@@ -157,7 +157,7 @@ function paint(canvas, [start, rows, columns, low]) {
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);  // stays off the graphics card
 }
 
-/** A palette as a background of the style, from a few of its colours. */
+/** A palette as a CSS gradient, from a few of its colours. */
 function gradientOf(palette) {
   const stops = [];
   for (let i = 0; i <= 8; i++) {
@@ -167,27 +167,27 @@ function gradientOf(palette) {
   return `linear-gradient(90deg, ${stops.join()})`;
 }
 
-/** The bar under a picture: lowest colour to highest, with what they stand for. */
+/** The colour bar under a picture, with the values of its ends. */
 function scale(low, high) {
   return el("div", { className: "scale" }, shortNumber(low),
     el("span", { className: low < 0 ? "diverging" : "sequential" }), shortNumber(high));
 }
 
-/** A number in four digits, as Python writes it. */
+/** Format a number with four significant digits, as Python does. */
 function shortNumber(x) {
   const size = Math.abs(x), far = size && (size < 1e-4 || size >= 1e5);
   const text = far ? x.toExponential(3).replace(/\.?0*e/, "e") : String(Number(x.toPrecision(4)));
   return text.replaceAll("-", "−");
 }
 
-/** What a place of a picture stands for. */
+/** The value of a pixel of a picture, as text. */
 function reading(code, low, high) {
   if (code >= MINUS) return { [NAN]: "NaN", [PLUS]: "inf", [MINUS]: "−inf" }[code];
   const part = code / (tape.levels - 1);        // low and high apart, as their difference may overflow
   return `≈ ${shortNumber(Number((low * (1 - part) + high * part).toPrecision(3)))}`;
 }
 
-/** A canvas that tells what is under the pointer by `tell(code, row, column)`. */
+/** A canvas, and an output that describes the pixel under the pointer by `tell(code, row, column)`. */
 function picture(place, words, tell) {
   const canvas = el("canvas", { className: "picture", role: "img", "aria-label": words });
   const output = el("div", { className: "reading" });
@@ -202,7 +202,7 @@ function picture(place, words, tell) {
   return [canvas, output];
 }
 
-/** An array: its picture, or its numbers if they are few, and what is known of them all. */
+/** The figure of an array: its picture, its numbers if they are few, and its statistics. */
 function arrayFigure(entry) {
   const parts = [], place = entry.picture;
   if (place) {

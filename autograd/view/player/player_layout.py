@@ -1,4 +1,4 @@
-"""The tape as a static picture: a row for each record, and arcs to it from its inputs."""
+"""The tape as a static picture: a row for each record, and arcs from inputs to readers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..outline import Group, outline
 from ..text import number_records, totals
 
 SHOWN = 80
-"""Rows at most, half of them from the head and half from the tail."""
+"""Maximum rows, half of them from the head of the tape and half from its tail."""
 _ROW, _TOP, _GUTTER, _WIDTH, _INDENT = 22, 54, 104, 860, 16  # pixels
 _INK, _SOFT, _PAPER, _LINE, _ARC = "#22252a", "#646a73", "#ffffff", "#e5e4e0", "#7f9fc8"
 _COLOURS = {"parameter": "#b04a04", "constant": "#8a8f98", "operation": "#1f5fae"}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
-_LETTERS = 78  # of a row's text that fit beside the shape
+_LETTERS = 78  # maximum characters of a row's text, which leaves space for the shape
 
 
 @dataclass
 class _Row:
-    """A line of the picture: a record, the name of a group, or groups that are folded, with all their records."""
+    """A line of the picture: a record, the name of a group, or a run of folded groups with all their records."""
 
     text: str
     depth: int = 0
@@ -32,8 +32,8 @@ class _Row:
 
 
 def rows_svg(tape: Tape) -> str:
-    """The tape as SVG: the records in order under the names of their scopes, groups that repeat folded, an arc to each
-    record from each of its inputs.  It needs nothing else to be shown; of a long tape it has head and tail."""
+    """Draw the tape as a self-contained SVG: records in order under the names of their scopes, repeated groups folded,
+    and an arc from each input to its reader.  Of a long tape head and tail are drawn."""
     rows, half = _rows(outline(tape), number_records(tape)), SHOWN // 2
     if len(rows) > SHOWN + 1:
         left = sum(len(row.records) for row in rows[half:-half])
@@ -43,13 +43,13 @@ def rows_svg(tape: Tape) -> str:
     parts = [f'<rect x="0.5" y="0.5" {border}/>',
              _text(20, 32, totals(tape), _INK, ' font-weight="600"'), *_arcs(tape, rows)]
     for i, row in enumerate(rows):
-        parts += _drawn(row, _middle(i))
+        parts += _draw_row(row, _middle(i))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
             f'font-family="{_FONT}" font-size="13">{"".join(parts)}</svg>')
 
 
 def _rows(root: Group, numbers: dict[Tensor, int]) -> list[_Row]:
-    """The outline line by line, with the twins of a group on one line."""
+    """Return the lines of an outline, with all twins of a group on one line."""
     rows: list[_Row] = []
     stack: list[tuple[Any, int]] = [(item, 0) for item in reversed(root.items)]
     while stack:
@@ -59,7 +59,7 @@ def _rows(root: Group, numbers: dict[Tensor, int]) -> list[_Row]:
         elif isinstance(item, list):
             records = [t for twin in item for t in twin.records()]
             names = item[0].name + (f" … {item[-1].name}" if len(item) > 1 else "")
-            rows.append(_Row(f"{names}:  the same again, {plural(len(records), 'record')}", depth, records=records))
+            rows.append(_Row(f"{names}:  identical, {plural(len(records), 'record')}", depth, records=records))
         elif item.twin_of is None:
             rows.append(_Row(item.name + (f"   × {item.times}" if item.times > 1 else ""), depth))
             stack += [(item.twins, depth)] if item.twins else []
@@ -78,7 +78,7 @@ def _middle(i: int) -> float:
 
 
 def _arcs(tape: Tape, rows: list[_Row]) -> list[str]:
-    """An arc for each two rows of which one holds an input of the other, wider the further they are apart."""
+    """Draw an arc between any two rows of which one reads the other, wider for a larger distance."""
     place = {t: i for i, row in enumerate(rows) for t in row.records}
     pairs = {(place[a], place[t]) for t in tape if t in place
              for a in t.inputs if type(a) is Tensor and a in place and place[a] != place[t]}
@@ -91,8 +91,8 @@ def _arc(a: float, b: float) -> str:
     return f'<path d="M{x} {a}C{out:.0f} {a} {out:.0f} {b} {x} {b}" fill="none" stroke="{_ARC}" stroke-opacity="0.75"/>'
 
 
-def _drawn(row: _Row, y: float) -> list[str]:
-    """A row: its mark, its text, its shape."""
+def _draw_row(row: _Row, y: float) -> list[str]:
+    """Draw a row: its mark, its text and its shape."""
     x, colour = _GUTTER - 8, _COLOURS.get(row.kind, _SOFT)
     mark = {"operation": f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>',
             "parameter": f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" fill="{colour}"/>',
@@ -104,9 +104,9 @@ def _drawn(row: _Row, y: float) -> list[str]:
 
 
 def _text(x: float, y: float, text: str, colour: str, more: str = "") -> str:
-    return f'<text x="{x}" y="{y}" fill="{colour}" xml:space="preserve"{more}>{escape(_printable(text))}</text>'
+    return f'<text x="{x}" y="{y}" fill="{colour}" xml:space="preserve"{more}>{escape(_make_printable(text))}</text>'
 
 
-def _printable(text: str) -> str:
-    """Without what XML may not hold: control characters and halves of pairs."""
+def _make_printable(text: str) -> str:
+    """Replace characters that XML cannot contain: control characters and lone surrogates."""
     return "".join(c if c.isprintable() or c == " " else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,16 +1,16 @@
-// The player, 2 of 4: the rows of the tape, of which only those on the screen exist, and the edges of the selected one.
+// The player, 2 of 4: the rows of the tape, of which only the visible ones exist, and the edges of the selected record.
 
 // ------------------------------------------------------------------ rows
 
 const ROW = 26;                                  // pixels, as in the style
 const rowsBox = $("rows"), sheet = $("sheet");
-// Pixels of the list, which are not asked for in a frame, as that would lay the page out twice.
+// Pixels of the list, cached, since reading them in an animation frame would lay the page out twice.
 const box = { height: 0, gutter: 0, top: 0 };
 let visible = [];                                // entries that no folded group hides, in order
-let placeOf = [];                                // entry -> where it is in `visible`, or the folded group that hides it
-let pool = [];                                   // elements of rows, which are used again as the list scrolls
+let placeOf = [];                                // entry -> its index in `visible`, or that of the group that hides it
+let pool = [];                                   // elements of rows, reused as the list scrolls
 
-/** Find the visible entries anew, after a group was folded or unfolded. */
+/** Recompute the visible entries, after a group was folded or unfolded. */
 function layOut() {
   visible = [];
   placeOf = [];
@@ -25,7 +25,7 @@ function layOut() {
   for (const row of pool) row.entry = -1;
 }
 
-/** Ask for the pixels of the list, whenever they may have changed. */
+/** Read the pixels of the list, whenever they may have changed. */
 function measure() {
   const wasHidden = !box.height;  // a notebook may start the frame without any height
   box.height = rowsBox.clientHeight;
@@ -38,7 +38,7 @@ function measure() {
 function newRow(i) {
   const row = el("div", { className: "row", role: "treeitem", id: `row-${i}` });
   row.number = el("span", { className: "number" });
-  row.what = el("span", { className: "what" });
+  row.call = el("span", { className: "call" });
   row.shape = el("span", { className: "shape" });
   row.swatches = ["value", "gradient"].map((kind) => {
     const canvas = el("canvas", { hidden: true }), text = el("span", { className: "single" });
@@ -46,14 +46,14 @@ function newRow(i) {
     const swatch = el("span", { className: `swatch ${kind}` }, canvas, text, odd);
     return { swatch, canvas, text, odd, shown: null };
   });
-  row.append(row.number, row.what, row.shape, ...row.swatches.map((s) => s.swatch));
+  row.append(row.number, row.call, row.shape, ...row.swatches.map((s) => s.swatch));
   row.onclick = () => row.entry >= 0 && clickRow(row.entry);
   row.ondblclick = () => typeof outline[row.entry] === "number" && goTo(outline[row.entry]);
   sheet.append(row);
   return row;
 }
 
-/** Let a row's element show another entry. */
+/** Make a row's element show another entry. */
 function bindRow(row, entry, place) {
   const item = outline[entry], isGroup = Array.isArray(item);
   row.entry = entry;
@@ -64,32 +64,32 @@ function bindRow(row, entry, place) {
   if (isGroup && item[3]) row.setAttribute("aria-expanded", !folded.has(entry));
   else row.removeAttribute("aria-expanded");
   row.number.textContent = isGroup ? "" : numberText(item);
-  row.what.style.paddingLeft = `${depthOf[entry] * 14}px`;
-  row.what.replaceChildren(...(isGroup ? groupParts(entry) : recordParts(item)));
+  row.call.style.paddingLeft = `${depthOf[entry] * 14}px`;
+  row.call.replaceChildren(...(isGroup ? groupParts(entry) : recordParts(item)));
   row.shape.textContent = isGroup ? "" : records[item].shape;
-  row.what.title = row.what.textContent;
+  row.call.title = row.call.textContent;
 }
 
 function groupParts(entry) {
   const [name, , , size, times, twin] = outline[entry], isFolded = folded.has(entry);
   if (!size) return [el("span", { className: "fold" }), el("span", { className: "note" }, name)];
   const operations = recordsIn(entry).filter((n) => records[n].step >= 0).length;
-  const like = twin ? `, like ${outline[firstTwin(entry)][0]}` : "";
+  const like = twin ? `, identical to ${outline[firstTwin(entry)][0]}` : "";
   return [el("span", { className: "fold" }, isFolded ? "▸" : "▾"), el("span", { className: "op" }, name),
-    times > 1 ? el("span", { className: "times", title: `${times} groups that are made alike` }, `× ${times}`) : "",
+    times > 1 ? el("span", { className: "times", title: `${times} identical groups` }, `× ${times}`) : "",
     isFolded ? el("span", { className: "note" }, `  ${operations} operations${like}`) : ""];
 }
 
 function recordParts(n) {
   const record = records[n];
   const from = record.inputs.filter((input) => input[1] >= 0).map((input) => numberText(input[1])).join(" ");
-  const what = record.name && !record.op ? "" : opText(record);
-  return [el("span", { className: "fold" }), el("span", { className: "op" }, what),
+  const text = record.name && !record.op ? "" : opText(record);
+  return [el("span", { className: "fold" }), el("span", { className: "op" }, text),
     record.name ? el("span", { className: "name" }, record.op ? ` ${record.name}` : record.name) : "",
     el("span", { className: "from" }, `  ${record.op ? from : record.name ? record.kind : ""}`)];
 }
 
-/** The group that a folded one is made like: the nearest before it, with the same parent, that is no twin. */
+/** The group that a twin is identical to: the nearest one before it with the same parent that is no twin. */
 function firstTwin(entry) {
   let first = entry - 1;
   while (groupOf[first] !== groupOf[entry] || !Array.isArray(outline[first]) || outline[first][5]) first--;
@@ -98,7 +98,7 @@ function firstTwin(entry) {
 
 const outputs = new Map();
 
-/** The last operation of a group: what comes out of it, as a rule. */
+/** The last operation of a group, which is usually its output. */
 function outputOf(entry) {
   if (!outputs.has(entry)) outputs.set(entry, recordsIn(entry).findLast((n) => records[n].step >= 0) ?? -1);
   return outputs.get(entry);
@@ -108,7 +108,7 @@ function recordsIn(entry) {
   return outline.slice(entry + 1, entry + 1 + outline[entry][3]).filter((item) => !Array.isArray(item));
 }
 
-/** Show in a row what depends on the step and the selection. */
+/** Update the parts of a row that depend on the step and the selection. */
 function updateRow(row, marks) {
   const item = outline[row.entry], isGroup = Array.isArray(item), place = placeOf[row.entry];
   const n = isGroup ? -1 : item;
@@ -127,7 +127,7 @@ function updateRow(row, marks) {
   row.swatches[1].swatch.className = `swatch gradient ${gradient && gradient.how === "partial" ? "partial" : ""}`;
 }
 
-/** Show an array small: its picture, or its number if it has only one. */
+/** Show a thumbnail of an array: its picture, or its number if it has only one. */
 function showSwatch(swatch, entry = null) {
   if (entry === swatch.shown) return;
   swatch.shown = entry;
@@ -164,7 +164,7 @@ function currentMarks() {
   return { current, hidden: new Set([...state.found].map((entry) => placeOf[entry])) };
 }
 
-/** Scroll as little as brings a place into view, and further if it is far. */
+/** Scroll a place into view: by as little as possible if it is near, towards the middle if it is far. */
 function reveal(place) {
   const top = place * ROW, { height, top: low } = box, high = low + height, far = 8 * ROW;
   if (top < low + ROW) scrollRows(top - (top < low - far ? height / 3 : 2 * ROW));
@@ -197,7 +197,7 @@ function showEdges() {
   $("edges").replaceChildren(...parts);
 }
 
-/** An edge as a graph of commits has it: out to a lane, along it, and back; an arrow at the row `to`. */
+/** An edge drawn as in a commit graph: out to a lane, along it, and back, with an arrow at the row `to`. */
 function edge(a, b, i, kind, to) {
   const right = box.gutter, [top, bottom] = [Math.min(a, b), Math.max(a, b)].map((place) => (place + 0.5) * ROW);
   const x = right - 10 - (i % LANES) * Math.max(4, (right - 18) / LANES), r = Math.min(7, right - x - 2);

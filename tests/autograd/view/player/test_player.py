@@ -128,7 +128,7 @@ def test_numbers_that_are_none_are_counted():
 def test_pictures_have_the_signs_and_the_ends_of_their_arrays():
     made = pictures.Pictures(1, 0)
     start, rows, columns, low, high = made.add(np.array([[-1.0, 0.0, 2.0], [np.nan, np.inf, -np.inf]]))
-    code = np.frombuffer(base64.b64decode(made.encoded()), np.uint8)[start:].reshape(rows, columns)
+    code = np.frombuffer(base64.b64decode(made.to_base64()), np.uint8)[start:].reshape(rows, columns)
     middle = (pictures.LEVELS - 1) / 2
     assert (low, high) == (-2, 2)
     assert code[0] == pytest.approx([middle / 2, middle, 2 * middle], abs=0.5)
@@ -150,9 +150,9 @@ def test_attention_weights_are_those_of_the_first_sequence():
     np.testing.assert_allclose(pictures.attention_weights(t), p, rtol=1e-12)
     made = pictures.Pictures(1, 1)
     shown = made.weights(pictures.attention_weights(t))
-    code = np.frombuffer(base64.b64decode(made.encoded()), np.uint8).reshape(4, 5, 6)
+    code = np.frombuffer(base64.b64decode(made.to_base64()), np.uint8).reshape(4, 5, 6)
     np.testing.assert_allclose((code / (pictures.LEVELS - 1)) ** 2, p, atol=5e-3)
-    assert (shown["of"], shown["queries"], shown["keys"]) == (4, 5, 6)
+    assert (shown["count"], shown["queries"], shown["keys"]) == (4, 5, 6)
 
 
 def test_a_softmax_is_shown_along_its_axis():
@@ -393,7 +393,7 @@ def rows(page):
     """The texts of the rows on the screen, from top to bottom."""
     return page.page.evaluate("""[...document.querySelectorAll(".row:not([hidden])")]
         .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)
-        .map(row => row.querySelector(".number").textContent + " " + row.querySelector(".what").textContent)""")
+        .map(row => row.querySelector(".number").textContent + " " + row.querySelector(".call").textContent)""")
 
 
 def card_words(page, side):
@@ -496,10 +496,10 @@ def test_parts_of_a_gradient_add_up_as_they_come(opened, tmp_path):
     page.page.locator(".row", has_text="x parameter").click()
     page.press("p", "End", "ArrowLeft")
     assert title(page) == "%0parameterx"
-    assert text(page, "#card section.gradient .status") == "1 of 2 parts so far; the last comes at step 7"
+    assert text(page, "#card section.gradient .status") == "1 of 2 contributions so far; the last at step 7"
     assert card_words(page, "gradient")["norm"] == pytest.approx(np.sqrt(8), rel=1e-3)
     page.press("ArrowRight")
-    assert text(page, "#card section.gradient .status") == "the sum of 2 parts"
+    assert text(page, "#card section.gradient .status") == "the sum of 2 contributions"
     whole = 2 + 1 - np.tanh(np.array([3, 4])) ** 2
     assert card_words(page, "gradient")["norm"] == pytest.approx(np.linalg.norm(whole), rel=1e-3)
 
@@ -562,7 +562,7 @@ def test_the_playhead_of_memory_moves_and_can_be_dragged(opened, gpt_page):
     page.settle()
     assert page.page.input_value("#step") in ("94", "95")
     assert text(page, "#alive span >> nth=0") != low and "MB" in text(page, "#alive")
-    assert "needs it of" in text(page, "#card .lives >> nth=0")
+    assert "kept for the backward of" in text(page, "#card .lives >> nth=0")
     page.page.locator("#card summary").click()
     page.settle()
     assert page.page.locator("#card details .life").count() == 12

@@ -42,7 +42,7 @@ def test_groups_that_repeat_are_one_row():
             x = np.tanh(x) * 2
     picture = rows_svg(ag.tape(x.sum()))
     shown = texts(picture)
-    assert "h.0   × 4" in shown and "h.1 … h.3:  the same again, 6 records" in shown
+    assert "h.0   × 4" in shown and "h.1 … h.3:  identical, 6 records" in shown
     assert not any("%5" in text.split("(")[0] for text in shown)
     y = row_heights(picture)
     assert (y["%3"], y["h.1"]) in arcs(picture) and (y["h.1"], y["%10"]) in arcs(picture)
