@@ -1,4 +1,4 @@
-"""The GPT: GPT-2's architecture and what has been added to it since, in nanoGPT's names, on Tensors or raw arrays."""
+"""The GPT: GPT-2's architecture and later additions to it, in nanoGPT's names, on Tensors or raw arrays."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass
 class Linear(Module):
-    """y = x W + b"""
+    """A linear layer.  y = x W + b"""
     weight: Array                                              # (n_in, n_out)
     bias: Array | None                                         # (n_out,)
 
@@ -35,7 +35,7 @@ class Linear(Module):
 
 @dataclass
 class Embedding(Module):
-    """A row of a table for each integer."""
+    """A lookup table: its row for each integer."""
     weight: Array                                              # (n, C)
 
     def __call__(self, ids: Array) -> Array:                   # (…) -> (…, C)
@@ -44,7 +44,7 @@ class Embedding(Module):
 
 @dataclass
 class LayerNorm(Module):
-    """Each vector brought to a mean of 0 and a mean square of 1 (Ba, Kiros & Hinton 2016)."""
+    """Normalization of each vector to mean 0 and variance 1 (Ba, Kiros & Hinton 2016)."""
     weight: Array | None                                       # (C,)
     bias: Array | None                                         # (C,)
     eps: float = 1e-5
@@ -55,7 +55,7 @@ class LayerNorm(Module):
 
 @dataclass
 class RMSNorm(Module):
-    """Each vector brought to a mean square of 1 (Zhang & Sennrich 2019)."""
+    """Normalization of each vector to mean square 1 (Zhang & Sennrich 2019)."""
     weight: Array | None                                       # (C,)
     eps: float = 1e-5
 
@@ -65,7 +65,7 @@ class RMSNorm(Module):
 
 @dataclass
 class Convolution(Module):
-    """Each token mixed with the ones just before it: weight[k] for the k-th before (So et al. 2021, 3.2)."""
+    """A short causal depthwise convolution: weight[k] is for the k-th token before (So et al. 2021, 3.2)."""
     weight: Array                                              # (K, C)
 
     def __call__(self, x: Array) -> Array:                     # (…, T, C) -> (…, T, C)
@@ -74,7 +74,7 @@ class Convolution(Module):
 
 @dataclass
 class Attention(Module):
-    """Causal self-attention: each token gathers from itself and those before it (Vaswani et al. 2017, 3.2)."""
+    """Causal self-attention: each token attends to itself and those before it (Vaswani et al. 2017, 3.2)."""
     conv: Convolution | None
     c_attn: Linear                                             # C -> C + 2D: queries; keys and values of D = G·d
     c_proj: Linear                                             # C -> C
@@ -87,8 +87,8 @@ class Attention(Module):
             x = self.conv(x)
         qkv = self.c_attn(x)                                   # (B, T, C + 2D)
         D = (qkv.shape[-1] - C) // 2
-        q, k, v = (part.reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, T, H d) -> (B, H, T, d)
-                   for part in ag.split(qkv, [C, C + D], axis=-1))
+        q, k, v = (x.reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, T, H d) -> (B, H, T, d)
+                   for x in ag.split(qkv, [C, C + D], axis=-1))
         if self.norm is not None:
             q, k = self.norm(q), self.norm(k)
         if angles is not None:
@@ -100,9 +100,10 @@ class Attention(Module):
 
 @dataclass
 class MLP(Module):
+    """The feed-forward network of a block, optionally gated (Shazeer 2020)."""
     conv: Convolution | None
     c_fc: Linear                                               # C -> F, mostly 4C
-    c_gate: Linear | None                                      # C -> F (Shazeer 2020)
+    c_gate: Linear | None                                      # C -> F
     c_proj: Linear                                             # F -> C
     activation: str
 
@@ -117,7 +118,7 @@ class MLP(Module):
 
 @dataclass
 class Block(Module):
-    """Attention, then MLP, each on a normed copy and added to the residual stream (pre-norm)."""
+    """A pre-norm transformer block: attention, then MLP, each on a normalized copy, added to the residual stream."""
     ln_1: LayerNorm | RMSNorm
     attn: Attention
     ln_2: LayerNorm | RMSNorm
@@ -131,16 +132,16 @@ class Block(Module):
 
 @dataclass
 class GPT(Module):
-    """A GPT with random weights (Radford et al. 2019); the same `seed`, the same weights, and all 0 for None.
+    """A GPT (Radford et al. 2019) with random weights, which `seed` determines; None leaves them 0.
 
-    `model(ids)` gives logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
-    shape (B, T) with T at most block_size.  Dropout happens where a generator `rng` is given, on the embedding
-    and on what attention and MLP add.  Without a head of its own the head is the token embedding, transposed.
+    `model(ids)` returns logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
+    shape (B, T) with T at most block_size.  Given a generator `rng`, dropout applies to the embedding and to the
+    outputs of attention and MLP.  Without `lm_head` the head is the token embedding, transposed (weight tying).
     """
     config: GPTConfig
     wte: Embedding                                             # (V, C): tokens
-    wpe: Embedding | None                                      # (block_size, C): positions that are added
-    frequencies: Array | None                                  # (d/2,): those of rotary positions, radians a token
+    wpe: Embedding | None                                      # (block_size, C): position embeddings
+    frequencies: Array | None                                  # (d/2,): of RoPE, in radians a token
     smear: Convolution | None                                  # (2, C)
     norm: LayerNorm | RMSNorm | None                           # of the embedding
     h: list[Block]
@@ -150,8 +151,8 @@ class GPT(Module):
     def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
         c, start = config, Initializer(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
-        D = (c.n_kv_head or c.n_head) * d                      # keys; values as many
-        added = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # 2 n_layer of them add up in the residual stream
+        D = (c.n_kv_head or c.n_head) * d                      # dimension of all keys, and of all values
+        std_out = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # of what is summed in the residual stream
 
         def linear(n_in: int, n_out: int, std: float = STD, bias: bool = c.bias) -> Linear:
             return Linear(start.normal(n_in, n_out, std=std), start.zeros(n_out) if bias else None)
@@ -166,9 +167,9 @@ class GPT(Module):
             return Convolution(start.identity_conv(c.convolution, C)) if c.convolution else None
 
         def block() -> Block:
-            attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=added),
+            attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=std_out),
                                   d, RMSNorm(None, c.norm_eps) if c.qk_norm else None)
-            mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=added), c.activation)
+            mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=std_out), c.activation)
             return Block(norm(), attention, norm(), mlp)
 
         self.config = c
@@ -206,17 +207,17 @@ class GPT(Module):
         return self.logits(x)                                  # (B, T, C) -> (B, T, V)
 
     def logits(self, x: Array) -> Array:
-        """What the head reads from a residual stream (…, C), that after the last block or an earlier one: (…, V)."""
+        """Return the logits (…, V) of a residual stream (…, C), after the last block or an earlier one (logit lens)."""
         x = self.ln_f(x)
         return ag.linear(x, self.wte.weight.T, None) if self.lm_head is None else self.lm_head(x)
 
     def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
-        """Mean cross-entropy, in nats a token, of predicting `targets` (B, T), the token after each of `ids` (B, T)."""
+        """Return the mean cross-entropy, in nats a token, of `targets` (B, T), the token after each of `ids` (B, T)."""
         return ag.cross_entropy(self(ids, rng), targets)
 
 
 def dropout(p: float, rng: np.random.Generator | None) -> Dropout:
-    """A function that zeroes a share `p` of an array and scales the rest to the same mean; none without `rng`."""
+    """Return the dropout function with probability `p`; the identity without `rng`."""
     if rng is None or p == 0:
         return lambda x: x
     return lambda x: ag.dropout(x, p, rng)
