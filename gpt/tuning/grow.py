@@ -1,4 +1,4 @@
-"""A model made larger for tuning: rows for new tokens, and a longer context."""
+"""Extension of a model for tuning: embeddings for new tokens, and a longer context."""
 
 import copy
 from dataclasses import replace
@@ -12,11 +12,11 @@ from ..model.init import sinusoids
 from ..model.module import raw
 
 
-def grown(model: GPT, n_tokens: int = 0, block_size: int | None = None) -> GPT:
-    """The model with `n_tokens` more, each with the mean of the others' numbers in embedding and head, and with another
-    context.  It shares all else with `model`.
+def extend_vocab_and_context(model: GPT, n_tokens: int = 0, block_size: int | None = None) -> GPT:
+    """Return the model with `n_tokens` new tokens and another context length; it shares all other arrays with `model`.
 
-    Raises ValueError for a longer context where positions are learned, since none was beyond the old one.
+    The embedding and the head of a new token are the mean of those of the others.  Raises ValueError for a longer
+    context with learned positions, which have no values beyond the old one.
     """
     config, block_size = model.config, block_size or model.config.block_size
     if block_size > config.block_size and config.positions == "learned":
@@ -25,10 +25,10 @@ def grown(model: GPT, n_tokens: int = 0, block_size: int | None = None) -> GPT:
     new = copy.copy(model)
     new.config = replace(config, vocab_size=config.vocab_size + n_tokens, block_size=block_size)
     if n_tokens:
-        table = _with_means(raw(model.wte.weight), n_tokens)
+        table = _append_means(raw(model.wte.weight), n_tokens)
         new.wte = Embedding(ag.tensor(table, requires_grad=True, name="wte.weight"))
         if model.lm_head is not None:
-            head = _with_means(raw(model.lm_head.weight).T, n_tokens).T
+            head = _append_means(raw(model.lm_head.weight).T, n_tokens).T
             new.lm_head = Linear(ag.tensor(head, requires_grad=True, name="lm_head.weight"), None)
     if block_size != config.block_size and model.wpe is not None:
         table = raw(model.wpe.weight)[:block_size] if config.positions == "learned" else \
@@ -38,6 +38,6 @@ def grown(model: GPT, n_tokens: int = 0, block_size: int | None = None) -> GPT:
     return new
 
 
-def _with_means(table: np.ndarray, n: int) -> np.ndarray:
-    """A table (V, C) and after it `n` times its mean."""
+def _append_means(table: np.ndarray, n: int) -> np.ndarray:
+    """Return a table (V, C) with its mean appended `n` times."""
     return np.concatenate([table, np.repeat(table.mean(0, keepdims=True), n, 0)])

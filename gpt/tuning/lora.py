@@ -1,4 +1,4 @@
-"""LoRA: a small product of two matrices learned beside each frozen one (Hu et al. 2021), in a file of its own."""
+"""LoRA: a low-rank product of two matrices, learned beside each frozen one (Hu et al. 2021), in a file of its own."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from ..data import tokenizers
 from ..model.gpt import GPT, Embedding, GPTConfig, Linear
 from ..model.module import Array, Module, raw
 from ..runtime.safetensors_file import Stored
-from .grow import grown
+from .grow import extend_vocab_and_context
 
 FILE = "lora.safetensors"  # what gpt tune --lora-rank has learned, beside the weights that it belongs to
 FORMAT = "tapegrad lora 1"
@@ -26,9 +26,9 @@ FORMAT = "tapegrad lora 1"
 
 @dataclass
 class LoRALinear(Module):
-    """y = x W + b + (x A) B · scale, with W and b as they are, A and B learned; B starts at 0 (Hu et al. 2021, 4.1).
+    """y = x W + b + (x A) B · scale, with W and b frozen, A and B learned; B starts at 0 (Hu et al. 2021, 4.1).
 
-    The paper writes W + B A for vectors that stand on the right; here they stand on the left, so A comes first.
+    The paper writes W + B A for column vectors; here x is a row, so A comes first.
     """
     base: Linear                                               # (n_in, n_out)
     A: Array                                                   # (n_in, r)
@@ -38,51 +38,54 @@ class LoRALinear(Module):
     def __call__(self, x: Array) -> Array:                     # (…, n_in) -> (…, n_out)
         return self.base(x) + ag.linear(ag.linear(x, self.A, None), self.B, None) * self.scale
 
-    def merged(self) -> Linear:
-        """One layer with W + A B · scale."""
+    def merge(self) -> Linear:
+        """Return one layer with the weight W + A B · scale."""
         weight, A, B = (raw(a) for a in (self.base.weight, self.A, self.B))
         return Linear(weight + A @ B * np.asarray(self.scale, weight.dtype), self.base.bias)
 
 
 @dataclass
-class GrownEmbedding(Module):
-    """A table with some rows after it that are learned, while the rest stays as it is."""
+class ExtendedEmbedding(Module):
+    """A frozen embedding table with learned rows for new tokens after it."""
     base: Array                                                # (V, C)
     new: Array                                                 # (n, C)
 
     @property
     def weight(self) -> Array:
+        """The whole table (V + n, C)."""
         return ag.concatenate([self.base, self.new])
 
     def __call__(self, ids: Array) -> Array:                   # (…) -> (…, C)
         return ag.embedding(ids, self.weight)
 
-    def merged(self) -> Embedding:
+    def merge(self) -> Embedding:
+        """Return one table."""
         return Embedding(np.concatenate([raw(self.base), raw(self.new)]))
 
 
 @dataclass
-class GrownHead(Module):
-    """A head with some columns after it that are learned, while the rest stays as it is."""
+class ExtendedHead(Module):
+    """A frozen head with learned columns for new tokens after it."""
     base: Array                                                # (C, V)
     new: Array                                                 # (C, n)
 
     def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, V + n)
         return ag.concatenate([ag.linear(x, self.base, None), ag.linear(x, self.new, None)], axis=-1)
 
-    def merged(self) -> Linear:
+    def merge(self) -> Linear:
+        """Return one layer."""
         return Linear(np.concatenate([raw(self.base), raw(self.new)], axis=1), None)
 
 
-def adapted(model: GPT, rank: int, alpha: float, n_new: int = 0, seed: int = 0) -> GPT:
-    """The model with LoRA beside each linear layer of its blocks, and all else frozen but the last `n_new` tokens' rows
-    of the embedding and columns of the head.  It shares the frozen arrays with `model`, which are frozen there, too.
+def add_lora(model: GPT, rank: int, alpha: float, n_new: int = 0, seed: int = 0) -> GPT:
+    """Return the model with LoRA beside each linear layer of its blocks, and all else frozen except the embeddings and
+    head columns of the last `n_new` tokens.  It shares the frozen arrays with `model`, where they are frozen, too.
 
-    Raises ValueError for a rank that is no smaller than the matrices.
+    Raises ValueError for a rank that is not below that of the matrices.
     """
     rng, dtype = np.random.default_rng(seed), model.wte.weight.dtype
 
-    def beside(layer: Linear) -> LoRALinear:
+    def with_lora(layer: Linear) -> LoRALinear:
         n_in, n_out = layer.weight.shape
         if not 0 < rank < min(n_in, n_out):
             raise ValueError(f"lora_rank is {rank}, and needs to be at least 1 and below {min(n_in, n_out)}, the "
@@ -94,44 +97,45 @@ def adapted(model: GPT, rank: int, alpha: float, n_new: int = 0, seed: int = 0) 
     for t in model.named_arrays().values():
         t.requires_grad = False
     new = copy.copy(model)
-    new.h = [swapped(block, Linear, beside) for block in new.h]
+    new.h = [replace_modules(block, Linear, with_lora) for block in new.h]
     if n_new:
         table = raw(model.wte.weight)
-        new.wte = GrownEmbedding(ag.tensor(table[:-n_new]), ag.tensor(table[-n_new:], requires_grad=True))  # type: ignore
+        new.wte = ExtendedEmbedding(ag.tensor(table[:-n_new]),  # type: ignore[assignment]
+                                    ag.tensor(table[-n_new:], requires_grad=True))
         if model.lm_head is not None:
             head = raw(model.lm_head.weight)
-            new.lm_head = GrownHead(ag.tensor(head[:, :-n_new]),  # type: ignore[assignment]
+            new.lm_head = ExtendedHead(ag.tensor(head[:, :-n_new]),  # type: ignore[assignment]
                                     ag.tensor(head[:, -n_new:], requires_grad=True))
-    return named(new)
+    return set_names(new)
 
 
-def merged(model: GPT) -> GPT:
-    """The model as plain layers on arrays of its own, with what LoRA has learned added to the weights; all of them can
-    be trained."""
-    plain = swapped(model.map(raw), (LoRALinear, GrownEmbedding, GrownHead), lambda part: part.merged())
-    new = named(plain.map(lambda a: ag.tensor(a)))
+def merge_lora(model: GPT) -> GPT:
+    """Return the model as plain layers with the LoRA matrices added to the weights, all on new arrays that can be
+    trained."""
+    plain = replace_modules(model.map(raw), (LoRALinear, ExtendedEmbedding, ExtendedHead), lambda layer: layer.merge())
+    new = set_names(plain.map(lambda a: ag.tensor(a)))
     constants = ("frequencies", "wpe.weight") if model.config.positions == "sinusoidal" else ("frequencies",)
     for name, t in new.named_arrays().items():
         t.requires_grad = name not in constants
     return new
 
 
-def swapped(module: Any, kind: type | tuple[type, ...], fn: Callable[[Any], Any]) -> Any:
-    """The module with `fn(part)` in place of each part of a kind; arrays are shared."""
-    if isinstance(module, kind):
+def replace_modules(module: Any, types: type | tuple[type, ...], fn: Callable[[Any], Any]) -> Any:
+    """Return the module with `fn(layer)` in place of each layer of some types; arrays are shared."""
+    if isinstance(module, types):
         return fn(module)
     if isinstance(module, list):
-        return [swapped(part, kind, fn) for part in module]
+        return [replace_modules(item, types, fn) for item in module]
     if not isinstance(module, Module):
         return module
     new = copy.copy(module)
     for f in fields(module):  # type: ignore[arg-type]
-        setattr(new, f.name, swapped(getattr(module, f.name), kind, fn))
+        setattr(new, f.name, replace_modules(getattr(module, f.name), types, fn))
     return new
 
 
-def named(model: GPT) -> GPT:
-    """The model, whose arrays have their names."""
+def set_names(model: GPT) -> GPT:
+    """Name the arrays of a model by the fields that lead to them, and return it."""
     for name, t in model.named_arrays().items():
         t.name = name
     return model
@@ -142,13 +146,14 @@ def named(model: GPT) -> GPT:
 
 def save_lora(folder: str | os.PathLike, model: GPT, tokenizer: Any, metadata: dict[str, Any],
               base: str | os.PathLike, first: bool = False) -> Path:
-    """Write what an adapted model has learned, and a reference to the checkpoint `base`, into a folder; where it lies.
+    """Write the learned arrays of a model with LoRA, and a reference to the checkpoint `base`, into a folder; return
+    the file.
 
     `first`, errors: as for `save_checkpoint`.
     """
     file, base = Path(folder) / FILE, checkpoint.file_of(base).resolve()
     arrays = {name: raw(t) for name, t in model.named_arrays().items() if t.requires_grad}
-    layer = next(part for part in _layers(model))
+    layer = _lora_layers(model)[0]
     header = {"format": FORMAT, "config": json.dumps(asdict(model.config)),
               "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(metadata),
               "lora": json.dumps({"rank": layer.A.shape[1], "alpha": layer.scale * layer.A.shape[1],
@@ -160,7 +165,7 @@ def save_lora(folder: str | os.PathLike, model: GPT, tokenizer: Any, metadata: d
 
 @checkpoint.register_adapter(FILE)
 def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
-    """The run that LoRA made of its base: as plain layers, or with the learned matrices beside the base's.
+    """Return the base with LoRA: as plain layers, or with the learned matrices beside the frozen ones.
 
     Raises OSError or ValueError if one of the two files is missing, damaged or another than it was.
     """
@@ -182,11 +187,11 @@ def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
         t.data = arrays[name].map()
-    return Checkpoint(merged(model) if merge else model, tokenizer, metadata)
+    return Checkpoint(merge_lora(model) if merge else model, tokenizer, metadata)
 
 
 def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int, alpha: float) -> GPT:
-    """The base at `base`, grown and adapted as the settings in `file` say."""
+    """Return the checkpoint `base` with new tokens, context and LoRA as in the settings of `file`."""
     if not base.is_file():
         raise FileNotFoundError(f"{file} belongs to the weights in {base}, which are not there: put them back, or tune "
                                 "again with --merge, which needs none")
@@ -199,17 +204,17 @@ def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int
     if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd or \
             checkpoint.count_weights(replace(model.config, block_size=config.block_size)) > 2 * held + 1_000_000:
         raise ValueError(f"{file} does not fit its base, {base}")
-    return adapted(grown(model, n_new, config.block_size), rank, alpha, n_new)
+    return add_lora(extend_vocab_and_context(model, n_new, config.block_size), rank, alpha, n_new)
 
 
-def _layers(model: GPT) -> list[LoRALinear]:
+def _lora_layers(model: GPT) -> list[LoRALinear]:
     found: list[LoRALinear] = []
 
     def note(layer: LoRALinear) -> LoRALinear:
         found.append(layer)
         return layer
 
-    swapped(model, LoRALinear, note)
+    replace_modules(model, LoRALinear, note)
     return found
 
 

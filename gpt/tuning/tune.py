@@ -1,4 +1,4 @@
-"""Instruction tuning: a trained model learns to answer, from conversations, by all its weights or by LoRA."""
+"""Instruction tuning (supervised fine-tuning, SFT) of a model on conversations: of all its weights, or by LoRA."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,7 +10,7 @@ import autograd as ag
 
 from .. import checkpoint
 from ..chat.chat import answer
-from ..chat.conversation import UNKNOWN_HELD_OUT, Conversation, Message, read_conversations
+from ..chat.conversation import UNKNOWN_HELD_OUT, Conversation, read_conversations
 from ..chat.template import Template
 from ..chat.turns import NAMES, Turns, TurnTokenizer, template_of
 from ..checkpoint import Checkpoint
@@ -28,21 +28,21 @@ from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
 from ..training.run_folder import check_run, writable_folder
-from ..training.train import loop
+from ..training.train import KEPT, loop
 from ..training.trainer import Trainer, mean_loss
 from . import lora
-from .grow import grown
-from .packing import ConversationData, Example, encoded, parted
+from .grow import extend_vocab_and_context
+from .packing import ConversationData, Example, encode_conversations, split_held_out
 
-CONTEXT = 256  # tokens that a tuned model with rotary positions sees at least: question and answer have to fit
-ROOM = 1 << 30  # bytes that a step may take beside the weights before fewer windows are computed at once
-# Before greetings were added, 7 passes had 47 of 74 held-out questions of the package answered right, and 14 73 of 88.
-PASSES, STEPS = 14, (100, 1000)
+CONTEXT = 256  # least context length of a tuned model with rotary positions: question and answer have to fit
+MEMORY = 1 << 30  # bytes that a step may take beside the weights before fewer windows are computed at once
+# Before greetings were added, 7 epochs had 47 of 74 held-out questions of the package answered right, and 14 73 of 88.
+EPOCHS, STEPS = 14, (100, 1000)
 NOISE = 0.1  # with it 67 of 76 held-out questions of pairs.jsonl alone were answered right, and without 63
 SHOWN = 3  # held-out questions that are answered before and after
 UNSURE = "I do not know"  # begins the answers to questions outside of what comes with the package
-REHEARSED = 120  # tokens of such an answer
-RANDOM_VAL = 20  # steps' windows in an evaluation of many held-out conversations; of fewer, all are taken
+ANSWER_TOKENS = 120  # at most, of an answer that is shown or counted
+RANDOM_VAL = 20  # batches in an evaluation of many held-out conversations; of fewer, all are taken
 
 
 @dataclass
@@ -51,39 +51,40 @@ class TuneConfig(Settings):
 
     checkpoint: str = setting("out", "folder that gpt train or gpt import left, or a .safetensors file in it",
                               positional=True, path=True)
-    data: tuple[str, ...] = setting((), "JSON, JSON Lines or CSV files of questions and answers, of messages with "
-                                    "roles, or of plain text; none: some 2,400 that come with the package",
-                                    group="data", path=True)
-    strict: bool = setting(False, "end at the first record that cannot be used, instead of leaving it out",
+    data: tuple[str, ...] = setting((), "conversations: JSON, JSON Lines or CSV files of questions and answers, of "
+                                    "messages with roles, or of plain text; none: some 2,400 that come with the "
+                                    "package", group="data", path=True)
+    strict: bool = setting(False, "stop at the first record that cannot be used, instead of leaving it out",
                            group="data")
-    val_fraction: float = setting(0.1, "share of the different questions that are only validated on", above=0, below=1,
-                                  group="data")
-    block_size: int | None = setting(None, "longest window of conversations, in tokens; none: the model's context, "
-                                     f"which tuning makes {CONTEXT} at least where positions are rotary", at_least=8,
-                                     group="training", at_most=1 << 20)
-    lora_rank: int | None = setting(None, "learn two thin matrices of this rank beside each linear layer, instead of "
+    val_fraction: float = setting(0.1, "validation split: fraction of the different questions that is held out",
+                                  above=0, below=1, group="data")
+    block_size: int | None = setting(None, "context length: longest window of conversations, in tokens; none: the "
+                                     f"model's, which tuning extends to {CONTEXT} at least where positions are rotary",
+                                     at_least=8, group="training", at_most=1 << 20)
+    lora_rank: int | None = setting(None, "LoRA rank: learn two low-rank matrices beside each linear layer, instead of "
                                     "all weights", at_least=1, group="LoRA")
-    lora_alpha: float | None = setting(None, "they count alpha / rank; none: twice the rank", above=0, group="LoRA")
-    merge: bool = setting(False, "add them to the weights at the end, and save whole weights", group="LoRA")
-    batch_size: int = setting(8, "windows of conversations in a step; large ones are computed a few at a time",
-                              at_least=1, at_most=1 << 20, group="training")
-    max_iters: int | None = setting(None, f"steps to train; none: as many as make {PASSES} passes over the "
-                                    f"conversations, but {STEPS[0]} at least and {STEPS[1]:,} at most", at_least=1,
+    lora_alpha: float | None = setting(None, "LoRA alpha: their product is scaled by alpha / rank; none: twice the "
+                                       "rank", above=0, group="LoRA")
+    merge: bool = setting(False, "merge LoRA into the weights at the end, and save whole weights", group="LoRA")
+    batch_size: int = setting(8, "batch size in windows of conversations; a large batch is computed a few at a time "
+                              "(gradient accumulation)", at_least=1, at_most=1 << 20, group="training")
+    max_iters: int | None = setting(None, f"training steps (iterations); none: as many as make {EPOCHS} epochs over "
+                                    f"the conversations, but {STEPS[0]} at least and {STEPS[1]:,} at most", at_least=1,
                                     group="training")
     time_limit: float | None = setting(None, "minutes after which training stops, as after the last step", above=0,
                                        group="training")
-    learning_rate: float | None = setting(None, "size of a step at its largest; none: 0.256 / n_embd, and five times "
-                                          "that for LoRA", above=0, group="training")
-    weight_decay: float = setting(0.1, "pull of the matrices towards zero: more against overfitting", at_least=0,
+    learning_rate: float | None = setting(None, "peak learning rate; none: 0.256 / n_embd, and five times that for "
+                                          "LoRA", above=0, group="training")
+    weight_decay: float = setting(0.1, "weight decay (decoupled) of the matrices: more against overfitting", at_least=0,
                                   group="training")
-    noise: float | None = setting(None, "share of the questions' tokens that are replaced by random ones in training; "
-                                  f"none: {NOISE}, but 0 for a model with a chat template of its own", at_least=0,
-                                  below=1, group="training")
-    eval_interval: int = setting(50, "steps between evaluations; the weights with the lowest held-out loss are kept",
-                                 at_least=1, group="evaluation")
-    seed: int = setting(1337, "the same seed gives the same run", at_least=0, group="training")
-    replicas: int = setting(0, "threads that each compute a part of every batch; 0: one a core", at_least=0,
-                            group="training")
+    noise: float | None = setting(None, "input noise: fraction of the questions' tokens that are replaced by random "
+                                  f"ones in training; none: {NOISE}, but 0 for a model with a chat template of its own",
+                                  at_least=0, below=1, group="training")
+    eval_interval: int = setting(50, "steps between evaluations of the validation loss; the weights with the lowest "
+                                 "are kept", at_least=1, group="evaluation")
+    seed: int = setting(1337, "random seed: the same seed gives the same run", at_least=0, group="training")
+    replicas: int = setting(0, "data-parallel replicas: threads that each compute a part of every batch; 0: one a core",
+                            at_least=0, group="training")
     out: str = setting("tuned", "folder for the tuned model and metrics.jsonl", group="output", path=True)
     overwrite: bool = overwrite_setting()
 
@@ -94,7 +95,7 @@ class TuneConfig(Settings):
 
 
 def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Checkpoint:
-    """Tune the model at `config.checkpoint` to conversations, and leave it in `config.out`: the command `gpt tune`.
+    """Fine-tune the model at `config.checkpoint` on conversations, into `config.out`: the command `gpt tune`.
 
     Ctrl-C or SIGTERM finishes the step and raises Stopped, a KeyboardInterrupt; the best weights so far stay.  Raises
     OSError or ValueError for files that cannot be used, and FloatingPointError for a loss that is not finite.
@@ -116,39 +117,45 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Checkpoin
 
 def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Path, say: Callable[[str], None],
               replaces: bool) -> Checkpoint:
-    """`tune` into the folder `out`, in which another run may be that this one `replaces`."""
-    run, plain, data, held_out = prepared(config, conversations, say)
+    """Tune into the folder `out`.  `replaces`: it holds another run, which this one replaces."""
+    run, whole, data, held_out = prepare(config, conversations, say)
     c = train_config(config, run, data)
     check_memory(run, c)
     with fastest_kernels(), WorkerPool(c.n_replicas) as pool:
         trainer = Trainer(c, run.model, data, pool)
-        say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
-            f"{run.model.n_parameters:,} parameters are learned"
-            + (f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""))
-        say(f"run     {c.max_iters:,} steps of {config.batch_size} windows of {data.block_size:,} tokens"
-            + f", {c.batch_size} at once to save memory" * (c.accumulate > 1) + f", AdamW at {c.learning_rate:g}"
-            + f", noise {data.noise:g}" * bool(data.noise))
+        say_plan(config, run, trainer, say)
         before = trainer.validate(last=True).val_loss
-        say(f"loss    {before:.4f} on {data.judged}, before tuning")
-        first = rehearse(Checkpoint(plain, run.tokenizer, run.metadata), held_out)
+        say(f"loss    {before:.4f} on {data.val_description}, before tuning")
+        first_answers = answer_all(Checkpoint(whole, run.tokenizer, run.metadata), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
-    del run, plain, trainer  # before the best weights are read
+    del run, whole, trainer  # before the best weights are read
     load = lora.load_lora if config.lora_rank and not config.merge else checkpoint.load_checkpoint
     tuned = load(saved_file(config, out))
     after = tuned.metadata["val_loss"]
-    for question, was, now in zip(held_out, first, rehearse(tuned, held_out)):
+    for question, was, now in zip(held_out, first_answers, answer_all(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
-    say(f"\nloss    {after:.4f} on {data.judged}, {after / before:.0%} of the {before:.4f} before tuning")
+    say(f"\nloss    {after:.4f} on {data.val_description}, {after / before:.0%} of the {before:.4f} before tuning")
     if not config.data:
         say_outside(tuned, say)
     say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command_line('chat', out)}\n")
     return tuned
 
 
-def prepared(config: TuneConfig, conversations: Sequence[Conversation],
-             say: Callable[[str], None]) -> tuple[Checkpoint, GPT, ConversationData, list[Conversation]]:
-    """The model, ready to learn, and as it is without LoRA; the data; and some of the conversations that are held
-    out."""
+def say_plan(config: TuneConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
+    """Say what is learned, and in which steps."""
+    c, data = trainer.config, trainer.data
+    rank = f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""
+    say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
+        f"{run.model.n_parameters:,} parameters are learned{rank}")
+    at_once = f", {c.batch_size} at once to save memory" if c.accumulate > 1 else ""
+    noise = f", noise {data.noise:g}" if data.noise else ""
+    say(f"run     {c.max_iters:,} steps of {config.batch_size} windows of {data.block_size:,} tokens{at_once}, "
+        f"AdamW at {c.learning_rate:g}{noise}")
+
+
+def prepare(config: TuneConfig, conversations: Sequence[Conversation],
+            say: Callable[[str], None]) -> tuple[Checkpoint, GPT, ConversationData, list[Conversation]]:
+    """Return the model to tune, the same without LoRA, the data, and some of the held-out conversations."""
     source = Path(config.checkpoint)
     if config.lora_rank and checkpoint.adapter_beside(checkpoint.file_of(source)):
         raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
@@ -158,63 +165,73 @@ def prepared(config: TuneConfig, conversations: Sequence[Conversation],
     if n_new:
         run.tokenizer = TurnTokenizer(run.tokenizer)
     least = config.block_size or (CONTEXT if run.config.positions == "rotary" else 0)
-    plain = run.model = grown(run.model, n_new, max(least, run.config.block_size))
+    whole = run.model = extend_vocab_and_context(run.model, n_new, max(least, run.config.block_size))
     if config.lora_rank:
-        run.model = lora.adapted(run.model, config.lora_rank, config.lora_alpha or 2.0 * config.lora_rank, n_new,
-                                 config.seed)
+        run.model = lora.add_lora(run.model, config.lora_rank, config.lora_alpha or 2.0 * config.lora_rank, n_new,
+                                  config.seed)
     template = template_of(run)
     assert template is not None
-    data, val = dataset(config, conversations, template, run.model, say)
-    run.metadata = {name: run.metadata[name] for name in ("chat_template", "special_tokens", "pretrained")
-                 if name in run.metadata} | {"tune": asdict(config)}
-    return run, plain, data, val[:SHOWN]
+    data, held_out = make_data(config, conversations, template, run.model, say)
+    run.metadata = {name: run.metadata[name] for name in KEPT if name in run.metadata} | {"tune": asdict(config)}
+    return run, whole, data, held_out[:SHOWN]
 
 
-def dataset(config: TuneConfig, conversations: Sequence[Conversation], template: Template, model: GPT,
-            say: Callable[[str], None]) -> tuple[ConversationData, list[Conversation]]:
-    """Conversations as data, some held out, and those that are."""
+def make_data(config: TuneConfig, conversations: Sequence[Conversation], template: Template, model: GPT,
+              say: Callable[[str], None]) -> tuple[ConversationData, list[Conversation]]:
+    """Return conversations as data, and those that are held out, in random order."""
     longest = config.block_size or model.config.block_size
-    examples, left_out = encoded(conversations, template, longest + 1)
-    for line in left_out:
-        say(f"note    {line}")
-    kept = [(c, e) for c, e in zip(conversations, examples) if e is not None]
-    if not kept:
-        raise ValueError(f"no conversation can be used: {left_out[0]}")
-    held_out = parted([c for c, _ in kept], config.val_fraction, config.seed)
-    parts: tuple[list[Example], list[Example]] = [], []
-    for (_, example), held in zip(kept, held_out):
-        parts[int(held)].append(example)
-    val = [c for (c, _), held in zip(kept, held_out) if held]
+    examples, notes = encode_conversations(conversations, template, longest + 1)
+    for note in notes:
+        say(f"note    {note}")
+    used = [(c, e) for c, e in zip(conversations, examples) if e is not None]
+    if not used:
+        raise ValueError(f"no conversation can be used: {notes[0]}")
+    held_out = split_held_out([c for c, _ in used], config.val_fraction, config.seed)
+    train = [pair for pair, held in zip(used, held_out) if not held]
+    val = [pair for pair, held in zip(used, held_out) if held]
     source = ", ".join(config.data) or "the questions and answers that come with the package"
-    length = max(len(tokens) for tokens, _ in parts[0]) - 1
-    if step_bytes(model, config.batch_size, shared := min(longest, CONTEXT)) <= ROOM:
-        length = max(length, shared)  # so that several share a window
-    trained = {c.messages[-1].text for (c, _), held in zip(kept, held_out) if not held}
-    n = sum(c.messages[-1].text in trained for c in val)
-    answers = "whose answers were trained on" if n == len(val) else \
-        f"of which {n:,} of {len(val):,} have answers that were trained on" if n else "with answers of their own"
-    data = ConversationData(*parts, length, f"{source}: {len(parts[0]):,} conversations to train on, {len(val):,} "
-                            "with other questions held out", f"held-out questions {answers}")
+    data = ConversationData(
+        [e for _, e in train], [e for _, e in val], window_length(config, [e for _, e in train], model, longest),
+        f"{source}: {len(train):,} conversations to train on, {len(val):,} with other questions held out",
+        f"held-out questions {describe_overlap([c for c, _ in train], [c for c, _ in val])}")
     if isinstance(template, Turns):
         data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
     elif config.noise:
         raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
-    say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.share:.1%} of the tokens; windows "
-        "are filled with whole conversations")
-    return data, [val[i] for i in np.random.default_rng([config.seed, 5]).permutation(len(val)) if not val[i].is_plain]
+    say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.trained_fraction:.1%} of the "
+        "tokens; windows are filled with whole conversations")
+    order = np.random.default_rng([config.seed, 5]).permutation(len(val))
+    return data, [val[i][0] for i in order if not val[i][0].is_plain]
+
+
+def window_length(config: TuneConfig, examples: Sequence[Example], model: GPT, longest: int) -> int:
+    """Return the tokens of a window: as many as the longest example needs, and more where memory lets several of them
+    share one."""
+    length = max(len(tokens) for tokens, _ in examples) - 1
+    shared = min(longest, CONTEXT)
+    return max(length, shared) if step_bytes(model, config.batch_size, shared) <= MEMORY else length
+
+
+def describe_overlap(train: Sequence[Conversation], val: Sequence[Conversation]) -> str:
+    """Return a phrase about the held-out questions whose answers were trained on."""
+    answers = {c.messages[-1].text for c in train}
+    n = sum(c.messages[-1].text in answers for c in val)
+    if n == len(val):
+        return "whose answers were trained on"
+    return f"of which {n:,} of {len(val):,} have answers that were trained on" if n else "with answers of their own"
 
 
 def train_config(config: TuneConfig, run: Checkpoint, data: ConversationData) -> TrainConfig:
-    """The settings of a trainer that tunes."""
+    """Return the settings of the trainer."""
     rate = config.learning_rate or (5 if config.lora_rank else 1) * 0.256 / run.config.n_embd
     architecture = {f.name: getattr(run.config, f.name) for f in fields(Architecture)}
     architecture["block_size"] = max(data.block_size, data.val_length)
     windows = RANDOM_VAL * config.batch_size
-    passes = PASSES * sum(len(tokens) for tokens, _ in data.train) / (config.batch_size * data.block_size)
-    steps = config.max_iters or min(max(round(passes), STEPS[0]), STEPS[1])
+    in_epochs = EPOCHS * sum(len(tokens) for tokens, _ in data.train) / (config.batch_size * data.block_size)
+    steps = config.max_iters or min(max(round(in_epochs), STEPS[0]), STEPS[1])
     window = step_bytes(run.model, 1, architecture["block_size"])
     at_once = next(n for n in range(config.batch_size, 0, -1)
-                   if n == 1 or config.batch_size % n == 0 and n * window <= ROOM)
+                   if n == 1 or config.batch_size % n == 0 and n * window <= MEMORY)
     return TrainConfig(**architecture, batch_size=at_once, accumulate=config.batch_size // at_once,
                        max_iters=steps, time_limit=config.time_limit, learning_rate=rate, min_lr=rate / 10,
                        schedule="cosine", warmup_iters=min(20, steps // 10), optimizer="adamw", beta1=0.9,
@@ -224,7 +241,7 @@ def train_config(config: TuneConfig, run: Checkpoint, data: ConversationData) ->
 
 
 def check_memory(run: Checkpoint, c: TrainConfig) -> None:
-    """Raise ValueError, before anything is computed, where tuning would take more memory than there is."""
+    """Raise ValueError, before anything is computed, if tuning would take more memory than there is."""
     arrays = run.model.named_arrays().values()
     learned = sum(raw(t).nbytes for t in arrays if t.requires_grad)
     needed = sum(raw(t).nbytes for t in arrays) + (3 + c.n_replicas) * learned + \
@@ -258,33 +275,30 @@ def save(config: TuneConfig, run: Checkpoint, out: Path, first: bool) -> None:
     if saved_file(config, out).name == lora.FILE:
         lora.save_lora(out, run.model, run.tokenizer, run.metadata, config.checkpoint, first)
     else:
-        model = lora.merged(run.model) if config.lora_rank else run.model
+        model = lora.merge_lora(run.model) if config.lora_rank else run.model
         checkpoint.save_checkpoint(out, model, run.tokenizer, run.metadata, first=first)
 
 
 def saved_file(config: TuneConfig, out: Path) -> Path:
+    """Return the file that holds the tuned model, or its LoRA."""
     return out / (lora.FILE if config.lora_rank and not config.merge else checkpoint.FILE)
 
 
 def say_outside(run: Checkpoint, say: Callable[[str], None]) -> None:
-    """Say what a model makes of questions outside of those that come with the package, which it is tuned to."""
+    """Say how a model answers questions outside of those that come with the package, which it is tuned to."""
     template = template_of(run)
     assert template is not None
     conversations = read_conversations([str(UNKNOWN_HELD_OUT)])
-    examples, _ = encoded(conversations, template, CONTEXT)
-    asked = [(c, e) for c, e in zip(conversations, examples) if e is not None]
-    if asked:
-        data = ConversationData([], [e for _, e in asked], CONTEXT)
+    examples, _ = encode_conversations(conversations, template, CONTEXT)
+    usable = [(c, e) for c, e in zip(conversations, examples) if e is not None]
+    if usable:
+        data = ConversationData([], [e for _, e in usable], CONTEXT)
         loss = mean_loss(lambda *batch: ag.no_grad(run.model.loss)(*batch).data, data.val_windows(8))
-        unsure = sum(said.startswith(UNSURE) for said in rehearse(run, [c for c, _ in asked]))
-        say(f"loss    {loss:.4f} on {len(asked)} questions outside of all these; to {unsure} of them it answers "
+        unsure = sum(said.startswith(UNSURE) for said in answer_all(run, [c for c, _ in usable]))
+        say(f"loss    {loss:.4f} on {len(usable)} questions outside of all these; to {unsure} of them it answers "
             f"{UNSURE!r}")
 
 
-def rehearse(run: Checkpoint, conversations: Sequence[Conversation]) -> list[str]:
-    """The model's likeliest answers to the last questions of conversations, as lines."""
-    found = []
-    for c in conversations:
-        messages: list[Message] = list(c.messages[:-1])
-        found.append(" ".join(answer(run, messages, REHEARSED).split()))
-    return found
+def answer_all(run: Checkpoint, conversations: Sequence[Conversation]) -> list[str]:
+    """Return greedy answers to the last questions of conversations, each in a line."""
+    return [" ".join(answer(run, list(c.messages[:-1]), ANSWER_TOKENS).split()) for c in conversations]

@@ -9,7 +9,7 @@ from gpt.chat.conversation import read_conversations
 from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
-from gpt.tuning.packing import encoded
+from gpt.tuning.packing import encode_conversations
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
 CALLED = '{"name": "weather", "arguments": {"city": "Rome"}}'
@@ -127,14 +127,15 @@ def test_where_no_record_can_be_used_the_first_reason_is_told(given):
 def test_plain_text_is_learned_as_it_is(given, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"text": "abc"}\n{"prompt": "a", "response": "b"}')
     turns = Turns(TurnTokenizer(ByteTokenizer()))
-    (tokens, counted), (_, of_chat) = encoded(read_conversations([str(tmp_path / "b.jsonl")]), turns, 99)[0]
+    examples, _ = encode_conversations(read_conversations([str(tmp_path / "b.jsonl")]), turns, 99)
+    (tokens, counted), (_, of_chat) = examples
     assert turns.tokenizer.decode(tokens) == "abc" and counted.all() and not of_chat.all()
 
 
 @pytest.mark.parametrize("base, hint", [(CharTokenizer("ab"), True), (ByteTokenizer(), False)])
 def test_a_character_model_without_the_letters_hears_of_others(tmp_path, base, hint):
     (tmp_path / "c.jsonl").write_text('{"prompt": "H", "response": "b"}')
-    _, said = encoded(read_conversations([str(tmp_path / "c.jsonl")]), Turns(TurnTokenizer(base)), 99)
+    _, said = encode_conversations(read_conversations([str(tmp_path / "c.jsonl")]), Turns(TurnTokenizer(base)), 99)
     assert ("--tokenizer byte or --tokenizer bpe" in " ".join(said)) == hint
 
 

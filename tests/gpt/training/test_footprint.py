@@ -14,7 +14,7 @@ from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
 from gpt.training.footprint import step_bytes
 from gpt.tuning import tune as tuning
-from gpt.tuning.lora import adapted
+from gpt.tuning.lora import add_lora
 from gpt.tuning.tune import TuneConfig, tune
 
 PAIRS = [(f"what is {a}{b}?", f"{a} {b}" + "!" * i) for i, a in enumerate("abcdef") for b in "uvwxyz"]
@@ -49,7 +49,7 @@ def test_windows_belong_to_the_conversations_and_the_context_stays(source, rank,
     assert run.config.block_size == 4096 and "8 windows of 256 tokens" in said
     run, said, *_ = tuned(source, "b", lora_rank=rank, block_size=40)
     assert run.config.block_size == 4096 and "8 windows of 40 tokens" in said
-    monkeypatch.setattr(tuning, "ROOM", 1 << 10)
+    monkeypatch.setattr(tuning, "MEMORY", 1 << 10)
     run, said, *_ = tuned(source, "c", lora_rank=rank)
     longest = max(len(q) + len(a) for q, a in PAIRS) + 3 - 1  # tokens of turns; the last one is a target only
     assert run.config.block_size == 4096 and f"8 windows of {longest} tokens, 1 at once" in said
@@ -58,7 +58,7 @@ def test_windows_belong_to_the_conversations_and_the_context_stays(source, rank,
 def test_a_step_whose_windows_are_computed_a_few_at_a_time_is_the_same(source, monkeypatch):
     _, said, losses, val = tuned(source, "whole", block_size=21)
     one = step_bytes(gpt.load(source / "base").model, 1, 21)
-    monkeypatch.setattr(tuning, "ROOM", 3 * one)
+    monkeypatch.setattr(tuning, "MEMORY", 3 * one)
     _, cut, again, val_again = tuned(source, "cut", block_size=21)
     assert "to save memory" not in said and "2 at once to save memory" in cut
     np.testing.assert_allclose(losses, again, rtol=1e-5)
@@ -86,7 +86,7 @@ def test_a_step_that_is_not_recorded_has_the_same_bits(change):
 def test_the_estimate_is_near_what_is_kept(choices, rank, length):
     model = GPT(GPTConfig(vocab_size=2000, block_size=256, **choices))
     if rank:
-        model = adapted(model, rank, 16.0)
+        model = add_lora(model, rank, 16.0)
     ids = np.zeros((2, length), np.int64)
     buffers = {}
     for t in ag.tape(model.loss(ids, ids)):

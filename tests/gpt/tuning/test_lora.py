@@ -14,8 +14,8 @@ from gpt.chat.turns import TurnTokenizer
 from gpt.model.module import raw
 from gpt.optim.parameters import Parameters
 from gpt.tuning import lora
-from gpt.tuning.grow import grown
-from gpt.tuning.lora import GrownEmbedding, LoRALinear, adapted, merged
+from gpt.tuning.grow import extend_vocab_and_context
+from gpt.tuning.lora import ExtendedEmbedding, LoRALinear, add_lora, merge_lora
 
 ALPHABET = "abcdefg"
 SHAPES = [dict(), dict(tied=False, positions="rotary", norm="rms_norm", norm_gain=False, qk_norm=True, convolution=2,
@@ -33,7 +33,7 @@ def learned(model):
 @pytest.fixture(params=SHAPES, ids=["gpt2", "llama"])
 def adapter(request):
     """A model with LoRA and four new tokens, as if it had been trained."""
-    model = adapted(grown(base(**request.param), 4), rank=2, alpha=6.0, n_new=4)
+    model = add_lora(extend_vocab_and_context(base(**request.param), 4), rank=2, alpha=6.0, n_new=4)
     rng = np.random.default_rng(1)
     for t in learned(model).values():
         t.data = raw(t) + rng.normal(0, 0.3, t.shape)
@@ -71,11 +71,11 @@ def test_gradients_are_those_of_finite_differences(adapter):
 
 
 def test_merged_gives_the_same_logits_and_can_be_trained(adapter):
-    plain = merged(adapter)
+    plain = merge_lora(adapter)
     ids, targets = batch()
     np.testing.assert_allclose(raw(plain(ids)), raw(adapter(ids)), rtol=1e-10, atol=1e-12)
     kinds = {type(v).__name__ for v in vars(plain).values()} | {type(block.mlp.c_fc).__name__ for block in plain.h}
-    assert not kinds & {"LoRALinear", "GrownEmbedding", "GrownHead"}
+    assert not kinds & {"LoRALinear", "ExtendedEmbedding", "ExtendedHead"}
     fresh = GPT(plain.config, dtype=np.float64).named_arrays()
     assert {n: (t.shape, t.requires_grad, t.name) for n, t in plain.named_arrays().items()} == \
         {n: (t.shape, t.requires_grad, t.name) for n, t in fresh.items()}
@@ -85,7 +85,7 @@ def test_it_starts_as_the_base(adapter):
     model = base()
     ids, _ = batch()
     before = raw(model(ids % 7))
-    np.testing.assert_array_equal(raw(adapted(model, 3, 3.0)(ids % 7)), before)
+    np.testing.assert_array_equal(raw(add_lora(model, 3, 3.0)(ids % 7)), before)
     assert not learned(model)  # frozen there, too
 
 
@@ -95,15 +95,15 @@ def test_the_formula():
     from gpt import Linear
     layer = LoRALinear(Linear(W, b), A, B, 1.5)
     np.testing.assert_allclose(layer(x), x @ (W + 1.5 * A @ B) + b, rtol=1e-12)
-    np.testing.assert_allclose(layer.merged()(x), layer(x), rtol=1e-12)
-    table = GrownEmbedding(W, rng.normal(size=(2, 4)))
+    np.testing.assert_allclose(layer.merge()(x), layer(x), rtol=1e-12)
+    table = ExtendedEmbedding(W, rng.normal(size=(2, 4)))
     np.testing.assert_array_equal(table(np.array([6, 0, 5])), np.stack([table.new[1], W[0], table.new[0]]))
 
 
 @pytest.mark.parametrize("rank", [0, -1, 8, 100])
 def test_a_rank_that_makes_no_sense(rank):
     with pytest.raises(ValueError, match="lora_rank"):
-        adapted(base(), rank, 1.0)
+        add_lora(base(), rank, 1.0)
 
 
 # ---------------------------------------------------------------------- growing
@@ -112,7 +112,7 @@ def test_a_rank_that_makes_no_sense(rank):
 def test_growing_keeps_what_the_model_says_of_old_tokens():
     for choices in SHAPES:
         model = base(**choices)
-        new = grown(model, 3)
+        new = extend_vocab_and_context(model, 3)
         ids, _ = batch()
         old = raw(model(ids % 7))
         np.testing.assert_allclose(raw(new(ids % 7))[..., :7], old, rtol=1e-12)
@@ -124,14 +124,14 @@ def test_growing_keeps_what_the_model_says_of_old_tokens():
 def test_a_longer_context():
     for positions in "rotary", "sinusoidal":
         model, ids = base(positions=positions), np.arange(16)[None] % 7
-        new = grown(model, block_size=16)
+        new = extend_vocab_and_context(model, block_size=16)
         np.testing.assert_allclose(raw(new(ids[:, :8])), raw(model(ids[:, :8])), rtol=1e-6)
         assert new(ids).shape == (1, 16, 7)
         assert {n: t.shape for n, t in new.named_arrays().items()} == \
             {n: t.shape for n, t in GPT(new.config).named_arrays().items()}
     with pytest.raises(ValueError, match="has learned 8 positions"):
-        grown(base(), block_size=9)
-    assert grown(base(), block_size=4).wpe.weight.shape == (4, 8)
+        extend_vocab_and_context(base(), block_size=9)
+    assert extend_vocab_and_context(base(), block_size=4).wpe.weight.shape == (4, 8)
 
 
 # ---------------------------------------------------------------------- on disk
@@ -266,7 +266,7 @@ def test_a_type_that_numpy_does_not_have_is_refused(saved, name):
 
 def test_a_context_that_would_take_all_memory_is_refused(tmp_path):
     source = gpt.save(_made(tmp_path / "base"), base(positions="sinusoidal"), CharTokenizer(ALPHABET))
-    model = adapted(grown(base(positions="sinusoidal"), 4, 16), rank=2, alpha=6.0, n_new=4)
+    model = add_lora(extend_vocab_and_context(base(positions="sinusoidal"), 4, 16), rank=2, alpha=6.0, n_new=4)
     lora.save_lora(_made(tmp_path / "lora"), model, TurnTokenizer(CharTokenizer(ALPHABET)), {}, source)
     assert lora.load_lora(tmp_path / "lora").config.block_size == 16
 

@@ -18,7 +18,7 @@ from gpt.data.dataset import IGNORED
 from gpt.model.module import raw
 from gpt.training.trainer import Trainer
 from gpt.tuning import lora
-from gpt.tuning.packing import ConversationData, encoded, parted, without_first_turn
+from gpt.tuning.packing import ConversationData, drop_first_turn, encode_conversations, split_held_out
 from gpt.tuning.tune import TuneConfig, tune
 
 COLORS = {"snow": "white", "grass": "green", "the sky": "blue", "coal": "black"}
@@ -47,7 +47,7 @@ def data(turns):
     rng = np.random.default_rng(0)
     texts = [["".join(rng.choice([*"abcdefgh"], rng.integers(1, 9))) for _ in range(rng.choice([2, 4]))]
              for _ in range(40)]
-    examples, said = encoded([conversation(*t) for t in texts], turns, 51)
+    examples, said = encode_conversations([conversation(*t) for t in texts], turns, 51)
     assert not said
     return ConversationData(examples[:30], examples[30:], 50)
 
@@ -98,15 +98,15 @@ def test_held_out_conversations_stand_alone(data):
     assert ids.shape == targets.shape == (5, data.val_length)
 
 
-def test_the_share_that_is_trained_on(turns):
-    examples, _ = encoded([conversation("abc", "de")], turns, 99)
-    assert ConversationData(examples, examples, 50).share == 3 / 7  # [user] a b c [assistant] d e [end]
+def test_the_fraction_that_is_trained_on(turns):
+    examples, _ = encode_conversations([conversation("abc", "de")], turns, 99)
+    assert ConversationData(examples, examples, 50).trained_fraction == 3 / 7  # [user] a b c [assistant] d e [end]
 
 
 def test_what_is_cut_and_left_out_is_said(turns):
     conversations = [conversation("a" * 9, "b" * 9, "c", "d", where="one"), conversation("a", "é", where="two"),
                      conversation("a" * 30, "b", where="three"), conversation("a", "b", where="four")]
-    examples, said = encoded(conversations, turns, 12)
+    examples, said = encode_conversations(conversations, turns, 12)
     assert [e is not None for e in examples] == [True, False, False, True]
     assert turns.tokenizer.decode(examples[0][0]) == "<|user|>c<|assistant|>d<|end|>"
     assert len(said) == 3 and "two: " in said[0] and "three, with 34 tokens" in said[1] and "one" in said[2]
@@ -115,18 +115,18 @@ def test_what_is_cut_and_left_out_is_said(turns):
 
 def test_the_first_turn_goes_and_the_system_stays():
     system, *rest = (Message("system", "s"), *conversation("a", "b", "c", "d").messages)
-    assert without_first_turn((system, *rest)) == (system, *rest[2:]) and without_first_turn((system, *rest[2:])) == ()
-    assert without_first_turn(rest) == tuple(rest[2:])
+    assert drop_first_turn((system, *rest)) == (system, *rest[2:]) and drop_first_turn((system, *rest[2:])) == ()
+    assert drop_first_turn(rest) == tuple(rest[2:])
 
 
 def test_equal_questions_are_in_the_same_part():
     conversations = [conversation(f"q{i % 10}", f"a{i}") for i in range(50)]
-    held = parted(conversations, 0.2, 0)
+    held = split_held_out(conversations, 0.2, 0)
     assert held.sum() == 10 and (held.reshape(5, 10) == held[:10]).all()
-    assert parted(conversations, 0.001, 0).sum() == 5 and parted(conversations, 0.999, 0).sum() == 45
-    assert (parted(conversations, 0.2, 1) != held).any()
+    assert split_held_out(conversations, 0.001, 0).sum() == 5 and split_held_out(conversations, 0.999, 0).sum() == 45
+    assert (split_held_out(conversations, 0.2, 1) != held).any()
     with pytest.raises(ValueError, match="one question only"):
-        parted(conversations[:1] * 3, 0.5, 0)
+        split_held_out(conversations[:1] * 3, 0.5, 0)
 
 
 # ---------------------------------------------------------------------- the command
@@ -291,7 +291,7 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     before, after = (float(line.split()[1]) for line in said if line.strip().startswith("loss"))
     assert after < before / 2
     data = read_conversations([str(tmp_path / "pairs.jsonl")])
-    held = [c for c, out in zip(data, parted(data, 0.25, 1)) if out]
+    held = [c for c, out in zip(data, split_held_out(data, 0.25, 1)) if out]
     right = sum(answer(run, c.messages[:-1], 20) == c.messages[-1].text for c in held)
     assert len(held) == 16 and right >= 12
 

@@ -165,7 +165,7 @@ def test_values_in_a_line(value, text):
 
 def test_of_lora_its_own_numbers_and_its_base(model, tokenizer, tmp_path, capsys):
     base = gpt.save(tmp_path / "base.safetensors", model, tokenizer)
-    adapted = lora.adapted(model, 2, 4.0)
+    adapted = lora.add_lora(model, 2, 4.0)
     lora.save_lora(tmp_path, adapted, tokenizer, {"iter": 3}, base)
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
