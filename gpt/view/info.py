@@ -1,4 +1,4 @@
-"""What is in a checkpoint, read from the head of its file: no array is loaded."""
+"""`gpt info`: the content of a checkpoint, read from the header of its file without loading an array."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from ..runtime.settings import Settings, setting
 from ..tuning import lora
 
 WIDTH = 100
-PARTS = {"wte": "token embedding", "wpe": "position embedding", "smear": "share of the token before",
+DESCRIPTIONS = {"wte": "token embedding", "wpe": "position embedding", "smear": "share of the token before",
          "norm": "norm of the embedding", "attn": "attention", "mlp": "MLP", "ln_1": "norms before attention",
          "ln_2": "norms before the MLP", "ln_f": "last norm", "lm_head": "head"}
 SIZES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -42,13 +42,16 @@ def info(config: InfoConfig) -> None:
 
     Raises OSError for a file that cannot be read, ValueError for one that is foreign or damaged.
     """
-    known = describe(config.checkpoint)
-    print(json.dumps(known) if config.json else "\n".join(lines(known)))
+    found = describe(config.checkpoint)
+    print(json.dumps(found) if config.json else "\n".join(format_lines(found)))
 
 
 def describe(path: str | os.PathLike) -> dict[str, Any]:
-    """What a checkpoint says of itself, as plain data: file, note (why it is not the newest), bytes, saved, config,
-    parts, training_state, tokenizer, about (what is said of its training)."""
+    """Describe a checkpoint as plain data: file, note (why it is not the newest), bytes, saved, config, parts,
+    training_state, tokenizer, about (its metadata).
+
+    Raises OSError for a file that cannot be read, ValueError for one that is foreign or damaged.
+    """
     if Path(path).is_file() and Path(path).suffix != ".safetensors":
         raise ValueError(f"{path} is no checkpoint: give the folder of a run, or a .safetensors file in it")
     file, note = checkpoint.choose(path)
@@ -56,25 +59,25 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
                                 f"gpt train --out {file.parent}")
-    stat, (metadata, stored) = file.stat(), read_head(file)
+    stat, (header, stored) = file.stat(), read_head(file)
     arrays = {name: ([*a.shape], a.dtype) for name, a in stored.items()}
-    check_format(file, metadata.get("format"))
+    check_format(file, header.get("format"))
     try:
-        config, tokenizer, about = (checkpoint.parse_object(metadata[key]) for key in ("config", "tokenizer", "about"))
-        about |= {"lora": checkpoint.parse_object(metadata["lora"])} if "lora" in metadata else {}
+        config, tokenizer, metadata = (checkpoint.parse_object(header[key]) for key in ("config", "tokenizer", "about"))
+        metadata |= {"lora": checkpoint.parse_object(header["lora"])} if "lora" in header else {}
     except (KeyError, ValueError) as error:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
     state = {name: a for name, a in arrays.items() if name.startswith(checkpoint.STATE_PREFIX)}
     return {"file": str(file), "note": note, "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
-            "parts": parts({name: a for name, a in arrays.items() if name not in state},
+            "parts": group_parts({name: a for name, a in arrays.items() if name not in state},
                            fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
             "training_state": {"numbers": sum(math.prod(shape) for shape, _ in state.values())},
-            "tokenizer": tokenizer, "about": about}
+            "tokenizer": tokenizer, "about": metadata}
 
 
 def check_format(file: Path, found: str | None) -> None:
-    """Raises ValueError for a file that `gpt train` did not write, or a later version of it did."""
+    """Raise ValueError for a file that `gpt train` did not write, or that a later version wrote."""
     if found in (*checkpoint.FORMATS, lora.FORMAT):
         return
     ours = checkpoint.FORMATS[0].rpartition(" ")[0]
@@ -84,11 +87,11 @@ def check_format(file: Path, found: str | None) -> None:
     raise ValueError(f"{file} is a safetensors file, but not one that gpt train wrote")
 
 
-def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Parameters by part of the model: its name (`h.*.attn`: the attention of all blocks), shapes by the names of its
-    arrays, dtypes, how many numbers, and whether they are learned."""
+def group_parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Group arrays by part of the model: its name (`h.*.attn`: the attention of all blocks), the shapes of its arrays
+    by name, dtypes, count of numbers, and whether they are learned."""
     found: dict[str, dict[str, Any]] = {}
-    for name, (shape, dtype) in sorted(arrays.items(), key=lambda item: natural(item[0])):
+    for name, (shape, dtype) in sorted(arrays.items(), key=lambda item: model_order(item[0])):
         pieces = ["*" if is_number(piece) else piece for piece in name.split(".")]
         depth = 3 if pieces[1:2] == ["*"] else 1
         part = found.setdefault(".".join(pieces[:depth]), {"name": ".".join(pieces[:depth]), "shapes": {}, "dtypes": [],
@@ -100,13 +103,12 @@ def parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...] = ())
 
 
 def is_number(piece: str) -> bool:
-    """Return whether a piece of an array's name is the number of a block; not that of a superscript, or a thousand
-    digits."""
+    """Return whether a piece of an array's name is the number of a block: ASCII digits, and not very many."""
     return piece.isascii() and piece.isdigit() and len(piece) < 10
 
 
-def natural(name: str) -> list[tuple[Any, ...]]:
-    """Return a key that sorts an array's name as the model runs: embeddings, blocks by number, last norm, head."""
+def model_order(name: str) -> list[tuple[Any, ...]]:
+    """Return a sort key that orders the names of arrays as the model uses them: embeddings, blocks, last norm, head."""
     first = ("wte", "wpe", "frequencies", "smear", "norm", "h", "ln_f", "lm_head")
     pieces = name.split(".")
     order = first.index(pieces[0]) if pieces[0] in first else len(first)
@@ -118,60 +120,60 @@ def natural(name: str) -> list[tuple[Any, ...]]:
 # ---------------------------------------------------------------------- in words
 
 
-def lines(known: dict[str, Any]) -> list[str]:
+def format_lines(found: dict[str, Any]) -> list[str]:
     """Return the text of `gpt info`."""
-    about, config = dict(known["about"]), known["config"]
-    train, state = about.pop("train", {}), about.pop("state", {})
-    for name in ("saved", "metrics"):  # of the folder
-        about.pop(name, None)
+    metadata, config = dict(found["about"]), found["config"]
+    train, state = metadata.pop("train", {}), metadata.pop("state", {})
+    for name in ("saved", "metrics"):  # of the folder, not of the model
+        metadata.pop(name, None)
     for key in ("best", "seconds"):
         if isinstance(state, dict) and state.get(key):
-            about[{"best": "best_val_loss"}.get(key, key)] = state[key]
-    learned = sum(p["numbers"] for p in known["parts"] if p["learned"])
-    dtypes = ", ".join(sorted({d for p in known["parts"] for d in p["dtypes"]}))
-    saved = datetime.fromtimestamp(known["saved"]).isoformat(" ", "minutes")
-    numbers = known["training_state"]["numbers"]
+            metadata[{"best": "best_val_loss"}.get(key, key)] = state[key]
+    learned = sum(p["numbers"] for p in found["parts"] if p["learned"])
+    dtypes = ", ".join(sorted({d for p in found["parts"] for d in p["dtypes"]}))
+    saved = datetime.fromtimestamp(found["saved"]).isoformat(" ", "minutes")
+    numbers = found["training_state"]["numbers"]
     return [
-        *entry("file", f"{shown(known['file'])}: {format_bytes(known['bytes'])}, saved {saved}"),
-        *(entry("note", shown(known["note"])) if known["note"] else []),
+        *entry("file", f"{shown(found['file'])}: {format_bytes(found['bytes'])}, saved {saved}"),
+        *(entry("note", shown(found["note"])) if found["note"] else []),
         *entry("holds", "weights" + (f", and what training goes on from ({numbers:,} numbers)" if numbers else
                                      " only: training cannot go on from it where it stopped")),
-        *entry("model", settings_text(chosen(config))),
-        *entry("tokenizer", tokenizer_text(known["tokenizer"], config.get("vocab_size"))),
+        *entry("model", settings_text(non_default_settings(config))),
+        *entry("tokenizer", tokenizer_text(found["tokenizer"], config.get("vocab_size"))),
         *entry("parameters", f"{learned:,} in {dtypes}"),
-        *table(known["parts"], learned, config.get("tied", True)),
+        *table(found["parts"], learned, config.get("tied", True)),
         *(entry("training", settings_text({k: v for k, v in train.items()
                                            if k not in config and v not in (None, "", [])}))
           if isinstance(train, dict) and train else []),
-        *(line for key, value in about.items() for line in entry(key.replace("_", " "), about_text(key, value))),
+        *(line for key, value in metadata.items() for line in entry(key.replace("_", " "), metadata_text(key, value))),
     ]
 
 
 def entry(title: str, text: str) -> list[str]:
-    """Return a title and its text beside it."""
+    """Return the lines of a title with its text beside it."""
     wrapped = textwrap.wrap(text, WIDTH, initial_indent=f"{shown(title):13} ", subsequent_indent=" " * 14,
                             break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in wrapped] or [title]
 
 
 def table(parts: list[dict[str, Any]], learned: int, tied: bool = True) -> list[str]:
-    """Return a line for each part: its name, numbers, share, what it is and the shapes of its arrays."""
+    """Return a line for each part: its name, count of numbers, share, description and the shapes of its arrays."""
     rows = []
     for p in parts:
-        named = PARTS if p["learned"] else CONSTANTS
-        what = next((text for key, text in named.items() if key in p["name"].split(".")), "")
-        what += ", and the head" * (p["name"] == "wte" and bool(tied))
+        descriptions = DESCRIPTIONS if p["learned"] else CONSTANTS
+        text = next((text for key, text in descriptions.items() if key in p["name"].split(".")), "")
+        text += ", and the head" * (p["name"] == "wte" and bool(tied))
         shapes = ", ".join(f"{name.removesuffix('.weight')} " * (name != "weight") + " x ".join(map(str, shape))
                            for name, shape in p["shapes"].items())
         share = f"{p['numbers'] / learned:6.1%}" if p["learned"] and learned else " " * 6
-        rows.append((shown(p["name"]), f"{p['numbers']:,}", share, what, shown(shapes)))
+        rows.append((shown(p["name"]), f"{p['numbers']:,}", share, text, shown(shapes)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else []
-    return [f"{'':14}{a:{widths[0]}}  {n:>{widths[1]}}  {share}  {what:{widths[3]}}  {shapes}".rstrip()
-            for a, n, share, what, shapes in rows]
+    return [f"{'':14}{a:{widths[0]}}  {n:>{widths[1]}}  {share}  {text:{widths[3]}}  {shapes}".rstrip()
+            for a, n, share, text, shapes in rows]
 
 
 def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
-    """Its kind, its size and, where it has them, its first tokens."""
+    """Return the kind of a tokenizer, its size and, if the file has them, its first tokens."""
     kind = {"characters": "char"}.get(str(tokenizer.get("kind")), str(tokenizer.get("kind", "unknown")))
     text = f"{shown(kind)}, {vocab_size} tokens"
     some: Any = next((v for k, v in tokenizer.items() if k != "kind" and isinstance(v, (str, list)) and v), "")
@@ -179,14 +181,14 @@ def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
     return text + (f": {listed!r}{' …' if len(some) > (40 if isinstance(some, str) else 12) else ''}" if some else "")
 
 
-def chosen(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's sizes, and what else was not left as it is by default."""
+def non_default_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's sizes, and all other settings that differ from their defaults."""
     default = {f.name: f.default for f in fields(Architecture)}
     return {name: value for name, value in config.items() if name in SIZES or value != default.get(name)}
 
 
-def about_text(key: str, value: Any) -> str:
-    """Return a fact about the training: `val_loss` with its perplexity."""
+def metadata_text(key: str, value: Any) -> str:
+    """Return an entry of the metadata as text: `val_loss` with its perplexity."""
     if isinstance(value, dict):
         return settings_text(value)
     if key.endswith("loss") and isinstance(value, (int, float)) and -700 < value < 700:
@@ -195,13 +197,13 @@ def about_text(key: str, value: Any) -> str:
 
 
 def settings_text(settings: dict[str, Any]) -> str:
+    """Return settings in a line, to be wrapped between them."""
     pairs = (f"{shown(key)} {shown(value)}" for key, value in settings.items())
-    return ", ".join(pair.replace(" ", "\xa0") if len(pair) < 40 else pair for pair in pairs)  # wrapped between pairs
+    return ", ".join(pair.replace(" ", "\xa0") if len(pair) < 40 else pair for pair in pairs)
 
 
 def shown(value: Any) -> str:
-    """Return a value in a line of text; it stays in its line whatever it holds, since the file may come from
-    anywhere."""
+    """Return a value as text within a line; control characters are escaped, since the file may come from anywhere."""
     if isinstance(value, (list, tuple)):
         return " ".join(shown(v) for v in value) or "none"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-// What goes on in a model on a prompt: fills the page from its data, and follows the chosen place.
+// The inside of a model on a prompt: fills the page from its data, and follows the chosen position.
 
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);

@@ -1,4 +1,4 @@
-"""What goes on in a model on a prompt: what it predicts at each place, from which layer on, and what it looks at."""
+"""Inside a model on a prompt: its predictions at each position and after each layer, and its attention."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from autograd.view.player.pictures import attention_weights
 from ..model.gpt import GPT
 from ..model.module import Array, raw
 
-LIKELIEST = 5   # tokens that are listed at each place
-PLACES = 128    # of a longer prompt the last ones are shown
-MAP_BYTES = 1_500_000  # that all maps of attention may take; with many heads or tokens they get coarser
+LIKELIEST = 5   # tokens that are listed at each position
+POSITIONS = 128    # positions that are shown, the last ones of a longer prompt
+MAP_BYTES = 1_500_000  # of all attention maps; with many heads or tokens they get coarser
 
 
 @dataclass
 class Prediction:
-    """The likeliest tokens at each of T places, each with its probability."""
+    """The likeliest tokens at each of T positions, with their probabilities."""
     tokens: Array          # (T, k)
     probabilities: Array   # (T, k), the largest first
 
 
 @dataclass
 class Inside:
-    """A model's run on the tokens `ids` (T,)."""
+    """A forward and backward pass of a model on the tokens `ids` (T,), looked into."""
     ids: Array
     predicted: Prediction   # of the token after each
-    lens: list[Prediction]  # the same, read from the residual stream: the embedding, and after each block
-    found: Array            # (T − 1,): the probability that each token but the first had
-    ranks: Array            # (T − 1,): how many tokens were likelier
-    maps: list[list[Array]]  # by layer and head: weights (queries, keys), blocks of them for many tokens
+    lens: list[Prediction]  # logit lens: the same from the embedding, and after each block
+    found: Array            # (T − 1,): the probability of each token but the first
+    ranks: Array            # (T − 1,): the number of likelier tokens
+    maps: list[list[Array]]  # by layer and head: attention weights (queries, keys), downsampled for many tokens
     answer: int             # a token that may follow the prompt,
-    probability: float      # how likely it is,
-    shares: Array           # and (T,): gradient times input, what each place adds to its log-probability
+    probability: float      # its probability,
+    shares: Array           # and (T,): gradient times input, the contribution of each position to its log-probability
 
 
 def look(model: GPT, ids: Array, answer: int | None = None) -> Inside:
-    """Run `model` on the tokens `ids` (T,) and look at all of it; `answer`: the likeliest token by default.
+    """Run `model` forward and backward on the tokens `ids` (T,); `answer`: the token to explain, by default the
+    likeliest.
 
     Raises FloatingPointError if its logits are not finite.
     """
@@ -56,33 +57,34 @@ def look(model: GPT, ids: Array, answer: int | None = None) -> Inside:
     log_p = ag.log_softmax(logits)[0, -1, answer]
     log_p.backward(keep=True)
     tape = ag.tape(log_p)
-    residual = stream(tape)
+    residual = residual_stream(tape)
     p = probabilities(logits.data[0])
     shares = (residual[0].grad * residual[0].data)[0].sum(-1)  # before the first block, as the embedding may be normed
     found = p[np.arange(len(ids) - 1), ids[1:]]
     for t in model.named_arrays().values():
         t.grad = None
-    return Inside(ids, likeliest(p), [read(model, x) for x in residual], found, (p[:-1] > found[:, None]).sum(-1),
-                  maps(tape), answer, float(np.exp(log_p.data)), shares)
+    lens, ranks = [decode_residual(model, x) for x in residual], (p[:-1] > found[:, None]).sum(-1)
+    return Inside(ids, likeliest_tokens(p), lens, found, ranks, attention_maps(tape), answer,
+                  float(np.exp(log_p.data)), shares)
 
 
 def probabilities(logits: Array) -> Array:
-    """softmax(logits) (T, V), in double precision."""
+    """Return softmax(logits) (T, V), in double precision."""
     return ag.softmax(logits.astype(np.float64))
 
 
-def read(model: GPT, x: ag.Tensor) -> Prediction:
-    """What the head makes of a residual stream (1, T, C)."""
-    return likeliest(probabilities(model.map(raw).logits(x.data)[0]))
+def decode_residual(model: GPT, x: ag.Tensor) -> Prediction:
+    """Return the prediction of last norm and head from a residual stream (1, T, C)."""
+    return likeliest_tokens(probabilities(model.map(raw).logits(x.data)[0]))
 
 
-def likeliest(p: Array) -> Prediction:
-    """Return the largest of the probabilities (T, V)."""
+def likeliest_tokens(p: Array) -> Prediction:
+    """Return the tokens with the largest of the probabilities (T, V)."""
     tokens = np.argsort(-p, axis=-1, kind="stable")[:, :LIKELIEST]
     return Prediction(tokens, np.take_along_axis(p, tokens, -1))
 
 
-def stream(tape: ag.Tape) -> list[ag.Tensor]:
+def residual_stream(tape: ag.Tape) -> list[ag.Tensor]:
     """Return the residual stream (1, T, C) before the first block, and after each: the last record in a block's own
     scope."""
     last = {t.scope: t for t in tape if t.scope.startswith("h.") and t.scope.count(".") == 1}
@@ -91,11 +93,11 @@ def stream(tape: ag.Tape) -> list[ag.Tensor]:
     return [first.inputs[0], *blocks]
 
 
-def maps(tape: ag.Tape) -> list[list[Array]]:
-    """By layer and head what each place looks at: probabilities (queries, keys), downsample where they are many."""
+def attention_maps(tape: ag.Tape) -> list[list[Array]]:
+    """Return the attention weights (queries, keys) by layer and head, downsampled if they are many."""
     attentions = [t for t in tape if t.op is not None and t.op.name == "attention"]
     n = sum(t.shape[1] for t in attentions)
-    side = int(min(PLACES, max(16, (MAP_BYTES / n) ** 0.5)))
+    side = int(min(POSITIONS, max(16, (MAP_BYTES / n) ** 0.5)))
     found = []
     for t in attentions:
         weights = attention_weights(t)
@@ -106,30 +108,30 @@ def maps(tape: ag.Tape) -> list[list[Array]]:
 # ---------------------------------------------------------------------- the page
 
 
-def inside_page(inside: Inside, labels: Any, about: str) -> str:
-    """Return the page that shows it: one file, no network.  `labels(ids)` gives the text of each token; `about` is its
-    first line."""
-    tokens = labels(inside.ids[-PLACES:])
+def inside_page(inside: Inside, labels: Any, heading: str) -> str:
+    """Return the page that shows it: one file, no network.  `labels(ids)` gives the text of each token; `heading` is
+    its first line."""
+    tokens = labels(inside.ids[-POSITIONS:])
     last = slice(-len(tokens), None)
 
     def listed(prediction: Prediction) -> list[Any]:
-        return [[labels(row), rounded(p)] for row, p in zip(prediction.tokens[last], prediction.probabilities[last])]
+        return [[labels(row), round_all(p)] for row, p in zip(prediction.tokens[last], prediction.probabilities[last])]
 
-    data = {"about": about, "tokens": tokens, "found": rounded(inside.found[1 - len(tokens):]),
+    data = {"about": heading, "tokens": tokens, "found": round_all(inside.found[1 - len(tokens):]),
             "ranks": inside.ranks[1 - len(tokens):].tolist(), "predicted": listed(inside.predicted),
             "lens": [listed(prediction) for prediction in inside.lens], "answer": labels([inside.answer])[0],
-            "probability": inside.probability, "shares": rounded(inside.shares[last]),
-            "maps": [[coded(m) for m in heads] for heads in inside.maps], "side": len(inside.maps[0][0]),
+            "probability": inside.probability, "shares": round_all(inside.shares[last]),
+            "maps": [[encode_map(m) for m in heads] for heads in inside.maps], "side": len(inside.maps[0][0]),
             "sequential": sequential(np.linspace(0, 1, 256)).tolist(),
             "diverging": diverging(np.linspace(-1, 1, 256)).tolist()}
     return page(Path(__file__).parent, "inside", "Inside the model", data, ["inside.js"])
 
 
-def rounded(x: Any) -> list[float]:
-    """Four digits of each, which is what a page shows."""
+def round_all(x: Any) -> list[float]:
+    """Round each to four digits, which the page shows."""
     return [float(f"{v:.4g}") for v in x]
 
 
-def coded(p: Array) -> str:
-    """Probabilities as bytes in base64: their square roots, so that small ones are seen."""
+def encode_map(p: Array) -> str:
+    """Encode probabilities as bytes in base64: their square roots, so that small ones are visible."""
     return base64.b64encode(np.rint(255 * np.sqrt(p)).astype(np.uint8).tobytes()).decode()

@@ -1,4 +1,4 @@
-"""How runs went: metrics.jsonl as curves in a picture (with matplotlib) or in the terminal (with nothing installed)."""
+"""`gpt plot`: curves of metrics.jsonl, in a picture by matplotlib, or in the terminal without it."""
 
 import io
 import json
@@ -31,7 +31,7 @@ QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its pan
 PICTURES = (".svg", ".png", ".pdf")
 MARK = "gpt plot"
 LARGEST = 1 << 30  # bytes of metrics that are read
-MOST_POINTS = 2000  # of a curve in a picture: more than its pixels show
+MOST_POINTS = 2000  # of a curve in a picture, which has fewer pixels
 # Colours that colour-blind eyes tell apart (Okabe & Ito 2008), and two more.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c4033")
 STYLE: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Curve:
 
 @dataclass
 class History:
-    """What metrics.jsonl says of a run: its name, curves by their keys there, and what was wrong with the file."""
+    """The metrics of a run: its name, curves by key, and a note on what is wrong with the file."""
     name: str
     curves: dict[str, Curve]
     note: str = ""
@@ -79,13 +79,13 @@ def plot(config: PlotConfig) -> None:
     """
     if config.out is not None:
         check_picture(config.out, MARK, config.overwrite)
-    histories = [read(path) for path in config.run]
-    for h, name in zip(histories, distinct_names(config.run)):
+    histories = [read_history(path) for path in config.run]
+    for h, name in zip(histories, name_runs(config.run)):
         h.name = name
         if h.note:
             print(f"gpt: note: {h.note}", file=sys.stderr)
     if config.out is None:
-        print(terminal(histories, shutil.get_terminal_size().columns, can_show(sys.stdout, BLOCKS + "…→")))
+        print(draw_on_terminal(histories, shutil.get_terminal_size().columns, can_show(sys.stdout, BLOCKS + "…→")))
     else:
         draw(histories, config.smoothing, config.out)
         print(f"drawn in {config.out}")
@@ -94,9 +94,9 @@ def plot(config: PlotConfig) -> None:
 # ---------------------------------------------------------------------- reading
 
 
-def read(path: str) -> History:
-    """Return the history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is no such
-    metrics; a last line that is only half there, since the run is writing it, is left out in silence.
+def read_history(path: str) -> History:
+    """Read the history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is not metrics.
+    An incomplete last line, which the run may be writing, is skipped silently.
 
     Raises OSError if it cannot be read, and ValueError if there is not one line in it.
     """
@@ -112,9 +112,9 @@ def read(path: str) -> History:
     lines, note = raw.split(b"\n"), ""
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
-        row = parse(line)
+        row = parse_row(line)
         if row is not None:
-            while rows and rows[-1]["iter"] >= row["iter"]:  # a run that went on from an earlier checkpoint
+            while rows and rows[-1]["iter"] >= row["iter"]:  # the run was resumed from an earlier checkpoint
                 rows.pop()
             rows.append(row)
         elif line.strip() and number < len(lines):
@@ -123,14 +123,14 @@ def read(path: str) -> History:
     if not rows and note:
         raise ValueError(f"{file} is not what gpt train writes (line 1: {lines[0][:40]!r}): give the folder of a run, "
                          f"or its {FILE}")
-    curves = {key: curve for key in QUANTITIES if (curve := curve_of(rows, key))}
+    curves = {key: curve for key in QUANTITIES if (curve := make_curve(rows, key))}
     if not curves:
         raise ValueError(f"{file} has no complete line yet: try again once the run has taken some steps")
     return History(path, curves, note)
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
-    """Return a line of metrics: an object with a number `iter`; none if it is something else."""
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    """Return the object in a line of metrics; None for anything but an object with a number `iter`."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -139,16 +139,17 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # not NaN either
+    """Return whether a value is a finite number of usual size."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # false for NaN
 
 
-def curve_of(rows: list[dict[str, Any]], key: str) -> Curve | None:
-    """Where rows have a finite number under `key`."""
+def make_curve(rows: list[dict[str, Any]], key: str) -> Curve | None:
+    """Return the curve of the rows that have a finite number under `key`; None if there are none."""
     having = [(row["iter"], row[key]) for row in rows if is_number(row.get(key))]
     return Curve(*np.array(having, dtype=float).T) if having else None
 
 
-def distinct_names(paths: Sequence[str]) -> list[str]:
+def name_runs(paths: Sequence[str]) -> list[str]:
     """Name each run by its folder, with as many parent folders as tell all runs apart."""
     folders = [Path(os.path.abspath(p)).parent if Path(p).name == FILE else Path(os.path.abspath(p)) for p in paths]
     for n in range(1, max(len(f.parts) for f in folders) + 1):
@@ -161,7 +162,7 @@ def distinct_names(paths: Sequence[str]) -> list[str]:
 # ---------------------------------------------------------------------- in the terminal
 
 
-def terminal(histories: list[History], columns: int, blocks: bool) -> str:
+def draw_on_terminal(histories: list[History], columns: int, blocks: bool) -> str:
     """Return a sparkline of each quantity of each run, with its first, last and least value, in lines of at most
     `columns` characters; of blocks, or of ASCII alone."""
     columns = max(columns - 1, 24)  # a character in the last column wraps on some terminals
@@ -173,10 +174,11 @@ def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
     """Return the lines of one run: a line a quantity where `columns` has room for it, otherwise its sparkline below
     it."""
     ends = min(c.iters[0] for c in h.curves.values()), max(c.iters[-1] for c in h.curves.values())
-    rows = [(QUANTITIES[key][0], *figures(c, "→" if blocks else "->"), c) for key, c in h.curves.items()]
+    rows = [(QUANTITIES[key][0], *describe_curve(c, "→" if blocks else "->"), c) for key, c in h.curves.items()]
     widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
     room = min(columns - sum(widths) - 8, 60)
-    lines = textwrap.wrap(f"{clipped(h.name, columns, '…' if blocks else '..')}  {int(ends[1]):,} iterations", columns)
+    name = clip_name(h.name, columns, "…" if blocks else "..")
+    lines = textwrap.wrap(f"{name}  {int(ends[1]):,} iterations", columns)
     for label, span, least, curve in rows:
         if room >= 12:
             lines += [f"  {label:{widths[0]}}  {sparkline(curve, *ends, room, blocks):{room}}  {span:{widths[1]}}  "
@@ -188,21 +190,21 @@ def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
     return lines
 
 
-def figures(curve: Curve, arrow: str) -> tuple[str, str]:
-    """First and last value, and the least."""
+def describe_curve(curve: Curve, arrow: str) -> tuple[str, str]:
+    """Return the first and last value, and the least, as text."""
     least = int(np.argmin(curve.values))
-    return (f"{figure(curve.values[0])} {arrow} {figure(curve.values[-1])}",
-            f"min {figure(curve.values[least])} at {int(curve.iters[least]):,}")
+    return (f"{format_number(curve.values[0])} {arrow} {format_number(curve.values[-1])}",
+            f"min {format_number(curve.values[least])} at {int(curve.iters[least]):,}")
 
 
 def sparkline(curve: Curve, first: float, last: float, width: int, blocks: bool = True) -> str:
-    """Return a curve as characters that divide the iterations from `first` to `last` evenly, from the lowest character
-    for the least value to the highest for the greatest: each the mean of its values; where it has none, the one
+    """Return a curve as characters, each for an equal share of the iterations from `first` to `last`: the lowest one
+    for the least value, the highest for the greatest.  Each shows the mean of its values, or if it has none the value
     before."""
     width = int(min(width, last - first + 1))
-    places = np.minimum((curve.iters - first) / (last - first + 1) * width, width - 1).astype(int)
-    n = np.bincount(places, minlength=width)
-    means = np.bincount(places, curve.values, width)[n > 0] / n[n > 0]
+    indices = np.minimum((curve.iters - first) / (last - first + 1) * width, width - 1).astype(int)
+    n = np.bincount(indices, minlength=width)
+    means = np.bincount(indices, curve.values, width)[n > 0] / n[n > 0]
     low, high = means.min(), means.max()
     levels = BLOCKS if blocks else ASCII
     heights = ((means - low) / ((high - low) or 1) * (len(levels) - 1) + 0.5).astype(int)
@@ -210,15 +212,15 @@ def sparkline(curve: Curve, first: float, last: float, width: int, blocks: bool 
     return "".join(levels[heights[i]] if i >= 0 else " " for i in latest)
 
 
-def figure(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number in few characters: 1.234, 12,345 or 1.0e-04."""
     if value == int(value) and abs(value) < 1e7 or 1000 <= abs(value) < 1e7:
         return f"{value:,.0f}"
     return f"{value:.4g}" if 1e-3 <= abs(value) < 1e7 else f"{value:.1e}"
 
 
-def clipped(name: str, columns: int, dots: str) -> str:
-    """Return a name without its beginning, which says the least, where it is too long."""
+def clip_name(name: str, columns: int, dots: str) -> str:
+    """Return a name without its beginning if it is too long."""
     name = escaped(name)
     return name if len(name) <= columns else dots + name[len(dots) - columns:]
 
@@ -235,9 +237,9 @@ def can_show(stream: Any, characters: str) -> bool:
 # ---------------------------------------------------------------------- as a picture
 
 
-def smoothed(values: Array, smoothing: int | None) -> Array:
-    """Means of values (n,) over `smoothing` steps around each: as many before as after it, since a mean of the past
-    alone is late, which puts it above a loss that falls; at the start as far as there are values on both sides."""
+def smooth(values: Array, smoothing: int | None) -> Array:
+    """Smooth values (n,) by means over `smoothing` steps around each: as many before as after it, since a mean of the
+    past alone lags, above a falling loss; fewer near the ends."""
     n = len(values)
     i = np.arange(n)
     side = np.minimum((n // 50 if smoothing is None else smoothing) // 2, i)
@@ -247,7 +249,7 @@ def smoothed(values: Array, smoothing: int | None) -> Array:
 
 
 def draw(histories: list[History], smoothing: int | None, out: str) -> None:
-    """Write a picture of the runs to `out`: losses on top, below them what explains them."""
+    """Write a picture of the runs to `out`: losses on top, the other quantities below."""
     try:
         from matplotlib import style
         from matplotlib.figure import Figure
@@ -257,12 +259,12 @@ def draw(histories: list[History], smoothing: int | None, out: str) -> None:
                           "to see the curves in the terminal") from None
     with style.context(["default", STYLE]):
         picture = Figure(figsize=(9.6, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
-        panels(picture, histories, smoothing)
+        draw_panels(picture, histories, smoothing)
         write_picture(picture, out, MARK)
 
 
 def check_picture(out: str, mark: str, overwrite: bool) -> None:
-    """Raise ValueError for a name that says no kind of picture, and for a file that the command `mark` has not
+    """Raise ValueError for a name without the suffix of a picture, and for a file that the command `mark` has not
     written, unless `overwrite` allows it."""
     if Path(out).suffix.lower() not in PICTURES:
         raise ValueError(f"--out is {out!r}, and needs to end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, "
@@ -271,16 +273,16 @@ def check_picture(out: str, mark: str, overwrite: bool) -> None:
 
 
 def write_picture(picture: Any, out: str, mark: str) -> None:
-    """Write a figure of matplotlib's, with the command that drew it in its metadata; of the same one the same bytes."""
-    kind, drawn = Path(out).suffix.lower(), io.BytesIO()
+    """Write a matplotlib figure, with the command that drew it in its metadata; the bytes are reproducible."""
+    suffix, drawn = Path(out).suffix.lower(), io.BytesIO()
     metadata = {".svg": {"Creator": mark, "Date": None}, ".pdf": {"Creator": mark, "CreationDate": None}}
-    with warnings.catch_warnings(action="ignore"):  # a name in letters that the font lacks
-        picture.savefig(drawn, format=kind[1:], dpi=150, metadata=metadata.get(kind, {"Software": mark}))
+    with warnings.catch_warnings(action="ignore"):  # the font may lack characters of a name
+        picture.savefig(drawn, format=suffix[1:], dpi=150, metadata=metadata.get(suffix, {"Software": mark}))
     write_file(Path(out), drawn.getvalue())
 
 
-def panels(picture: Any, histories: list[History], smoothing: int | None) -> None:
-    """Return the losses across the whole picture, and below them a panel for each other quantity that a run has."""
+def draw_panels(picture: Any, histories: list[History], smoothing: int | None) -> None:
+    """Draw the losses across the whole picture, and below them a panel for each other quantity that a run has."""
     small = [key for key in ("lr", "grad_norm", "tokens_per_s") if any(key in h.curves for h in histories)]
     grid = picture.add_gridspec(2 if small else 1, max(len(small), 1), height_ratios=(2, 1) if small else None)
     colors = [COLORS[i % len(COLORS)] for i in range(len(histories))]
@@ -288,40 +290,39 @@ def panels(picture: Any, histories: list[History], smoothing: int | None) -> Non
     for h, color in zip(histories, colors):
         draw_curve(top, h, "loss", smoothing, color)
         draw_curve(top, h, "val_loss", smoothing, color if len(histories) > 1 else COLORS[1])
-    dress(top, histories, ("loss", "val_loss"))
+    format_axes(top, histories, ("loss", "val_loss"))
     for i, key in enumerate(small):
         axes = picture.add_subplot(grid[1, i])
         for h, color in zip(histories, colors):
             draw_curve(axes, h, key, smoothing, color)
-        dress(axes, histories, (key,))
-    legend(picture, top, histories, colors, smoothing)
+        format_axes(axes, histories, (key,))
+    draw_legends(picture, top, histories, colors, smoothing)
 
 
 def draw_curve(axes: Any, h: History, key: str, smoothing: int | None, color: str) -> None:
-    """Return a curve, if the run has it: validation as points on a broken line, what is noisy faintly under its
-    mean."""
+    """Draw a curve, if the run has it: validation as points on a dashed line, a noisy one faintly under its mean."""
     if not (curve := h.curves.get(key)):
         return
     noisy = QUANTITIES[key][2] and smoothing != 1
     marker = "o" if key == "val_loss" or len(curve.iters) == 1 else ""
     if noisy:
-        axes.plot(*thinned(curve.iters, curve.values), color=color, alpha=0.22, linewidth=0.7)
-    axes.plot(*thinned(curve.iters, smoothed(curve.values, smoothing) if noisy else curve.values), color=color,
+        axes.plot(*thin_out(curve.iters, curve.values), color=color, alpha=0.22, linewidth=0.7)
+    axes.plot(*thin_out(curve.iters, smooth(curve.values, smoothing) if noisy else curve.values), color=color,
               linewidth=1.6, linestyle="--" if key == "val_loss" else "-", marker=marker, markersize=4.5,
               markerfacecolor="white", markeredgewidth=1.4)
 
 
-def thinned(iters: Array, values: Array) -> tuple[Array, Array]:
-    """At most MOST_POINTS of the points (n,): of each stretch the least and the greatest, so that no peak is lost."""
+def thin_out(iters: Array, values: Array) -> tuple[Array, Array]:
+    """Return at most MOST_POINTS of the points (n,): of each section the least and the greatest, so that peaks stay."""
     if len(values) <= MOST_POINTS:
         return iters, values
-    places = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
-    kept = np.unique([f(values[p]) + p[0] for p in places for f in (np.argmin, np.argmax)])
+    sections = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
+    kept = np.unique([f(values[p]) + p[0] for p in sections for f in (np.argmin, np.argmax)])
     return iters[kept], values[kept]
 
 
-def dress(axes: Any, histories: list[History], keys: Sequence[str]) -> None:
-    """Title, grid, ticks, and a logarithmic scale where the values span more than a factor of ten."""
+def format_axes(axes: Any, histories: list[History], keys: Sequence[str]) -> None:
+    """Set title, grid, ticks, and a logarithmic scale if the values span more than a factor of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     values = np.concatenate([h.curves[key].values for h in histories for key in keys if key in h.curves] or [[1.0]])
@@ -344,29 +345,29 @@ def dress(axes: Any, histories: list[History], keys: Sequence[str]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(picture: Any, top: Any, histories: list[History], colors: list[str], smoothing: int | None) -> None:
-    """Above the picture the names of the runs and their best validation losses; in the panel of the losses what its
-    kinds of line are."""
+def draw_legends(picture: Any, top: Any, histories: list[History], colors: list[str], smoothing: int | None) -> None:
+    """Draw the names of the runs and their best validation losses above the picture, and the styles of lines in the
+    panel of the losses."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    names = [clipped(h.name, 70, "…") + best(h) for h in histories]
+    names = [clip_name(h.name, 70, "…") + describe_best(h) for h in histories]
     columns = max(1, min(4, len(names), 110 // (max(map(len, names)) + 6)))
     above = picture.legend([Patch(color=c) for c in colors], ["run"] * len(names), loc="outside upper left",
                            ncols=columns, frameon=False, fontsize=10, handlelength=1.0, handleheight=0.9)
     for text, name in zip(above.get_texts(), names):
-        text.set_text(name)  # only now: a label that begins with an underscore would be left out
+        text.set_text(name)  # set afterwards, since matplotlib skips labels that begin with an underscore
     one = len(histories) == 1
-    kinds = [(Line2D([], [], color=colors[0] if one else "#555555", linewidth=1.6),
+    styles = [(Line2D([], [], color=colors[0] if one else "#555555", linewidth=1.6),
               "training" + " (faint: each step)" * (smoothing != 1))]
     if any("val_loss" in h.curves for h in histories):
-        kinds.append((Line2D([], [], color=COLORS[1] if one else "#555555", linestyle="--", marker="o",
+        styles.append((Line2D([], [], color=COLORS[1] if one else "#555555", linestyle="--", marker="o",
                              markersize=4.5, markerfacecolor="white"), "validation"))
-    top.legend(*zip(*kinds), loc="upper right", frameon=False)
+    top.legend(*zip(*styles), loc="upper right", frameon=False)
 
 
-def best(h: History) -> str:
-    """Return the least validation loss, in words."""
+def describe_best(h: History) -> str:
+    """Return the least validation loss as text."""
     if not (curve := h.curves.get("val_loss")):
         return ""
     i = int(np.argmin(curve.values))

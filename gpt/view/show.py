@@ -1,4 +1,4 @@
-"""A model on a prompt: a page on what it predicts and looks at, its tape to play, a graph and a few lines of text."""
+"""`gpt show`: a page on a model's predictions and attention on a prompt, its tape to play, a graph, and a summary."""
 
 import math
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from ..training.run_folder import writable_folder
 from ..training.trainer import Trainer
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
-MARK = "gpt show"  # in a comment at the end of each
-STEPS = 2  # that a model is trained where no checkpoint is given
-WRITTEN = 32  # tokens that the model writes where no prompt is given
+MARK = "gpt show"  # in a comment at the end of each file
+STEPS = 2  # that a new model is trained if no checkpoint is given
+GENERATED = 32  # tokens that the model generates if no prompt is given
 LARGEST = 5  # parameters whose gradients are listed
 SHOWN = 60  # characters of the prompt in a line
 
@@ -38,27 +38,27 @@ class ShowConfig(Settings):
     checkpoint: str | None = setting(None, "folder or file that gpt train left; none: a new model, trained "
                                            f"{STEPS} steps on the default text, which is not saved", positional=True,
                                      path=True)
-    prompt: str = setting("", "text whose tokens the model predicts, each from those before it; of one longer than the "
-                              "context its end; -: read it from standard input; none: what the model itself writes",
+    prompt: str = setting("", "text whose tokens the model predicts, each from those before it; only its end if it is "
+                              "longer than the context; -: standard input; none: text that the model generates",
                           group="text", metavar="TEXT")
-    answer: str = setting("", "a token that may follow the prompt: what speaks for it, and what against; none: the "
+    answer: str = setting("", "a token that may follow the prompt, to be explained by the tokens before it; none: the "
                               "likeliest", group="text", metavar="TEXT")
     out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output", path=True)
     overwrite: bool = overwrite_setting()
 
 
 def show(config: ShowConfig) -> None:
-    """Run a model forward and backward on a prompt, and leave what there is to see in a folder: the command `gpt show`.
+    """Run a model forward and backward on a prompt, and write pages on it to a folder: the command `gpt show`.
 
-    A page with the likeliest tokens at each place, each head's attention, what the head would read after each layer and
-    which tokens speak for an answer; and the tape, as a page that plays it and as a graph.
+    One page has the likeliest tokens at each position and after each layer (logit lens), each head's attention, and the
+    tokens that speak for an answer; another plays the tape, which is drawn as a graph, too.
 
     Raises OSError or ValueError for a checkpoint that cannot be read, a prompt that the tokenizer does not know, and a
     folder that cannot be written.
     """
     for name in (PAGE, TAPE, GRAPH):
         check_ours(Path(config.out) / name, MARK, config.overwrite)
-    run = briefly_trained() if config.checkpoint is None else load_checkpoint(config.checkpoint, print)
+    run = train_briefly() if config.checkpoint is None else load_checkpoint(config.checkpoint, print)
     ids, note = prompt_ids(run, read_prompt(config.prompt))
     answer = answer_token(run, config.answer)
     model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
@@ -66,11 +66,11 @@ def show(config: ShowConfig) -> None:
     say("model", model)
     text = run.tokenizer.decode(ids)
     say("prompt", f"{text[:SHOWN]!r}{' …' * (len(text) > SHOWN)}, {plural(len(ids), 'token')}{note}")
-    targets, what = next_tokens(run, ids)
+    targets, loss_text = next_tokens(run, ids)
     loss = run.model.loss(ids[None], targets[None])
     backward(run.model, loss)
     tape = ag.tape(loss)
-    for label, line in report(run.model, tape, loss.item(), what):
+    for label, line in summarize(run.model, tape, loss.item(), loss_text):
         say(label, line)
     with writable_folder(config.out) as out:
         written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
@@ -79,14 +79,15 @@ def show(config: ShowConfig) -> None:
 
 
 def say(label: str, line: str) -> None:
+    """Print a line with its label."""
     print(f"{label:9} {line}", flush=True)
 
 
 # ---------------------------------------------------------------------- what is shown
 
 
-def briefly_trained() -> Checkpoint:
-    """Return a new model after its first steps on the default text."""
+def train_briefly() -> Checkpoint:
+    """Train a new model for its first steps on the default text."""
     config = TrainConfig.from_recipe(max_iters=STEPS, warmup_iters=0)
     data, tokenizer = load_data(config.data, config.tokenizer, config.block_size)
     trainer = Trainer(config, GPT(config.model_config(tokenizer.vocab_size), seed=config.seed), data)
@@ -97,19 +98,19 @@ def briefly_trained() -> Checkpoint:
 
 def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
     """Return the tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a
-    prompt what the model writes."""
+    prompt the model generates them."""
     room = run.config.block_size
     if not prompt:
         first, rng = encode_start(run, ""), np.random.default_rng(0)
-        written = list(generate(run.model.map(raw), first, min(WRITTEN, room) - len(first), rng, temperature=0.8))
-        return np.array([*first, *written]), ", written by the model"
+        generated = list(generate(run.model.map(raw), first, min(GENERATED, room) - len(first), rng, temperature=0.8))
+        return np.array([*first, *generated]), ", written by the model"
     ids = encode_start(run, prompt)
     note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
     return ids[-room:], note
 
 
 def answer_token(run: Checkpoint, answer: str) -> int | None:
-    """Return the token that `answer` is.  Raises ValueError if it is none, or more than one."""
+    """Return the token of the text `answer`, None for none.  Raises ValueError unless it is exactly one."""
     if not answer:
         return None
     tokens = run.tokenizer.encode(answer)
@@ -119,8 +120,8 @@ def answer_token(run: Checkpoint, answer: str) -> int | None:
 
 
 def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
-    """Return the targets (T,) of the tokens (T,), and what the loss is: each token is to be predicted from those before
-    it. Of a single token the target is the one that the model finds likeliest to follow, for there to be a gradient."""
+    """Return the targets (T,) of the tokens (T,), and a description of the loss.  For a single token the target is the
+    one that the model finds likeliest to follow, so that there is a gradient."""
     targets = np.append(ids[1:], IGNORED)
     if len(ids) > 1:
         return targets, f"the mean over {plural(len(ids) - 1, 'token')}, each predicted from those before it"
@@ -130,33 +131,33 @@ def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
 
 
 def labels(tokenizer: Any, ids: Array) -> list[str]:
-    """Return the text of each token (T,); a byte that is no character of its own by its number."""
+    """Return the text of each token (T,), or the number of a byte that is not a character."""
     texts = (decode_on(tokenizer)([int(i)]) for i in ids)
     return [f"byte {i}" if "\ufffd" in text else text for i, text in zip(ids, texts)]
 
 
 def backward(model: GPT, loss: Any) -> None:
-    """Walk back from the loss; then the parameters have its gradients, and none that were there before."""
+    """Run the backward pass from the loss; gradients that parameters had before are dropped."""
     for t in model.named_arrays().values():
         t.grad = None
-    loss.backward(keep=True)  # the views need the values again
+    loss.backward(keep=True)  # the views need the values
 
 
 # ---------------------------------------------------------------------- in words
 
 
-def report(model: GPT, tape: ag.Tape, loss: float, what: str) -> list[tuple[str, str]]:
-    """Lines, each with its label: the tape, the loss, the memory and the largest gradients."""
+def summarize(model: GPT, tape: ag.Tape, loss: float, loss_text: str) -> list[tuple[str, str]]:
+    """Return labelled lines on the tape, the loss, the memory and the largest gradients."""
     from autograd.view.memory.memory import (
         memory,  # only here and below, so that other commands start as quickly as they can
     )
 
     perplexity = f" (perplexity {math.exp(loss):.4g})" if abs(loss) < 700 else ""
     m = memory(tape)
-    record, way = m.steps[m.peak_step], "forward" if m.peak_step < m.n_forward else "backward"
+    record, phase = m.steps[m.peak_step], "forward" if m.peak_step < m.n_forward else "backward"
     lines = [("tape", totals(tape)),
-             ("loss", f"{loss:.4f} nats a token{perplexity}: {what}"),
-             ("memory", f"{format_bytes(m.peak)} at the peak, step {m.peak_step}, {way} of "
+             ("loss", f"{loss:.4f} nats a token{perplexity}: {loss_text}"),
+             ("memory", f"{format_bytes(m.peak)} at the peak, step {m.peak_step}, {phase} of "
                         f"%{number_records(tape)[record]} {record.op.name}; parameters {format_bytes(m.parameters)}")]
     norms = gradient_norms(model)
     total = math.sqrt(sum(norm**2 for norm, _, _ in norms))
@@ -175,22 +176,22 @@ def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
 # ---------------------------------------------------------------------- on disk
 
 
-def write_inside(run: Checkpoint, ids: Array, answer: int | None, about: str, out: Path) -> str:
-    """Write the page on what goes on in the model; a line on it."""
+def write_inside(run: Checkpoint, ids: Array, answer: int | None, heading: str, out: Path) -> str:
+    """Write the page on the inside of the model, and return a line on it."""
     from .inside import inside_page, look
 
     page = out / PAGE
     try:
         inside = look(run.model, ids, answer)
     except FloatingPointError as error:
-        delete([page])  # it would be that of another run
+        delete([page])  # it is that of another run
         return f"{page} was not written: {error}"
-    write_marked(page, inside_page(inside, lambda ids: labels(run.tokenizer, ids), about))
+    write_marked(page, inside_page(inside, lambda ids: labels(run.tokenizer, ids), heading))
     return f"{page}: what the model expects at each place, from which layer on, what its heads look at, and why"
 
 
 def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
-    """Write the player and the graph; a line on each, with what to do with it."""
+    """Write the player and the graph, and return a line on how to use each."""
     from autograd.view.graph.graph import draw
     from autograd.view.graph.render import NoGraphviz, render_dot
     from autograd.view.player.player import Player
@@ -207,4 +208,5 @@ def write_tape(tape: ag.Tape, tokens: list[str], out: Path) -> list[str]:
 
 
 def write_marked(file: Path, text: str) -> None:
+    """Write a file with this command's mark at its end."""
     write_file(file, f"{text.rstrip()}\n<!-- {MARK} -->\n".encode("utf-8", "replace"))

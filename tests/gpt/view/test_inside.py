@@ -100,7 +100,7 @@ def test_it_leaves_no_gradients(config, ids):
 
 
 def test_of_a_long_prompt_the_end_is_shown(config, monkeypatch):
-    monkeypatch.setattr("gpt.view.inside.PLACES", 4)
+    monkeypatch.setattr("gpt.view.inside.POSITIONS", 4)
     prompt = np.arange(8)
     inside = look(made(config, {}), prompt)
     assert {m.shape for heads in inside.maps for m in heads} == {(4, 4)}

@@ -9,7 +9,18 @@ import pytest
 
 from gpt.cli import main
 from gpt.view import plot as module
-from gpt.view.plot import ASCII, BLOCKS, Curve, PlotConfig, distinct_names, figure, read, smoothed, sparkline, thinned
+from gpt.view.plot import (
+    ASCII,
+    BLOCKS,
+    Curve,
+    PlotConfig,
+    format_number,
+    name_runs,
+    read_history,
+    smooth,
+    sparkline,
+    thin_out,
+)
 
 
 def row(i, **changes):
@@ -40,7 +51,7 @@ def fails(argv, capsys):
 
 
 def test_a_curve_for_each_quantity(folder):
-    curves = read(folder).curves
+    curves = read_history(folder).curves
     assert list(curves) == ["loss", "val_loss", "lr", "grad_norm", "tokens_per_s"]
     assert curves["val_loss"].iters.tolist() == [10, 20, 30, 40]
     assert curves["val_loss"].values.tolist() == [0.5, 0.25, 5 / 30, 0.125]
@@ -50,18 +61,18 @@ def test_a_curve_for_each_quantity(folder):
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_last_line_that_is_being_written_is_left_out(tmp_path, cut):
     lines = [json.dumps(row(1)), json.dumps(row(2)), json.dumps(row(3))[:cut]]
-    history = read(write(tmp_path / "r", lines, end=""))
+    history = read_history(write(tmp_path / "r", lines, end=""))
     assert history.curves["loss"].iters.tolist() == [1, 2] and history.note == ""
 
 
 def test_a_last_line_without_its_end_counts_if_it_is_whole(tmp_path):
-    assert read(write(tmp_path / "r", [row(1), row(2)], end="")).curves["loss"].iters.tolist() == [1, 2]
+    assert read_history(write(tmp_path / "r", [row(1), row(2)], end="")).curves["loss"].iters.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("bad", ["{", "nonsense", "[1, 2]", '{"loss": 2}', '{"iter": "x", "loss": 1}', "\0" * 20])
 def test_metrics_are_read_up_to_a_damaged_line(tmp_path, bad, capsys):
     path = write(tmp_path / "r", [row(1), row(2), bad, row(4)])
-    history = read(path)
+    history = read_history(path)
     assert history.curves["loss"].iters.tolist() == [1, 2] and "line 3 is not metrics" in history.note
     assert main(["plot", path]) == 0
     captured = capsys.readouterr()
@@ -69,13 +80,14 @@ def test_metrics_are_read_up_to_a_damaged_line(tmp_path, bad, capsys):
 
 
 def test_a_run_that_went_on_from_an_earlier_step_replaces_what_came_after_it(tmp_path):
-    curve = read(write(tmp_path / "r", [row(1), row(2), row(3), row(2, loss=7.0), row(3, loss=8.0)])).curves["loss"]
+    run = write(tmp_path / "r", [row(1), row(2), row(3), row(2, loss=7.0), row(3, loss=8.0)])
+    curve = read_history(run).curves["loss"]
     assert curve.iters.tolist() == [1, 2, 3] and curve.values.tolist() == [4.0, 7.0, 8.0]
 
 
 def test_what_is_not_a_finite_number_is_a_gap(tmp_path):
     rows = [row(1, loss=float("nan")), row(2, loss=None), row(3, loss=float("inf")), row(4, loss=True), row(5)]
-    assert read(write(tmp_path / "r", rows)).curves["loss"].iters.tolist() == [5]
+    assert read_history(write(tmp_path / "r", rows)).curves["loss"].iters.tolist() == [5]
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -98,10 +110,10 @@ def test_a_folder_that_is_not_there(capsys):
 
 def test_names_of_runs_differ_as_soon_as_their_folders_do(tmp_path):
     paths = [str(tmp_path / p) for p in ("a/x", "b/x/metrics.jsonl", "c/y")]
-    assert distinct_names(paths) == ["a/x", "b/x", "c/y"]
-    assert distinct_names(paths[1:]) == ["x", "y"]
-    assert distinct_names([paths[0]] * 2) == ["x", "x"]
-    assert distinct_names(["/"]) == ["/"]
+    assert name_runs(paths) == ["a/x", "b/x", "c/y"]
+    assert name_runs(paths[1:]) == ["x", "y"]
+    assert name_runs([paths[0]] * 2) == ["x", "x"]
+    assert name_runs(["/"]) == ["/"]
 
 
 # ---------------------------------------------------------------------- in the terminal
@@ -124,8 +136,8 @@ def test_sparklines_in_the_terminal(folder, capsys, monkeypatch):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
 def test_it_fits_narrow_terminals_and_their_encoding(folder, tmp_path, capsys, monkeypatch, columns, encoding):
     long = write(tmp_path / ("a night that was é " * 8), [row(i, loss=1e5 * i) for i in range(1, 31)])
-    history = [read(folder), read(long)]
-    text = module.terminal(history, columns, encoding == "utf-8")
+    history = [read_history(folder), read_history(long)]
+    text = module.draw_on_terminal(history, columns, encoding == "utf-8")
     text.encode("ascii" if encoding != "utf-8" else encoding)
     assert max(map(len, text.splitlines())) <= max(columns - 1, 24)
     marks = BLOCKS if encoding == "utf-8" else ASCII
@@ -157,7 +169,7 @@ def test_a_sparkline_by_iteration():
 @pytest.mark.parametrize(("value", "text"), [(1.23456, "1.235"), (0.0, "0"), (12345.6, "12,346"), (1e-4, "1.0e-04"),
                                              (-2.5, "-2.5"), (1e12, "1.0e+12"), (40.0, "40"), (999.96, "1000")])
 def test_figures_are_short(value, text):
-    assert figure(value) == text
+    assert format_number(value) == text
 
 
 # ---------------------------------------------------------------------- as a picture
@@ -165,23 +177,23 @@ def test_figures_are_short(value, text):
 
 def test_a_mean_around_each_step():
     values = np.random.default_rng(0).normal(size=30)
-    got = smoothed(values, 5)
+    got = smooth(values, 5)
     np.testing.assert_allclose(got[[2, 10]], [values[:5].mean(), values[8:13].mean()])
     np.testing.assert_allclose(got[[0, 1, 29]], [values[0], values[:3].mean(), values[27:].mean()])
-    np.testing.assert_allclose(smoothed(np.arange(30.0), 5)[:28], np.arange(28))  # not late on a slope
-    np.testing.assert_allclose(smoothed(values, 1), values)
+    np.testing.assert_allclose(smooth(np.arange(30.0), 5)[:28], np.arange(28))  # not late on a slope
+    np.testing.assert_allclose(smooth(values, 1), values)
     line = np.zeros(500)
     line[250] = 1
-    assert np.count_nonzero(np.round(smoothed(line, None), 9)) == 11  # a fiftieth, centred
+    assert np.count_nonzero(np.round(smooth(line, None), 9)) == 11  # a fiftieth, centred
 
 
 def test_thinning_keeps_peaks_and_order():
     values = np.sin(np.arange(50_000.0))
     values[31_234], values[777] = 9, -9
-    iters, kept = thinned(np.arange(50_000.0), values)
+    iters, kept = thin_out(np.arange(50_000.0), values)
     assert len(iters) <= module.MOST_POINTS and (np.diff(iters) > 0).all()
     assert kept.max() == 9 and kept.min() == -9 and iters[kept.argmax()] == 31_234
-    assert thinned(iters, kept)[0] is iters
+    assert thin_out(iters, kept)[0] is iters
 
 
 @pytest.fixture
@@ -265,7 +277,7 @@ def test_a_picture_that_cannot_be_written(folder, tmp_path, capsys):
 
 
 def test_it_draws_what_train_writes(run, capsys):
-    curves = read(run[1]).curves
+    curves = read_history(run[1]).curves
     assert curves["loss"].iters.tolist() == list(range(1, 31)) and curves["val_loss"].iters.tolist() == [10, 20, 30]
     assert curves.keys() == module.QUANTITIES.keys()
 
@@ -276,11 +288,11 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     """Opened, a pipe would wait for a writer, and the device has no end."""
     make(tmp_path / "metrics.jsonl")
     with pytest.raises(ValueError, match="metrics.jsonl is no file that could be read: give the folder"):
-        read(str(tmp_path))
+        read_history(str(tmp_path))
 
 
 def test_metrics_that_are_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 10)
     (tmp_path / "metrics.jsonl").write_text('{"iter": 1, "loss": 2}\n')
     with pytest.raises(ValueError, match="has more than"):
-        read(str(tmp_path))
+        read_history(str(tmp_path))

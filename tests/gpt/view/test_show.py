@@ -16,7 +16,7 @@ from gpt import GPT, GPTConfig, checkpoint
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.data.tokenizers.word import WordTokenizer
-from gpt.view.show import briefly_trained, gradient_norms, labels, next_tokens, prompt_ids
+from gpt.view.show import gradient_norms, labels, next_tokens, prompt_ids, train_briefly
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_labels_of_tokens():
 
 
 def test_a_new_model_is_trained_two_steps(tmp_path, capsys):
-    run = briefly_trained()
+    run = train_briefly()
     untrained = GPT(run.config, seed=1337)
     ids = run.tokenizer.encode("The value of the expression is")
     assert run.model.loss(ids[None, :-1], ids[None, 1:]).item() < untrained.loss(ids[None, :-1], ids[None, 1:]).item()
@@ -166,7 +166,7 @@ def test_a_new_model_is_trained_two_steps(tmp_path, capsys):
 def test_gradients_of_the_steps_before_do_not_count(saved, loaded, tmp_path, capsys, monkeypatch):
     for t in loaded.model.named_arrays().values():
         t.grad = np.full(t.shape, 7.0)
-    monkeypatch.setattr("gpt.view.show.briefly_trained", lambda: loaded)
+    monkeypatch.setattr("gpt.view.show.train_briefly", lambda: loaded)
     prompt = ("--prompt", "the cat", "--out", str(tmp_path / "seen"))
     assert show(capsys, *prompt)[0]["gradients"] == show(capsys, saved[0], *prompt)[0]["gradients"]
 
