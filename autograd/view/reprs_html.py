@@ -11,7 +11,7 @@ from ..core.describe import call_text, plural, shape_text, source_text, statisti
 from ..engine import Tape, Tensor
 from .html import Html, details, escape, grid, heatmap, table
 from .outline import Group, outline
-from .text import SHOWN, number_records, some_items, totals
+from .text import SHOWN, number_records, record_type, some_items, totals
 
 _SMALL = 8  # maximum rows and columns of an array that is shown by its numbers
 _HEAD = ("", "shape", "made by", "name", "source")
@@ -19,7 +19,7 @@ _HEAD = ("", "shape", "made by", "name", "source")
 
 def tensor_html(t: Tensor) -> Html:
     """Return shape, op and source line of a tensor; its numbers if they are few, otherwise statistics and a heatmap."""
-    made = "parameter" if t.op is None and t.requires_grad else "constant" if t.op is None else f"by {t.op.name}"
+    made = f"by {t.op.name}" if t.op is not None else record_type(t)
     facts = [t.name and repr(t.name), made, "has a gradient" if t._grad is not None else "", t.scope, source_text(t)]
     head = f"<b>Tensor</b> <code>{escape(shape_text(t))}</code> &nbsp; {escape(' · '.join(filter(None, facts)))}"
     shown = value_html(t._array) if t._array is not None else escape("freed: recomputed on access")

@@ -98,6 +98,11 @@ def some_items(value: Any) -> list[tuple[Any, Any]]:
     return [(i, None if isinstance(i, str) else value[i]) for i in indices]
 
 
+def record_type(t: Tensor) -> str:
+    """Return "operation", "parameter" or "constant"."""
+    return "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
+
+
 def record_name(t: Tensor, numbers: dict[Tensor, int]) -> str:
     """Return `%3 'w'` for a record of the tape; a record older than the tape has no number and is described instead."""
     return f"%{numbers[t]}" + (f" {t.name!r}" if t.name else "") if t in numbers else label(t)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from ...engine import Tape, Tensor
+from ..text import record_type
 
 EDITS = 128
 """Insertions and deletions after which the alignment found so far is fixed."""
@@ -39,7 +40,7 @@ def align(tape_a: Tape, tape_b: Tape) -> dict[Tensor, Tensor]:
 
 def node_type(t: Tensor) -> str:
     """Return the name of the op, or "parameter" or "constant".  (A name, since an op defined again is a new object.)"""
-    return t.op.name if t.op is not None else "parameter" if t.requires_grad else "constant"
+    return t.op.name if t.op is not None else record_type(t)
 
 
 def shapes(t: Tensor) -> tuple:

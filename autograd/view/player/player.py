@@ -25,7 +25,7 @@ from ..memory.memory import memory
 from ..outline import Group, outline
 from ..page import page
 from ..step import accumulate
-from ..text import number_records, totals
+from ..text import number_records, record_type, totals
 from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
 from .player_layout import rows_svg
 
@@ -56,7 +56,7 @@ class Player:
         check_focus(tape, focus)
         self.tape = tape
         self.data = _data(tape, tokens, focus)
-        scripts = [f"player_{part}.js" for part in ("data", "rows", "card", "control")]
+        scripts = [f"player_{name}.js" for name in ("data", "rows", "card", "control")]
         self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, scripts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -128,7 +128,6 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
 
 def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int], shape: Any) -> dict[str, Any]:
     """Return the data of a record that need no numbers."""
-    kind = "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
     inputs = []
     for i, a in enumerate(t.inputs[:INPUTS]):
         text = shape(a) if type(a) is Tensor else describe(a)
@@ -138,7 +137,7 @@ def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int],
                        text, type(a) is Tensor and a.requires_grad])
     left = {"number": numbers[t]} if numbers[t] != places[t] else {}  # only where something is left out
     left |= {"more": len(t.inputs) - INPUTS} if len(t.inputs) > INPUTS else {}
-    return {"op": t.op.name if t.op is not None else "", "kind": kind, "name": t.name, "shape": shape(t),
+    return {"op": t.op.name if t.op is not None else "", "kind": record_type(t), "name": t.name, "shape": shape(t),
             "scope": str(t.scope), "source": source_text(t), "step": -1, "back": -1, "inputs": inputs,
             "attrs": [[name, describe(a)] for name, a in (t.attrs or {}).items()],
             "value": [], "gradient": [], "sends": [], **left}

@@ -9,7 +9,7 @@ from ...core.describe import call_text, plural, shape_text
 from ...engine import Tape, Tensor
 from ..html import escape
 from ..outline import Group, outline
-from ..text import number_records, totals
+from ..text import number_records, record_type, totals
 
 SHOWN = 80
 """Maximum rows, half of them from the head of the tape and half from its tail."""
@@ -27,7 +27,7 @@ class _Row:
     text: str
     depth: int = 0
     shape: str = ""
-    kind: str = ""
+    record_type: str = ""
     records: list[Tensor] = field(default_factory=list)
 
 
@@ -68,9 +68,8 @@ def _rows(root: Group, numbers: dict[Tensor, int]) -> list[_Row]:
 
 
 def _record_row(t: Tensor, depth: int, numbers: dict[Tensor, int]) -> _Row:
-    kind = "operation" if t.op is not None else "parameter" if t.requires_grad else "constant"
-    name = f"{t.name} " if t.name else ""
-    return _Row(f"%{numbers[t]}  {name}{'= ' * bool(t.name)}{call_text(t, numbers)}", depth, shape_text(t), kind, [t])
+    name = f"{t.name} = " if t.name else ""
+    return _Row(f"%{numbers[t]}  {name}{call_text(t, numbers)}", depth, shape_text(t), record_type(t), [t])
 
 
 def _middle(i: int) -> float:
@@ -93,13 +92,13 @@ def _arc(a: float, b: float) -> str:
 
 def _draw_row(row: _Row, y: float) -> list[str]:
     """Draw a row: its mark, its text and its shape."""
-    x, colour = _GUTTER - 8, _COLOURS.get(row.kind, _SOFT)
-    mark = {"operation": f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>',
-            "parameter": f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" fill="{colour}"/>',
-            "constant": f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7" fill="{_PAPER}" stroke="{colour}"/>',
-            "": f'<circle cx="{x}" cy="{y}" r="3" fill="{_PAPER}" stroke="{colour}"/>' if row.records else ""}[row.kind]
+    x, colour = _GUTTER - 8, _COLOURS.get(row.record_type, _SOFT)
+    marks = {"operation": f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>',
+             "parameter": f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" fill="{colour}"/>',
+             "constant": f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7" fill="{_PAPER}" stroke="{colour}"/>',
+             "": f'<circle cx="{x}" cy="{y}" r="3" fill="{_PAPER}" stroke="{colour}"/>' if row.records else ""}
     text = row.text if len(row.text) <= _LETTERS else row.text[:_LETTERS - 1] + "…"
-    return [mark, _text(_GUTTER + 10 + _INDENT * row.depth, y + 4.5, text, _INK if row.kind else _SOFT),
+    return [marks[row.record_type], _text(_GUTTER + 10 + _INDENT * row.depth, y + 4.5, text, _INK if row.record_type else _SOFT),
             _text(_WIDTH - 20, y + 4.5, row.shape, _SOFT, ' text-anchor="end"') if row.shape else ""]
 
 

@@ -1,4 +1,4 @@
-"""What is drawn of a tape: boxes, frames and edges, folded to a page, opened by paths, cut around a focus."""
+"""Folding of a tape to boxes, frames and edges: to a page, opened by paths, cut around a focus."""
 
 import numpy as np
 import pytest

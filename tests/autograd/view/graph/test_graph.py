@@ -39,7 +39,7 @@ def attributes(line):
 
 
 def text(label):
-    """What a label in Graphviz's HTML reads, line by line."""
+    """Return the text of a label in Graphviz's HTML, line by line."""
     parts = (re.sub(r"<[^>]*>", "", row) for row in label[1:-1].split("</tr>"))
     return [read(part) for part in parts if part]
 
@@ -71,7 +71,7 @@ def edges(graph):
 
 
 def legend(graph):
-    """What stands under the graph."""
+    """Return the lines of the legend under the graph."""
     line, = [line for line in graph.source.splitlines() if line.startswith("\tlabel=")]
     return text(line.removeprefix("\tlabel="))
 

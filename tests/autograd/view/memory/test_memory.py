@@ -1,4 +1,4 @@
-"""What a forward and backward keep: against what NumPy really allocates, and record by record."""
+"""Memory of a forward and backward pass: against NumPy's actual allocations, and record by record."""
 
 import base64
 import re
@@ -24,7 +24,7 @@ def by_record(memory, t, kind="value"):
 
 
 def same(records, others):
-    """Whether they are the same records, which == would compare element by element."""
+    """Return True for the same records by identity, since == compares element by element."""
     return list(map(id, records)) == list(map(id, others))
 
 
@@ -32,7 +32,7 @@ def named(tape, op):
     return next(t for t in tape if t.op is not None and t.op.name == op)
 
 
-# ---------------------------------------------------------------------- against what is allocated
+# ---------------------------------------------------------------------- against actual allocations
 
 
 def gpt_program(batch, dtype=np.float32, wrap=lambda block: block, **config):
@@ -100,7 +100,7 @@ PROGRAMS = {
 
 
 def allocated(forward, leaves):
-    """The most that a forward and the first backward have in memory, by tracemalloc."""
+    """Measure the peak of a forward and first backward pass with tracemalloc."""
     forward().backward()  # whatever is made once is there now
     for leaf in leaves:
         leaf.grad = None

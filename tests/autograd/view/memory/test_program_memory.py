@@ -1,4 +1,4 @@
-"""How recorded programs lie in memory: against the plan, against recording otherwise, and buffer by buffer."""
+"""Memory of captured programs: against the plan, against other captures, and buffer by buffer."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -129,7 +129,7 @@ def test_values_that_nothing_needed_are_not_kept_for_it():
     assert all(t._array is None for t, _ in m.steps) and "exp f64[50,10]" in repr(m)
 
 
-# ---------------------------------------------------------------------- what is computed again
+# ---------------------------------------------------------------------- recomputation
 
 
 def test_what_is_saved_is_what_recording_otherwise_takes(monkeypatch):
