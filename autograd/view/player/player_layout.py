@@ -93,12 +93,14 @@ def _arc(a: float, b: float) -> str:
 def _draw_row(row: _Row, y: float) -> list[str]:
     """Draw a row: its mark, its text and its shape."""
     x, colour = _GUTTER - 8, _COLOURS.get(row.record_type, _SOFT)
+    ring = f'fill="{_PAPER}" stroke="{colour}"'
     marks = {"operation": f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>',
              "parameter": f'<rect x="{x - 4}" y="{y - 4}" width="8" height="8" fill="{colour}"/>',
-             "constant": f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7" fill="{_PAPER}" stroke="{colour}"/>',
-             "": f'<circle cx="{x}" cy="{y}" r="3" fill="{_PAPER}" stroke="{colour}"/>' if row.records else ""}
+             "constant": f'<rect x="{x - 3.5}" y="{y - 3.5}" width="7" height="7" {ring}/>',
+             "": f'<circle cx="{x}" cy="{y}" r="3" {ring}/>' if row.records else ""}
     text = row.text if len(row.text) <= _LETTERS else row.text[:_LETTERS - 1] + "…"
-    return [marks[row.record_type], _text(_GUTTER + 10 + _INDENT * row.depth, y + 4.5, text, _INK if row.record_type else _SOFT),
+    ink = _INK if row.record_type else _SOFT
+    return [marks[row.record_type], _text(_GUTTER + 10 + _INDENT * row.depth, y + 4.5, text, ink),
             _text(_WIDTH - 20, y + 4.5, row.shape, _SOFT, ' text-anchor="end"') if row.shape else ""]
 
 
