@@ -18,7 +18,6 @@ from .core import errors
 from .core.arrays import (
     PLAIN,
     as_gradient,
-    check_operand,
     convert_sequence,
     freeze_attr,
     make_array,
@@ -143,7 +142,7 @@ class Op(Formula):
         needs_grad = needs_grad and self.differentiable and mode.grad_enabled
         try:
             if unusual and n_tensors:
-                values = self._check_operands(values)
+                values = self.check_operands(values)
                 if mode.tracing:
                     args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
             if needs_grad and n_tensors < len(args) and not mode.tracing:  # an array's owner could change it
@@ -172,10 +171,6 @@ class Op(Formula):
         """Return the arguments with private copies of arrays, for a program that computes with them later."""
         return tuple([a if type(a) is Tensor else snapshot(convert_sequence(a, i in self.rules))
                       for i, a in enumerate(args)])
-
-    def _check_operands(self, values: list[Any]) -> list[Any]:
-        """Return the values as the op computes with them.  Raises TypeError for one that would lose something."""
-        return [check_operand(v, self.input_name(i)) for i, v in enumerate(values)]
 
 
 def _take_snapshots(args: tuple, values: list[Any]) -> tuple:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import check_result, unbroadcast
+from .arrays import check_operand, check_result, unbroadcast
 from .contract import check_kernel_result
 from .errors import extend, in_gradient
 from .mode import current_mode
@@ -43,6 +43,10 @@ class Formula(Signature):
         if not self.differentiable:
             raise TypeError(f"{self.name} was made with differentiable=False: leave that out to give it a gradient")
         return functools.partial(self.rules.register, self.positions(names), names, surrogate)
+
+    def check_operands(self, values: Sequence[Any]) -> list[Any]:
+        """Return the values as the op computes with them.  Raises TypeError for one that would lose something."""
+        return [check_operand(v, self.input_name(i)) for i, v in enumerate(values)]
 
     def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
         """Run the kernel for arrays of this type, or the formula.  Returns (y, saved): what a kernel saved for

@@ -169,6 +169,6 @@ def _split_features(n: int) -> Iterator[tuple[slice, int]]:
 
 def _share_workspace(blocks: Iterable[MuonBlocks], dtype: Any) -> None:
     """Give the blocks of one worker, which takes them one after the other, the same workspace."""
-    workspace = np.empty(max((ag.kernels.room_of(*b.arrays[0].shape) for b in blocks), default=0), dtype)
+    workspace = np.empty(max((ag.kernels.muon_workspace_size(*b.arrays[0].shape) for b in blocks), default=0), dtype)
     for b in blocks:
         b.workspace = workspace

@@ -1,4 +1,4 @@
-"""Compiled loops for the hot ops, which save little for backward and compute it again instead.
+"""Kernels by Numba: compiled loops that save little for backward and recompute instead.
 
 Each class is a thin adapter, like those for NumPy: it asks the executor for arrays and hands them to procedures that
 only write into them.  The loops themselves are in loops.py, layer_loops.py and optimizer_loops.py.  `forward` returns

@@ -13,8 +13,8 @@ from .fitting import fit, flat, kernel
 
 @kernel("gelu")
 class Gelu:
-    """Saves nothing: backward computes Φ(x) again; only the exact form, in single precision (in double, NumPy's is
-    faster)."""
+    """Kernel of gelu; saves nothing: backward computes Φ(x) again; only the exact form, in single precision (in double,
+    NumPy's is faster)."""
 
     @staticmethod
     def forward(executor, x, approximate="none"):
@@ -36,7 +36,7 @@ class Gelu:
 
 @kernel("squared_relu")
 class SquaredRelu:
-    """Saves nothing."""
+    """Kernel of squared_relu; saves nothing."""
 
     @staticmethod
     def forward(executor, x):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ...ops.network import attention_scale
-from ..numpy.attention import by_shared_head, heads_go_together, of_each_head, sum_of_heads
+from ..numpy.attention import allocate_per_head, can_group_heads, group_heads, sum_heads
 from . import layer_loops, loops
 from .fitting import are_floats, as_four_axes, in_rows, is_real, kernel, of_four_axes
 
@@ -20,15 +20,16 @@ SCORES = 1 << 17    # of these numbers are computed at a time, so that they stay
 
 @kernel("attention")
 class Attention:
-    """Saves, of each query, the largest score and the sum of exponentials, and computes the weights again.  What a
-    causal mask hides is left out, block by block, so that a NaN there may stay hidden.  Only without a mask, where
-    every query sees a key, and for arrays whose leading axes and dtypes are the same, or k's and v's heads fewer."""
+    """Kernel of attention; saves, of each query, the largest score and the sum of exponentials, and computes the
+    weights again.  What a causal mask hides is left out, block by block, so that a NaN there may stay hidden.  Only
+    without a mask, where every query sees a key, and for arrays whose leading axes and dtypes are the same, or k's and
+    v's heads fewer."""
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
         scale = float(attention_scale(q, scale))
         if mask is not None or not q.dtype == k.dtype == v.dtype or not is_real(q.dtype) \
-                or not heads_go_together(q, k, v) or not (q.size and k.size and v.size) \
+                or not can_group_heads(q, k, v) or not (q.size and k.size and v.size) \
                 or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
             return None
         stats = executor.empty(q, (*q.shape[:-1], 2))
@@ -44,17 +45,17 @@ class Attention:
         scores, gradient = executor.empty(q, shape), executor.empty(q, shape)
         dq, dk, dv = (executor.empty_like(a) for a in (q, k, v))
         executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv,
-                     *of_each_head(executor, q, k, v), causal, float(attention_scale(q, scale)))
+                     *allocate_per_head(executor, q, k, v), causal, float(attention_scale(q, scale)))
         return [(dq, dk, dv)[i] for i in needed]
 
 
 def _at_once(q, k):
-    """How many matrices of scores are worked on at once."""
+    """Return the number of score matrices of a batch."""
     return min(math.prod(q.shape[:-2]), max(1, SCORES // (q.shape[-2] * k.shape[-2])))
 
 
 def _parts(shape, n):
-    """Indices that cut matrices with these leading axes into parts of at most `n`."""
+    """Yield indices that cut matrices with these leading axes into batches of at most `n`."""
     inner = math.prod(shape[1:])
     if not shape:
         yield ()
@@ -65,7 +66,7 @@ def _parts(shape, n):
 
 
 def _blocks(q, k, causal):
-    """Rows of queries, as slices, and how many keys the last of them sees, from the first."""
+    """Yield blocks of queries, as slices, with the number of keys that the last query sees."""
     t, s = q.shape[-2], k.shape[-2]
     for start in range(0, t, QUERIES):
         end = min(start + QUERIES, t)
@@ -73,7 +74,7 @@ def _blocks(q, k, causal):
 
 
 def _attention_forward(q, k, v, scores, stats, y, causal, scale):
-    q, k, v, stats, y = by_shared_head(q, k, [q, k, v, stats, y])
+    q, k, v, stats, y = group_heads(q, k, [q, k, v, stats, y])
     for part in _parts(q.shape[:-2], len(scores)):
         _attention_forward_part(q[part], k[part], v[part], scores, stats[part], y[part], causal, scale)
 
@@ -90,12 +91,12 @@ def _attention_forward_part(q, k, v, scores, stats, y, causal, scale):
 
 def _attention_backward(g, q, k, v, stats, scores, gradient, dq, dk, dv, each_dk, each_dv, causal, scale):
     each_dk, each_dv = dk if each_dk is None else each_dk, dv if each_dv is None else each_dv
-    g, q, k, v, stats, dq = by_shared_head(q, k, [g, q, k, v, stats, dq])
+    g, q, k, v, stats, dq = group_heads(q, k, [g, q, k, v, stats, dq])
     for part in _parts(q.shape[:-2], len(scores)):
         _attention_backward_part(g[part], q[part], k[part], v[part], stats[part], scores, gradient,
                                  dq[part], each_dk[part], each_dv[part], causal, scale)
-    sum_of_heads(each_dk, dk)
-    sum_of_heads(each_dv, dv)
+    sum_heads(each_dk, dk)
+    sum_heads(each_dv, dv)
 
 
 def _attention_backward_part(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
@@ -125,7 +126,7 @@ def _matrices(a):
 
 @kernel("rotary")
 class Rotary:
-    """Saves the cosines and sines."""
+    """Kernel of rotary; saves the cosines and sines."""
 
     @staticmethod
     def forward(executor, x, angles):

@@ -11,7 +11,7 @@ from .fitting import fit, kernel
 
 @kernel("causal_conv")
 class CausalConv:
-    """Saves nothing."""
+    """Kernel of causal_conv; saves nothing."""
 
     @staticmethod
     def forward(executor, x, weight):
@@ -29,5 +29,5 @@ class CausalConv:
 
 
 def _texts(a):
-    """An array (…, T, C) as one of three axes."""
+    """Return an array (…, T, C) as one of three axes."""
     return a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:])

@@ -1,4 +1,4 @@
-"""Rows of a table by compiled loops."""
+"""Embedding by compiled loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .fitting import are_integers, as_int64, fit, kernel
 
 @kernel("embedding")
 class Embedding:
-    """Checks and copies in one pass; the gradient adds each row where it belongs."""
+    """Kernel of embedding: checks and copies in one pass; the gradient adds each row where it belongs."""
 
     @staticmethod
     def forward(executor, ids, table):

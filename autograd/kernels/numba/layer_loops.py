@@ -16,7 +16,7 @@ from .loops import FLAGS, integer, loop, number, read, row_of, write
 
 @loop(read(4, "A"), read(1), number, write(4, "A"), write(3))
 def rms_norm_forward(x, weight, eps, y, scales):
-    """`scales`: what the numbers of each row are multiplied by."""
+    """Normalise each row; `scales` gets the factor of each."""
     real = x.dtype.type
     n = real(x.shape[3])
     for i in range(x.shape[0]):
@@ -33,7 +33,8 @@ def rms_norm_forward(x, weight, eps, y, scales):
 
 @loop(read(4, "A"), read(4, "A"), read(3), integer, read(1), write(4, "A"), write(1))
 def rms_norm_backward(g, x, scales, is_normed, weight, dx, dw):
-    """Whether x `is_normed` already; `dw` may have no elements, and is not computed then."""
+    """Write the gradients dx and dw; `is_normed` says that x is the normalised one, a `dw` without elements is not
+    computed."""
     real = x.dtype.type
     dw[:] = real(0)
     for i in range(x.shape[0]):
@@ -56,7 +57,7 @@ def rms_norm_backward(g, x, scales, is_normed, weight, dx, dw):
 
 @loop(read(4, "A"), read(2), read(2), number, write(4, "A"))
 def rotary(x, cos, sin, direction, y):
-    """Pairs of x turned by angles with these cosines and sines, or back if `direction` is −1."""
+    """Rotate pairs of x by angles with these cosines and sines, or back if `direction` is −1."""
     real = x.dtype.type
     h, sign = cos.shape[1], real(direction)
     for i in range(x.shape[0]):
@@ -72,7 +73,7 @@ def rotary(x, cos, sin, direction, y):
 
 @loop(read(4, "A"), read(4, "A"), write(2))
 def rotary_angles(x, dx, d):
-    """The gradient of the angles from x and its gradient: Σ x₁ ⊙ dx₂ − x₂ ⊙ dx₁."""
+    """Write the gradient of the angles, from x and its gradient: Σ x₁ ⊙ dx₂ − x₂ ⊙ dx₁."""
     d[:] = d.dtype.type(0)
     h = d.shape[1]
     for i in range(x.shape[0]):
@@ -108,7 +109,7 @@ def squared_relu_backward(g, x, d):
 
 @numba.njit(nogil=True, fastmath=FLAGS)
 def convolve(x, weight, y):
-    """y[t] ← Σ weight[k] ⊙ x[t − k], of rows in one piece each; three taps at a time, where there are so many."""
+    """y[t] ← Σ weight[k] ⊙ x[t − k], of contiguous rows, up to three taps at a time."""
     for i in range(x.shape[0]):
         together = len(weight) - 1 if len(weight) >= 3 else x.shape[1]
         for t in range(min(together, x.shape[1])):
@@ -139,7 +140,7 @@ def causal_conv_forward(x, weight, y):
 
 @loop(read(3), read(3), read(2), write(3), write(2))
 def causal_conv_backward(g, x, weight, dx, dw):
-    """The gradient of x is the convolution of g from the end to the start."""
+    """Write the gradient of x: the convolution of g from the end to the start."""
     convolve(g[:, ::-1], weight, dx[:, ::-1])
     dw[:] = x.dtype.type(0)
     for i in range(x.shape[0]):

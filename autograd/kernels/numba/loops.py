@@ -1,4 +1,4 @@
-"""The loops behind the Numba kernels, compiled for single and double precision; they write into arrays they are handed.
+"""The loops behind the Numba kernels, compiled for single and double precision; they write into arrays they are passed.
 
 They are written for LLVM's vectorizer: one row at a time, few arrays in a loop, and no branch in it.  Who changes
 `row_of`, `exp` or another function that loops in other files use clears Numba's cache, __pycache__/*.nb*: it notices
@@ -29,35 +29,34 @@ COMPILING = threading.Lock()
 
 
 def read(ndim, layout="C"):
-    """An array that a loop only reads."""
+    """Type of an array that a loop only reads."""
     return lambda real: types.Array(real, ndim, layout, readonly=True)
 
 
 def write(ndim, layout="C"):
-    """An array that a loop writes, or updates."""
+    """Type of an array that a loop writes or updates."""
     return lambda real: types.Array(real, ndim, layout)
 
 
 def integers(ndim):
-    """An array of integers that a loop reads."""
+    """Type of an array of integers that a loop reads."""
     return lambda real: types.Array(types.int64, ndim, "C", readonly=True)
 
 
 def number(real):
-    """A float in double precision, whatever the arrays are."""
+    """Type of a float in double precision, whatever the arrays are."""
     return types.float64
 
 
 def integer(real):
-    """A whole number."""
+    """Type of an integer."""
     return types.int64
 
 
 def loop(*arguments, reals=BOTH):
-    """Compile the function below for arguments of these kinds, in single precision at once and in double, if that is
-    among the floats `reals`, when it is needed; and keep the machine code on disk, beside this file or in a folder of
-    the user's."""
-    single, *double = [tuple([kind(real) for kind in arguments]) for real in reals]
+    """Compile the function below for arguments of these types: in single precision at once, in double (if that is in
+    `reals`) when it is needed.  The machine code is cached on disk, beside this file or in a folder of the user's."""
+    single, *double = [tuple([type_of(real) for type_of in arguments]) for real in reals]
 
     def compiled(function):
         made = _compiled(function, single)
@@ -101,7 +100,7 @@ def _compiled(function, signature):
 
 @intrinsic
 def start_of(_, a):
-    """Where the first element of an array is in memory."""
+    """Return a pointer to the first element of an array."""
     def code(context, builder, signature, arguments):
         return context.make_array(signature.args[0])(context, builder, arguments[0]).data
     return types.CPointer(a.dtype)(a), code
@@ -109,7 +108,7 @@ def start_of(_, a):
 
 @numba.njit
 def row_of(a, *index):
-    """Row a[index] of an array of layout "A" whose rows lie in one piece each, which the vectorizer has to know."""
+    """Row a[index] of an array of layout "A" whose rows are contiguous, which the vectorizer has to know."""
     return numba.carray(start_of(a[index]), (a.shape[-1],))
 
 
@@ -117,7 +116,7 @@ def row_of(a, *index):
 
 
 def exp(x):
-    """eˣ for x ≤ 0, NaN for NaN; what is below the smallest normal number becomes 0."""
+    """eˣ for x ≤ 0, NaN for NaN; results below the smallest normal number become 0."""
     raise NotImplementedError  # stands for the versions below
 
 
@@ -195,12 +194,12 @@ def normal(x):
 
 
 def bits(a):
-    """An array of floats as one of signed integers."""
+    """Return a view of an array of floats as signed integers."""
     raise NotImplementedError  # stands for the versions below
 
 
 def largest(row):
-    """The largest of the numbers with these bits; any of them, or NaN, if one is NaN."""
+    """Return the largest of the floats with these bits; any of them, or NaN, if one is NaN."""
     raise NotImplementedError
 
 
@@ -244,7 +243,7 @@ def gelu_backward(g, x, d):
 
 @loop(read(2), read(1), read(1), number, write(2), write(2))
 def layer_norm_forward(x, weight, bias, eps, y, stats):
-    """`stats` gets the mean of each row, and 1 / √(var + eps)."""
+    """Normalise each row; `stats` gets its mean, and 1 / √(var + eps)."""
     real = x.dtype.type
     n = real(x.shape[1])
     for i in range(x.shape[0]):
@@ -290,9 +289,9 @@ def layer_norm_backward(g, x, weight, stats, dx, dw, db):
 
 @loop(write(3), integer, integer, integer, integer, number, write(3, "A"))
 def softmax_forward(s, first, n_rows, n_keys, causal, scale, stats):
-    """softmax(s · scale) in place, for `n_rows` rows from the `first` of each matrix, and their `n_keys` first columns.
-    If `causal` is 1, the last row sees all of these keys, and each row before it one key less.  `stats` gets the
-    largest number that a row sees, and 1 / the sum of exp((s − largest) · scale)."""
+    """Compute softmax(s · scale) in place, for `n_rows` rows from the `first` of each matrix, and their `n_keys` first
+    columns.  If `causal` is 1, the last row sees all of these keys, and each row before it one key less.  `stats` gets
+    the largest number that a row sees, and 1 / the sum of exp((s − largest) · scale)."""
     real, places = s.dtype.type, bits(s)
     factor, hidden = real(scale), real(-np.inf)
     for a in range(s.shape[0]):
@@ -317,8 +316,8 @@ def softmax_forward(s, first, n_rows, n_keys, causal, scale, stats):
 
 @loop(write(3), write(3), integer, integer, integer, integer, number, write(3, "A"))
 def softmax_backward(s, d, first, n_rows, n_keys, causal, scale, stats):
-    """Of scores s and the gradient d of their softmax(s · scale): that softmax in place of s, and the gradient of s in
-    place of d."""
+    """Compute, from scores s and the gradient d of their softmax(s · scale), that softmax in place of s, and the
+    gradient of s in place of d."""
     real = s.dtype.type
     factor = real(scale)
     for a in range(s.shape[0]):
@@ -337,8 +336,8 @@ def softmax_backward(s, d, first, n_rows, n_keys, causal, scale, stats):
 
 @loop(read(2), integers(1), integer, integer, write(2), write(1), write(1))
 def cross_entropy_forward(logits, targets, ignore_index, mean, stats, loss, scale):
-    """`stats` gets the largest number of each row and 1 / the sum of exp(row − largest), `scale` what each place counts
-    for.  Returns the number of the first place whose target is no class, or −1."""
+    """Compute the loss; `stats` gets the largest number of each row and 1 / the sum of exp(row − largest), `scale` the
+    weight of each place.  Returns the number of the first place whose target is no class, or −1."""
     real, places = logits.dtype.type, bits(logits)
     total, kept = 0.0, 0
     for i in range(logits.shape[0]):
@@ -389,7 +388,7 @@ def cross_entropy_backward(g, logits, targets, ignore_index, stats, scale, d):
 
 @loop(integers(1), read(2), write(2))
 def embedding_forward(ids, table, y):
-    """Returns the number of the first id that is no row, or −1."""
+    """Gather rows.  Returns the index of the first id that is no row, or −1."""
     for i in range(ids.size):
         if ids[i] < 0 or ids[i] >= table.shape[0]:
             return i

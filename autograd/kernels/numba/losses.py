@@ -9,8 +9,8 @@ from .fitting import are_integers, as_int64, fit, kernel
 
 @kernel("cross_entropy")
 class CrossEntropy:
-    """Saves, of each row, the largest number and the sum of exponentials; only for a mean or sum without label
-    smoothing."""
+    """Kernel of cross_entropy; saves, of each row, the largest number and the sum of exponentials; only for a mean or
+    sum without label smoothing."""
 
     @staticmethod
     def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):

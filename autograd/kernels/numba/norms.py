@@ -14,7 +14,7 @@ from .fitting import are_floats, as_four_axes, constant, fit, gain, in_rows, ker
 
 @kernel("layer_norm")
 class LayerNorm:
-    """Saves each row's mean and 1/√(var + eps); only for x, weight and bias of one dtype."""
+    """Kernel of layer_norm; saves each row's mean and 1/√(var + eps); only for x, weight and bias of one dtype."""
 
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
@@ -47,7 +47,8 @@ def _layer_norm_forward(x, weight, bias, eps, y, stats):
 
 @kernel("rms_norm")
 class RmsNorm:
-    """Saves one number a row.  Without a weight, backward takes it from y, and x is not needed any more."""
+    """Kernel of rms_norm; saves one number a row.  Without a weight, backward takes it from y, and x is not needed any
+    more."""
 
     @staticmethod
     def forward(executor, x, weight, eps=1e-5):

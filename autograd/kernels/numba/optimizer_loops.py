@@ -1,4 +1,4 @@
-"""The loops of the optimizers: AdamW number by number, and Muon block by block, of which each stays in the cache."""
+"""The loops of the optimizers: AdamW in one pass, and Muon block by block, so that each stays in the cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROWS, BYTES = (8, 128) if binding.get_host_cpu_features().get("avx512f") else (4
 
 @intrinsic
 def tile(_, a, b, c, i, j):
-    """c[i:i + ROWS, j:j + lanes] ← a[i:i + ROWS] · b[:, j:j + lanes], where a row of `lanes` numbers has BYTES bytes.
+    """c[i:i + ROWS, j:j + lanes] ← a[i:i + ROWS] · b[:, j:j + lanes], where a row of `lanes` elements has BYTES bytes.
 
     Written in LLVM's own vectors, because its vectorizer does not keep the sums of several rows in registers.
     """
@@ -73,7 +73,7 @@ def tile(_, a, b, c, i, j):
 
 @numba.njit(nogil=True, fastmath=FLAGS)
 def product(a, b, c):
-    """c ← a b, where ROWS divides the rows of `c` and BYTES the bytes of each; rows of `b` and `c` lie in one piece."""
+    """c ← a b, where ROWS divides the rows of `c` and BYTES the bytes of each; rows of `b` and `c` are contiguous."""
     for i in range(0, c.shape[0], ROWS):
         for j in range(0, c.shape[1], BYTES // c.itemsize):
             tile(a, b, c, i, j)
@@ -119,7 +119,7 @@ def gram(x, room, A):
 
 @numba.njit(nogil=True, fastmath=FLAGS)
 def orthogonalize(x, factor, polynomials, margin, work, out):
-    """`out` ← factor · U Vᵀ, nearly, where x = U S Vᵀ, by the steps of `orthogonalize` in numpy/optimizers.py."""
+    """`out` ← approximately factor · U Vᵀ, where x = U S Vᵀ, by the steps of `orthogonalize` in numpy/optimizers.py."""
     A, B, P, Q = work[0], work[1], work[2], work[3]
     real = x.dtype.type
     gram(x, out, A)
@@ -153,7 +153,8 @@ def orthogonalize(x, factor, polynomials, margin, work, out):
 @loop(write(3, "A"), read(3, "A"), write(3, "A"), write(2), write(2), write(3), number, number, number, number, read(2),
       number)
 def muon(w, g, m, u, out, work, lr, momentum, decay, scale, polynomials, margin):
-    """A step of each block w[i], by `muon_step` of numpy/optimizers.py; `u`, `out` and `work` are room for one."""
+    """Run a step of each block w[i], `muon_step` of numpy/optimizers.py; `u`, `out` and `work` are workspaces for
+    one."""
     real = w.dtype.type
     mu, rest, keep = real(momentum), real((1 - momentum) * scale), real(1 - lr * decay)
     for i in range(len(w)):

@@ -1,4 +1,4 @@
-"""Steps of the optimizers by compiled loops; what they compute is told in numpy/optimizers.py."""
+"""Steps of the optimizers by compiled loops; numpy/optimizers.py has the formulas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .fitting import is_real
 
 
 def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
-    """One step of AdamW; g is left as it is."""
+    """Run one step of AdamW; g is not written to."""
     if not is_real(w.dtype):
         raise TypeError(f"parameters are float32 or float64, and not {w.dtype}")
     root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root
@@ -21,7 +21,8 @@ def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, cor
 
 
 def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin):
-    """One step of Muon, by loops for blocks that tiles fit in, and by NumPy for others; `w`, `g` and `m` lie alike."""
+    """Run one step of Muon, by loops for blocks that tiles fit in, and by NumPy for others; `w`, `g` and `m` have one
+    memory order."""
     n, d = w.shape[1:]
     if not _by_tiles(w):
         return by_numpy.muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin)
@@ -37,7 +38,7 @@ def _as_array(polynomials, dtype):
 
 
 def _by_tiles(a):
-    """Whether these are floats in rows that lie in one piece each, and tiles fit in blocks and in their squares."""
+    """Return True for floats with contiguous rows whose blocks, and their squares, tiles fit in."""
     lanes = loops.BYTES // a.itemsize
     return is_real(a.dtype) and a.strides[2] == a.itemsize and a.flags.aligned and not (
         a.shape[1] % loops.ROWS or a.shape[2] % lanes or min(a.shape[1:]) % lanes)

@@ -1,4 +1,4 @@
-"""NumPy in place: forward passes that save what backward needs, for the ops in which training spends its time.
+"""Kernels by NumPy, in place, for the ops in which training spends its time; they save statistics for backward.
 
 Each class is a thin adapter: it asks the executor for arrays and hands them to procedures that only write into them.
 `forward` returns None to decline, and the formula runs instead.

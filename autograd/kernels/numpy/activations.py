@@ -15,7 +15,7 @@ from .common import BLOCK, are_floats, blocks, contiguous, kernel, subtract_larg
 
 @kernel("gelu")
 class Gelu:
-    """Saves the slope Φ(x) + x Φ′(x), which is cheap beside Φ(x); only the exact form."""
+    """Kernel of gelu; saves the slope Φ(x) + x Φ′(x), which is cheap beside Φ(x); only the exact form."""
 
     @staticmethod
     def forward(executor, x, approximate="none"):
@@ -52,7 +52,7 @@ def _gelu_backward(g, slope, d):
 
 @kernel("squared_relu")
 class SquaredRelu:
-    """Saves nothing."""
+    """Kernel of squared_relu; saves nothing."""
 
     @staticmethod
     def forward(executor, x):
@@ -71,7 +71,7 @@ class SquaredRelu:
 
 @functools.lru_cache
 def _zeros(dtype):
-    """With an array of them np.maximum is several times as fast as with the number."""
+    """Return zeros for np.maximum, which is several times as fast with an array as with a number."""
     return np.zeros(BLOCK, dtype)
 
 
@@ -93,7 +93,7 @@ def _squared_relu_backward(g, x, d):
 
 @kernel("softmax")
 class Softmax:
-    """Saves nothing; along the last axis."""
+    """Kernel of softmax; saves nothing; along the last axis."""
 
     @staticmethod
     def forward(executor, x, axis=-1):

@@ -1,4 +1,4 @@
-"""Attention by NumPy, how heads that share keys and values go together without copies, and rotary positions."""
+"""Attention by NumPy, with grouped queries without copies of keys and values, and rotary positions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .common import are_floats, kernel, row_sum, subtract_largest
 
 @kernel("attention")
 class Attention:
-    """Saves the weights p; only without a mask, where every query sees a key, and for arrays whose leading axes
-    and dtypes are the same, or k's and v's heads fewer."""
+    """Kernel of attention; saves the weights p; only without a mask, where every query sees a key, and for arrays whose
+    leading axes and dtypes are the same, or k's and v's heads fewer."""
 
     @staticmethod
     def forward(executor, q, k, v, mask=None, causal=False, scale=None):
-        if mask is not None or not heads_go_together(q, k, v) or not are_floats(q, k, v) \
+        if mask is not None or not can_group_heads(q, k, v) or not are_floats(q, k, v) \
                 or causal and q.shape[-2] > k.shape[-2]:
             return None
         p = executor.empty(q, (*q.shape[:-1], k.shape[-2]))
@@ -29,13 +29,13 @@ class Attention:
     @staticmethod
     def backward(executor, needed, g, y, p, q, k, v, mask=None, causal=False, scale=None):
         s, dq, dk, dv = (executor.empty_like(a) for a in (p, q, k, v))
-        executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv, *of_each_head(executor, q, k, v),
+        executor.run(_attention_backward, g, y, p, q, k, v, s, dq, dk, dv, *allocate_per_head(executor, q, k, v),
                      attention_scale(q, scale))
         return [(dq, dk, dv)[i] for i in needed]
 
 
 def _attention_forward(q, k, v, p, y, causal, scale):
-    q, k, v, p, y = by_shared_head(q, k, [q, k, v, p, y])
+    q, k, v, p, y = group_heads(q, k, [q, k, v, p, y])
     np.matmul(q, k.mT, out=p)
     p *= scale
     if causal:
@@ -49,7 +49,7 @@ def _attention_forward(q, k, v, p, y, causal, scale):
 
 def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, each_dk, each_dv, scale):
     each_dk, each_dv = dk if each_dk is None else each_dk, dv if each_dv is None else each_dv
-    g, y, p, q, k, v, s, dq = by_shared_head(q, k, [g, y, p, q, k, v, s, dq])
+    g, y, p, q, k, v, s, dq = group_heads(q, k, [g, y, p, q, k, v, s, dq])
     np.matmul(p.mT, g, out=each_dv)
     np.matmul(g, v.mT, out=s)
     s -= np.vecdot(g, y)[..., None]
@@ -57,45 +57,45 @@ def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, each_dk, each_dv, scale
     s *= scale
     np.matmul(s, k, out=dq)
     np.matmul(s.mT, q, out=each_dk)
-    sum_of_heads(each_dk, dk)
-    sum_of_heads(each_dv, dv)
+    sum_heads(each_dk, dk)
+    sum_heads(each_dv, dv)
 
 
 # ---------------------------------------------------------------------- heads that share keys and values
 
 
-def heads_go_together(q, k, v):
-    """Whether the leading axes are the same, or each head (axis −3) of k and v serves as many neighbours of q's."""
+def can_group_heads(q, k, v):
+    """Return True if the leading axes are equal, or each head (axis −3) of k and v serves a group of q's (GQA)."""
     if q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return True
     return q.ndim == k.ndim > 2 and q.shape[:-3] == k.shape[:-3] and k.shape[:-2] == v.shape[:-2] \
         and k.shape[-3] > 0 and q.shape[-3] % k.shape[-3] == 0
 
 
-def by_shared_head(q, k, arrays):
-    """Where k has fewer heads than q: `arrays` (…, H, ·, ·) as (…, G, H/G, ·, ·), G the heads of k, and those with k's
-    heads repeated to fit, without a copy."""
+def group_heads(q, k, arrays):
+    """Return views of `arrays` in groups, where k has G heads and q more, H: (…, H, ·, ·) -> (…, G, H/G, ·, ·), and of
+    those with k's heads (…, G, ·, ·) -> (…, G, H/G, ·, ·) by repetition."""
     if q.shape[:-2] == k.shape[:-2]:
         return arrays
     n_shared, n = k.shape[-3], q.shape[-3] // k.shape[-3]
 
-    def grouped(a):
+    def group(a):
         if a.shape[-3] != n_shared:
             return a.reshape(*a.shape[:-3], n_shared, n, *a.shape[-2:])
         return np.broadcast_to(a[..., None, :, :], (*a.shape[:-2], n, *a.shape[-2:]))
-    return [grouped(a) for a in arrays]
+    return [group(a) for a in arrays]
 
 
-def of_each_head(executor, q, k, v):
-    """Arrays for the gradients of k and v by each head of q, if several share one; None otherwise."""
+def allocate_per_head(executor, q, k, v):
+    """Return arrays for the gradients of k and v from each head of q, if several share one; None otherwise."""
     if q.shape[:-2] == k.shape[:-2]:
         return None, None
     lead = (*k.shape[:-2], q.shape[-3] // k.shape[-3])
     return executor.empty(k, (*lead, *k.shape[-2:])), executor.empty(v, (*lead, *v.shape[-2:]))
 
 
-def sum_of_heads(each, d):
-    """Write into `d`, the gradient of k or v, the sum over the heads that share."""
+def sum_heads(each, d):
+    """Write into `d`, the gradient of k or v, the sum over the heads of q that share one of theirs."""
     if each.ndim > d.ndim:
         np.add.reduce(each, axis=-3, out=d)
 
@@ -105,7 +105,7 @@ def sum_of_heads(each, d):
 
 @kernel("rotary")
 class Rotary:
-    """Saves the cosines and sines, each twice side by side, as x is as wide."""
+    """Kernel of rotary; saves the cosines and sines, each twice side by side, as x is as wide."""
 
     @staticmethod
     def forward(executor, x, angles):
@@ -148,7 +148,7 @@ def _rotary_backward(g, cos, sin, scratch, dx):
 
 
 def _rotary_angles(x, dx, d):
-    """Σ x₁ ⊙ dx₂ − x₂ ⊙ dx₁, which is what the rule says, in terms of the gradient of x."""
+    """Write the gradient of the angles: Σ x₁ ⊙ dx₂ − x₂ ⊙ dx₁, the VJP rule in terms of the gradient of x."""
     h = d.shape[-1]
     each = x[..., :h] * dx[..., h:]
     each -= x[..., h:] * dx[..., :h]

@@ -1,4 +1,4 @@
-"""What the kernels of NumPy share."""
+"""Helpers of NumPy's kernels: registration, blocks, rows."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from ...core.registry import REGISTRY
 from ...ops.network import below_largest
 
-BLOCK = 1 << 15  # elements worked on at a time, so that intermediate results stay in the processor's cache
+BLOCK = 1 << 15  # elements of a block, so that intermediate results stay in the processor's cache
 
 
 def kernel(name):
-    """Register the class below for NumPy's arrays."""
+    """Register the class below as the kernel of op `name` for NumPy's arrays."""
     return lambda pair: REGISTRY[name].kernels.setdefault(np.ndarray, pair)
 
 
 def blocks(*arrays):
-    """The same part of each array, one part after the other; the arrays are contiguous and of one shape."""
+    """Yield the same block of each array, block by block; the arrays are contiguous and of one shape."""
     flat = [a.reshape(-1) for a in arrays]
     for start in range(0, flat[0].size, BLOCK):
         yield [a[start:start + BLOCK] for a in flat]
 
 
 def contiguous(executor, a):
-    """`a`, or a copy of it, in C order."""
+    """Return `a`, or a copy of it, in C order."""
     if a.flags.c_contiguous:
         return a
     copy = executor.empty(a, a.shape)
@@ -34,12 +34,12 @@ def contiguous(executor, a):
 
 
 def as_rows(a):
-    """An array as one of two axes."""
+    """Return an array as rows: (…, n) -> (rows, n)."""
     return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
 def subtract_largest(x, out):
-    """Write x minus the largest number of each row into `out`, by the formula's rules for infinities."""
+    """Write x minus the maximum of each row into `out`, with the formula's conventions for infinities."""
     largest = x.max(axis=-1, keepdims=True, initial=-np.inf)
     if np.isfinite(largest).all():
         np.subtract(x, largest, out=out)
@@ -48,11 +48,11 @@ def subtract_largest(x, out):
 
 
 def row_sum(a):
-    """Sums along the last axis, kept; on short rows several times as fast as `a.sum`."""
+    """Return sums along the last axis, which is kept; on short rows several times as fast as `a.sum`."""
     return np.einsum("...i->...", a)[..., None]
 
 
 def are_floats(*arrays):
-    """Whether these are floats of one kind, whose sums of squares do not overflow as those of half precision do."""
+    """Return True for floats of one dtype, single or double: sums of squares of half precision overflow."""
     return all(isinstance(a, np.ndarray) and a.dtype == arrays[0].dtype for a in arrays) \
         and arrays[0].dtype.kind == "f" and arrays[0].dtype.itemsize >= 4

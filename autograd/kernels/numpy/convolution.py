@@ -9,7 +9,7 @@ from .common import are_floats, kernel
 
 @kernel("causal_conv")
 class CausalConv:
-    """Saves nothing."""
+    """Kernel of causal_conv; saves nothing."""
 
     @staticmethod
     def forward(executor, x, weight):

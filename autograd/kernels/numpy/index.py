@@ -1,4 +1,4 @@
-"""Rows of a table and parts of an array by NumPy, and where their gradients go."""
+"""Embedding, split and scatter-add by NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .common import kernel
 
 @kernel("embedding")
 class Embedding:
-    """Its gradient adds rows of one place together (np.add.at takes them one by one)."""
+    """Kernel of embedding: its gradient adds rows of one place together (np.add.at takes them one by one)."""
 
     @staticmethod
     def forward(executor, ids, table):
@@ -44,7 +44,7 @@ def _embedding_backward(g, ids, d):
 
 @kernel("split")
 class Split:
-    """The parts are views; their gradients are written side by side."""
+    """Kernel of split: the parts are views; their gradients are written side by side."""
 
     @staticmethod
     def forward(executor, x, indices_or_sections, axis=0):
@@ -66,8 +66,8 @@ def _join(axis, d, *parts):
 
 @kernel("scatter_add")
 class ScatterAdd:
-    """Whole rows by one integer array, as an embedding's gradient needs: sorted, so that those of one place are added
-    together (np.add.at takes them one by one)."""
+    """Kernel of scatter_add: whole rows by one integer array, as an embedding's gradient needs: sorted, so that those
+    of one place are added together (np.add.at takes them one by one)."""
 
     @staticmethod
     def forward(executor, x, *index, shape=()):

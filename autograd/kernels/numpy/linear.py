@@ -1,4 +1,4 @@
-"""The linear layer by NumPy: products written where they belong."""
+"""The linear layer by NumPy, its matrix products written into their destination."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .common import are_floats, as_rows, kernel
 
 @kernel("linear")
 class Linear:
-    """Matrix products written where they belong; only for arguments of one dtype."""
+    """Kernel of linear: matrix products written where they belong; only for arguments of one dtype."""
 
     @staticmethod
     def forward(executor, x, w, b):

@@ -10,7 +10,8 @@ from .common import are_floats, as_rows, kernel, row_sum, subtract_largest
 
 @kernel("cross_entropy")
 class CrossEntropy:
-    """Saves p − q, the probabilities less 1 at the target; only for a mean or sum without label smoothing."""
+    """Kernel of cross_entropy; saves p − q, the probabilities less 1 at the target; only for a mean or sum without
+    label smoothing."""
 
     @staticmethod
     def forward(executor, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):

@@ -14,8 +14,8 @@ from .common import are_floats, kernel, row_sum
 
 @kernel("layer_norm")
 class LayerNorm:
-    """Saves x̂ and 1/√(var x + eps); only for x, weight and bias of one dtype, whose sums of squares do not overflow as
-    those of half precision do."""
+    """Kernel of layer_norm; saves x̂ and 1/√(var x + eps); only for x, weight and bias of one dtype, whose sums of
+    squares do not overflow as those of half precision do."""
 
     @staticmethod
     def forward(executor, x, weight, bias, eps=1e-5):
@@ -71,7 +71,7 @@ def _layer_norm_backward(g, weight, normal, scale, scratch, dx, dw, db):
 
 @kernel("rms_norm")
 class RmsNorm:
-    """Saves 1/√(mean x² + eps)."""
+    """Kernel of rms_norm; saves 1/√(mean x² + eps)."""
 
     @staticmethod
     def forward(executor, x, weight, eps=1e-5):

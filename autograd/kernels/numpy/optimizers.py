@@ -6,19 +6,19 @@ import math
 
 import numpy as np
 
-AT_ONCE = 1 << 16  # numbers that AdamW takes at once, so that all passes over them stay in the cache
+BLOCK = 1 << 16  # elements of a block of AdamW, so that all passes over it stay in the cache
 
 
 def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, correction2, scale):
-    """One step of AdamW, in place, on flat parameters w and their moments m and v, from the gradients g, which become
-    g · scale.  `correction1` is 1 − β₁ᵗ and `correction2` 1 − β₂ᵗ at step t.
+    """Run one step of AdamW, in place, on flat parameters w and their moments m and v, from the gradients g, which
+    become g · scale.  `correction1` is 1 − β₁ᵗ and `correction2` 1 − β₂ᵗ at step t.
 
     m ← β₁m + (1−β₁)g,  v ← β₂v + (1−β₂)g²,  w ← w − lr·weight_decay·w − lr·m̂ / (√v̂ + eps)
     """
     root = math.sqrt(correction2)  # √v̂ + eps = (√v + eps·root) / root saves a pass over the array
-    scratch = np.empty_like(w[:AT_ONCE])
-    for start in range(0, w.size, AT_ONCE):  # all passes over a block stay in the cache: a third faster than at once
-        w_part, g_part, m_part, v_part = (a[start:start + AT_ONCE] for a in (w, g, m, v))
+    scratch = np.empty_like(w[:BLOCK])
+    for start in range(0, w.size, BLOCK):  # all passes over a block stay in the cache: a third faster than at once
+        w_part, g_part, m_part, v_part = (a[start:start + BLOCK] for a in (w, g, m, v))
         s = scratch[:w_part.size]
         w_part *= 1 - lr * weight_decay
         if scale != 1:
@@ -40,20 +40,20 @@ def adamw_step(w, g, m, v, lr, beta1, beta2, eps, weight_decay, correction1, cor
 # ---------------------------------------------------------------------- Muon
 
 
-def room_of(k, n, d):
-    """How many numbers `muon_step` needs room for, to work on blocks (k, n, d)."""
+def muon_workspace_size(k, n, d):
+    """Return the number of elements of the workspace that `muon_step` needs for blocks (k, n, d)."""
     return k * (2 * n * d + 4 * min(n, d) ** 2)
 
 
-def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, margin):
-    """One step of Muon, in place, on blocks w (k, n, d) and their momentum m, from the gradients g · scale.
+def muon_step(w, g, m, workspace, lr, momentum, weight_decay, scale, polynomials, margin):
+    """Run one step of Muon, in place, on blocks w (k, n, d) and their momentum m, from the gradients g · scale.
 
     m ← μm + (1−μ)g,  u = (1−μ)g + μm,  w ← w − lr·weight_decay·w − lr·O,  where O is what `orthogonalize` makes of u.
-    `room` is a flat array of `room_of` the shape numbers, with anything in it.
+    `workspace` is a flat array of `muon_workspace_size(*w.shape)` elements, with any values.
     """
     k, size, small = len(w), w.size, min(w.shape[1:])
-    u, step = (_like(w, part) for part in room[:2 * size].reshape(2, -1))
-    squares = room[2 * size:2 * size + 4 * k * small ** 2].reshape(4, k, small, small)
+    u, step = (_view_like(w, flat) for flat in workspace[:2 * size].reshape(2, -1))
+    squares = workspace[2 * size:2 * size + 4 * k * small ** 2].reshape(4, k, small, small)
     np.multiply(g, (1 - momentum) * scale, out=u)
     np.multiply(m, momentum, out=m)
     np.add(m, u, out=m)
@@ -67,11 +67,11 @@ def muon_step(w, g, m, room, lr, momentum, weight_decay, scale, polynomials, mar
 
 
 def orthogonalize(x, squares, factor, polynomials, margin, out):
-    """Write `factor` · U Vᵀ, nearly, into `out` for each x = U S Vᵀ of a stack (k, n, d), n at least d; zeros for
-    zeros.
+    """Write an approximation of `factor` · U Vᵀ into `out` for each x = U S Vᵀ of a stack (k, n, d), n at least d;
+    zeros for zeros.
 
     X = x / (margin · ‖x‖) goes through a step X ← aX + b(XXᵀ)X + c(XXᵀ)²X for each (a, b, c) of `polynomials`.
-    `squares` is room for (4, k, d, d) numbers; nothing of that size is allocated.
+    `squares` is a workspace (4, k, d, d); nothing of that size is allocated.
     """
     A, B, Q, other = squares
     np.matmul(x.mT, x, out=A)
@@ -93,12 +93,12 @@ def orthogonalize(x, squares, factor, polynomials, margin, out):
     np.matmul(x, Q, out=out)
 
 
-def _like(w, room):
-    """An array of w's shape in `room`, in the same order in memory, so that a pass over both goes straight on."""
+def _view_like(w, flat):
+    """Return a view of a flat array in w's shape and memory order, so that a pass over both is sequential."""
     k, n, d = w.shape
-    return room.reshape(n, k, d).swapaxes(0, 1) if w.strides[0] < w.strides[1] else room.reshape(k, n, d)
+    return flat.reshape(n, k, d).swapaxes(0, 1) if w.strides[0] < w.strides[1] else flat.reshape(k, n, d)
 
 
 def _diagonal(a):
-    """The diagonals of a stack (k, d, d), to write to."""
+    """Return the diagonals of a stack (k, d, d), as a view to write to."""
     return a.reshape(len(a), -1)[:, ::a.shape[-1] + 1]

@@ -486,7 +486,7 @@ def muon_steps(step, w, by_rows=False, scale=1.0, size=1.0):
     def blocks(a):
         return a.reshape(-1, 64, a.shape[1]) if by_rows else a.reshape(len(a), -1, 64).swapaxes(0, 1)
 
-    room = np.full(kernels.room_of(*blocks(w).shape), np.nan, w.dtype)
+    room = np.full(kernels.muon_workspace_size(*blocks(w).shape), np.nan, w.dtype)
     for t in range(3):
         g = normal(*w.shape, dtype=w.dtype, seed=t) * w.dtype.type(size)
         step(blocks(w), blocks(g), blocks(m), room, 0.1, 0.9, 0.3, scale, POLYNOMIALS, 1.01)
