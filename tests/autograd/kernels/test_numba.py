@@ -610,7 +610,7 @@ def test_a_loop_that_does_not_compile(monkeypatch):
         raise TypeError("no such thing\nas this")
 
     kernels.use("numpy")
-    monkeypatch.setattr(kernels, "_compiled", broken)
+    monkeypatch.setattr(kernels, "_numba_kernels", broken)
     with pytest.warns(UserWarning, match="does not work here.*TypeError: no such thing$"):
         assert kernels.use_fastest() == "numpy"
     assert ag.REGISTRY["gelu"].kernels[np.ndarray] is kernels.numpy.activations.Gelu
@@ -713,7 +713,7 @@ def test_where_nothing_can_be_kept(a_loop, tmp_path, monkeypatch):
     a_loop()
     assert "no locator available" in loops.WITHOUT_CACHE[0]
     kernels.use("numpy")
-    with pytest.warns(UserWarning, match="could not keep what it compiled.*NUMBA_CACHE_DIR"):
+    with pytest.warns(UserWarning, match="could not cache its machine code.*NUMBA_CACHE_DIR"):
         assert kernels.use_fastest() == "numba"
     kernels.use("numpy")
     with warnings.catch_warnings():
@@ -728,7 +728,7 @@ def test_a_package_in_a_folder_that_cannot_be_written(tmp_path):
         (tmp_path / name).write_text("a file, and no folder")
     made = python(TRY, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
     names, warning = made.stdout.splitlines()
-    assert names == "numba numba numba" and "could not keep what it compiled" in warning
+    assert names == "numba numba numba" and "could not cache its machine code" in warning
     made = python(TRY, tmp_path, XDG_CACHE_HOME=str(tmp_path / "writable"), PYTHONDONTWRITEBYTECODE="1")
     assert made.stdout == "numba numba numba\n" and list(tmp_path.glob("writable/**/*.nbc"))
 
