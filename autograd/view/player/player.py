@@ -81,7 +81,7 @@ class Player:
 # ---------------------------------------------------------------------- the data
 
 
-def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
+def _select_records(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
     """Select the records that fit on a page, those nearest to an end of the tape or to `focus` with the leaves they
     read, and map each to its index on the page."""
     numbers, room, chosen = number_records(tape), ROOM, set()
@@ -98,7 +98,7 @@ def _chosen(tape: Tape, focus: Tensor | None) -> dict[Tensor, int]:
 
 def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dict[str, Any]:
     """Return all data of the page, ready for JSON."""
-    numbers, places = number_records(tape), _chosen(tape, focus)
+    numbers, places = number_records(tape), _select_records(tape, focus)
     operations = [t for t in places if t.op is not None]
     ops = {op: i for i, op in enumerate(dict.fromkeys(t.op for t in operations))}  # two ops may have the same name
     shape = functools.cache(shape_text)

@@ -1,4 +1,4 @@
-"""A real browser, headless, for the tests of pages; where there is none, a skip that says what is missing."""
+"""A headless browser for the tests of pages; without one they are skipped with a reason."""
 
 import shutil
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @contextmanager
 def opened_browser():
-    """A Chromium driven by Playwright: the system's own if it has one, otherwise the one that Playwright installed."""
+    """Open the system's Chromium, or else the one that Playwright installed."""
     driver = pytest.importorskip("playwright.sync_api")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with driver.sync_playwright() as playwright:
@@ -24,7 +24,7 @@ def opened_browser():
 
 
 class Page:
-    """A page at work, and all that it complained about or asked of the network."""
+    """An open page, with its console messages, errors and network requests."""
 
     def __init__(self, browser, path, size=(1200, 800), **settings):
         self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **settings)
@@ -38,7 +38,7 @@ class Page:
         self.settle()
 
     def settle(self):
-        """Wait until what was asked for is on the screen."""
+        """Wait until the page has rendered."""
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def press(self, *keys):
@@ -47,7 +47,7 @@ class Page:
         self.settle()
 
     def close(self):
-        """Close it, and check that it had nothing to complain about and asked for nothing but itself."""
+        """Close the page, and check that it logged no errors and requested nothing but itself."""
         self.context.close()
         assert not self.troubles
         assert [url for url in self.requests if not url.startswith(("file:", "data:", "about:"))] == []

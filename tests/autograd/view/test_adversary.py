@@ -1,4 +1,4 @@
-"""The views on tapes that nobody would show: parts of tapes, results named twice, huge numbers, other libraries."""
+"""Views of unusual tapes: partial tapes, duplicate roots, huge numbers, arrays of other libraries."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ def parameter(data, name=""):
 
 
 def partial_tape():
-    """A tape that begins after some records that it is computed from, freed by a backward; and those records."""
+    """Return a tape that begins after some records it is computed from, freed by a backward pass, and those records."""
     x = parameter([1.0, 2.0], "x")
     a = np.exp(x)
     c = (np.tanh(a) * a * x).sum()
@@ -32,7 +32,7 @@ def data_of(tape):
 
 
 def overflowing():
-    """A loss whose gradients' squares are beyond float64."""
+    """Return a loss whose squared gradients overflow float64."""
     x = parameter(np.full(30, 3.0), "x")
     y = x * 1.0
     return ag.tape((y * 1e200 * y[::-1]).mean()), x, y

@@ -1,4 +1,4 @@
-"""The parts that views build HTML of: escaping, colours, pictures."""
+"""The building blocks of HTML: escaping, colours, pictures."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ BAD = "<script>alert(1)</script>"
 
 
 def pixels(image):
-    """The colours in a PNG file, by its own words (an 8-bit RGB image, as `png` writes it, and nothing else)."""
+    """Decode a PNG file, an 8-bit RGB image as `png` writes it, to its colours."""
     assert image[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8
     while at < len(image):
@@ -30,7 +30,7 @@ def pixels(image):
 
 
 def shown(array):
-    """The colours that a heatmap of an array shows."""
+    """Return the colours of a heatmap of an array."""
     return pixels(base64.b64decode(re.search(r"base64,([^\"]+)", heatmap(array))[1]))
 
 

@@ -1,4 +1,4 @@
-"""Every view of tapes whose numbers are infinite, missing, huge, tiny, or none at all."""
+"""Every view of tapes whose numbers are infinite, NaN, huge, tiny, or absent."""
 
 import numpy as np
 import pytest

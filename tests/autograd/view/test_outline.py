@@ -1,4 +1,4 @@
-"""The tree of scopes: calls told apart, leaves at home, repeated groups found."""
+"""The tree of scopes: separate calls, placement of leaves, repeated groups."""
 
 import numpy as np
 

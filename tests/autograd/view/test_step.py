@@ -1,4 +1,4 @@
-"""The stepper: forward, back, undone, found, debugged."""
+"""The stepper: forward and backward steps, undo, search, debugging."""
 
 import subprocess
 import sys

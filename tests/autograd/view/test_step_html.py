@@ -1,4 +1,4 @@
-"""Steps of a walk, and the contributions to a gradient, as HTML."""
+"""Steps of the stepper, and the contributions to a gradient, as HTML."""
 
 import re
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 class Cells(HTMLParser):
-    """The texts of a page's outer table by rows; of a table within a cell its numbers."""
+    """Return the texts of a page's outer table by rows; of a table within a cell its numbers."""
 
     def __init__(self, html):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A tape as text: golden lines, long tapes, bytes."""
+"""A tape as text: exact lines, long tapes, bytes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Two tapes compared: what counts as the same, and where a difference shows first."""
+"""Comparison of two tapes: equality within tolerances, and the first difference."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ IDS = np.random.default_rng(0).integers(0, 65, (2, 16))
 
 
 def gpt_tape(dtype=np.float32, edit=None, **config):
-    """The tape of a small GPT's loss; the same numbers every time."""
+    """Return the tape of a small GPT's loss, with the same numbers every time."""
     model = gpt.GPT(gpt.GPTConfig(vocab_size=65, n_embd=32, n_layer=2, **config), dtype=dtype)
     if edit is not None:
         edit(model)
@@ -348,7 +348,7 @@ def test_the_report_shows_both_lines_and_both_numbers():
 
 
 def longest(a, b):
-    """The length of the longest common subsequence, by the book."""
+    """Compute the length of the longest common subsequence, by dynamic programming."""
     best = np.zeros((len(a) + 1, len(b) + 1), int)
     for i, x in enumerate(a):
         for j, y in enumerate(b):

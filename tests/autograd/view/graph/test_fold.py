@@ -22,14 +22,14 @@ def gpt_tape(n_layer=4):
 
 
 def name(item):
-    """A box or frame in a few words: scope, operation or leaf, and how many it stands for."""
+    """Describe a box or frame: scope, operation or leaf, and the number of scopes it represents."""
     op = ("" if not isinstance(item, Box) or item.op is None else
           item.op.op.name if item.op.op is not None else item.op.name or "leaf")
     return " ".join(filter(None, [item.title, op, f"×{item.times}" if item.times > 1 else ""]))
 
 
 def tree(frame):
-    """Names of boxes, and for a frame (name, what is in it); in the order of the tape."""
+    """Return the names of boxes, and (name, items) for a frame, in the order of the tape."""
     return [name(item) if isinstance(item, Box) else (name(item), tree(item)) for item in frame.items]
 
 

@@ -1,4 +1,4 @@
-"""A tape as a graph: what is written in boxes and tips, colours and widths, and that anyone's text stays text."""
+"""The computation graph: texts of boxes and tooltips, colours, widths, and escaping of arbitrary text."""
 
 import html
 import re
@@ -33,7 +33,7 @@ def gpt_tape(n_layer=4):
 
 
 def attributes(line):
-    """The attributes of a line of DOT that graphviz has written."""
+    """Parse the attributes of a line of DOT."""
     return {key: value[1:-1] if value[0] == '"' else value
             for key, value in re.findall(r'(\w+)=(<.*?>(?= \w+=|\]$)|"(?:[^"\\]|\\.)*"|[^\s\]]+)', line)}
 
@@ -45,12 +45,12 @@ def text(label):
 
 
 def read(escaped):
-    """Escaped text as a person reads it."""
+    """Unescape a text."""
     return html.unescape(escaped).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def nodes(graph):
-    """Title -> attributes of each node, with the lines it reads as `text`."""
+    """Map the title of each node to its attributes, with its lines as `text`."""
     found = {}
     for line in graph.source.splitlines():
         if re.match(r"\s*n\d+ \[", line):
@@ -61,7 +61,7 @@ def nodes(graph):
 
 
 def edges(graph):
-    """(title, title) -> attributes of each edge."""
+    """Map (title, title) of each edge to its attributes."""
     names = {}
     for line in graph.source.splitlines():
         if match := re.match(r"\s*(n\d+) \[", line):
@@ -371,7 +371,7 @@ def test_names_are_shown_as_they_are(evil):
 
 
 def picture(graph):
-    """The SVG of a graph, by whichever Graphviz is there."""
+    """Render a graph as SVG with the Graphviz that is installed."""
     from autograd.view.graph.render import NoGraphviz, render_dot
     try:
         return render_dot(graph.source, "svg").decode()

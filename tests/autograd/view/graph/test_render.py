@@ -25,7 +25,7 @@ def graph():
 
 @pytest.fixture(params=["dot", "pygraphviz"])
 def graphviz_by(request, monkeypatch, tmp_path):
-    """One Graphviz of the two, the other hidden."""
+    """Hide one of the two Graphviz back ends."""
     if request.param == "dot":
         if not shutil.which("dot"):
             pytest.skip("there is no dot on the PATH")
@@ -49,7 +49,7 @@ def no_graphviz(monkeypatch, tmp_path):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    """An empty working directory."""
+    """Change to an empty working directory."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"

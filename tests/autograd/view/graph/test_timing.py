@@ -1,4 +1,4 @@
-"""Times of records: every operation's formula and rules, measured as medians, on a tape that stays as it is."""
+"""Times of records: medians of each operation's formula and VJP rules, on a tape that stays unchanged."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from autograd.view.graph.timing import Time, measure_times
 
 @pytest.fixture
 def sleepy(monkeypatch):
-    """An op on a clock of its own: its formula takes 3, 1, 2 seconds in turn, its rule 10 times as long."""
+    """Make an op with a fake clock: its formula takes 3, 1, 2 seconds in turn, its VJP rule 10 times as long."""
     now, forward, backward = [0.0], itertools.cycle([3, 1, 2]), itertools.cycle([30, 10, 20])
     monkeypatch.setattr(timing, "perf_counter", lambda: now[0])
 

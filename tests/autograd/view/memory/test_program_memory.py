@@ -157,7 +157,7 @@ def test_what_a_checkpoint_frees_is_computed_again():
 
 @pytest.mark.parametrize("n", [50, 200])  # of the smaller ones what gelu holds in passing is a large part
 def test_of_a_tape_it_is_what_freeing_and_computing_again_saves(n, monkeypatch):
-    """ag.checkpoint does to a tape what recording does to cheap operations: that takes as much less."""
+    """Check the predicted saving against ag.checkpoint, which recomputes as a captured program does."""
     w = [parameter(n, n) for _ in range(5)]
 
     def chain(block):

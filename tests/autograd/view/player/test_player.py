@@ -1,4 +1,4 @@
-"""The player: its data beside NumPy's numbers, and its page in a real browser."""
+"""The player: its data against NumPy's numbers, and its page in a browser."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ EVIL = "</script><script>alert(1)</script><!--<script>\u2028&amp;'\"\ud800{{scri
 
 
 def mlp():
-    """A small loss whose numbers are easily had from NumPy too."""
+    """Return a small loss whose numbers are easy to compute with NumPy."""
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(4, 3)), ag.tensor(rng.normal(size=(3, 2)), requires_grad=True, name="w")
     with ag.scope("layer"):
@@ -46,7 +46,7 @@ def words(entry):
 
 
 def data_of(page):
-    """The data as a browser finds them in a page: the first script of that type, up to what ends it."""
+    """Return the data as a browser finds them in a page: the first script of that type, up to its end tag."""
     class Reader(HTMLParser):
         found, inside, scripts = "", False, 0
 
@@ -172,7 +172,7 @@ def test_the_outline_folds_what_repeats():
 
 
 def recurrent(steps):
-    """A loss after some steps that share a weight, each in a scope of its own."""
+    """Return a loss after some steps that share a weight, each in its own scope."""
     w, h = ag.tensor([[0.5, 0.1], [0.2, 0.4]], requires_grad=True, name="w"), ag.tensor(np.ones((1, 2)))
     for i in range(steps):
         with ag.scope(f"t{i}"):
@@ -364,7 +364,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """A function that opens a page, which is checked for complaints at the end."""
+    """Return a function that opens a page, which is checked for errors at the end."""
     pages = []
 
     def opened(path, **settings):
@@ -390,7 +390,7 @@ def title(page):
 
 
 def rows(page):
-    """The texts of the rows on the screen, from top to bottom."""
+    """Return the texts of the visible rows, from top to bottom."""
     return page.page.evaluate("""[...document.querySelectorAll(".row:not([hidden])")]
         .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)
         .map(row => row.querySelector(".number").textContent + " " + row.querySelector(".call").textContent)""")

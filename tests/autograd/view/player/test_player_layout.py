@@ -16,7 +16,7 @@ def texts(picture):
 
 
 def arcs(picture):
-    """The rows that each arc joins, from its ends."""
+    """Return the rows that each arc joins."""
     paths = [path.get("d").split() for path in ET.fromstring(picture).iter(f"{SVG}path")]  # M84 65C… … … … 84 87
     return [(float(d[1].partition("C")[0]), float(d[-1])) for d in paths]
 
