@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors files of weights, configuration, tokenizer, metadata and what training resumes from.
+"""The checkpoint format: safetensors files of weights, configuration, tokenizer, metadata and training state.
 
 They hold no code, a file is written whole or not at all, and a checksum reveals later damage.
 """

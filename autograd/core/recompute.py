@@ -1,4 +1,4 @@
-"""Freed values: backward drops the value of a record, and whoever asks for it again gets it recomputed."""
+"""Freeing and recomputing (rematerialization): a value that the backward pass has freed is recomputed on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flat parameter buffers, parameter groups, and gradient clipping by the global norm."""
+"""A flat parameter buffer with its two weight decay groups, and gradient clipping by the global norm."""
 
 import math
 from collections.abc import Callable

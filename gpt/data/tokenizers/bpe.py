@@ -1,4 +1,4 @@
-"""Tokens that are pieces of words, by the `tokenizers` library: learned from one's own text, or any tokenizer.json."""
+"""Byte-pair encoding (BPE) by the `tokenizers` library: tokenizer training on one's own text, or any tokenizer.json."""
 
 import json
 import os
