@@ -16,7 +16,7 @@ from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
 from .generation.generate import SampleConfig, sample
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
-from .runtime.screen import in_a_line, screens
+from .runtime.screen import escape_line, protect_terminal
 from .runtime.settings import base_type, flag_of, is_path
 from .runtime.signals import ignore_signals, stop_at_once
 from .training.config import TrainConfig
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"gpt: error: {in_a_line(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"gpt: error: {escape_line(message)} (see {self.prog} --help)\n")
 
 
 class Help(argparse.HelpFormatter):
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
     tqdm.monitor_interval = 0  # its thread, which there may be no room for, would only wake bars that sleep
-    with screens():
+    with protect_terminal():
         return obey(argv)
 
 
@@ -100,7 +100,7 @@ def obey(argv: Sequence[str] | None) -> int:
         drop_output()
         return 1
     except MemoryError as error:
-        print(f"gpt: error: not enough memory ({in_a_line(str(error))}){cure(argv)}", file=sys.stderr)
+        print(f"gpt: error: not enough memory ({escape_line(str(error))}){cure(argv)}", file=sys.stderr)
         return 1
     except RecursionError:
         print("gpt: error: something that was given is nested too deep to be read", file=sys.stderr)
@@ -108,7 +108,7 @@ def obey(argv: Sequence[str] | None) -> int:
     except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
         if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
             raise
-        print(f"gpt: error: {in_a_line(str(error))}", file=sys.stderr)
+        print(f"gpt: error: {escape_line(str(error))}", file=sys.stderr)
         drop_output()
         return 1
     return 0

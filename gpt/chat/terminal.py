@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoint import load_checkpoint
 from ..generation.sampling import Sampling
-from ..runtime.screen import in_a_line
+from ..runtime.screen import escape_line
 from ..runtime.settings import setting
 from ..runtime.writing import replacing
 from .chat import Chat
@@ -202,4 +202,4 @@ def explain_answer(talk: Chat) -> list[str]:
 def print_note(line: str) -> None:
     """Print a line that is not part of an answer."""
     sys.stdout.flush()
-    print(f"({in_a_line(line)})", file=sys.stderr, flush=True)
+    print(f"({escape_line(line)})", file=sys.stderr, flush=True)

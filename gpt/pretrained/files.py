@@ -10,8 +10,8 @@ from typing import Any
 
 from ..checkpoint import parse_object
 from ..runtime.safetensors_file import Stored, read_head
-from ..runtime.writing import beside, delete, sweep, sync
-from ..training.run_folder import made
+from ..runtime.writing import delete, sweep, sync, temporary_beside
+from ..training.run_folder import make_folder
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"
@@ -137,9 +137,9 @@ def filled_folder(folder: Path) -> Iterator[Path]:
     OSError if it cannot be written."""
     folder = folder.absolute()
     try:
-        with made(folder.parent):
+        with make_folder(folder.parent):
             sweep(folder.parent, glob.escape(folder.name))
-            with beside(folder, folder=True) as temporary:
+            with temporary_beside(folder, folder=True) as temporary:
                 yield temporary
                 for file in (*temporary.iterdir(), temporary):
                     sync(file)

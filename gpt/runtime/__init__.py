@@ -1,1 +1,1 @@
-"""What a command runs in: settings and flags, signals, threads, files, memory and the terminal."""
+"""The runtime of a command: settings and flags, signals, threads, files, memory and the terminal."""

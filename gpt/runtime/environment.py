@@ -1,4 +1,4 @@
-"""What the bits of a run depend on besides its settings: versions, threads and kernels."""
+"""The environment that the bits of a run depend on besides its settings: versions, threads and kernels."""
 
 import os
 import platform
@@ -11,12 +11,13 @@ from threadpoolctl import threadpool_info
 
 import autograd as ag
 
-from .screen import in_a_line
+from .screen import escape_line
+from .worker_pool import cores
 
 
 @contextmanager
 def fastest_kernels() -> Iterator[None]:
-    """Within it the engine runs on Numba's kernels, where Numba is installed."""
+    """Run the engine on Numba's kernels within it, where Numba is installed."""
     before = ag.kernels.in_use()
     ag.kernels.use_fastest()
     try:
@@ -26,8 +27,8 @@ def fastest_kernels() -> Iterator[None]:
 
 
 def environment(replicas: int) -> dict[str, Any]:
-    """Versions, processor, BLAS, its threads, how many replicas there are, and which ops have kernels: where all are
-    equal, so are the bits of two runs of equal settings."""
+    """Return versions, processor, BLAS and its threads, number of replicas and kernels: if all are equal, two runs of
+    equal settings give the same bits."""
     return {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine(),
             "processor": platform.processor(), "blas": blas(),
             "threads": _threads() if replicas == 1 else "1", "replicas": replicas,
@@ -35,20 +36,20 @@ def environment(replicas: int) -> dict[str, Any]:
 
 
 def blas() -> str:
-    """The libraries of matrix products that are loaded, and for which processors their code was chosen."""
+    """Return the BLAS libraries that are loaded, and the processors for which their code was chosen."""
     return ", ".join(sorted({f"{pool['internal_api']} {pool['version']} for {pool.get('architecture', 'any processor')}"
                              for pool in threadpool_info() if pool["user_api"] == "blas"})) or "unknown"
 
 
 def _threads() -> str:
-    """How many threads BLAS may use: as told by a variable, or one a core."""
+    """Return the number of threads that BLAS may use: as an environment variable says, or one a core."""
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         if os.environ.get(name):
             return os.environ[name]
-    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return str(cores())
 
 
 def compare_environments(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return what differs between two environments, `name before -> now, …`; empty if nothing does."""
-    return ", ".join(in_a_line(f"{name:.100} {before.get(name)!s:.100} -> {now.get(name)!s:.100}")
+    return ", ".join(escape_line(f"{name:.100} {before.get(name)!s:.100} -> {now.get(name)!s:.100}")
                      for name in sorted({*before, *now}) if before.get(name) != now.get(name))

@@ -1,14 +1,14 @@
-"""The C library's memory, kept between the steps of training."""
+"""malloc tuned for training: freed memory is kept between steps."""
 
 import ctypes
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc to keep what is freed, and hand it out again, instead of returning it to the kernel.
+    """Tell glibc's malloc to keep freed memory for the next allocation, instead of returning it to the kernel.
 
-    A training step frees and asks for the same arrays over and over; each time the kernel would have to map and clear
-    their pages anew (thousands of page faults a step, a quarter of its time).  The process stays as large as its
-    largest step.  Where there is no glibc, nothing happens.  Source: mallopt(3).
+    Each training step frees and allocates the same arrays, and each time the kernel would map and clear their pages
+    anew (thousands of page faults a step, a quarter of its time).  The process stays as large as its largest step.
+    Without glibc, nothing happens.  Source: mallopt(3).
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3
     try:

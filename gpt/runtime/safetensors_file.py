@@ -1,4 +1,4 @@
-"""Safetensors files: sizes are looked at before anything is read, and an array is mapped when its turn comes, so that a
+"""Safetensors files: sizes are checked before anything is read, and arrays are memory-mapped one by one, so that a
 second copy of a model is never in memory."""
 
 import errno
@@ -20,18 +20,18 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-# Safetensors' names of types, and NumPy's; a bfloat16 is the upper half of a float32.
+# Safetensors dtype -> NumPy dtype; a bfloat16 is the upper half of a float32.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
           "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items() if name != "BF16"}
 _LARGEST_HEAD = 100_000_000  # bytes, as in the library safetensors
-_MOST_AXES = 64  # NumPy's, before the product of damaged ones takes all time
+_MOST_AXES = 64  # NumPy's limit; the product of the many axes of a damaged file would take for ever
 
 
 class Opened:
-    """A file that stays open while there are arrays of it to read: whatever takes its place meanwhile, all that is read
-    is of the same file.  Raises OSError if it cannot be read."""
+    """A file that stays open as long as its arrays are needed: even if another file replaces it meanwhile, all is read
+    from the same one.  Raises OSError if it cannot be read."""
 
     def __init__(self, path: Path):
         self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -43,7 +43,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Stored:
-    """An array in a safetensors file: where its numbers lie."""
+    """An array in a safetensors file: its dtype, shape and offset."""
     file: Opened
     dtype: str                                                 # safetensors' name of it
     shape: tuple[int, ...]
@@ -52,13 +52,13 @@ class Stored:
 
     @property
     def type(self) -> np.dtype:
-        """NumPy's type of it.  Raises ValueError for one that NumPy does not have."""
+        """NumPy dtype.  Raises ValueError for one that NumPy does not have."""
         if self.dtype not in DTYPES:
             raise ValueError(f"the type {self.dtype:.20}")
         return np.dtype(DTYPES[self.dtype])
 
     def map(self) -> Any:
-        """Its numbers, mapped from the file; of a bfloat16 its bits.  Raises ValueError for a type or shape that NumPy
+        """Return the array, memory-mapped; of bfloat16 the bits.  Raises ValueError for a dtype or shape that NumPy
         does not have."""
         if not self.nbytes:
             return np.empty(self.shape, self.type)
@@ -71,7 +71,7 @@ class Stored:
         return np.frombuffer(numbers, self.type, offset=before).reshape(self.shape)
 
     def read(self) -> Any:
-        """As `map`, with the numbers of float16 and bfloat16 widened to float32."""
+        """Return the array as `map` does, but float16 and bfloat16 widened to float32."""
         if self.dtype != "BF16":
             return self.map().astype(np.float32) if self.dtype == "F16" else self.map()
         wide = np.empty(self.shape, np.float32)
@@ -82,7 +82,7 @@ class Stored:
 
 
 def read_head(file: Path, cure: str = "copy it or train again") -> tuple[dict[str, str], dict[str, Stored]]:
-    """Read the metadata of a safetensors file, and where its arrays lie: without a gap, from the head to the end.
+    """Read the header of a safetensors file: its metadata, and its arrays, which fill it without gaps.
 
     Raises OSError for a file that cannot be read, and ValueError with the `cure` for one that is damaged.
     """
@@ -107,8 +107,8 @@ def read_head(file: Path, cure: str = "copy it or train again") -> tuple[dict[st
 
 
 def _arrays(file: Opened, head: dict[str, Any], start: int, size: int) -> dict[str, Stored]:
-    """The arrays that the entries of a head describe.  Raises ValueError for entries that leave gaps, overlap, or have
-    other lengths than their shapes."""
+    """Return the arrays that the entries of a header describe.  Raises ValueError for entries that leave gaps, overlap,
+    or have other lengths than their shapes."""
     found = []
     for name, entry in head.items():
         match entry:
@@ -130,7 +130,7 @@ def _arrays(file: Opened, head: dict[str, Any], start: int, size: int) -> dict[s
 
 
 def memory_limit() -> float:
-    """The bytes that the machine has, or that this process may take if that is less; infinite where nothing tells."""
+    """Return the bytes of memory that this process may use: the machine's, or its own limit; infinite if unknown."""
     memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -141,8 +141,8 @@ def memory_limit() -> float:
 
 @contextmanager
 def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[None]:
-    """Raise OSError for arrays of a file or folder that memory has no room for: at once where they are larger than all
-    of it, or than what a process may have, and else within this."""
+    """Raise OSError if the arrays of a file or folder do not fit into memory: at once if they are larger than
+    `memory_limit`, and otherwise for a MemoryError within this."""
     held, memory = sum(a.nbytes for a in arrays), memory_limit()
     problem = OSError(f"{where} holds {held:,} bytes of numbers, for which there is no room in memory: give this "
                       "program more of it, or take a smaller model")
@@ -155,8 +155,8 @@ def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[Non
 
 
 def write_tensors(file: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write a safetensors file of these arrays, which may be views: each is laid out for itself when its turn comes.
-    It is on the disk itself when this returns."""
+    """Write a safetensors file of these arrays, which may be views: they are made contiguous one by one.  It is flushed
+    to the disk when this returns."""
     head: dict[str, Any] = {"__metadata__": metadata}
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))  # which keeps them aligned
     end = 0

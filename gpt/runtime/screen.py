@@ -1,6 +1,6 @@
-"""The terminal: everything that is printed there passes through here, and what could disturb it is escaped.
+"""The terminal: everything that is printed there passes through here, and control sequences are escaped.
 
-Text of a model, names of files and a checkpoint's metadata come from others: an escape sequence in them could set the
+Text of a model, file names and a checkpoint's metadata are untrusted: an escape sequence in them could set the
 terminal's title or clipboard, hide a line or write over it.  A pipe or a file gets the text as it is.
 """
 
@@ -16,26 +16,28 @@ from typing import Any
 
 from tqdm import tqdm
 
-# Control characters but tab and newline; what reorders a line (bidirectional embeddings, overrides and isolates) or
-# ends it; surrogates and other characters that stand for none.  Joiners and marks, which some scripts need, stay.
-_DISTURBING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufff0-\ufffb\ufeff]")
+# Control characters but tab and newline; characters that reorder a line (bidirectional embeddings, overrides and
+# isolates) or end it; surrogates and noncharacters.  Joiners and marks, which some scripts need, stay.
+_UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufff0-\ufffb\ufeff]")
 
 
 class Screen:
-    """A text stream to a terminal, in which all that could disturb it is escaped, as in `\\x1b`.
+    """A text stream to a terminal that escapes control sequences, as in `\\x1b`.
 
-    `bars`: a write may begin with a carriage return, as a bar of progress does to write over itself.
+    `bars`: a write may begin with a carriage return, by which a progress bar writes over itself.
     """
 
     def __init__(self, stream: Any, bars: bool = False):
         self.stream, self.bars = stream, bars
 
     def write(self, text: str) -> int:
+        """Write a text, escaped."""
         start = "\r" if self.bars and text.startswith("\r") else ""
-        self.stream.write(start + _DISTURBING.sub(lambda found: escaped(found[0]), text[len(start):]))
+        self.stream.write(start + _UNSAFE.sub(lambda found: escape(found[0]), text[len(start):]))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines, escaped."""
         for line in lines:
             self.write(line)
 
@@ -44,9 +46,9 @@ class Screen:
 
 
 @contextmanager
-def screens() -> Iterator[None]:
-    """Within it standard output and standard error are a `Screen`, where they are a terminal; and after an error, too,
-    for its traceback."""
+def protect_terminal() -> Iterator[None]:
+    """Make standard output and standard error a `Screen` within it, if they are a terminal; after an error it stays,
+    for the traceback."""
     before = sys.stdout, sys.stderr
     for name, bars in (("stdout", False), ("stderr", True)):
         if (stream := getattr(sys, name)).isatty():
@@ -55,13 +57,13 @@ def screens() -> Iterator[None]:
     sys.stdout, sys.stderr = before
 
 
-def in_a_line(text: str) -> str:
-    """A text that becomes part of a line, also in a pipe or file: line ends are spaces, and all else is `escaped`."""
-    return escaped(" ".join(text.split()))
+def escape_line(text: str) -> str:
+    """Return a text as part of a line, also in a pipe or file: with spaces for line ends, and else escaped."""
+    return escape(" ".join(text.split()))
 
 
-def escaped(text: str) -> str:
-    """A text in which each character that is not printable, a line end too, is an escape."""
+def escape(text: str) -> str:
+    """Return a text with an escape for each character that is not printable, line ends too."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

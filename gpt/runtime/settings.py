@@ -1,4 +1,4 @@
-"""Settings: dataclass fields with a help line and a range, checked here and made into flags by the command line."""
+"""Settings: dataclass fields with a help line and limits, checked here and made into flags by the command line."""
 
 import math
 import os
@@ -11,16 +11,19 @@ from typing import Any, get_args
 def setting(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None,
             above: float | None = None, below: float | None = None, choices: tuple[str, ...] = (),
             positional: bool = False, group: str = "", metavar: str = "", path: bool = False) -> Any:
-    """A field of a Settings dataclass: its default, what it does in one line, which values make sense, under which
-    heading the command line lists it, what stands for its value there, and whether that is a path, or several; with
-    `choices`, whether it may be one beside them."""
+    """Return a field of a Settings dataclass.
+
+    `help`: its help line.  `at_least` … `choices`: limits of its value.  `positional`: it is an argument, not a flag.
+    `group`: its heading in the help.  `metavar`: its placeholder there.  `path`: its value is a path, or a list of
+    them; with `choices`, it may be a path beside them.
+    """
     return field(default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most, "above": above,
                                             "below": below, "choices": choices, "positional": positional,
                                             "group": group, "metavar": metavar, "path": path})
 
 
 class Settings:
-    """Base of a dataclass of settings: raises TypeError or ValueError, by name, for a value that makes no sense."""
+    """Base of a dataclass of settings, which raises TypeError or ValueError for a value outside of its limits."""
 
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
@@ -39,27 +42,27 @@ def overwrite_setting() -> Any:
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting: `--n-layer` for n_layer, and `--from` for from_, which Python keeps for itself."""
+    """Return the flag of a setting: `--n-layer` for n_layer, and `--from` for from_ (`from` is a keyword)."""
     return "--" + name.strip("_").replace("_", "-")
 
 
 def is_path(value: str) -> bool:
-    """Whether a value can be told from a mistyped choice: by a dot, or by what is between folders."""
+    """Return True if a value is a path and not a mistyped choice: it has a dot or a path separator."""
     return "." in value or "/" in value or os.sep in value
 
 
 def base_type(annotation: Any) -> Any:
-    """`int` for `int | None`; what a value is when it is given."""
+    """Return the type without None: `int` for `int | None`."""
     return next((t for t in get_args(annotation) if t is not NoneType), annotation) \
         if NoneType in get_args(annotation) else annotation
 
 
-def _check(name: str, value: Any, kind: Any, limits: Any, default: Any) -> None:
+def _check(name: str, value: Any, base: Any, limits: Any, default: Any) -> None:
     if value is None and default is None:
         return
-    accepted: Any = {int: int, float: (int, float), bool: bool, str: str}.get(kind, object)
-    if not isinstance(value, accepted) or isinstance(value, bool) and kind is not bool:
-        raise TypeError(f"{name} is {value!r}, and needs to be of type {getattr(kind, '__name__', kind)}")
+    accepted: Any = {int: int, float: (int, float), bool: bool, str: str}.get(base, object)
+    if not isinstance(value, accepted) or isinstance(value, bool) and base is not bool:
+        raise TypeError(f"{name} is {value!r}, and needs to be of type {getattr(base, '__name__', base)}")
     if limits["path"] and "" in ([value] if isinstance(value, str) else value):
         flag = name if limits["positional"] else flag_of(name)
         raise ValueError(f"{flag} {'is empty' if isinstance(value, str) else 'has an empty name in it'}: give a path, "

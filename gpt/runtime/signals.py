@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end a command at once, and training after the step at hand."""
+"""Handlers of Ctrl-C and SIGTERM: they end a command at once, and training after the current step."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came.  `status`: the exit status that says so, as in a shell: 130 and 143."""
+    """Raised by Ctrl-C or SIGTERM.  `status`: the exit status, as in a shell: 130 or 143."""
 
     def __init__(self, message: str = "stopped", number: int = signal.SIGINT):
         super().__init__(message)
@@ -19,45 +19,45 @@ class Stopped(KeyboardInterrupt):
 
 
 def leave(number: int, frame: Any) -> None:
-    """A handler that ends the process on the spot, where an exception could go astray: while modules are imported, and
-    when a second signal comes while the first one is being obeyed."""
+    """End the process on the spot, as a signal handler where an exception could be lost: while modules are imported,
+    and for a second signal while the first one is being handled."""
     with suppress(OSError):
         os.write(2, b"\ngpt: stopped\n")
     os._exit(128 + number)
 
 
 def leave_on_signal() -> None:
-    """Let Ctrl-C and SIGTERM end the process on the spot, in place of Python's traceback."""
+    """Let Ctrl-C and SIGTERM end the process on the spot, without Python's traceback."""
     for each in NUMBERS:
         signal.signal(each, leave)
 
 
 def ignore_signals() -> None:
-    """Let Ctrl-C and SIGTERM come too late: Python, when it ends, would let them kill the process."""
+    """Ignore Ctrl-C and SIGTERM: while Python shuts down, they would kill the process."""
     for each in NUMBERS:
         signal.signal(each, signal.SIG_IGN)
 
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise Stopped, so that what is half done is put away; a second one ends the process."""
+    """Let Ctrl-C and SIGTERM raise Stopped within it, so that cleanup runs; a second one ends the process."""
     with _handled_by(lambda number, frame: _stop("stopped", number)):
         yield
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that stays empty until Ctrl-C or SIGTERM, whose number it then holds, so that the step at hand is finished
-    and saved; a second signal raises Stopped at once."""
-    asked: list[int] = []
+    """Yield a list to which Ctrl-C or SIGTERM appends its number, so that the current step can be finished and saved; a
+    second signal raises Stopped at once."""
+    stop_requested: list[int] = []
 
-    def ask(number: int, frame: Any) -> None:
-        if asked:
+    def request(number: int, frame: Any) -> None:
+        if stop_requested:
             _stop("stopped at once, without saving; the last checkpoint is whole", number)
-        asked.append(number)
+        stop_requested.append(number)
 
-    with _handled_by(ask):
-        yield asked
+    with _handled_by(request):
+        yield stop_requested
 
 
 def _stop(message: str, number: int) -> None:

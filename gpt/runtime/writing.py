@@ -1,4 +1,4 @@
-"""Files that are written safely: each whole or not at all, with what killed writes have left swept away."""
+"""Atomic writes: a file is written whole or not at all, and the leftovers of killed writes are deleted."""
 
 import glob
 import os
@@ -12,15 +12,15 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_MARKED = 1 << 13  # bytes at the start and at the end of a file in which its mark lies
+_MARKED = 1 << 13  # bytes at the start and at the end of a file that are searched for its mark
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Yield a file to write that then takes the place of `file`: whoever reads that, and whatever fails, sees the old
-    one or the new one, also after a power cut."""
+    """Yield a temporary file to write, which then replaces `file` atomically: a reader sees the old one or the new one,
+    also after a crash or a power cut."""
     sweep(file.parent, glob.escape(file.name))
-    with beside(file) as temporary:
+    with temporary_beside(file) as temporary:
         yield temporary
         sync(temporary)
         os.replace(temporary, file)
@@ -28,7 +28,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.  Raises OSError that says what to do."""
+    """Write a file atomically.  Raises OSError that says what to do."""
     try:
         with replacing(file) as temporary:
             temporary.write_bytes(content)
@@ -38,8 +38,8 @@ def write_file(file: Path, content: bytes) -> None:
 
 
 def check_ours(file: Path, mark: str, overwrite: bool) -> None:
-    """Raise ValueError for a file that is there, and that lacks the `mark` of the command that would replace it, unless
-    `overwrite` allows it."""
+    """Raise ValueError for an existing file that lacks the `mark` of the command which would replace it, unless
+    `overwrite` allows that."""
     if overwrite or not os.path.lexists(file):
         return
     if file.is_file():
@@ -53,16 +53,16 @@ def check_ours(file: Path, mark: str, overwrite: bool) -> None:
 
 
 @contextmanager
-def beside(target: Path, folder: bool = False) -> Iterator[Path]:
-    """Yield a new file, or folder, beside `target`, which is gone if anything fails.  It is locked meanwhile: by that
-    `sweep` tells it from what a killed write has left."""
+def temporary_beside(target: Path, folder: bool = False) -> Iterator[Path]:
+    """Yield a temporary file, or folder, beside `target`, which is deleted if anything fails.  It is locked meanwhile,
+    by which `sweep` tells it from the leftovers of a killed write."""
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     if folder:
         temporary.mkdir()
     else:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less the umask
     try:
-        with locked(temporary):
+        with lock(temporary):
             yield temporary
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell of
@@ -71,8 +71,8 @@ def beside(target: Path, folder: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Within it this process alone has locked a file or folder.  Raises BlockingIOError if another one has; where the
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file or folder within it.  Raises BlockingIOError if another process does; where the
     system or its disk has no locks, nothing is locked."""
     if not fcntl:
         yield
@@ -91,20 +91,20 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path, name: str) -> None:
-    """Delete what killed writes of files of this name, which may be a pattern, have left in a folder.  Raises OSError
-    that names the file which cannot be deleted."""
+    """Delete the leftovers of killed writes of files of this name, which may be a pattern, in a folder.  Raises OSError
+    that names a file which cannot be deleted."""
     if not fcntl:  # nothing tells what is still being written
         return
     for left in folder.glob(f".{name}.*.tmp"):
         try:
-            with locked(left):
+            with lock(left):
                 delete([left])
         except (BlockingIOError, FileNotFoundError):  # it is being written, or was
             continue
 
 
 def delete(files: Iterable[Path]) -> None:
-    """Delete files, or folders that a killed write has left.  Raises OSError that names the one which cannot be."""
+    """Delete files or folders that are still there.  Raises OSError that names one which cannot be deleted."""
     for file in files:
         try:
             _remove(file)
@@ -123,7 +123,7 @@ def _remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk itself."""
+    """Flush a file, or the names in a folder, to the disk (fsync)."""
     if path.is_dir() and os.name == "nt":  # where a folder cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

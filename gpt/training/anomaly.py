@@ -1,4 +1,4 @@
-"""Where the first number that is not finite came from."""
+"""The origin of the first value that is not finite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ import numpy as np
 import autograd as ag
 
 
-def blame(loss: Callable[[], Any]) -> str:
-    """What `ag.detect_anomaly` says when `loss()`, a Tensor, and its backward are computed again; empty if all is
-    finite.  Gradients are added to those of the parameters."""
+def find_anomaly(loss: Callable[[], Any]) -> str:
+    """Recompute `loss()`, a Tensor, and its backward pass under `ag.detect_anomaly`, and return its report; empty if
+    all is finite.  Gradients accumulate in those of the parameters."""
     try:
         with np.errstate(all="ignore"), ag.detect_anomaly():
             loss().backward()

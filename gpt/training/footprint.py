@@ -1,18 +1,18 @@
-"""How much memory a step of training takes, estimated before anything is computed."""
+"""An estimate of the memory that a training step takes."""
 
 from ..model.gpt import GPT
 
-RECORDED = 1 << 27  # bytes up to which a step is recorded: that takes three times as much
+RECORDED = 1 << 27  # bytes up to which a step runs as a captured program, which takes three times as much
 
 
 def step_bytes(model: GPT, windows: int, length: int) -> int:
-    """Estimate the bytes of what a forward pass over so many windows keeps for the backward pass, and of the gradient
-    of the logits: within a fifth of what is measured."""
+    """Estimate the bytes of the activations that a forward pass over so many windows saves for the backward pass, and
+    of the gradient of the logits: within a fifth of the measured bytes."""
     c = model.config
     keys, hidden = (c.n_kv_head or c.n_head) * c.head_size, c.n_hidden or 4 * c.n_embd
-    linear = 3 * c.n_embd + 2 * keys + hidden * (1 + c.gated)  # numbers that a block's linear layers give for a token
+    linear = 3 * c.n_embd + 2 * keys + hidden * (1 + c.gated)  # outputs of a block's linear layers for a token
     norms, rotated, activations = 6 * c.n_embd, c.n_embd + keys, hidden * (1 + c.gated)
     layer = linear + norms + rotated + activations
     if any(not t.requires_grad for name, t in model.named_arrays().items() if name.endswith(".base.weight")):
-        layer += 3 * linear  # LoRA: its product, that times its scale, and the sum
+        layer += 3 * linear  # LoRA: the product, scaled, and added
     return windows * length * (c.n_layer * layer + 3 * c.vocab_size) * model.wte.weight.dtype.itemsize

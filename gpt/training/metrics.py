@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line of numbers for each step, which goes on where the checkpoint does."""
+"""metrics.jsonl: a line of metrics for each step, in step with the checkpoints."""
 
 import json
 import math
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-FILE = "metrics.jsonl"  # its name in the folder of a run
-PENDING = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{8}}\.tmp")  # what it is called before the first checkpoint
+FILE = "metrics.jsonl"  # in the folder of a run
+PENDING = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{8}}\.tmp")  # its name before the first checkpoint
 
 
 class Metrics:
-    """A file of one JSON object a step, opened after `iter` steps: lines of later ones, which a run that was killed has
-    written after its last checkpoint, are cut off.
+    """A file of one JSON object per step, opened after `iter` steps: lines of later steps, written by a killed run
+    after its last checkpoint, are cut off.
 
-    `aside`: the lines there belong to a checkpoint that is not the one which this run begins with.  They stay until
-    `publish`, and those of this run are in a file of their own, which `finish_interrupted` and `sweep` see to.
+    `aside`: the file there belongs to a checkpoint other than the one this run begins with.  It stays until `publish`;
+    this run writes a pending file of its own, which `finish_interrupted` and `sweep` see to.
 
     Raises OSError that says what to do, here and in the methods, if the disk is full or refuses, and for a link or
-    anything else that is no file of its own.
+    anything else that is no regular file.
     """
 
     def __init__(self, path: Path, iter: int, aside: bool = False):
@@ -30,10 +30,10 @@ class Metrics:
         if path.is_symlink() or path.exists() and not path.is_file():
             raise OSError(f"{path} is a link, a folder or a device, and is not written to: move it away, or choose "
                           "another folder with --out")
-        with self._explained():
+        with self._explain_errors():
             self.file = open(self.pending, "ab")
         try:
-            with self._explained():
+            with self._explain_errors():
                 end = _end(path, iter)
                 if aside and end:
                     with open(path, "rb") as lines:
@@ -44,25 +44,26 @@ class Metrics:
             self.file.close()
             raise
 
-    def write(self, row: dict[str, Any]) -> None:
-        with self._explained():
-            self.file.write(json.dumps(row).encode() + b"\n")
+    def write(self, metrics: dict[str, Any]) -> None:
+        """Append a line."""
+        with self._explain_errors():
+            self.file.write(json.dumps(metrics).encode() + b"\n")
 
     def sync(self) -> None:
-        """Wait until all lines are on the disk."""
-        with self._explained():
+        """Flush all lines to the disk."""
+        with self._explain_errors():
             self.file.flush()
             os.fsync(self.file.fileno())
 
     def publish(self) -> None:
-        """Let the lines of this run take the place of those of another, whose checkpoint is no more."""
+        """Replace the file of another run, whose checkpoint is gone, by that of this run."""
         if self.pending != self.path:
-            with self._explained():
+            with self._explain_errors():
                 os.replace(self.pending, self.path)
             self.pending = self.path
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -72,9 +73,9 @@ class Metrics:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         try:
-            with self._explained():
+            with self._explain_errors():
                 self.file.close()
                 if error and not self.pending.stat().st_size:
                     self.pending.unlink()
@@ -84,7 +85,7 @@ class Metrics:
 
 
 def seconds(path: Path) -> float:
-    """How long the steps took whose lines a file holds; 0 without one, and infinite if it is none of `Metrics`."""
+    """Return the total time of the steps in a file; 0 without one, and infinite if it is not one of `Metrics`."""
     if not os.path.lexists(path):
         return 0.0
     if not path.is_file() or path.stat().st_size > 1 << 24:
@@ -97,7 +98,7 @@ def seconds(path: Path) -> float:
 
 
 def _end(path: Path, iter: int) -> int:
-    """Where the lines of the first `iter` steps end."""
+    """Return the offset at which the lines of the first `iter` steps end."""
     if not iter or not path.exists():
         return 0
     end = 0

@@ -1,4 +1,4 @@
-"""Recipes: settings of a run that belong together, by name."""
+"""Recipes: sets of hyperparameters by name."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ RECIPES: dict[str, dict[str, Any]] = {
                     optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, beta1=0.9, beta2=0.99, grad_clip=1.0,
                     schedule="cosine", warmup_iters=100, lr_decay_iters=None, min_lr=1e-4, eval_interval=250,
                     eval_iters=20),
-    # As large a model, which learns the same from a fraction of the text.  What it takes, by how much it helps in 300
-    # steps (`gpt ablate`): Muon (Jordan et al. 2024, with the steps of Amsel et al. 2025); a learning rate that falls
-    # over most of the run (Hägele et al. 2024); a short causal convolution (So et al. 2021, "Primer"); rotary positions
-    # (Su et al. 2021); a head of its own; and a norm of the embedding.  Of what else it takes no difference could be
-    # told from that of the seeds: shuffled windows, squared ReLU (So et al. 2021), norms without gain (Zhang & Sennrich
-    # 2019), normed queries and keys (Henry et al. 2020), smear, and projections that start at zero, so that each block
-    # at first adds nothing (Zhang, Dauphin & Ma 2019).  300 steps take seconds, however long the text is: more of them
-    # write better, up to a few passes.
+    # As large a model, which reaches the same loss on a fraction of the text.  Its ingredients, by how much they help
+    # in 300 steps (`gpt ablate`): Muon (Jordan et al. 2024, with the steps of Amsel et al. 2025); a learning rate decay
+    # over most of the run (Hägele et al. 2024); a short causal convolution (So et al. 2021, "Primer"); rotary position
+    # embeddings (Su et al. 2021); an untied head; and a norm of the embedding.  The effect of the others is within the
+    # variation between seeds: shuffled windows, squared ReLU (So et al. 2021), norms without gain (Zhang & Sennrich
+    # 2019), QK norm (Henry et al. 2020), smear, and output projections initialized to zero, so that each block starts
+    # as the identity (Zhang, Dauphin & Ma 2019).  300 steps take seconds, however long the text is: more steps give
+    # better text, up to a few epochs.
     "fast": dict(n_layer=4, n_head=4, n_kv_head=None, n_embd=128, n_hidden=None, block_size=64, bias=False,
                  qkv_bias=False, dropout=0.0, activation="squared_relu", gated=False, positions="rotary",
                  rope_base=1000.0, norm="rms_norm", norm_gain=False, norm_eps=1e-6, norm_embedding=True, qk_norm=True,

@@ -1,4 +1,4 @@
-"""What training says: its first lines, a line an evaluation, samples of text, and the commands that go on."""
+"""Lines that training prints: the plan of a run, its evaluations, samples of text, and a diagnosis."""
 
 import math
 import statistics
@@ -12,19 +12,19 @@ from ..checkpoint import Checkpoint
 from ..generation.generate import continue_text
 from ..model.families import nearest_family
 from ..optim.schedule import SCHEDULES
-from ..runtime.screen import clock_time, in_a_line
+from ..runtime.screen import clock_time, escape_line
 from .config import TrainConfig
 from .trainer import Trainer
 
-STILL = 1e-7  # norm of a gradient that changes nothing
+VANISHED = 1e-7  # norm of a gradient that changes nothing
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 
 
 def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
-    """The first lines of a run: data, model, what a step is, and how it learns."""
+    """Say the first lines of a run: data, model, steps, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
-    say(f"text    {in_a_line(trainer.data.description)}")
+    say(f"text    {escape_line(trainer.data.description)}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {run.config.block_size}: "
         f"{run.model.n_parameters:,} parameters")
     n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
@@ -66,16 +66,17 @@ def describe_evaluation(trainer: Trainer, metrics: dict[str, Any]) -> str:
 
 
 def diagnose(trainer: Trainer) -> str:
-    """What is wrong with a run that has ended, and what to try; empty if nothing is."""
+    """Return what went wrong in a run that has ended, and what to try; empty if nothing did."""
     c, losses = trainer.config, [loss for loss, _ in trainer.recent]
     if not losses:
         return ""
     guess, loss, val_loss = math.log(trainer.model.config.vocab_size), statistics.fmean(losses), trainer.latest
-    still = sum(1 for _ in takewhile(lambda norm: norm < STILL, (norm for _, norm in reversed(trainer.recent))))
+    n_vanished = sum(1 for _ in takewhile(lambda norm: norm < VANISHED, (norm for _, norm in reversed(trainer.recent))))
     lower = f"lower --learning-rate, which is {c.learning_rate:g}, or raise --warmup-iters"
-    if still >= 3 and losses[-1] > guess / 2:
-        return (f"the run is dead: its gradient has been 0 for the last {still} steps or more, so it learns nothing "
-                f"any more, with a loss of {losses[-1]:.2f} (a guess among all tokens has {guess:.2f}): {lower}")
+    if n_vanished >= 3 and losses[-1] > guess / 2:
+        return (f"the run is dead: its gradient has been 0 for the last {n_vanished} steps or more, so it learns "
+                f"nothing any more, with a loss of {losses[-1]:.2f} (a guess among all tokens has {guess:.2f}): "
+                f"{lower}")
     if loss > guess - 0.01 and trainer.iter > max(c.warmup_iters, 50):
         return (f"the model has learned nothing: its loss is {loss:.2f}, and a guess among all tokens has {guess:.2f}: "
                 f"{lower}")
@@ -87,6 +88,6 @@ def diagnose(trainer: Trainer) -> str:
 
 
 def show_sample(run: Checkpoint, title: str, say: Callable[[str], None], n: int) -> None:
-    """Say what the model writes at the moment, in `n` tokens."""
+    """Say a sample of `n` tokens from the model."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")

@@ -1,4 +1,4 @@
-"""The folder that a command writes to: what lies there, and whether that may be replaced."""
+"""The output folder of a command: its lock, its contents, and a check on whether they may be replaced."""
 
 import errno
 import json
@@ -11,18 +11,17 @@ from typing import Any
 
 from .. import checkpoint
 from ..runtime.screen import clock_time, command_line
-from ..runtime.writing import locked, sweep
+from ..runtime.writing import lock, sweep
 from . import metrics
 from .config import SHORT_RUN
 
-# Settings that do not decide what is learned: runs that differ in these alone are the same.
+# Settings on which the weights do not depend: runs that differ in these alone are the same.
 FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas")
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Make a folder, and those it is in, where they are missing; they are gone again if anything fails and they are
-    empty."""
+def make_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its missing parents; if anything fails, those that are empty are deleted again."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,16 +35,16 @@ def made(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield the folder `path` to write to, made if it is missing, locked and tidied up; gone again if the command fails
-    and it is empty.
+    """Yield the folder `path` to write to: made if it is missing, locked and tidied up.  It is deleted again if the
+    command fails and it is empty.
 
     Raises OSError, before a run's work is done, if the folder takes no files or another command is writing to it.
     """
     folder = Path(path)
     with ExitStack() as stack:
         try:
-            stack.enter_context(made(folder))
-            stack.enter_context(locked(folder))
+            stack.enter_context(make_folder(folder))
+            stack.enter_context(lock(folder))
             with tempfile.TemporaryFile(dir=folder):
                 pass
             if (folder / checkpoint.FILE).is_dir():
@@ -66,15 +65,15 @@ def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def tidy(folder: Path) -> None:
-    """Do what a run that ended early has left to do in a folder, and delete what it has left half-written."""
+    """Finish what an interrupted run left undone in a folder, and delete its half-written files."""
     finish_interrupted(folder)
     for name in ("*.safetensors", metrics.FILE):
         sweep(folder, name)
 
 
 def finish_interrupted(folder: Path) -> None:
-    """Do what a run that was killed right after its newest checkpoint had left to do: move its metrics into place, and
-    copy the checkpoint."""
+    """Finish the work of a run that was killed right after its newest checkpoint: move its metrics into place, and copy
+    the checkpoint."""
     newest = folder / checkpoint.FILE
     try:
         metadata = checkpoint.read_metadata(checkpoint.adapter_beside(newest) or newest)
@@ -88,7 +87,7 @@ def finish_interrupted(folder: Path) -> None:
             checkpoint.copy_newest(folder, metadata, n_kept)
 
 
-# ---------------------------------------------------------------------- what lies there
+# ---------------------------------------------------------------------- contents
 
 
 def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str, Any] | None = None) -> str:
@@ -97,22 +96,22 @@ def check_run(folder: Path, overwrite: bool, name: str = "", settings: dict[str,
     Raises ValueError that says what is there, unless `overwrite` allows it, or its checkpoint says under `name` that it
     was made with the same `settings` and in less than SHORT_RUN seconds, so that nothing is lost but them.
     """
-    held, metadata = contents(folder)
+    held, metadata = describe_contents(folder)
     if not held:
         return ""
     if overwrite:
         return f"note    {folder} holds {held}, which this run replaces at its first checkpoint"
-    if settings is not None and deciding(metadata.get(name)) == deciding(settings) \
-            and (took := seconds(metadata)) < SHORT_RUN:
+    took, same = run_seconds(metadata), learned_settings(metadata.get(name)) == learned_settings(settings)
+    if settings is not None and same and took < SHORT_RUN:
         return (f"note    {folder} holds this very run already; as it took {clock_time(took)}, it is trained again, "
                 "and replaces that at its first checkpoint")
-    raise ValueError(f"{folder} holds {held}: choose another folder with --out{way_on(folder, metadata)}, or replace "
-                     "it with --overwrite")
+    raise ValueError(f"{folder} holds {held}: choose another folder with --out{resume_advice(folder, metadata)}, or "
+                     "replace it with --overwrite")
 
 
-def contents(folder: Path) -> tuple[str, dict[str, Any]]:
-    """What lies in a folder where the files of a run go, in words, and what its checkpoint says of itself.  Metrics
-    alone of a few steps, of which there is no checkpoint, are nothing."""
+def describe_contents(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return a description of the run in a folder, empty if there is none, and the metadata of its checkpoint.  Metrics
+    of a few steps without a checkpoint do not count."""
     files = [folder / name for name in (checkpoint.FILE, *checkpoint.ADAPTERS, checkpoint.BEST)]
     file = next((file for file in [*files, *checkpoint.numbered_checkpoints(folder)] if os.path.lexists(file)), None)
     if file is None:
@@ -132,22 +131,22 @@ def contents(folder: Path) -> tuple[str, dict[str, Any]]:
     return f"a model, {file.name}", metadata
 
 
-def deciding(settings: Any) -> dict[str, Any]:
-    """The settings that decide what a run learns, as plain data."""
+def learned_settings(settings: Any) -> dict[str, Any]:
+    """Return the settings on which the weights of a run depend, as plain data."""
     plain = json.loads(json.dumps(settings)) if isinstance(settings, dict) else {}
     return {name: value for name, value in plain.items() if name not in FREE}
 
 
-def seconds(metadata: dict[str, Any]) -> float:
-    """How long a run took that says `metadata` itself; infinite where it does not say so."""
+def run_seconds(metadata: dict[str, Any]) -> float:
+    """Return the time that a run took, from its metadata; infinite if they do not have it."""
     match metadata:
         case {"state": {"seconds": float() | int() as took}} | {"seconds": float() | int() as took}:
             return took
     return float("inf")
 
 
-def way_on(folder: Path, metadata: dict[str, Any]) -> str:
-    """The command that goes on with a run, where one can."""
+def resume_advice(folder: Path, metadata: dict[str, Any]) -> str:
+    """Return advice on the command that resumes a run; empty if none can."""
     match metadata:
         case {"train": {"max_iters": int(n)}, "iter": int(i), "state": dict()}:
             more = f" --max-iters {2 * n}" if i >= n else ""

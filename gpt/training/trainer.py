@@ -20,7 +20,7 @@ from ..optim.optimizer import OPTIMIZERS
 from ..optim.parameters import Parameters, clip_scale, global_norm, parameter_group
 from ..optim.schedule import learning_rate_at
 from ..runtime.worker_pool import SINGLE, WorkerPool
-from .anomaly import blame
+from .anomaly import find_anomaly
 from .config import TrainConfig
 from .data_parallel import Replicas
 from .footprint import RECORDED, step_bytes
@@ -111,7 +111,7 @@ class Trainer:
         that is not."""
         found = ""
         for i, (ids, targets, _) in enumerate(self.replicas.slices(*self._batch)):
-            found = found or blame(lambda: self.model.loss(ids, targets, self._before[i]))  # noqa: B023
+            found = found or find_anomaly(lambda: self.model.loss(ids, targets, self._before[i]))  # noqa: B023
         raise FloatingPointError(f"{problem} at iteration {self.iter + 1}: {found or 'no record is to blame'}; lower "
                                  f"--learning-rate, which is {self.config.learning_rate}, or set --grad-clip")
 

@@ -19,7 +19,7 @@ from ..model.module import raw
 from ..runtime.environment import fastest_kernels
 from ..runtime.malloc import keep_freed_memory
 from ..runtime.safetensors_file import memory_limit
-from ..runtime.screen import announce, command_line, in_a_line
+from ..runtime.screen import announce, command_line, escape_line
 from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.signals import Stopped, stop_on_signal
 from ..runtime.worker_pool import WorkerPool, cores
@@ -198,7 +198,7 @@ def make_data(config: TuneConfig, conversations: Sequence[Conversation], templat
         data.noise, data.n_text = NOISE if config.noise is None else config.noise, template.tokenizer.base.vocab_size
     elif config.noise:
         raise ValueError("--noise is not for a model with a chat template of its own: leave it out")
-    say(f"data    {in_a_line(data.description)}; the loss is of the answers, {data.trained_fraction:.1%} of the "
+    say(f"data    {escape_line(data.description)}; the loss is of the answers, {data.trained_fraction:.1%} of the "
         "tokens; windows are filled with whole conversations")
     order = np.random.default_rng([config.seed, 5]).permutation(len(val))
     return data, [val[i][0] for i in order if not val[i][0].is_plain]

@@ -14,7 +14,7 @@ from autograd.core.describe import format_bytes
 from .. import checkpoint
 from ..model.config import Architecture
 from ..runtime.safetensors_file import read_head
-from ..runtime.screen import escaped
+from ..runtime.screen import escape
 from ..runtime.settings import Settings, setting
 from ..tuning import lora
 
@@ -210,4 +210,4 @@ def shown(value: Any) -> str:
         return json.dumps(value)
     text = {None: "none", True: "yes", False: "no"}.get(value) if value is None or isinstance(value, bool) else \
         f"{value:.6g}" if isinstance(value, float) else str(value)
-    return escaped(str(text)) or "none"
+    return escape(str(text)) or "none"

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.corpus import read_bytes
 from ..model.module import Array
-from ..runtime.screen import escaped
+from ..runtime.screen import escape
 from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import check_ours, write_file
 from ..training.metrics import FILE
@@ -221,7 +221,7 @@ def format_number(value: float) -> str:
 
 def clip_name(name: str, columns: int, dots: str) -> str:
     """Return a name without its beginning if it is too long."""
-    name = escaped(name)
+    name = escape(name)
     return name if len(name) <= columns else dots + name[len(dots) - columns:]
 
 

@@ -13,7 +13,7 @@ from gpt.runtime.worker_pool import SINGLE, WorkerPool
 
 
 def scanned(sigma):
-    """What the three polynomials make of singular values."""
+    """Apply the three polynomials to singular values."""
     for a, b, c in POLYNOMIALS:
         sigma = a * sigma + b * sigma ** 3 + c * sigma ** 5
     return sigma

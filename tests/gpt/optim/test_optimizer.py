@@ -1,4 +1,4 @@
-"""What holds for every optimizer of the registry."""
+"""Tests of every optimizer of the registry."""
 
 import numpy as np
 import pytest

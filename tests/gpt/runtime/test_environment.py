@@ -1,4 +1,4 @@
-"""What decides the bits of a run is recorded, and a change of it is said."""
+"""The environment that the bits of a run depend on is recorded, and changes of it are said."""
 
 from gpt.runtime.environment import compare_environments, environment
 

@@ -1,4 +1,4 @@
-"""What is printed on a terminal: nothing that others wrote can disturb it."""
+"""Text on a terminal: nothing that others wrote can disturb it."""
 
 import io
 import json
@@ -19,7 +19,7 @@ import gpt
 from gpt import GPT, CharTokenizer, GPTConfig, checkpoint
 from gpt.cli import COMMANDS, main
 from gpt.runtime import screen
-from gpt.runtime.screen import Screen, escaped, in_a_line
+from gpt.runtime.screen import Screen, escape, escape_line
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "\x1b\x07\x00\x08\x0e\x7f\x9b\x9d\u202e\u2066\u2028"  # ESC, BEL, NUL, BS, SO, DEL, CSI, OSC, RLO, LRI, LS
@@ -138,7 +138,8 @@ def test_every_command_is_tried():
 
 
 def test_a_traceback():
-    code = "import sys; from gpt.runtime.screen import screens\nwith screens(): raise ValueError('a\\x1b]0;b')"
+    code = ("from gpt.runtime.screen import protect_terminal\n"
+            "with protect_terminal(): raise ValueError('a\\x1b]0;b')")
     leader, terminal = pty.openpty()
     subprocess.run([sys.executable, "-c", code], stderr=terminal, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     os.close(terminal)
@@ -185,10 +186,10 @@ def test_only_a_bar_writes_over_itself():
 
 def test_a_stream_that_is_no_terminal_is_left_alone(capsys):
     before = sys.stdout
-    with screen.screens():
+    with screen.protect_terminal():
         assert sys.stdout is before
 
 
 def test_a_line_stays_a_line():
-    assert in_a_line("a \n\t b\x1b\u2028c\r") == "a b\\x1b c" and escaped("a\nb\x9b") == "a\\nb\\x9b"
-    assert np.all([c.isprintable() for c in in_a_line("".join(map(chr, range(0x3000))))])
+    assert escape_line("a \n\t b\x1b\u2028c\r") == "a b\\x1b c" and escape("a\nb\x9b") == "a\\nb\\x9b"
+    assert np.all([c.isprintable() for c in escape_line("".join(map(chr, range(0x3000))))])

@@ -8,7 +8,7 @@ import pytest
 import autograd as ag
 import gpt
 from gpt.runtime.worker_pool import WorkerPool
-from gpt.training.anomaly import blame
+from gpt.training.anomaly import find_anomaly
 from gpt.training.trainer import Trainer
 
 TRAIN = sys.modules["gpt.training.train"]  # the module, which the function of that name hides
@@ -25,17 +25,17 @@ def test_the_first_bad_value_is_named():
         with ag.scope("block"):
             return (np.exp(np.log(x)) * 2).sum()
 
-    said = blame(loss)
+    said = find_anomaly(loss)
     assert said.startswith("the value of log f64[2] holds 1 NaN among 2 numbers") and "\n" not in said
     assert "= log(%0)  block  test_anomaly.py:" in said
 
 
 def test_a_bad_gradient_is_named():
-    assert "sqrt f64[2] sends to leaf 'x'" in blame(lambda: np.sqrt(leaf([0.0, 4.0], "x")).sum())
+    assert "sqrt f64[2] sends to leaf 'x'" in find_anomaly(lambda: np.sqrt(leaf([0.0, 4.0], "x")).sum())
 
 
 def test_nothing_is_said_of_what_is_finite():
-    assert blame(lambda: ag.softmax(leaf([1.0, 2.0]) + np.array([0, -np.inf])).max()) == ""
+    assert find_anomaly(lambda: ag.softmax(leaf([1.0, 2.0]) + np.array([0, -np.inf])).max()) == ""
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

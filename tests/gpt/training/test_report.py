@@ -1,4 +1,4 @@
-"""What training says at its end of a run that went wrong."""
+"""The diagnosis of a run that went wrong, at its end."""
 
 import math
 from contextlib import suppress

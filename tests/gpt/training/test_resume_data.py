@@ -69,7 +69,7 @@ def test_text_that_was_moved_is_the_same(tiny, text_file, tmp_path, move):
 
 
 def test_a_run_of_an_earlier_version_goes_on(tiny):
-    """Whose checksum was of some windows."""
+    """Its checksum was of some windows."""
     train(TrainConfig(**tiny), quiet)
     run, arrays = checkpoint.load_with_state(tiny["out"])
     data, _ = TRAIN.prepare_data(TrainConfig(**tiny))

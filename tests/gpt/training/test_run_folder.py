@@ -1,4 +1,4 @@
-"""What the folder of an output holds, and whether that may be replaced: one rule for every command that writes."""
+"""The folder of an output, and one rule for every command that writes on whether it may be replaced."""
 
 import json
 import os
@@ -273,7 +273,7 @@ def test_what_killed_writes_have_left_is_swept(made, tmp_path):
 
 def test_what_another_process_is_writing_is_not_swept(tmp_path):
     writing = pytest.importorskip("gpt.runtime.writing")
-    with writing.beside(tmp_path / "p.svg") as theirs:
+    with writing.temporary_beside(tmp_path / "p.svg") as theirs:
         writing.write_file(tmp_path / "p.svg", b"ours")
         assert theirs.exists()
     writing.write_file(tmp_path / "p.svg", b"again")
