@@ -221,8 +221,8 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
     assert (early.returncode, early.stdout, early.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
 
-@pytest.mark.parametrize("argv, place", [(["plot"], "view.plot:read"), (["plot"], "view.plot:terminal"),
-                                         (["info"], "view.info:describe"), (["info"], "view.info:lines")])
+@pytest.mark.parametrize("argv, place", [(["plot"], "view.plot:read_history"), (["plot"], "view.plot:draw_on_terminal"),
+                                         (["info"], "view.info:describe"), (["info"], "view.info:format_lines")])
 @pytest.mark.parametrize("number", [INT, TERM])
 def test_plot_and_info_stop(whole, argv, place, number):
     done = gpt_with([(place, 1, "before", [number])], *argv, whole[1])
