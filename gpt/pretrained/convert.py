@@ -1,4 +1,4 @@
-"""Models in Hugging Face's form: `gpt import` reads a folder of one, `gpt export` writes one."""
+"""`gpt import` and `gpt export`: models in Hugging Face's form become checkpoints, and the reverse."""
 
 import os
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import delete
 from ..training.metrics import FILE as METRICS
 from ..training.run_folder import check_run, writable_folder
-from .config import CLASSES, TOKEN_IDS, parsed_config, rope_frequencies, rope_of, written_config
+from .config import CLASSES, TOKEN_IDS, parse_config, rope_frequencies, rope_of, to_hf_config
 from .files import (
     CONFIG,
     GENERATION,
     WEIGHTS,
+    check_folder,
     check_free,
     filled_folder,
-    given_folder,
     inside,
     read_json,
+    read_tensors,
     shortened,
-    stored_tensors,
     write_json,
 )
-from .layout import model_of, their_arrays
-from .tokenizer import read_tokenizer, read_words, write_tokenizer
+from .layout import build_model, to_hf_arrays
+from .tokenizer import read_chat_metadata, read_tokenizer, write_tokenizer
 
 
 @dataclass
@@ -63,43 +63,43 @@ class ExportConfig(Settings):
 
 
 def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
-    """Return the model in a folder, what else its files say of it (kept in a checkpoint's `about`), and the keys of its
-    config.json that are not used.
+    """Read the model in a folder (a GPT-2, Llama, Mistral or Qwen2); return it, metadata for its checkpoint, and the
+    keys of its config.json that are not used.
 
-    Kinds: GPT-2, Llama, Mistral and Qwen2.  The weights are mapped and read a tensor at a time.  Raises OSError or
-    ValueError, naming the file, for what is missing, damaged, unknown or asks for what this GPT does not have.
+    The weights are mapped and read a tensor at a time.  Raises OSError or ValueError, naming the file, for files that
+    are missing or damaged, and for features that this GPT does not have.
     """
-    folder = given_folder(os.fspath(path))
-    file, drawing = inside(folder, CONFIG), inside(folder, GENERATION)
+    folder = check_folder(os.fspath(path))
+    file, generation = inside(folder, CONFIG), inside(folder, GENERATION)
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no config.json: give the folder of a model in Hugging Face's form")
     values = read_json(file)
-    if drawing.is_file():  # then it alone says which tokens begin and end a text
-        values |= {name: read_json(drawing).get(name) for name in TOKEN_IDS}
+    if generation.is_file():  # it overrides the tokens that begin and end a text
+        values |= {name: read_json(generation).get(name) for name in TOKEN_IDS}
     try:
-        config, about, unread = parsed_config(values)
+        config, extra, unread = parse_config(values)
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
-    stored = stored_tensors(folder)
+    stored = read_tensors(folder)
     try:
         with room_for(stored.values(), folder):
-            model = model_of(about["model_type"], config, about.get("rope", {}), stored, np.dtype(dtype))
+            model = build_model(extra["model_type"], config, extra.get("rope", {}), stored, np.dtype(dtype))
     except ValueError as error:
         raise ValueError(f"{folder} does not hold the model of its config.json: {error}") from None
-    return model, {"pretrained": about, **read_words(folder)}, unread
+    return model, {"pretrained": extra, **read_chat_metadata(folder)}, unread
 
 
 def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Checkpoint:
-    """Return the model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
-    ImportError where the extra is missing."""
-    model, about, _ = read_model(path, dtype)
-    return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), about)
+    """Read the model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
+    ImportError if the extra is missing."""
+    model, metadata, _ = read_model(path, dtype)
+    return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), metadata)
 
 
 def import_model(config: ImportConfig) -> None:
     """Make a checkpoint of a model in Hugging Face's form: the command `gpt import`."""
     assert config.path is not None
-    folder = given_folder(config.path)
+    folder = check_folder(config.path)
     if Path(config.out).resolve() == folder.resolve():
         raise ValueError(f"{config.out} holds the model itself: choose another folder with --out")
     with writable_folder(config.out) as out:
@@ -109,15 +109,15 @@ def import_model(config: ImportConfig) -> None:
 
 
 def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
-    """`import_model` of a folder into another one."""
-    model, about, unread = read_model(folder, config.dtype)
+    """Import the model in a folder into the folder `out`."""
+    model, metadata, unread = read_model(folder, config.dtype)
     tokenizer = read_tokenizer(folder, model.config.vocab_size)
-    c, kind = model.config, about["pretrained"]["model_type"]
-    announce(f"model   {kind}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {c.block_size:,}, "
-             f"{c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
+    c, model_type = model.config, metadata["pretrained"]["model_type"]
+    announce(f"model   {model_type}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context "
+             f"{c.block_size:,}, {c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
     if unread:
         announce(f"note    keys of config.json that are not used: {shortened(unread)}")
-    file = checkpoint.save_checkpoint(out, model, tokenizer, about, first=True)
+    file = checkpoint.save_checkpoint(out, model, tokenizer, metadata, first=True)
     delete([out / METRICS])
     announce(f"weights in {file}; text from them:\n\n    {command_line('sample', out)}\n")
 
@@ -127,28 +127,28 @@ def export_model(config: ExportConfig) -> None:
     check_free(Path(config.out), config.overwrite)
     run = checkpoint.load_checkpoint(config.checkpoint, announce)
     with filled_folder(Path(config.out)) as folder:
-        said = write_pretrained(folder, run)
-    announce(f"{said}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
+        written = write_pretrained(folder, run)
+    announce(f"{written}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
              f"({config.out!r})\n")
 
 
 def write_pretrained(folder: Path, run: Checkpoint) -> str:
-    """Fill a folder with config.json, model.safetensors and what there is of a tokenizer; says what was written.
+    """Fill a folder with config.json, model.safetensors and the tokenizer's files; return a line on what was written.
 
-    Raises ValueError that lists the model's choices for which none of these kinds has a counterpart.
+    Raises ValueError that lists the model's choices that none of the families has.
     """
-    about = run.metadata.get("pretrained")
-    about = about if isinstance(about, dict) else {}
+    imported = run.metadata.get("pretrained")
+    imported = imported if isinstance(imported, dict) else {}
     ends = run.ends
-    about = about | {"eos_token_id": ends[0] if len(ends) == 1 else ends or None}
+    imported = imported | {"eos_token_id": ends[0] if len(ends) == 1 else ends or None}
     c, model = run.config, run.model
-    values = written_config(c, about, raw(model.wte.weight).dtype.name)
+    values = to_hf_config(c, imported, raw(model.wte.weight).dtype.name)
     if model.frequencies is not None and not np.allclose(
-            raw(model.frequencies), rope_frequencies(c.head_size, rope_of(c, about)), rtol=1e-5, atol=0):
+            raw(model.frequencies), rope_frequencies(c.head_size, rope_of(c, imported)), rtol=1e-5, atol=0):
         raise ValueError("the model's rotary positions turn by other angles than its settings say, and config.json has "
                          "no place for them: it cannot be exported")
-    arrays = their_arrays(values["model_type"], model)
+    arrays = to_hf_arrays(values["model_type"], model)
     write_json(folder / CONFIG, values)
-    write_tensors(folder / WEIGHTS, arrays, {"format": "pt"})  # without which transformers refuses the file
-    words = write_tokenizer(folder, run.tokenizer, run.metadata)
-    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {words}, "
+    write_tensors(folder / WEIGHTS, arrays, {"format": "pt"})  # transformers needs it
+    tokenizer = write_tokenizer(folder, run.tokenizer, run.metadata)
+    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {tokenizer}, "

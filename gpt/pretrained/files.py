@@ -1,4 +1,4 @@
-"""Folders as Hugging Face's libraries write them: JSON beside safetensors files."""
+"""Folders in the form of Hugging Face's libraries: JSON beside safetensors files."""
 
 import glob
 import json
@@ -19,11 +19,11 @@ EXPORTED = (CONFIG, WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", "
 _LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers take 1 MB
 
 
-def given_folder(path: str) -> Path:
-    """Return a model's folder.  Raises OSError or ValueError that says what to give instead."""
+def check_folder(path: str) -> Path:
+    """Return a path as that of a model's folder.  Raises OSError or ValueError that says what to give instead."""
     folder = Path(path)
     if folder.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
-        raise pickled(folder)
+        raise pickle_error(folder)
     if folder.suffix == ".gguf" or not (folder / CONFIG).exists() and any(folder.glob("*.gguf")):
         file = folder if folder.suffix == ".gguf" else min(folder.glob("*.gguf"))
         raise ValueError(f"{file} is a GGUF file, as llama.cpp reads them: give the folder of the same model in "
@@ -39,20 +39,21 @@ def given_folder(path: str) -> Path:
     return folder
 
 
-def pickled(file: Path) -> ValueError:
+def pickle_error(file: Path) -> ValueError:
+    """Return the error for a pickle."""
     return ValueError(f"{file} is no .safetensors file but a pickle, which can run any code when it is read: where you "
                       "trust it, convert it once with transformers: AutoModelForCausalLM.from_pretrained(FOLDER)"
                       ".save_pretrained(NEW_FOLDER)")
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the file `name` of a folder.  Raises ValueError for one that lies elsewhere, by its name or by a link;
-    links into the blobs of a download cache, of which the folder is a snapshot, are fine."""
+    """Return the path of the file `name` in a folder.  Raises ValueError if it lies elsewhere, by its name or by a
+    link; if the folder is a snapshot of a download cache, links into the cache's blobs are fine."""
     file, home = folder / name, Path(os.path.realpath(folder))
     usual = name.isprintable() and 0 < len(name.encode()) < 256 and "\\" not in name
     if not usual or Path(name).name != name or name == "..":
         raise ValueError(f"{folder} names {name!r:.200} as one of its files, and only those right within it are read")
-    real = Path(os.path.realpath(file))  # which takes loops of links, too
+    real = Path(os.path.realpath(file))  # which handles loops of links, too
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
         raise ValueError(f"{file} is a link that leads out of its folder: put the file itself there")
@@ -60,7 +61,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return a JSON object of bounded size and depth.  Raises OSError or ValueError that names the file."""
+    """Read a JSON object of bounded size and depth.  Raises OSError or ValueError that names the file."""
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise ValueError(f"it has {file.stat().st_size:,} bytes, more than the {_LARGEST_JSON:,} of any model's")
@@ -72,33 +73,33 @@ def read_json(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} cannot be read ({error!s:.200}): download the model again") from None
 
 
-def stored_tensors(folder: Path) -> dict[str, Stored]:
-    """Return all tensors of a folder's model.safetensors, or of the files in its index.
+def read_tensors(folder: Path) -> dict[str, Stored]:
+    """Return where the tensors lie in a folder's model.safetensors, or in the files of its index.
 
     Raises OSError or ValueError for no such files, for pickles, and for files that are damaged or lie elsewhere.
     """
     if (folder / WEIGHTS).is_file():
-        return _tensors_of(inside(folder, WEIGHTS))
+        return _read_file(inside(folder, WEIGHTS))
     if (folder / INDEX).is_file():
-        return _sharded(folder)
+        return _read_shards(folder)
     for pattern in ("*.bin", "*.pt", "*.pth"):
         for file in sorted(folder.glob(pattern)):
-            raise pickled(file)
+            raise pickle_error(file)
     raise FileNotFoundError(f"{folder} has neither {WEIGHTS} nor {INDEX}: download the weights, too")
 
 
-def _sharded(folder: Path) -> dict[str, Stored]:
+def _read_shards(folder: Path) -> dict[str, Stored]:
     """Return the tensors of the files that an index names."""
     index = inside(folder, INDEX)
     files = read_json(index).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise ValueError(f"{index} has no weight_map of tensors' names to files: download it again")
     tensors: dict[str, Stored] = {}
-    paths = {name: inside(folder, name) for name in sorted(set(files.values()))}  # all, before any is read
+    paths = {name: inside(folder, name) for name in sorted(set(files.values()))}  # check all before reading any
     if others := [file for file in paths.values() if file.suffix != ".safetensors"]:
-        raise pickled(others[0])
+        raise pickle_error(others[0])
     for name, file in paths.items():
-        for tensor, stored in _tensors_of(file).items():
+        for tensor, stored in _read_file(file).items():
             if files.get(tensor) != name:
                 raise ValueError(f"{file} holds {tensor!r:.100}, which its index does not place there: "
                                  "download the model again")
@@ -108,14 +109,14 @@ def _sharded(folder: Path) -> dict[str, Stored]:
     return tensors
 
 
-def _tensors_of(file: Path) -> dict[str, Stored]:
+def _read_file(file: Path) -> dict[str, Stored]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: download it, too")
     return read_head(file, "download it again")[1]
 
 
 def shortened(names: list[str], most: int = 12) -> str:
-    """Names in a line: the first ones, and how many there are more."""
+    """Return names in a line: the first ones, and the number of the others."""
     listed = ", ".join(f"{name:.100}" if name.isprintable() else f"{name!r:.100}" for name in names[:most])
     return listed + f" and {len(names) - most:,} more" * (len(names) > most)
 
@@ -133,7 +134,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def filled_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill, whose files then become those of `folder`: what fails leaves that as it was.  Raises
+    """Yield a temporary folder to fill, whose files then replace those of `folder`, unless an error is raised.  Raises
     OSError if it cannot be written."""
     folder = folder.absolute()
     try:
@@ -156,7 +157,7 @@ def _move(temporary: Path, folder: Path) -> None:
         os.replace(temporary, folder)
         sync(folder.parent)
         return
-    delete(folder / name for name in EXPORTED)  # the first one first: without it nobody takes this for a model
+    delete(folder / name for name in EXPORTED)  # in this order: without config.json it is no model for anyone
     for name in reversed(EXPORTED):
         if (temporary / name).exists():
             os.replace(temporary / name, folder / name)
@@ -165,4 +166,5 @@ def _move(temporary: Path, folder: Path) -> None:
 
 
 def write_json(file: Path, value: dict[str, Any]) -> None:
+    """Write an object as an indented JSON file."""
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -15,7 +15,7 @@ from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.data.tokenizers.char import CharTokenizer
 from gpt.data.tokenizers.word import WordTokenizer
 from gpt.pretrained.convert import read_model, write_pretrained
-from gpt.pretrained.layout import their_arrays
+from gpt.pretrained.layout import to_hf_arrays
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -115,7 +115,7 @@ def test_everything_in_double_precision(name, tmp_path, double):
     peer = torch.nn.functional.cross_entropy(out.reshape(-1, V), torch.tensor(ids[:, 1:].reshape(-1)))
     peer.backward()
     assert loss.item() == pytest.approx(peer.item(), rel=1e-11)
-    ours = their_arrays(about["pretrained"]["model_type"], model.map(lambda t: t.grad if t.requires_grad else t.data))
+    ours = to_hf_arrays(about["pretrained"]["model_type"], model.map(lambda t: t.grad if t.requires_grad else t.data))
     compared = dict(theirs.named_parameters())
     assert ours.keys() == compared.keys()
     for key, p in compared.items():
@@ -133,7 +133,7 @@ def test_everything_in_double_precision(name, tmp_path, double):
 def test_half_precision_is_widened_exactly(name, dtype, tmp_path):
     theirs = reference(name, getattr(torch, dtype))
     model, about, _ = read_model(saved(theirs, tmp_path))
-    held = their_arrays(about["pretrained"]["model_type"], model)
+    held = to_hf_arrays(about["pretrained"]["model_type"], model)
     for key, p in theirs.named_parameters():
         assert held[key].dtype == np.float32 and np.array_equal(held[key], p.detach().float().numpy()), key
 
