@@ -1,4 +1,4 @@
-"""What each ingredient of the recipe `fast` is worth: it is trained without one at a time: `gpt ablate`."""
+"""`gpt ablate`: an ablation of the recipe `fast`, which is trained without one ingredient at a time."""
 
 import math
 import statistics
@@ -24,12 +24,12 @@ from ..training.recipes import RECIPES
 from ..training.trainer import Trainer
 
 RECIPE = "fast"
-DEVELOPMENT = 0.1  # share of the text to train on that is kept for the development set: its end
-NOISE = 2  # standard deviations over the seeds, within which a difference may be theirs
+DEVELOPMENT = 0.1  # share of the training text, its end, that is the development set
+NOISE = 2  # standard deviations over the seeds within which a difference may be due to them
 RATES = (0.001, 0.002, 0.004, 0.008, 0.016)  # learning rates of AdamW that are tried
 
 WHOLE = f"nothing (the recipe {RECIPE})"
-# What is left out, and the settings that do so; of several learning rates the best one counts.
+# The ingredients left out, and the settings for that; of several learning rates the best one counts.
 WITHOUT: dict[str, dict[str, Any]] = {
     "Muon (AdamW at {rate:g} instead)": dict(optimizer="adamw", learning_rate=RATES),
     "convolution and smear": dict(convolution=0, smear=False),
@@ -44,7 +44,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "shuffled windows (random ones instead)": dict(batches="random"),
     "falling learning rate": dict(schedule="constant"),
 }
-# What stands below, to compare with.
+# Baselines, at the end of the table.
 OTHERS: dict[str, dict[str, Any]] = {
     "everything (the recipe nanogpt)": dict(recipe="nanogpt"),
     "everything (nanogpt at {rate:g} instead of 0.001)": dict(recipe="nanogpt", learning_rate=RATES[1:]),
@@ -57,22 +57,22 @@ class AblationConfig(Settings):
 
     data: tuple[str, ...] = setting((), "UTF-8 text files, folders, - for standard input; none: the Python language "
                                     "reference", path=True)
-    seeds: int = setting(3, "how often each is trained, from the seeds 1, 2 and so on", at_least=1)
+    seeds: int = setting(3, "trainings of each variant, with the seeds 1, 2 and so on", at_least=1)
     max_iters: int = setting(RECIPES[RECIPE]["max_iters"], "steps of each training", at_least=1)
 
 
 @dataclass
 class Trial:
-    """One way to train, and what came of it."""
+    """A variant of the recipe, and its results."""
     title: str
     config: TrainConfig
-    losses: dict[int, float] = field(default_factory=dict)  # by seed, of the development set; infinite: it diverged
+    losses: dict[int, float] = field(default_factory=dict)  # on the development set, by seed; infinite: it diverged
     ms: list[float] = field(default_factory=list)           # of every step
     n_parameters: int = 0
 
     @property
     def name(self) -> str:
-        """What is left out."""
+        """The ingredient left out."""
         return self.title.format(rate=self.config.learning_rate)
 
     @property
@@ -81,7 +81,7 @@ class Trial:
         return statistics.fmean(self.losses.values())
 
     def run(self, data: TextData, vocab_size: int, seed: int) -> None:
-        """Train from this seed, writing nothing, and find the loss on all of `data.val`."""
+        """Train with this seed, without files, and evaluate the loss on all of `data.val`."""
         config, loss, ms = replace(self.config, seed=seed, eval_whole=True), math.inf, []
         model = GPT(config.model_config(vocab_size), seed=seed)
         with WorkerPool(config.n_replicas) as pool:
@@ -95,7 +95,7 @@ class Trial:
 
 
 def trials(max_iters: int) -> Iterator[Trial]:
-    """Yield the whole recipe first, then each way to leave something out, one for each learning rate that is tried."""
+    """Yield the whole recipe first, then each ablation, one trial for each learning rate that is tried."""
     for title, changes in {WHOLE: {}, **WITHOUT, **OTHERS}.items():
         for rate in changes.get("learning_rate", (None,)):
             settings = {"recipe": RECIPE, **changes, "max_iters": max_iters}
@@ -105,11 +105,11 @@ def trials(max_iters: int) -> Iterator[Trial]:
 def ablate(config: AblationConfig) -> None:
     """Print, as a table in Markdown, what the recipe loses without each of its ingredients: the command `gpt ablate`.
 
-    How far it has come goes to standard error.  What ends it early, Ctrl-C or SIGTERM, leaves the table of what was
-    done.  Raises OSError or ValueError for text that cannot be used.
+    Progress goes to standard error.  Ctrl-C or SIGTERM ends it early, with the table of the trials done.  Raises
+    OSError or ValueError for text that cannot be used.
     """
     keep_freed_memory()
-    data, vocab_size = development(config.data)
+    data, vocab_size = load_development(config.data)
     say(data.description)
     every = list(trials(config.max_iters))
     with fastest_kernels():
@@ -117,12 +117,15 @@ def ablate(config: AblationConfig) -> None:
             run_all(every, data, vocab_size, config.seeds)
         finally:
             if every[0].losses:
-                print("\n".join([*table(every), "", note(every, data)]), flush=True)
+                print("\n".join([*table(every), "", explain(every, data)]), flush=True)
 
 
-def development(paths: Sequence[str]) -> tuple[TextData, int]:
-    """What is trained on, and how many different characters there are.  It is the training part of `gpt train` alone,
-    whose last tenth takes the place of the validation part: what this table decides is not decided by that."""
+def load_development(paths: Sequence[str]) -> tuple[TextData, int]:
+    """Load the text, and return it with its number of distinct characters.
+
+    It is only the training part of `gpt train`, and its last tenth is the development set that trials are judged by, so
+    that the validation part stays unseen.
+    """
     block_size = RECIPES[RECIPE]["block_size"]
     found, tokenizer = load_data(paths, "char", block_size)
     assert isinstance(found, TextData)
@@ -137,7 +140,7 @@ def development(paths: Sequence[str]) -> tuple[TextData, int]:
 
 
 def run_all(every: Sequence[Trial], data: TextData, vocab_size: int, seeds: int) -> None:
-    """Return all trials from one seed, then from the next, so that a machine that gets slower is so for all."""
+    """Run all trials with one seed, then with the next, so that a machine that slows down does so for all."""
     began, n = time.perf_counter(), len(every) * seeds
     width = max(len(trial.name) for trial in every)
     for i, (seed, trial) in enumerate(((seed, trial) for seed in range(1, seeds + 1) for trial in every), 1):
@@ -148,6 +151,7 @@ def run_all(every: Sequence[Trial], data: TextData, vocab_size: int, seeds: int)
 
 
 def say(line: str) -> None:
+    """Print a line to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -155,32 +159,31 @@ def say(line: str) -> None:
 
 
 def table(every: Sequence[Trial]) -> list[str]:
-    """Return the lines of the table: the whole recipe, the rest by what it costs, and last what is there to compare
-    with."""
-    whole, *rest = best(every)
+    """Return the lines of the table: the whole recipe, the ablations by cost, and the baselines."""
+    whole, *rest = best_trials(every)
     others = [trial for trial in rest if trial.title in OTHERS]
     rest = sorted((trial for trial in rest if trial.title not in OTHERS), key=lambda trial: -cost(trial, whole)[0])
     return ["| left out | loss | difference | ms a step | parameters | seeds |", "|---|---|---|---|---|---|",
-            *[line(trial, whole) for trial in (whole, *rest, *others)]]
+            *[table_row(trial, whole) for trial in (whole, *rest, *others)]]
 
 
-def best(every: Sequence[Trial]) -> list[Trial]:
-    """Of the trials of one title that which came to the least loss."""
+def best_trials(every: Sequence[Trial]) -> list[Trial]:
+    """Return of the trials of each title the one with the least loss, over the seeds that all of them have had."""
     titles: dict[str, list[Trial]] = {}
     for trial in every:
         if trial.losses:
             titles.setdefault(trial.title, []).append(trial)
-    return [min(same, key=lambda trial: on(trial, set.intersection(*[set(other.losses) for other in same])))
+    return [min(same, key=lambda trial: mean_loss(trial, set.intersection(*[set(other.losses) for other in same])))
             for same in titles.values()]
 
 
-def on(trial: Trial, seeds: set[int]) -> float:
-    """Its mean loss over some of its seeds: those that all trials to choose from have had."""
+def mean_loss(trial: Trial, seeds: set[int]) -> float:
+    """Return the mean loss of a trial over these seeds."""
     return statistics.fmean(trial.losses[seed] for seed in seeds)
 
 
 def cost(trial: Trial, whole: Trial) -> tuple[float, float]:
-    """By how much its loss is above the whole recipe's from the same seed: mean, and standard deviation (0 of one)."""
+    """Return the difference of a trial's loss from the whole recipe's, seed by seed: mean and standard deviation."""
     differences = [loss - whole.losses[seed] for seed, loss in trial.losses.items()]
     if not all(map(math.isfinite, differences)):
         return math.inf, 0.0
@@ -188,28 +191,28 @@ def cost(trial: Trial, whole: Trial) -> tuple[float, float]:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation of a population that these are drawn from; 0 where they say nothing about it."""
+    """Return the sample standard deviation; 0 for a single value, or infinite ones."""
     return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
 
 
-def line(trial: Trial, whole: Trial) -> str:
+def table_row(trial: Trial, whole: Trial) -> str:
     """Return a row of the table."""
     mean, spread = cost(trial, whole)
-    loss = figure(trial.loss, deviation([*trial.losses.values()])) if trial.loss < math.inf else "diverges"
-    difference = figure(mean, spread, "+") + " (≈)" * (abs(mean) < NOISE * spread)
+    loss = format_figure(trial.loss, deviation([*trial.losses.values()])) if trial.loss < math.inf else "diverges"
+    difference = format_figure(mean, spread, "+") + " (≈)" * (abs(mean) < NOISE * spread)
     cells = (trial.name, loss, difference if trial is not whole and math.isfinite(mean) else "",
              f"{statistics.median(trial.ms):.1f}" if trial.ms else "", f"{trial.n_parameters:,}",
              str(len(trial.losses)))
     return f"| {' | '.join(cells)} |"
 
 
-def figure(mean: float, spread: float, sign: str = "-") -> str:
-    """`1.8123 ± 0.0045`"""
+def format_figure(mean: float, spread: float, sign: str = "-") -> str:
+    """Return a mean and its spread as text: `1.8123 ± 0.0045`."""
     return f"{mean:{sign}.4f}" + f" ± {spread:.4f}" * bool(spread)
 
 
-def note(every: Sequence[Trial], data: TextData) -> str:
-    """What the figures are."""
+def explain(every: Sequence[Trial], data: TextData) -> str:
+    """Return a paragraph that explains the figures."""
     c, n, done = every[0].config, len(data.val), [trial for trial in every if trial.losses]
     rates = sorted({trial.config.learning_rate for trial in done if trial.config.optimizer == "adamw"})
     spread = "one seed does not show which are due to it" if max(len(trial.losses) for trial in done) == 1 else \

@@ -1,4 +1,4 @@
-"""Speed and memory, side by side: each figure of ours and its peers' are measured in turns in one run: `gpt bench`."""
+"""`gpt bench`: speed and memory beside peers, measured in turns in one run."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,10 +8,10 @@ from typing import Any
 from ..runtime.settings import Settings, overwrite_setting, setting
 from ..view.plot import check_picture
 from .costs import cost_rows
-from .measure import Side, load, machine
+from .measure import Side, describe_machine, load_average
 from .memory import memory_rows
 from .profile import MARK, profile
-from .race import config_of, fast, large
+from .race import fast_config, large_config, nanogpt_config
 from .scaling import scaling_rows
 from .small import import_rows, op_rows, sample_rows
 from .step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
@@ -29,8 +29,9 @@ ROWS: dict[str, Callable[..., Iterator[Any]]] = {
     "scaling": _scaling,
 }
 PEERS = ("torch", "compile", "jax", "hips")
-PROFILED = {"all": (config_of, "fastest"), "step": (config_of, "fastest"), "step-numpy": (config_of, "numpy"),
-            "step-large": (large, "fastest"), "recipe": (fast, "fastest")}
+PROFILED = {"all": (nanogpt_config, "fastest"), "step": (nanogpt_config, "fastest"),
+            "step-numpy": (nanogpt_config, "numpy"), "step-large": (large_config, "fastest"),
+            "recipe": (fast_config, "fastest")}
 
 
 @dataclass
@@ -39,12 +40,12 @@ class BenchConfig(Settings):
 
     row: str = setting("all", f"what to measure: all, or one of {', '.join(ROWS)}", positional=True,
                        choices=("all", *ROWS), metavar="ROW")
-    rounds: int = setting(30, "how often each side is timed; the medians are compared", at_least=3)
-    peers: tuple[str, ...] = setting(PEERS, "beside whom, where they are installed: torch, compile (torch.compile), "
+    rounds: int = setting(30, "times that each side is measured; the medians are compared", at_least=3)
+    peers: tuple[str, ...] = setting(PEERS, "frameworks to compare with, if installed: torch, compile (torch.compile), "
                                      "jax, hips (HIPS autograd); none: ours alone", metavar="PEER")
     json: bool = setting(False, "print one JSON object a row")
-    profile: bool = setting(False, "show where the time of a step goes, and measure no row")
-    out: str | None = setting(None, "picture of the profile to write, .svg, .png or .pdf by its ending (needs "
+    profile: bool = setting(False, "profile a training step, by operation and phase, and measure no row")
+    out: str | None = setting(None, "picture of the profile to write, by its ending .svg, .png or .pdf (needs "
                               "matplotlib); only with --profile", metavar="FILE", group="output")
     overwrite: bool = overwrite_setting()
 
@@ -62,16 +63,16 @@ class BenchConfig(Settings):
 
     @property
     def asked(self) -> list[str]:
-        """The peers by name."""
+        """The names of the peers."""
         return [peer for peer in self.peers if peer != "none"]
 
 
 def bench(config: BenchConfig) -> None:
     """Print the medians of ours and the peers', and their ratios: the command `gpt bench`.
 
-    Raises ArithmeticError, at the end, if a peer that was to compute the same has not, or we could not compute.
+    Raises ArithmeticError, at the end, if a peer's results differ from ours, or ours could not be computed.
     """
-    say(config, machine())
+    say(config, describe_machine())
     if config.profile:
         make, kernel = PROFILED[config.row]
         shown = profile(config.rounds, make(), kernel)
@@ -85,16 +86,16 @@ def bench(config: BenchConfig) -> None:
             say(config, row)
             sides = getattr(row, "sides", [])
             wrong += [side for side in sides if side.wrong or side is sides[0] and not side.values]
-    if busy := load():
-        say(config, busy)
+    if load := load_average():
+        say(config, load)
     if wrong:
         raise ArithmeticError(f"{wrong[0].name}: {wrong[0].missing}")
 
 
-def say(config: BenchConfig, what: Any) -> None:
-    """Print a row, or some facts by name."""
-    if isinstance(what, dict):
-        text = json.dumps(what) if config.json else ", ".join(f"{name} {value}" for name, value in what.items())
+def say(config: BenchConfig, result: Any) -> None:
+    """Print a row, or facts by name."""
+    if isinstance(result, dict):
+        text = json.dumps(result) if config.json else ", ".join(f"{name} {value}" for name, value in result.items())
     else:
-        text = json.dumps(what.summary()) if config.json else "\n" + "\n".join(what.lines())
+        text = json.dumps(result.summary()) if config.json else "\n" + "\n".join(result.lines())
     print(text, flush=True)

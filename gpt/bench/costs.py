@@ -1,4 +1,4 @@
-"""How the engine's and the views' time grows with the records of a tape and the parts of an operation."""
+"""Growth of the engine's and the views' time with the number of records on a tape and of an operation's inputs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import numpy as np
 
 import autograd as ag
 
-from .measure import Side, in_turns, slope
+from .measure import Side, fit_exponent, in_turns
 
 SIZES = (1000, 2000, 4000)
 
 
 @dataclass
 class Cost:
-    """Milliseconds of something done to so many records or parts, and their exponent."""
+    """Milliseconds of an action on so many records or inputs, and their exponent."""
     name: str
     sizes: tuple[int, ...]
     ms: list[float]
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the object that `--json` prints."""
         return {"row": "scaling", "what": self.name, "sizes": list(self.sizes), "ms": self.ms,
-                "exponents": {"ms": slope(self.sizes, self.ms)}}
+                "exponents": {"ms": fit_exponent(self.sizes, self.ms)}}
 
     def lines(self) -> list[str]:
+        """Return the lines of text that are printed."""
+        times, exponent = ", ".join(f"{x:.1f}" for x in self.ms), fit_exponent(self.sizes, self.ms)
         return [f"scaling: {self.name} {', '.join(map(str, self.sizes))}",
-                f"  time    {', '.join(f'{x:.1f}' for x in self.ms)} ms: exponent {slope(self.sizes, self.ms):.2f}"]
+                f"  time    {times} ms: exponent {exponent:.2f}"]
 
 
 def cost_rows(rounds: int, sizes: tuple[int, ...] = SIZES) -> Iterator[Cost]:
-    """Yield a row for each of COSTS, of which the sizes are timed in turns."""
+    """Yield a row for each of COSTS, its sizes timed in turns."""
     for name, (make, run) in COSTS.items():
         sides = in_turns(min(rounds, 5), [Side(str(n), _ms(run, make(n))) for n in sizes])
         yield Cost(name, sizes, [median(side.values) for side in sides])
@@ -45,7 +47,7 @@ def cost_rows(rounds: int, sizes: tuple[int, ...] = SIZES) -> Iterator[Cost]:
 def _ms(run: Callable[[Any], Any], given: Any) -> Callable[[], float]:
     def measure() -> float:
         gc.collect()
-        began = time.process_time()  # what other processes do is no part of how it grows
+        began = time.process_time()  # without the time of other processes
         run(given)
         return (time.process_time() - began) * 1000
     return measure
@@ -60,7 +62,7 @@ def _rows(n: int) -> Any:
 
 
 def _chain(n: int, every: int = 0) -> Any:
-    """Return the last of `n` operations that follow each other, and one more for `every` so many of them."""
+    """Return the sum of a chain of `n` operations, with one more inserted after `every` so many."""
     y: Any = ag.tensor(np.ones(4), requires_grad=True)
     for i in range(n):
         y = np.tanh(y) if i % 2 else y * 1.01
@@ -86,7 +88,7 @@ def _program(n: int) -> None:
     program.backward()
 
 
-# What is done to n of something: what makes it, and what is timed.
+# Actions: a function that makes the input of size n, and the one that is timed.
 COSTS: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
     "gathering the tape of operations": (_chain, ag.tape),
     "forward and backward through operations": (int, lambda n: _chain(n).backward()),

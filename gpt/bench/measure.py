@@ -1,4 +1,4 @@
-"""How figures are taken: sides in turns, medians and spread, other processes, and on which machine."""
+"""Measurement: sides in turns, medians and spread, other processes, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ import numpy as np
 from ..runtime.environment import blas
 from ..runtime.worker_pool import cores
 
-QUIET = 0.15  # seconds after which another side's threads, which wait busily for a while, have gone to sleep
+QUIET = 0.15  # seconds after which another side's idle threads have stopped spinning
 PACKAGES = ("numpy", "numba", "torch", "jax")
 
 
 @dataclass
 class Side:
-    """One side of a comparison: what gives a figure, or why there is none."""
+    """One side of a comparison: a function that measures, or the reason that there is none."""
     name: str
     measure: Callable[[], float] | None = None
     missing: str = ""
-    wrong: bool = False  # whether it is missing because its results are others than ours
+    wrong: bool = False  # it is missing because its results differ from ours
     values: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass
 class Row:
-    """A comparison in `unit`: of ours, the first side, and the others."""
+    """A comparison of ours, the first side, with the others, in `unit`."""
     name: str
     what: str
     unit: str
@@ -53,7 +53,7 @@ class Row:
     more_is_better: bool = False
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` prints; a ratio is ours to the other side's."""
+        """Return the object that `--json` prints; a ratio is ours to the other side's."""
         ours, *others = [side.summary() for side in self.sides]
         for other in others:
             if "median" in other and "median" in ours and other["median"]:
@@ -62,6 +62,7 @@ class Row:
                 "ours": ours, "others": others, "notes": self.notes}
 
     def lines(self) -> list[str]:
+        """Return the lines of text that are printed."""
         s = self.summary()
         better = "more" if self.more_is_better else "less"
         width = max(len(side["name"]) for side in [s["ours"], *s["others"]])
@@ -73,12 +74,12 @@ class Row:
 def _figure(side: dict[str, Any]) -> str:
     if "missing" in side:
         return f"-  {side['missing']}"
-    spread = f"({_number(side['low'])} to {_number(side['high'])})" if side["high"] > side["low"] else ""
+    spread = f"({_format(side['low'])} to {_format(side['high'])})" if side["high"] > side["low"] else ""
     ratio = f"ours is {side['ratio']:.2f} of it" if "ratio" in side else ""
-    return f"{_number(side['median']):>9}  {spread:20}  {ratio}".rstrip()
+    return f"{_format(side['median']):>9}  {spread:20}  {ratio}".rstrip()
 
 
-def _number(x: float) -> str:
+def _format(x: float) -> str:
     return f"{x:,.0f}" if x >= 1000 else f"{x:.1f}" if x >= 100 else f"{x:.2f}"
 
 
@@ -86,7 +87,7 @@ def _number(x: float) -> str:
 
 
 def attempt(name: str, make: Callable[[], Callable[[], float]]) -> Side:
-    """Return a side, or why it cannot run: whatever goes wrong in a peer's own machinery is one line of the table."""
+    """Return a side, or one with the reason that it cannot run; any error in a peer's code is a line of the table."""
     try:
         return Side(name, make())
     except Disagreement as error:
@@ -95,8 +96,8 @@ def attempt(name: str, make: Callable[[], Callable[[], float]]) -> Side:
         return Side(name, missing=in_short(error))
 
 
-def known(name: str, find: Callable[[], float]) -> Side:
-    """Return a side with one figure that does not scatter, such as a number of bytes; or why it has none."""
+def constant_side(name: str, find: Callable[[], float]) -> Side:
+    """Return a side with one figure that does not vary, such as a number of bytes, or with the reason it has none."""
     try:
         return Side(name, values=[find()])
     except Exception as error:
@@ -104,23 +105,24 @@ def known(name: str, find: Callable[[], float]) -> Side:
 
 
 class Disagreement(ArithmeticError):
-    """Two sides that were to compute the same have not, so their times say nothing."""
+    """An error for two sides that should compute the same and did not, so that their times are not comparable."""
 
 
 def in_short(error: BaseException) -> str:
-    """Return the first line that says something; an ImportError's own words are meant for the reader."""
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return said if isinstance(error, ImportError) and said else f"{type(error).__name__}: {said}"[:200]
+    """Return the first line of an error that is not empty, after its type unless it is an ImportError for the
+    reader."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return text if isinstance(error, ImportError) and text else f"{type(error).__name__}: {text}"[:200]
 
 
 def need(package: str, install: str = "") -> None:
-    """Raise ImportError, saying what to do, where a package is missing."""
+    """Raise ImportError that says what to do if a package is missing."""
     if importlib.util.find_spec(package) is None:
         raise ImportError(f"not installed: python -m pip install {install or package}")
 
 
 def in_turns(rounds: int, sides: Sequence[Side]) -> list[Side]:
-    """Return the sides, each with a figure a round, taken in turns; a first round only warms up.  One that fails has
+    """Measure the sides in turns, one figure a round after a round of warm-up; return them.  One that fails has
     none."""
     for i in range(rounds + 1):
         for side in sides:
@@ -136,9 +138,8 @@ def in_turns(rounds: int, sides: Sequence[Side]) -> list[Side]:
 
 
 def settled(step: Callable[[], float]) -> float:
-    """Return the median of what `step` returns, once the other sides' threads have gone to sleep: what it returns in
-    the first QUIET seconds, and at least once, is left out; what it returns in as many seconds more counts, and at
-    least once."""
+    """Return the median of a figure once the other sides' idle threads have stopped spinning: `step` is called for
+    QUIET seconds, and at least once, for warm-up, and then as long for the figures."""
     for _ in (1, 2):
         figures, began = [step()], time.perf_counter()
         while time.perf_counter() - began < QUIET:
@@ -147,8 +148,8 @@ def settled(step: Callable[[], float]) -> float:
 
 
 def fastest_threads(measure: Callable[[], float], use: Callable[[int], None]) -> int:
-    """With how many threads `measure` gives the least: 1, 2, 4 … up to the number of cores, which `use` sets.  That
-    number is left set."""
+    """Find the number of threads, 1, 2, 4 … up to the number of cores, for which `measure` returns the least; set it
+    with `use`, and return it."""
     numbers = sorted({min(1 << i, cores()) for i in range(cores().bit_length() + 1)})
     figures = []
     for _ in range(3):
@@ -163,25 +164,28 @@ def fastest_threads(measure: Callable[[], float], use: Callable[[int], None]) ->
 # ---------------------------------------------------------------------- other processes
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """Return the variables of a process that finds these packages, and keeps their bytecode, as it is for a user."""
+def process_environment(**changes: str) -> dict[str, str]:
+    """Return the variables of a process that finds these packages and keeps their bytecode, as a user's does."""
     here = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPATH": path, **changes}
 
 
-def fresh(code: str, **changes: str) -> float:
-    """Return the number that `code` prints last in a fresh Python.  Raises RuntimeError, with the last line it wrote on
-    standard error, if it fails."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(**changes))
+def run_fresh(code: str, **changes: str) -> float:
+    """Run `code` in a fresh Python, and return the number that it prints last.  Raises RuntimeError, with the last line
+    of its standard error, if it fails."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=process_environment(**changes))
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or ["a fresh Python failed"])[-1])
     return float(done.stdout.split()[-1])
 
 
 class Worker:
-    """Another Python process that runs `code` and then gives a figure whenever it is asked: for a peer that cannot be
-    imported beside us.  `code` defines `run()`, which returns the figure."""
+    """A Python process that runs `code` and then measures on request, for a peer that cannot be imported beside us.
+
+    `code` defines `run()`, which returns the figure.
+    """
 
     LOOP = "\nimport sys\nfor _ in sys.stdin: print(float(run()), flush=True)\n"
 
@@ -195,33 +199,33 @@ class Worker:
             print(file=self.process.stdin, flush=True)
             return float(self.process.stdout.readline())  # type: ignore[union-attr]
         except (OSError, ValueError):
-            _, said = self.process.communicate()
-            raise RuntimeError((said.strip().splitlines() or ["the other process ended"])[-1]) from None
+            _, output = self.process.communicate()
+            raise RuntimeError((output.strip().splitlines() or ["the other process ended"])[-1]) from None
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self.process.poll() is None:
-            self.process.communicate()  # the end of its input is the end of its work
+            self.process.communicate()  # it ends at the end of its input
 
 
 # ---------------------------------------------------------------------- the machine
 
 
-def machine() -> dict[str, Any]:
-    """What figures depend on besides the code: versions, processor, cores, BLAS, and how busy it is."""
+def describe_machine() -> dict[str, Any]:
+    """Describe what figures depend on besides the code: versions, processor, cores, BLAS, and the load."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES},
-            "blas": blas(), "processor": processor(), "cores": cores(), **load()}
+            "blas": blas(), "processor": processor(), "cores": cores(), **load_average()}
 
 
-def load() -> dict[str, float]:
-    """How many processes wanted to run in the last minute, where the system says."""
+def load_average() -> dict[str, float]:
+    """Return the load average of the last minute, where the system has one."""
     return {"load_average": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {}
 
 
 def version(package: str) -> str:
-    """Which version there is, without importing it."""
+    """Return the installed version of a package, without importing it."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -229,7 +233,7 @@ def version(package: str) -> str:
 
 
 def processor() -> str:
-    """Return the processor's name, where the system says."""
+    """Return the processor's name, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -237,6 +241,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Return the exponent p of values ≈ c · sizesᵖ: the slope of the line through their logarithms by least squares."""
+def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Fit the exponent p of values ≈ c · sizesᵖ, by least squares of the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

@@ -1,4 +1,4 @@
-"""The rows of memory: what a training step keeps and holds in passing, beside PyTorch, and its page faults."""
+"""Rows on memory: the intermediates of a training step, beside PyTorch's, and its page faults."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from typing import Any
 
 from ..training.config import TrainConfig
 from ..training.trainer import Trainer
-from .measure import Row, known, need
+from .measure import Row, constant_side, need
 from .peers import pytorch as peers
-from .race import STEPS, PeerTraining, config_of, kernels, programs, start, training
-from .step import what
+from .race import STEPS, PeerTraining, kernels, nanogpt_config, programs, start_model, training
+from .step import describe_step
 
 MB = 1e6
 COUNTED = 20  # steps over which page faults are counted
 
 
 def memory_rows(rounds: int, asked: Sequence[str], config: TrainConfig | None = None) -> Iterator[Row]:
-    """What forward and backward of the training step take beside parameters and their gradients, and page faults."""
-    config = config or config_of()
+    """Yield the memory of forward and backward pass besides parameters and their gradients, and the page faults."""
+    config = config or nanogpt_config()
     torch = "torch" in asked
     with kernels("fastest") as used, training(config) as trainer:
         for _ in range(STEPS):
             trainer.step()
-        ours, kept, passing, more = f"tapegrad, {used} kernels", arenas(trainer), in_passing(trainer), others(trainer)
-        yield Row("memory", f"intermediates at the peak of a {what(config)}", "MB",
-                  [known(ours, lambda: (kept + passing) / MB),
-                   *[known("PyTorch eager, what it keeps for backward", lambda: kept_by_torch(config) / MB)] * torch],
-                  [f"{kept / MB:.2f} MB are the arenas of all replicas, {passing / MB:.2f} MB are held in passing",
-                   f"beside it, gradients of the replicas but the first: {more / MB:.2f} MB",
+        ours, arenas = f"tapegrad, {used} kernels", arena_bytes(trainer)
+        temporary, others = temporary_bytes(trainer), other_gradients(trainer)
+        yield Row("memory", f"intermediates at the peak of a {describe_step(config)}", "MB",
+                  [constant_side(ours, lambda: (arenas + temporary) / MB),
+                   *[constant_side("PyTorch eager, what it keeps for backward",
+                                   lambda: torch_saved_bytes(config) / MB)] * torch],
+                  [f"{arenas / MB:.2f} MB are the arenas of all replicas, {temporary / MB:.2f} MB are held in passing",
+                   f"beside it, gradients of the replicas but the first: {others / MB:.2f} MB",
                    *["PyTorch's peak is higher than what it keeps, by the gradients on their way"] * torch])
         yield Row("memory", "page faults a training step, after the first", "faults",
-                  [known(ours, lambda: faults_a_step(trainer.step)),
-                   *[known("PyTorch eager", lambda: faults_a_step(of_torch(config).step))] * torch])
+                  [constant_side(ours, lambda: faults_a_step(trainer.step)),
+                   *[constant_side("PyTorch eager", lambda: faults_a_step(torch_training(config).step))] * torch])
 
 
-def arenas(trainer: Trainer) -> int:
-    """Return the bytes of the arenas in which the replicas' recorded programs work."""
+def arena_bytes(trainer: Trainer) -> int:
+    """Return the bytes of the arenas of the replicas' captured programs."""
     return sum(program.n_bytes for program in programs(trainer))
 
 
-def in_passing(trainer: Trainer) -> int:
-    """Return the most bytes that are allocated, and freed again, within a step's forward and backward."""
+def temporary_bytes(trainer: Trainer) -> int:
+    """Return the peak of temporary allocations within a step's forward and backward pass."""
     ids, targets = trainer.data.train_batch(trainer.batches, trainer.config.batch_size)
     tracemalloc.start()
     try:
-        trainer.replicas.gradient(ids, targets)  # once before, so that what stays for ever is there
+        trainer.replicas.gradient(ids, targets)  # once before, for allocations that stay
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         trainer.replicas.gradient(ids, targets)
@@ -55,15 +57,15 @@ def in_passing(trainer: Trainer) -> int:
         tracemalloc.stop()
 
 
-def others(trainer: Trainer) -> int:
-    """Return the bytes of the gradients that replicas have to themselves."""
+def other_gradients(trainer: Trainer) -> int:
+    """Return the bytes of the gradients of all replicas but the first."""
     return sum(grad.nbytes for grad in trainer.replicas.grads[1:])
 
 
 def faults_a_step(step: Callable[[], Any]) -> float:
-    """Page faults a step that the kernel served without reading from disk, after the steps that warm up.
+    """Count the minor page faults (served without reading from disk) a step, after warm-up.
 
-    Raises ImportError where the system does not count them.
+    Raises ImportError if the system does not count them.
     """
     try:
         from resource import RUSAGE_SELF, getrusage
@@ -77,13 +79,13 @@ def faults_a_step(step: Callable[[], Any]) -> float:
     return (getrusage(RUSAGE_SELF).ru_minflt - before) / COUNTED
 
 
-def of_torch(config: TrainConfig) -> PeerTraining:
-    """PyTorch's training.  Raises ImportError where it is not installed."""
+def torch_training(config: TrainConfig) -> PeerTraining:
+    """Return PyTorch's training.  Raises ImportError if it is not installed."""
     need("torch")
-    return PeerTraining(config, peers.TorchTraining(config, start(config)))
+    return PeerTraining(config, peers.TorchTraining(config, start_model(config)))
 
 
-def kept_by_torch(config: TrainConfig) -> int:
-    """Return the bytes that PyTorch's forward keeps for its backward."""
-    training = of_torch(config)
-    return training.peer.kept_bytes(*training.data.train_batch(training.batches, config.batch_size))
+def torch_saved_bytes(config: TrainConfig) -> int:
+    """Return the bytes that PyTorch's forward pass saves for its backward pass."""
+    training = torch_training(config)
+    return training.peer.saved_bytes(*training.data.train_batch(training.batches, config.batch_size))

@@ -1,4 +1,4 @@
-"""The matrix products of a training step alone, run by np.matmul: a floor under the time of the step."""
+"""The matrix products of a training step alone, run by np.matmul: a lower bound on the step's time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .measure import fastest_threads, settled
 
 @dataclass(frozen=True)
 class Product:
-    """a @ b, for arrays of these shapes, of which each may be transposed first: as they lie in memory."""
+    """a @ b, for arrays of these shapes in memory, each transposed first if so marked."""
     a: tuple[int, ...]
     b: tuple[int, ...]
     a_transposed: bool = False
@@ -27,24 +27,25 @@ class Product:
 
     @property
     def out(self) -> tuple[int, ...]:
+        """The shape of the result."""
         return (*self.a[:-2], self.a[-1 if self.a_transposed else -2], self.b[-2 if self.b_transposed else -1])
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions."""
+        """The number of multiplications and additions."""
         return 2 * math.prod(self.out) * self.a[-2 if self.a_transposed else -1]
 
 
-def products(tape: Any) -> list[Product]:
-    """Return the products that forward and backward of a tape need, in their order: those of its layers and its
-    attention, whose mask is not made use of."""
+def list_products(tape: Any) -> list[Product]:
+    """List the products of the forward and backward pass of a tape, in order: those of linear layers and attention, the
+    latter without skipping what is masked."""
     forward: list[Product] = []
     backward: list[Product] = []
     for t in tape:
         if t.op is not None and (find := _FOUND.get(t.op.name)):
-            there, back = find(t)
-            forward += there
-            backward = back + backward
+            of_forward, of_backward = find(t)
+            forward += of_forward
+            backward = of_backward + backward
     return forward + backward
 
 
@@ -74,38 +75,38 @@ def _learns(a: Any) -> bool:
 
 
 class Floor:
-    """The products, on arrays that are there already; `run()` gives the milliseconds that all of them take, one after
-    the other, by BLAS with `n_threads` threads of its own."""
+    """The products on existing arrays; `run()` returns the milliseconds of all of them in sequence, by BLAS with
+    `n_threads` threads."""
 
-    def __init__(self, of: list[Product], dtype: Any = np.float32):
+    def __init__(self, products: list[Product], dtype: Any = np.float32):
         rng, arrays = np.random.default_rng(0), {}  # type: ignore[var-annotated]
 
-        def array(role: str, shape: tuple[int, ...]) -> Array:  # those of one shape share memory
+        def array(role: str, shape: tuple[int, ...]) -> Array:  # arrays of one shape share memory
             if (role, shape) not in arrays:
                 arrays[role, shape] = rng.standard_normal(shape, dtype)
             return arrays[role, shape]
 
-        self.calls = [(_laid(array("a", p.a), p.a_transposed), _laid(array("b", p.b), p.b_transposed),
-                       array("out", p.out)) for p in of]
-        self.flops = sum(p.flops for p in of)
+        self.calls = [(_transpose_if(array("a", p.a), p.a_transposed), _transpose_if(array("b", p.b), p.b_transposed),
+                       array("out", p.out)) for p in products]
+        self.flops = sum(p.flops for p in products)
         self.blas, self.n_threads = ThreadpoolController(), cores()
 
     @classmethod
-    def of(cls, trainer: Any) -> Floor:
-        """Return the products of a trainer's steps."""
+    def of_trainer(cls, trainer: Any) -> Floor:
+        """Return the floor of a trainer's steps."""
         ids, targets = trainer.data.train_batch(np.random.default_rng(0), trainer.config.batch_size)
-        return cls(products(ag.tape(trainer.model.loss(ids, targets))))
+        return cls(list_products(ag.tape(trainer.model.loss(ids, targets))))
 
     def choose_threads(self) -> int:
-        """Use as many threads as are fastest; how many those are."""
+        """Use the number of threads that is fastest, and return it."""
         return fastest_threads(self.ms, lambda n: setattr(self, "n_threads", n))
 
     def ms(self) -> float:
-        """What `run` gives, settled."""
+        """Return the milliseconds of `run`, as `settled` measures them."""
         return settled(self.run)
 
     def run(self) -> float:
-        """Compute them all."""
+        """Compute all products, and return the milliseconds."""
         with self.blas.limit(limits=self.n_threads, user_api="blas"):
             began = time.perf_counter()
             for a, b, out in self.calls:
@@ -113,5 +114,5 @@ class Floor:
             return (time.perf_counter() - began) * 1e3
 
 
-def _laid(a: Array, transposed: bool) -> Array:
+def _transpose_if(a: Array, transposed: bool) -> Array:
     return a.mT if transposed else a

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: by operation and phase, in milliseconds and beside the matrix products alone."""
+"""Profile of a training step: milliseconds by operation and phase, beside those of the matrix products alone."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..training.trainer import Trainer
 from ..view.plot import write_picture
 from .measure import settled
 from .products import Floor
-from .race import config_of, kernels, programs, training
-from .step import what
+from .race import kernels, nanogpt_config, programs, training
+from .step import describe_step
 
 FORWARD, BACKWARD, OPTIMIZER, REST = PHASES = ("forward", "backward", "optimizer", "the rest")
 BETWEEN = "between the program's steps"
-WITHOUT = ", by its formula"  # of operations that have no kernel
-TURNS = 3  # of the steps and the products alone
-MARK = "gpt bench"  # of its picture
+WITHOUT = ", by its formula"  # suffix of operations without a kernel
+TURNS = 3  # of the steps and of the products alone
+MARK = "gpt bench"  # in its pictures
 
-Part = tuple[str, str]  # what was done, and in which phase
+Part = tuple[str, str]  # operation and phase
 
 
 @dataclass
 class Profile:
-    """Milliseconds of the parts of a step, which add up to `total`; `floor` are those of its matrix products alone."""
+    """Milliseconds of the parts of a step, `total` in all; `floor`: those of its matrix products alone."""
     what: str
     parts: dict[Part, float]
     total: float
@@ -41,24 +41,25 @@ class Profile:
 
     @property
     def names(self) -> list[str]:
-        """What was done, the longest first."""
-        of = {name: sum(ms for (n, _), ms in self.parts.items() if n == name) for name, _ in self.parts}
-        return sorted(of, key=lambda name: -of[name])
+        """The operations, the longest first."""
+        ms_of = {name: sum(ms for (n, _), ms in self.parts.items() if n == name) for name, _ in self.parts}
+        return sorted(ms_of, key=lambda name: -ms_of[name])
 
     @property
     def outside_kernels(self) -> float:
-        """The share of the step that forward and backward spend in no kernel: between the steps of the programs, and in
-        formulas."""
+        """The share of the step that forward and backward pass spend outside of kernels: between the steps of the
+        programs, and in formulas."""
         return sum(ms for (name, phase), ms in self.parts.items() if phase in (FORWARD, BACKWARD)
                    and (name == BETWEEN or name.endswith(WITHOUT))) / self.total
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the object that `--json` prints."""
         return {"row": "profile", "what": self.what, "ms": self.total, "products_ms": self.floor,
                 "outside_kernels": self.outside_kernels,
                 "parts": [{"what": name, "phase": phase, "ms": ms} for (name, phase), ms in self.parts.items()]}
 
     def lines(self) -> list[str]:
+        """Return the lines of text that are printed."""
         columns = [f"{phase:>9}" for phase in PHASES]
         table = [f"  {'ms':32}{' '.join(columns)}       all  of step  of products"]
         for name in [*self.names, None]:
@@ -73,9 +74,9 @@ class Profile:
                 "formulas"]
 
     def draw(self, out: str) -> None:
-        """Write a picture: a bar for what was done, by phase, and a line where the products alone would end.
+        """Write a picture: a bar for each operation, by phase.
 
-        Raises ImportError where matplotlib is missing, and OSError for a file that cannot be written.
+        Raises ImportError if matplotlib is missing, and OSError for a file that cannot be written.
         """
         try:
             from matplotlib.figure import Figure
@@ -104,11 +105,11 @@ class Profile:
 
 
 def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "fastest") -> Profile:
-    """Time the parts of `rounds` training steps or a few more, in the steps themselves; of the middle half of them, by
-    their time, the parts' means count, so that they add up."""
-    config = config or config_of()
+    """Profile `rounds` training steps or a few more, by timers within them; of each part the mean over the middle half
+    of the steps is taken, so that the parts add up."""
+    config = config or nanogpt_config()
     with kernels(kernel) as used, training(config) as trainer:
-        floor, steps, products_ms = Floor.of(trainer), [], []
+        floor, steps, products_ms = Floor.of_trainer(trainer), [], []
         floor.choose_threads()
         for _ in range(TURNS):
             settled(lambda: trainer.step()["ms"])
@@ -118,29 +119,28 @@ def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "faste
     n = len(steps)
     steps = sorted(steps, key=lambda step: sum(step.values()))[n // 4:][:-(-n // 2)]
     parts = {part: fmean(step.get(part, 0.0) for step in steps) for part in dict.fromkeys(p for s in steps for p in s)}
-    return Profile(f"{what(config)}, {used} kernels, {plural(config.n_replicas, 'replica')}", parts,
+    return Profile(f"{describe_step(config)}, {used} kernels, {plural(config.n_replicas, 'replica')}", parts,
                    sum(parts.values()), median(products_ms))
 
 
 class Clock:
-    """What the parts of a step took, in milliseconds: of each replica those of its program, and of the step the others.
-    """
+    """Milliseconds of the parts of a step: those of each replica's program, and the others."""
 
     def __init__(self, n_replicas: int):
         self.of_replica: list[dict[Part, float]] = [{} for _ in range(n_replicas)]
         self.of_step: dict[Part, float] = {}
 
     def step(self, trainer: Trainer) -> dict[Part, float]:
-        """Take a step; the milliseconds of its parts, which add up to all of it: the means of the replicas, who work at
-        the same time, what is left of the time they all take, and the rest."""
+        """Take a step; return the milliseconds of its parts, which add up to the whole: the means of the replicas,
+        which work in parallel, the remainder of their time, and the rest."""
         for parts in [*self.of_replica, self.of_step]:
             parts.clear()
         began = perf_counter()
         trainer.step()
         total = (perf_counter() - began) * 1e3
         n = len(self.of_replica)
-        parts = {part: sum(of.get(part, 0.0) for of in self.of_replica) / n
-                 for part in dict.fromkeys(p for of in self.of_replica for p in of)}
+        parts = {part: sum(replica.get(part, 0.0) for replica in self.of_replica) / n
+                 for part in dict.fromkeys(p for replica in self.of_replica for p in replica)}
         gradient = self.of_step.pop(("gradient", REST))
         parts["replicas: starting, waiting, adding up", REST] = gradient - sum(parts.values())
         parts |= self.of_step
@@ -150,7 +150,7 @@ class Clock:
 
 @contextlib.contextmanager
 def timed(trainer: Trainer) -> Iterator[Clock]:
-    """Within it, a clock has an eye on every procedure of the replicas' programs and on the calls of the trainer."""
+    """Yield a clock that times every procedure of the replicas' programs and the calls of the trainer."""
     clock = Clock(len(programs(trainer)))
     with contextlib.ExitStack() as stack:
         for program, parts in zip(programs(trainer), clock.of_replica):
@@ -158,18 +158,18 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
                 n, steps = capture.n_forward, capture.plan.steps
                 for phase, method in ((FORWARD, "forward"), (BACKWARD, "backward")):
                     for i in range(n) if phase == FORWARD else range(n, len(steps)):
-                        steps[i] = (_watched(steps[i][0], parts, (named(steps[i][0], phase), phase)), steps[i][1])
-                    _replace(stack, capture, method, functools.partial(_rest_of, parts, phase,
+                        steps[i] = (_time(steps[i][0], parts, (operation_of(steps[i][0], phase), phase)), steps[i][1])
+                    _replace(stack, capture, method, functools.partial(_time_rest, parts, phase,
                                                                        getattr(capture, method)))
-                stack.callback(_unwatch, steps)
-        for whose, method, part in ((trainer, "batch", ("fetching the batch", REST)),
+                stack.callback(_restore, steps)
+        for owner, method, part in ((trainer, "batch", ("fetching the batch", REST)),
                                     (trainer.replicas, "gradient", ("gradient", REST)),
                                     (trainer.optimizer, "step", ("optimizer", OPTIMIZER))):
-            _replace(stack, whose, method, _watched(getattr(whose, method), clock.of_step, part))
+            _replace(stack, owner, method, _time(getattr(owner, method), clock.of_step, part))
         yield clock
 
 
-def named(procedure: Any, phase: str) -> str:
+def operation_of(procedure: Any, phase: str) -> str:
     """Return the operation that a procedure of a program serves."""
     if isinstance(procedure, functools.partial):  # of an operation without a kernel
         return (getattr(procedure.args[0], "name", "") or procedure.args[0].__name__) + WITHOUT
@@ -181,8 +181,9 @@ def named(procedure: Any, phase: str) -> str:
         name, name.removesuffix("_forward").removesuffix("_backward"))
 
 
-def _watched(function: Callable[..., Any], parts: dict[Part, float], part: Part) -> Callable[..., Any]:
-    @functools.wraps(function, updated=())  # which leaves the function at run.__wrapped__
+def _time(function: Callable[..., Any], parts: dict[Part, float], part: Part) -> Callable[..., Any]:
+    """Return a function that also adds its time to a part."""
+    @functools.wraps(function, updated=())  # the original is at __wrapped__
     def run(*arguments: Any) -> Any:
         began = perf_counter()
         result = function(*arguments)
@@ -191,8 +192,8 @@ def _watched(function: Callable[..., Any], parts: dict[Part, float], part: Part)
     return run
 
 
-def _rest_of(parts: dict[Part, float], phase: str, method: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a program one way; what is left of its time, beside its procedures, is between them."""
+def _time_rest(parts: dict[Part, float], phase: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a pass of a program; the time not spent in its procedures goes to BETWEEN."""
     before, began = sum(parts.values()), perf_counter()
     result = method(*arguments)
     took = (perf_counter() - began) * 1e3
@@ -200,11 +201,11 @@ def _rest_of(parts: dict[Part, float], phase: str, method: Callable[..., Any], *
     return result
 
 
-def _replace(stack: contextlib.ExitStack, whose: Any, method: str, by: Callable[..., Any]) -> None:
-    """Let `whose.method` be another function until the stack ends."""
-    setattr(whose, method, by)
-    stack.callback(delattr, whose, method)
+def _replace(stack: contextlib.ExitStack, owner: Any, method: str, function: Callable[..., Any]) -> None:
+    """Replace `owner.method` until the stack ends."""
+    setattr(owner, method, function)
+    stack.callback(delattr, owner, method)
 
 
-def _unwatch(steps: list[tuple[Any, tuple]]) -> None:
+def _restore(steps: list[tuple[Any, tuple]]) -> None:
     steps[:] = [(procedure.__wrapped__, arguments) for procedure, arguments in steps]

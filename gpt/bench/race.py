@@ -1,4 +1,4 @@
-"""Training for a race: ours and each peer's, on the same batches, from equal weights and to equal results."""
+"""Training steps to compare: ours and each peer's, on the same batches and from equal weights, to equal results."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from .measure import Disagreement, Side, attempt, fastest_threads, need, settled
 from .peers import pytorch as peers
 
 VOCAB = 65  # characters of the text that nanoGPT's recipe is for
-STEPS = 3   # after which two sides have to agree
+STEPS = 3   # after which two sides must agree
 
-# Relative differences up to which they do: of the losses, and of the way that each parameter has gone.
-SAME_LOSS, SAME_WAY = 1e-5, 1e-3
+# Relative differences that are allowed: of the losses, and of the total update of each parameter.
+LOSS_TOLERANCE, UPDATE_TOLERANCE = 1e-5, 1e-3
 
 
-def config_of(**changes: Any) -> TrainConfig:
-    """Return a training of the recipe nanogpt whose first steps are full ones, with `changes`."""
+def nanogpt_config(**changes: Any) -> TrainConfig:
+    """Return the recipe nanogpt without warm-up, with `changes`."""
     return TrainConfig.from_recipe("nanogpt", warmup_iters=0, **changes)
 
 
-def large() -> TrainConfig:
-    """nanoGPT's model for a GPU, in smaller batches."""
-    return config_of(n_layer=6, n_head=6, n_embd=384, block_size=256, batch_size=8)
+def large_config() -> TrainConfig:
+    """Return nanoGPT's model for a GPU, in smaller batches."""
+    return nanogpt_config(n_layer=6, n_head=6, n_embd=384, block_size=256, batch_size=8)
 
 
-def fast() -> TrainConfig:
+def fast_config() -> TrainConfig:
     """Return the recipe fast, in batches as large as nanogpt's."""
-    return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=config_of().batch_size)
+    return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=nanogpt_config().batch_size)
 
 
 def random_tokens(config: TrainConfig) -> TextData:
-    """Data without meaning, for speed."""
+    """Return random tokens as data, since only speed matters."""
     tokens = np.random.default_rng(0).integers(VOCAB, size=100_000).astype(np.uint16)
     return TextData(tokens, tokens[:10_000], config.block_size)
 
 
 @contextlib.contextmanager
 def kernels(name: str) -> Iterator[str]:
-    """Within it, ops run on these kernels, or on the "fastest" ones; gives the name of those."""
+    """Let ops run on these kernels, or on the "fastest" ones, and yield their name."""
     before = ag.kernels.in_use()
     try:
         if name == "fastest":
@@ -68,27 +68,28 @@ def kernels(name: str) -> Iterator[str]:
         ag.kernels.use(before)
 
 
-def start(config: TrainConfig) -> GPT:
-    """Return the model that all sides begin with."""
+def start_model(config: TrainConfig) -> GPT:
+    """Return the model that all sides start from."""
     return GPT(config.model_config(VOCAB), seed=0)
 
 
 @contextlib.contextmanager
 def training(config: TrainConfig) -> Iterator[Trainer]:
-    """Our side: what `gpt train` does a step."""
+    """Yield our side, the trainer of `gpt train`."""
     keep_freed_memory()
     with WorkerPool(config.n_replicas) as pool:
-        yield Trainer(config, start(config), random_tokens(config), pool)
+        yield Trainer(config, start_model(config), random_tokens(config), pool)
 
 
 class PeerTraining:
-    """What `Trainer` does, around a peer's update: the same batches and the same learning rates."""
+    """A peer's update with the batches and learning rates of `Trainer`."""
 
     def __init__(self, config: TrainConfig, peer: Any):
         self.config, self.peer, self.data = config, peer, random_tokens(config)
         self.batches, self.iter = np.random.default_rng([config.seed, 1]), 0
 
     def step(self) -> dict[str, float]:
+        """Take a step; return its loss and milliseconds."""
         c, began = self.config, time.perf_counter()
         ids, targets = self.data.train_batch(self.batches, c.batch_size)
         lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
@@ -98,7 +99,7 @@ class PeerTraining:
         return {"loss": loss, "ms": (time.perf_counter() - began) * 1e3}
 
     def ms(self) -> float:
-        """Return the milliseconds of a step, settled."""
+        """Return the milliseconds of a step, as `settled` measures them."""
         return settled(lambda: self.step()["ms"])
 
 
@@ -107,30 +108,31 @@ class PeerTraining:
 
 @dataclass
 class Outcome:
-    """What STEPS steps led to: their losses, and by parameter how far each number has gone."""
+    """The result of STEPS steps: their losses, and the total update of each parameter."""
     losses: list[float]
-    ways: dict[str, Array]
+    updates: dict[str, Array]
 
     @classmethod
-    def of(cls, config: TrainConfig, step: Callable[[], dict[str, float]],
-           numbers: Callable[[], dict[str, Array]]) -> Outcome:
-        begin = {name: t.data for name, t in start(config).named_arrays().items()}
+    def after_steps(cls, config: TrainConfig, step: Callable[[], dict[str, float]],
+                    numbers: Callable[[], dict[str, Array]]) -> Outcome:
+        """Take the steps; `numbers()` returns the parameters after them."""
+        begin = {name: t.data for name, t in start_model(config).named_arrays().items()}
         losses = [step()["loss"] for _ in range(STEPS)]
         return cls(losses, {name: a - begin[name] for name, a in numbers().items()})
 
     def check(self, other: Outcome) -> None:
-        """Raise Disagreement unless the other side came to the same."""
+        """Raise Disagreement unless the other side has the same result."""
         for i, (a, b) in enumerate(zip(self.losses, other.losses)):
-            if not abs(a - b) <= SAME_LOSS * abs(a):
+            if not abs(a - b) <= LOSS_TOLERANCE * abs(a):
                 raise Disagreement(f"no race: the loss of step {i + 1} is {a:.7g} here and {b:.7g} there")
-        for name, way in self.ways.items():
-            apart = np.linalg.norm(way - other.ways[name]) / np.linalg.norm(way)
-            if not apart <= SAME_WAY:
+        for name, update in self.updates.items():
+            apart = np.linalg.norm(update - other.updates[name]) / np.linalg.norm(update)
+            if not apart <= UPDATE_TOLERANCE:
                 raise Disagreement(f"no race: after {STEPS} steps {name} has gone another way, by {apart:.1%} of it")
 
 
 def our_numbers(trainer: Trainer) -> dict[str, Array]:
-    """Return the parameters now, by their names."""
+    """Return the current parameters by name."""
     return {name: t.data.copy() for name, t in trainer.model.named_arrays().items()}
 
 
@@ -143,7 +145,7 @@ def programs(trainer: Trainer) -> list[Any]:
 
 
 def torch_side(config: TrainConfig, ours: Outcome, compiled: bool = False) -> Side:
-    """PyTorch, as it is, on the number of threads that is fastest; or compiled, on as many."""
+    """Return PyTorch's side: eager, with the number of threads that is fastest, or compiled, with as many."""
     name = "torch.compile" if compiled else "PyTorch eager"
 
     def make() -> Callable[[], float]:
@@ -151,8 +153,8 @@ def torch_side(config: TrainConfig, ours: Outcome, compiled: bool = False) -> Si
         need("torch")
         if compiled:
             need_compiler()
-        peer = agreeing(config, ours, peers.TorchTraining(config, start(config), compiled))
-        name += ", as many threads" if compiled else f", {torch_threads(peer.ms)}"
+        peer = check_agreement(config, ours, peers.TorchTraining(config, start_model(config), compiled))
+        name += ", as many threads" if compiled else f", {set_torch_threads(peer.ms)}"
         return peer.ms
 
     side = attempt(name, make)
@@ -161,30 +163,30 @@ def torch_side(config: TrainConfig, ours: Outcome, compiled: bool = False) -> Si
 
 
 def jax_side(config: TrainConfig, ours: Outcome) -> Side:
-    """JAX, with the whole step compiled."""
+    """Return JAX's side, with the whole step compiled."""
     def make() -> Callable[[], float]:
         need("jax")
         from .peers.jax import JaxTraining
-        return agreeing(config, ours, JaxTraining(config, start(config))).ms
+        return check_agreement(config, ours, JaxTraining(config, start_model(config))).ms
 
     return attempt("JAX jit", make)
 
 
-def agreeing(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
-    """Return a peer's training, after it has come to the same results.  Raises Disagreement if it has not."""
+def check_agreement(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
+    """Return a peer's training after STEPS steps with the same result.  Raises Disagreement if it differs."""
     training = PeerTraining(config, peer)
-    ours.check(Outcome.of(config, training.step, peer.numbers))
+    ours.check(Outcome.after_steps(config, training.step, peer.numbers))
     return training
 
 
-def torch_threads(measure: Callable[[], float]) -> str:
-    """Let PyTorch use as many threads as are fastest; how many those are, in words."""
+def set_torch_threads(measure: Callable[[], float]) -> str:
+    """Let PyTorch use the number of threads that is fastest, and return it as text."""
     import torch
     return plural(fastest_threads(measure, torch.set_num_threads), "thread")
 
 
 def need_compiler() -> None:
-    """Raise ImportError where torch.compile would find no compiler."""
+    """Raise ImportError if torch.compile would find no compiler."""
     if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "g++", "clang++"]))):
         raise ImportError("no C++ compiler: install g++ or clang++, or name one in the variable CXX")
 

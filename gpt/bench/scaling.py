@@ -1,4 +1,4 @@
-"""The rows of scaling: how a step's time and memory grow with batch, context, width and depth."""
+"""Rows on scaling: growth of a step's time and memory with batch, context, width and depth."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import autograd as ag
 from autograd.core.arrays import find_owner
 
 from ..training.trainer import Trainer
-from .measure import Side, in_turns, settled, slope
-from .memory import MB, arenas, in_passing
-from .products import products
-from .race import STEPS, config_of, kernels, start, training
+from .measure import Side, fit_exponent, in_turns, settled
+from .memory import MB, arena_bytes, temporary_bytes
+from .products import list_products
+from .race import STEPS, kernels, nanogpt_config, start_model, training
 
 AXES = {"batch_size": (4, 8, 16), "block_size": (32, 64, 128), "n_embd": (64, 128, 256), "n_layer": (2, 4, 8)}
 NAMES = {"batch_size": "batch", "block_size": "context", "n_embd": "width", "n_layer": "depth"}
@@ -25,8 +25,8 @@ NAMES = {"batch_size": "batch", "block_size": "context", "n_embd": "width", "n_l
 
 @dataclass
 class Growth:
-    """Figures of a step for sizes along an axis, and their exponents beside those of what there is to compute and to
-    keep: the operations of the matrix products, and the bytes of the values on the tape."""
+    """Figures of a step for sizes along an axis, with their exponents, beside the exponents of the operations of its
+    matrix products and of the bytes of the values on its tape."""
     axis: str
     sizes: tuple[int, ...]
     ms: list[float]
@@ -35,13 +35,14 @@ class Growth:
     values: list[float]
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the object that `--json` prints."""
         return {"row": "scaling", "what": f"training step against {NAMES[self.axis]}", "sizes": list(self.sizes),
                 "ms": self.ms, "MB": self.megabytes,
-                "exponents": {name: slope(self.sizes, figures) for name, figures in (
+                "exponents": {name: fit_exponent(self.sizes, figures) for name, figures in (
                     ("ms", self.ms), ("operations", self.flops), ("MB", self.megabytes), ("values", self.values))}}
 
     def lines(self) -> list[str]:
+        """Return the lines of text that are printed."""
         e = self.summary()["exponents"]
         times, memory = (", ".join(f"{x:.2f}" for x in figures) for figures in (self.ms, self.megabytes))
         return [f"scaling: training step against {NAMES[self.axis]} {', '.join(map(str, self.sizes))}",
@@ -51,18 +52,18 @@ class Growth:
 
 def scaling_rows(rounds: int, asked: Sequence[str], base: dict[str, Any] | None = None,
                  axes: Mapping[str, tuple[int, ...]] = AXES) -> Iterator[Growth]:
-    """Three small sizes along each axis from the recipe's, in turns; no peers."""
+    """Yield the growth along each axis, for three small sizes of the recipe nanogpt, in turns; without peers."""
     with kernels("fastest"):
         for axis, sizes in axes.items():
-            configs = [config_of(**{**(base or {}), axis: size}) for size in sizes]
+            configs = [nanogpt_config(**{**(base or {}), axis: size}) for size in sizes]
             with contextlib.ExitStack() as stack:
                 trainers = [stack.enter_context(training(config)) for config in configs]
                 for trainer in trainers:
                     for _ in range(STEPS):
                         trainer.step()
                 times = in_turns(min(rounds, 5), [Side(str(size), _ms(t)) for size, t in zip(sizes, trainers)])
-                megabytes = [(arenas(trainer) + in_passing(trainer)) / MB for trainer in trainers]
-                work = [arithmetic(trainer) for trainer in trainers]
+                megabytes = [(arena_bytes(trainer) + temporary_bytes(trainer)) / MB for trainer in trainers]
+                work = [count_work(trainer) for trainer in trainers]
             yield Growth(axis, sizes, [median(side.values) for side in times], megabytes,
                          [flops for flops, _ in work], [n_bytes for _, n_bytes in work])
 
@@ -71,12 +72,12 @@ def _ms(trainer: Trainer) -> Any:
     return lambda: settled(lambda: trainer.step()["ms"])
 
 
-def arithmetic(trainer: Trainer) -> tuple[float, float]:
-    """Return the operations of a step's matrix products, and the bytes of the values on its tape, each memory once."""
+def count_work(trainer: Trainer) -> tuple[float, float]:
+    """Count the operations of a step's matrix products, and the bytes of the values on its tape, shared memory once."""
     c = trainer.config
-    tape = ag.tape(start(c).loss(*trainer.data.train_batch(np.random.default_rng(0), c.batch_size)))
+    tape = ag.tape(start_model(c).loss(*trainer.data.train_batch(np.random.default_rng(0), c.batch_size)))
     memory: dict[int, int] = {}
     for t in tape:
-        for part in t.data if type(t.data) is tuple else (t.data,):
-            memory[id(find_owner(part))] = find_owner(part).nbytes if t.op is not None else 0
-    return sum(p.flops for p in products(tape)), sum(memory.values())
+        for value in t.data if type(t.data) is tuple else (t.data,):
+            memory[id(find_owner(value))] = find_owner(value).nbytes if t.op is not None else 0
+    return sum(p.flops for p in list_products(tape)), sum(memory.values())

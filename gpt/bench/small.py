@@ -1,4 +1,4 @@
-"""The rows of small things: the import, an operation on the tape, and a token of text."""
+"""Rows on small costs: the import, an operation on the tape, and a token of text."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ import autograd as ag
 from ..generation.generate import generate
 from ..model.gpt import GPT
 from ..runtime.malloc import keep_freed_memory
-from .measure import Disagreement, Row, Side, Worker, attempt, fresh, in_turns, need
+from .measure import Disagreement, Row, Side, Worker, attempt, in_turns, need, run_fresh
 from .peers import pytorch as peers
-from .race import config_of, start, torch_threads
+from .race import nanogpt_config, set_torch_threads, start_model
 
-HIPS = "GPT_BENCH_HIPS"  # the variable that says in which folder HIPS autograd is
+HIPS = "GPT_BENCH_HIPS"  # the variable with the folder of HIPS autograd
 
 
 def import_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """Yield a fresh process importing the engine, and one importing only NumPy."""
-    def side(package: str) -> Side:
+    """Yield the import of the engine in a fresh process, beside that of NumPy alone."""
+    def import_side(package: str) -> Side:
         code = f"import time; t = time.perf_counter(); import {package}; print(time.perf_counter() - t)"
-        return Side(f"import {package}", lambda: fresh(code) * 1e3)
+        return Side(f"import {package}", lambda: run_fresh(code) * 1e3)
 
-    yield Row("import", "the engine, in a fresh process", "ms", in_turns(rounds, [side("autograd"), side("numpy")]))
+    sides = in_turns(rounds, [import_side("autograd"), import_side("numpy")])
+    yield Row("import", "the engine, in a fresh process", "ms", sides)
 
 
 # ---------------------------------------------------------------------- an operation
 
 
 def op_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
-    """Yield a chain of 1,000 multiplications and additions on arrays of 4 elements, forward and backward, an
-    operation."""
+    """Yield the time of an operation, in the forward and backward pass of a chain of 1,000 multiplications and
+    additions on arrays of 4 elements."""
     for both, words in ((False, "one input"), (True, "both inputs")):
         with ExitStack() as stack:
             sides = [Side("tapegrad", ours_on_chain(both)),
@@ -47,16 +48,17 @@ def op_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
             yield Row("op", f"a recorded operation, {words} with gradient", "µs", in_turns(rounds, sides))
 
 
-def chain() -> tuple[Any, Any, Any]:
-    """What the chain starts from, multiplies with and adds, each (4,)."""
+def chain_inputs() -> tuple[Any, Any, Any]:
+    """Return the start of the chain, the factor and the summand, each (4,)."""
     rng = np.random.default_rng(0)
     return rng.normal(size=4), rng.uniform(0.999, 1.001, 4), 1e-3 * rng.normal(size=4)
 
 
-def timed_chain(make: Callable[[Any, bool], Any], ones: Any, both: bool) -> Callable[[], float]:
-    """Return the microseconds of an operation, for arrays that `make` turns into a framework's own."""
+def time_chain(make: Callable[[Any, bool], Any], ones: Any, both: bool) -> Callable[[], float]:
+    """Return a function that measures the microseconds of an operation, on arrays that `make` converts to a
+    framework's."""
     def run() -> float:
-        x, scale, shift = chain()
+        x, scale, shift = chain_inputs()
         y, a, b = make(x, True), make(scale, both), make(shift, both)
         began = perf_counter()
         for _ in range(500):
@@ -68,17 +70,19 @@ def timed_chain(make: Callable[[Any, bool], Any], ones: Any, both: bool) -> Call
 
 
 def ours_on_chain(both: bool) -> Callable[[], float]:
-    return timed_chain(lambda a, learns: ag.tensor(a, requires_grad=learns), np.ones(4), both)
+    """Return the measurement of the engine here."""
+    return time_chain(lambda a, learns: ag.tensor(a, requires_grad=learns), np.ones(4), both)
 
 
 def torch_on_chain(both: bool) -> Callable[[], float]:
+    """Return the measurement of PyTorch.  Raises ImportError if it is not installed."""
     need("torch")
     import torch
     ones = torch.ones(4, dtype=torch.float64)
-    return timed_chain(lambda a, learns: torch.tensor(a, requires_grad=learns), ones, both)
+    return time_chain(lambda a, learns: torch.tensor(a, requires_grad=learns), ones, both)
 
 
-# In a process of its own, since it is imported by the name that our engine has.
+# Runs in a process of its own, since its import name is that of the engine here.
 HIPS_CHAIN = """
 import time
 import autograd.numpy as np
@@ -107,7 +111,8 @@ def run():
 
 
 def hips_on_chain(both: bool, stack: ExitStack) -> Callable[[], float]:
-    """HIPS autograd in another process, which `stack` ends.  Raises ImportError where it is not."""
+    """Return the measurement of HIPS autograd, in a process that `stack` ends.  Raises ImportError if it is not
+    found."""
     folder = os.environ.get(HIPS, "")
     if not (Path(folder) / "autograd" / "numpy").is_dir() or not folder:
         raise ImportError("not found: python -m pip install --no-deps --target FOLDER autograd, and name the FOLDER in "
@@ -121,33 +126,35 @@ def hips_on_chain(both: bool, stack: ExitStack) -> Callable[[], float]:
 
 
 def sample_rows(rounds: int, asked: Sequence[str], n: int = 500, **changes: Any) -> Iterator[Row]:
-    """Tokens of text past the window, with the cache and without; PyTorch's are the same ones where it is greedy."""
+    """Yield the speed of generation past the window, with the KV cache and without; greedy tokens of PyTorch must be
+    ours."""
     keep_freed_memory()
-    config = config_of(**{"block_size": 256, **changes})
-    model = start(config)
-    for cache, length, how in ((True, n, "with a cache"), (False, max(n // 5, 1), "without a cache")):
-        sides = [Side("tapegrad", partial(ours_written, model, length, cache)),
-                 *[torch_writing(model, length, cache) for peer in asked if peer == "torch"]]
-        yield Row("sample", f"tokens written {how}, {config.n_layer} layers, {config.n_embd} dimensions, context "
+    config = nanogpt_config(**{"block_size": 256, **changes})
+    model = start_model(config)
+    for cache, length, text in ((True, n, "with a cache"), (False, max(n // 5, 1), "without a cache")):
+        sides = [Side("tapegrad", partial(our_speed, model, length, cache)),
+                 *[torch_side(model, length, cache) for peer in asked if peer == "torch"]]
+        yield Row("sample", f"tokens written {text}, {config.n_layer} layers, {config.n_embd} dimensions, context "
                   f"{config.block_size}", "tokens/s", in_turns(min(rounds, 10), sides), more_is_better=True)
 
 
-def ours_written(model: GPT, n: int, cache: bool) -> float:
-    """Tokens a second."""
+def our_speed(model: GPT, n: int, cache: bool) -> float:
+    """Measure the tokens a second of `generate`."""
     began = perf_counter()
     for _ in generate(model, np.zeros(1, int), n, np.random.default_rng(0), cache=cache):
         pass
     return n / (perf_counter() - began)
 
 
-def torch_writing(model: GPT, n: int, cache: bool) -> Side:
-    """PyTorch writing, on the number of threads that is fastest, once its greedy text has been ours."""
+def torch_side(model: GPT, n: int, cache: bool) -> Side:
+    """Return PyTorch's side, with the number of threads that is fastest, after its greedy tokens were found to be
+    ours."""
     name = "PyTorch eager"
 
     def make() -> Callable[[], float]:
         nonlocal name
-        run = torch_written(model, n, cache)
-        name += f", {torch_threads(lambda: 1 / run())}"
+        run = torch_speed(model, n, cache)
+        name += f", {set_torch_threads(lambda: 1 / run())}"
         return run
 
     side = attempt(name, make)
@@ -155,23 +162,23 @@ def torch_writing(model: GPT, n: int, cache: bool) -> Side:
     return side
 
 
-def torch_written(model: GPT, n: int, cache: bool) -> Callable[[], float]:
-    """What gives PyTorch's tokens a second.  Raises Disagreement if it would write another text."""
+def torch_speed(model: GPT, n: int, cache: bool) -> Callable[[], float]:
+    """Return the measurement of PyTorch's tokens a second.  Raises Disagreement if its greedy tokens are not ours."""
     need("torch")
     import torch
-    weights = peers.weights(model, torch)
+    weights = peers.to_torch(model, torch)
 
-    def write(n: int, choose: Callable[[Any], Any]) -> list[int]:
-        return peers.write(weights, model.config, n, choose, torch, cache)
+    def generate_tokens(n: int, choose: Callable[[Any], Any]) -> list[int]:
+        return peers.generate_tokens(weights, model.config, n, choose, torch, cache)
 
     few = min(n, 50)
     ours = list(generate(model, np.zeros(1, int), few, np.random.default_rng(0), greedy=True))
-    if write(few, lambda logits: logits.argmax()) != ours:
+    if generate_tokens(few, lambda logits: logits.argmax()) != ours:
         raise Disagreement(f"no race: of {few} greedy tokens some are others than ours")
 
     def run() -> float:
         began = perf_counter()
-        write(n, lambda logits: torch.multinomial(torch.softmax(logits, 0), 1))
+        generate_tokens(n, lambda logits: torch.multinomial(torch.softmax(logits, 0), 1))
         return n / (perf_counter() - began)
 
     return run

@@ -1,4 +1,4 @@
-"""The same GPT and its training in JAX, to race; it needs the extra `peers`."""
+"""The same GPT and its training in JAX, to compare with; it needs the extra `peers`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ...model.module import Array
 if TYPE_CHECKING:
     from ...training.config import TrainConfig
 
-# The choices it has; any other would be silently left out.
+# The choices that it implements; it would silently ignore any other.
 CHOICES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "bias", "dropout", "activation", "positions")
 
 
 def check(config: GPTConfig) -> None:
-    """Raise ValueError for a model that this twin is not the same as."""
+    """Raise ValueError for a model that this twin does not implement."""
     plain = GPTConfig(**{name: getattr(config, name) for name in CHOICES})
     if config != plain or config.activation not in ("gelu", "relu") or config.positions == "rotary":
         raise ValueError("the twin in JAX is nanoGPT's model, and this one has made other choices: leave out jax")
 
 
 class JaxTraining:
-    """Training in JAX from the weights of `model`: a step is one compiled function, which writes over its arguments."""
+    """Training in JAX from the weights of `model`: a step is one compiled function, which donates its arguments."""
 
     def __init__(self, config: TrainConfig, model: GPT):
         import jax
@@ -44,20 +44,20 @@ class JaxTraining:
         self._step = jax.jit(step, donate_argnums=(0, 1))
 
     def update(self, ids: Array, targets: Array, lr: float) -> float:
-        """Take a step on a batch of integers (B, T); its loss."""
+        """Take a step on a batch of integers (B, T), and return its loss."""
         self.steps += 1
         value, self.weights, self.moments = self._step(self.weights, self.moments, ids.astype(np.int32),
                                                        targets.astype(np.int32), lr, float(self.steps))
-        next(iter(self.weights.values())).block_until_ready()  # the loss is known before the weights are
+        next(iter(self.weights.values())).block_until_ready()  # the loss is ready before the weights
         return float(value)
 
     def numbers(self) -> dict[str, Array]:
-        """Return the parameters now, by their names."""
+        """Return the current parameters by name."""
         return {name: np.array(w) for name, w in self.weights.items()}
 
 
 def loss(w: dict[str, Any], config: GPTConfig, ids: Any, targets: Any) -> Any:
-    """Mean cross-entropy of the GPT with weights `w` for integers ids and targets (B, T)."""
+    """Compute the mean cross-entropy of the GPT with weights `w` for integers ids and targets (B, T)."""
     import jax
     import jax.numpy as jnp
 
@@ -84,7 +84,7 @@ def loss(w: dict[str, Any], config: GPTConfig, ids: Any, targets: Any) -> Any:
 
 
 def adamw(config: TrainConfig, weights: Any, moments: Any, grads: Any, lr: Any, t: Any) -> tuple[Any, Any]:
-    """Return the weights and moments after step t of AdamW, which decays matrices only."""
+    """Return the weights and moments after step t of AdamW, with weight decay of matrices only."""
     import jax.numpy as jnp
     m, v, new = {}, {}, {}
     for name, w in weights.items():

@@ -16,9 +16,9 @@ from gpt.bench.ablation import (
     AblationConfig,
     Trial,
     ablate,
-    best,
+    best_trials,
     cost,
-    development,
+    load_development,
     table,
     trials,
 )
@@ -101,7 +101,7 @@ def test_the_whole_recipe_comes_first_and_nanogpt_is_to_the_letter():
 
 
 def test_the_development_set_is_the_last_tenth_of_the_training_part(file):
-    data, vocab_size = development((file,))
+    data, vocab_size = load_development((file,))
     with open(file, encoding="utf-8") as opened:
         tokens = np.searchsorted(list("\n +-abcd")[1:], list(opened.read()))
     assert vocab_size == 7 and len(data.train) == 1620 and len(data.val) == 180
@@ -134,7 +134,7 @@ def printed(file, capsys):
 
 
 def test_the_table_has_the_losses_of_the_runs(file, printed):
-    data, vocab_size = development((file,))
+    data, vocab_size = load_development((file,))
     found, every = rows(printed.out), list(trials(STEPS))
     assert len(found) == 1 + len(WITHOUT) + len(OTHERS)
     losses = {t.name: [loss_of(t.config, data, vocab_size, seed) for seed in (1, 2)] for t in every if t.name in found}
@@ -167,16 +167,16 @@ def made(title, losses, ms=(1.0,)):
 
 def test_a_difference_within_the_spread_of_the_seeds_is_marked():
     whole = made("whole", [1.0, 2.0])
-    assert "| +0.1000 ± 0.1414 (≈) |" in ablation.line(made("x", [1.2, 2.0]), whole)
-    assert "| -0.1000 ± 0.1414 (≈) |" in ablation.line(made("x", [0.8, 2.0]), whole)
-    assert "| -0.2500 ± 0.0707 |" in ablation.line(made("x", [0.7, 1.8]), whole)
-    assert "| +0.1500 ± 0.0707 |" in ablation.line(made("x", [1.1, 2.2]), whole)
-    assert "| 1.0000 |  | 2.0 | 12 | 1 |" in ablation.line(one := made("whole", [1.0], [1.0, 2.0, 9.0]), one)
+    assert "| +0.1000 ± 0.1414 (≈) |" in ablation.table_row(made("x", [1.2, 2.0]), whole)
+    assert "| -0.1000 ± 0.1414 (≈) |" in ablation.table_row(made("x", [0.8, 2.0]), whole)
+    assert "| -0.2500 ± 0.0707 |" in ablation.table_row(made("x", [0.7, 1.8]), whole)
+    assert "| +0.1500 ± 0.0707 |" in ablation.table_row(made("x", [1.1, 2.2]), whole)
+    assert "| 1.0000 |  | 2.0 | 12 | 1 |" in ablation.table_row(one := made("whole", [1.0], [1.0, 2.0, 9.0]), one)
 
 
 def test_the_best_learning_rate_counts_and_is_judged_by_the_seeds_that_all_have():
     ahead, worse, better = made("x", [3.0, 0.1]), made("x", [2.5]), made("x", [2.0])
-    assert best([made("y", [1.0]), ahead, worse, better, made("z", [])])[1:] == [better]
+    assert best_trials([made("y", [1.0]), ahead, worse, better, made("z", [])])[1:] == [better]
     assert cost(made("x", [2.0, 4.0]), made("y", [1.0, 1.0])) == (2.0, pytest.approx(math.sqrt(2)))
 
 
@@ -184,21 +184,21 @@ def test_the_note_says_which_learning_rates_were_tried_and_what_one_seed_shows(f
     whole, slow, fast = made(WHOLE, [1.0]), made("x", [2.0]), made("x", [])
     slow.config, fast.config = (TrainConfig(optimizer="adamw", learning_rate=rate) for rate in (0.001, 0.002))
     whole.config = TrainConfig.from_recipe("fast", max_iters=1)
-    data = development((file,))[0]
-    assert "after 1 step on" in (text := ablation.note([whole, slow, fast], data)) and "tried: 0.001." in text
+    data = load_development((file,))[0]
+    assert "after 1 step on" in (text := ablation.explain([whole, slow, fast], data)) and "tried: 0.001." in text
     assert "one seed does not show" in text and "(≈)" not in text
     fast.losses.update({1: 1.5, 2: 1.5})
-    assert "tried: 0.001, 0.002." in (text := ablation.note([whole, slow, fast], data)) and "(≈)" in text
+    assert "tried: 0.001, 0.002." in (text := ablation.explain([whole, slow, fast], data)) and "(≈)" in text
 
 
 def test_a_training_that_diverges_is_told_of(file, monkeypatch):
     def step(self):
         raise FloatingPointError("the loss is nan")
 
-    trial, (data, vocab_size) = next(trials(2)), development((file,))
+    trial, (data, vocab_size) = next(trials(2)), load_development((file,))
     monkeypatch.setattr(Trainer, "step", step)
     trial.run(data, vocab_size, 1)
-    assert "| diverges |  |  |" in ablation.line(trial, made("whole", [1.0]))
+    assert "| diverges |  |  |" in ablation.table_row(trial, made("whole", [1.0]))
     lines = table([made(WHOLE, [1.0]), made("b", [1.5]), made("c", [math.inf])])
     assert [text[:3] for text in lines[3:]] == ["| c", "| b"]  # nothing costs more
     lines = table([made(WHOLE, [math.inf, 1.0]), made("b", [1.5, 1.5]), made("c", [1.5, math.inf])])

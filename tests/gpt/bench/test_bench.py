@@ -14,9 +14,9 @@ from gpt.bench import measure
 from gpt.bench import step as bench_step
 from gpt.bench.command import BenchConfig, bench
 from gpt.bench.costs import COSTS, Cost, cost_rows
-from gpt.bench.memory import faults_a_step, in_passing, memory_rows
+from gpt.bench.memory import faults_a_step, memory_rows, temporary_bytes
 from gpt.bench.peers import pytorch as peers
-from gpt.bench.race import config_of, start
+from gpt.bench.race import nanogpt_config, start_model
 from gpt.bench.scaling import scaling_rows
 from gpt.bench.small import HIPS, op_rows, sample_rows
 from gpt.bench.step import FIRST, first_step, recipe_rows, step_rows
@@ -43,7 +43,7 @@ def test_a_race_needs_equal_results(monkeypatch, capsys):
     pytest.importorskip("torch")
     honest = peers.loss
     monkeypatch.setattr(peers, "loss", lambda *args: honest(*args) * 1.001)
-    monkeypatch.setattr(bench_step, "config_of", lambda: config_of(**TINY))
+    monkeypatch.setattr(bench_step, "nanogpt_config", lambda: nanogpt_config(**TINY))
     assert main(["bench", "step", "--rounds", "3", "--peers", "torch"]) == 1
     said = capsys.readouterr()
     assert "no race" in said.err and "tapegrad" in said.out
@@ -58,7 +58,7 @@ def test_a_row_of_ours_that_fails_is_no_success(monkeypatch, capsys):
 
 def test_recipe_row():
     small = TrainConfig.from_recipe("fast", warmup_iters=0, **TINY)
-    [row] = recipe_rows(3, [], (small, config_of(**TINY)), "numpy")
+    [row] = recipe_rows(3, [], (small, nanogpt_config(**TINY)), "numpy")
     names = [side.name for side in row.sides]
     assert names == ["recipe fast", "recipe nanogpt", "its muon alone", "the other's adamw alone"]
     of = [row.summary()["ours"]["median"], *[other["median"] for other in row.summary()["others"]]]
@@ -66,7 +66,7 @@ def test_recipe_row():
 
 
 def test_step_row():
-    [row] = step_rows(3, INSTALLED, config=config_of(**TINY), kernel="numpy")
+    [row] = step_rows(3, INSTALLED, config=nanogpt_config(**TINY), kernel="numpy")
     sides = row.summary()
     assert "numpy kernels" in sides["ours"]["name"] and sides["others"][-1]["name"].startswith("its matrix products")
     assert all(other["ratio"] > 0 for other in sides["others"]) and len(row.sides) == 2 + len(INSTALLED)
@@ -74,11 +74,11 @@ def test_step_row():
 
 @pytest.mark.parametrize("kernel", ["numpy", "fastest"])
 def test_first_step(kernel):
-    assert first_step(kernel, config_of(**TINY)) == pytest.approx(np.log(65), rel=0.05)
+    assert first_step(kernel, nanogpt_config(**TINY)) == pytest.approx(np.log(65), rel=0.05)
 
 
 def test_the_first_step_of_a_fresh_process():
-    assert measure.fresh(FIRST.format("numpy")) > 0
+    assert measure.run_fresh(FIRST.format("numpy")) > 0
 
 
 def test_op_rows_say_how_to_get_a_peer(monkeypatch):
@@ -107,12 +107,12 @@ def test_sample_rows():
 
 def test_another_text_is_no_race(monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(peers, "write", lambda w, config, n, *rest: [0] * n)
+    monkeypatch.setattr(peers, "generate_tokens", lambda w, config, n, *rest: [0] * n)
     assert all(row.sides[1].wrong for row in sample_rows(3, ["torch"], 40, **TINY))
 
 
 def test_memory_rows():
-    memory, faults = memory_rows(3, INSTALLED, config_of(**TINY))
+    memory, faults = memory_rows(3, INSTALLED, nanogpt_config(**TINY))
     assert memory.sides[0].values[0] > 0 and "arenas" in memory.notes[0]
     assert all(side.values or side.missing for side in [*memory.sides, *faults.sides])
     assert len(memory.sides) == len(faults.sides) == 1 + len(INSTALLED)
@@ -129,7 +129,7 @@ def test_what_is_held_in_passing():
     kept: list = []
     trainer = SimpleNamespace(data=SimpleNamespace(train_batch=lambda rng, n: (None, None)), batches=None,
                               config=SimpleNamespace(batch_size=1), replicas=SimpleNamespace(gradient=gradient))
-    assert 300_000 <= in_passing(trainer) < 320_000
+    assert 300_000 <= temporary_bytes(trainer) < 320_000
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="pages are counted as Linux does")
@@ -144,13 +144,13 @@ def test_page_faults_are_counted():
 
 def test_a_system_without_counts_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
-    _, faults = memory_rows(3, [], config_of(**TINY))
+    _, faults = memory_rows(3, [], nanogpt_config(**TINY))
     assert faults.sides[0].missing == "this system does not count page faults"
 
 
 def test_what_pytorch_keeps():
     torch = pytest.importorskip("torch")
-    training = peers.TorchTraining(config_of(**TINY), start(config_of(**TINY)))
+    training = peers.TorchTraining(nanogpt_config(**TINY), start_model(nanogpt_config(**TINY)))
 
     def loss(w, ids, targets):
         x = w["wte.weight"]          # (65, 16): a parameter, not counted
@@ -158,7 +158,7 @@ def test_what_pytorch_keeps():
         return (y * y[:]).sum()      # keeps y, twice, which is there already
     training.loss = loss
     ids = np.zeros((4, 8), np.int64)
-    assert training.kept_bytes(ids, ids) == 65 * 16 * torch.float32.itemsize
+    assert training.saved_bytes(ids, ids) == 65 * 16 * torch.float32.itemsize
 
 
 def test_scaling_rows():
@@ -196,7 +196,7 @@ def test_settings_that_make_no_sense(arguments, said, capsys):
 def test_profile_command(capsys, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     from gpt.bench import command as module
-    monkeypatch.setitem(module.PROFILED, "all", (lambda: config_of(**TINY), "numpy"))
+    monkeypatch.setitem(module.PROFILED, "all", (lambda: nanogpt_config(**TINY), "numpy"))
     assert main(["bench", "--profile", "--rounds", "3", "--out", str(tmp_path / "p.png")]) == 0
     said = capsys.readouterr().out
     assert "linear" in said and "in no kernel" in said and (tmp_path / "p.png").stat().st_size > 1000

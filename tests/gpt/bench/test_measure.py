@@ -9,13 +9,13 @@ from gpt.bench.measure import (
     Side,
     Worker,
     attempt,
+    constant_side,
     fastest_threads,
-    fresh,
+    fit_exponent,
     in_turns,
-    known,
     need,
+    run_fresh,
     settled,
-    slope,
 )
 
 
@@ -60,18 +60,18 @@ def test_what_goes_wrong_is_a_reason():
         raise error
 
     assert attempt("side", lambda: fails(ValueError("first line\nsecond"))).missing == "ValueError: first line"
-    assert known("side", lambda: fails(OSError("no"))).missing == "OSError: no"
+    assert constant_side("side", lambda: fails(OSError("no"))).missing == "OSError: no"
     wrong = attempt("side", lambda: fails(Disagreement("no race")))
     assert wrong.wrong and wrong.missing == "no race" and not wrong.measure
     missing = attempt("side", lambda: need("no_such_package"))
     assert missing.missing == "not installed: python -m pip install no_such_package" and not missing.wrong
-    assert attempt("side", lambda: len).measure is len and known("side", lambda: 3.0).values == [3.0]
+    assert attempt("side", lambda: len).measure is len and constant_side("side", lambda: 3.0).values == [3.0]
 
 
 def test_a_fresh_process_gives_a_number_or_its_last_words():
-    assert fresh("import autograd; print('noise'); print(2.5)") == 2.5
+    assert run_fresh("import autograd; print('noise'); print(2.5)") == 2.5
     with pytest.raises(RuntimeError, match="ValueError: so it is"):
-        fresh("raise ValueError('so it is')")
+        run_fresh("raise ValueError('so it is')")
 
 
 def test_a_worker_gives_a_figure_whenever_it_is_asked():
@@ -83,7 +83,7 @@ def test_a_worker_gives_a_figure_whenever_it_is_asked():
 
 
 def test_the_slope_is_the_exponent():
-    assert slope([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    assert fit_exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
 
 
 def test_the_number_of_threads_is_the_fastest(monkeypatch):

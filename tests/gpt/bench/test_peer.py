@@ -31,7 +31,7 @@ def pair(changes):
     model, rng = GPT(config, dtype=np.float64), np.random.default_rng(1)
     for t in model.named_arrays().values():
         t.data = t.data + 0.2 * rng.standard_normal(t.shape)
-    return config, model, peers.weights(model, torch)
+    return config, model, peers.to_torch(model, torch)
 
 
 def batches(n):
@@ -61,7 +61,7 @@ def test_logits_with_keys_and_values_kept(changes):
     config, _, weights = pair(changes)
     ids = torch.tensor(batches(1)[0][0])
     every = peers.logits(weights, config, ids, torch)
-    kept = peers.room(config, len(ids), torch.float64, torch)
+    kept = peers.make_cache(config, len(ids), torch.float64, torch)
     assert {tuple(a.shape) for a in kept.values()} == {(2, 5, config.n_kv_head or 4, 16, 8)}
     for a in kept.values():
         a.fill_(torch.nan)
@@ -76,7 +76,7 @@ def test_logits_with_keys_and_values_kept(changes):
 def test_its_text_is_ours_past_the_window(cache, window, changes):
     config, model, weights = pair({"block_size": window, **changes})
     ours = list(generate(model, np.zeros(1, int), 40, np.random.default_rng(0), greedy=True))
-    assert peers.write(weights, config, 40, lambda logits: logits.argmax(), torch, cache) == ours
+    assert peers.generate_tokens(weights, config, 40, lambda logits: logits.argmax(), torch, cache) == ours
     assert len(set(ours)) > 3  # so that the text tells whether the model saw the same
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import autograd as ag
 from gpt import GPT, GPTConfig
-from gpt.bench.products import Floor, Product, products
+from gpt.bench.products import Floor, Product, list_products
 
 B, T, C, V, L, H = 3, 8, 12, 11, 2, 2
 
@@ -17,7 +17,7 @@ def tape(**changes):
 
 
 def test_operations_of_a_step():
-    found = products(tape())
+    found = list_products(tape())
     rows, attention = B * T, 2 * 2 * B * T * T * C     # q kᵀ and p v of all heads, forward
     layers = 2 * rows * (L * 12 * C * C + V * C)       # 3C² + C² + 4C² + 4C² a layer, and the head
     assert sum(p.flops for p in found) == 3 * (layers + L * attention)
@@ -26,12 +26,12 @@ def test_operations_of_a_step():
 
 def test_a_constant_needs_no_gradient():
     x, w = np.ones((5, 3)), ag.tensor(np.ones((3, 2)), requires_grad=True)
-    assert products(ag.tape(ag.linear(x, w, None).sum())) == [Product((5, 3), (3, 2)),
+    assert list_products(ag.tape(ag.linear(x, w, None).sum())) == [Product((5, 3), (3, 2)),
                                                               Product((5, 3), (5, 2), a_transposed=True)]
 
 
 def test_the_floor_computes_them_all():
-    floor = Floor(products(tape()), np.float64)
+    floor = Floor(list_products(tape()), np.float64)
     assert floor.run() > 0
     for a, b, out in floor.calls[-6:]:
         assert np.isfinite(out).all() and out.shape == (a @ b).shape

@@ -9,8 +9,8 @@ import pytest
 import autograd as ag
 from gpt.bench import profile as module
 from gpt.bench.command import BenchConfig
-from gpt.bench.profile import BETWEEN, WITHOUT, Profile, named, profile, timed
-from gpt.bench.race import config_of, kernels, programs, training
+from gpt.bench.profile import BETWEEN, WITHOUT, Profile, operation_of, profile, timed
+from gpt.bench.race import kernels, nanogpt_config, programs, training
 
 TINY = dict(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 
@@ -22,7 +22,7 @@ def procedures(trainer):
 
 def test_parts_add_up_to_the_step(monkeypatch):
     now = itertools.count()
-    with kernels("numpy"), training(config_of(**TINY, replicas=1)) as trainer:
+    with kernels("numpy"), training(nanogpt_config(**TINY, replicas=1)) as trainer:
         trainer.step()
         n = len(procedures(trainer))
         with timed(trainer) as clock:
@@ -36,8 +36,8 @@ def test_parts_add_up_to_the_step(monkeypatch):
 
 
 def test_everything_is_as_before_afterwards():
-    with kernels("numpy"), training(config_of(**TINY, replicas=2)) as trainer, \
-            training(config_of(**TINY, replicas=2)) as other:
+    with kernels("numpy"), training(nanogpt_config(**TINY, replicas=2)) as trainer, \
+            training(nanogpt_config(**TINY, replicas=2)) as other:
         assert trainer.step()["loss"] == other.step()["loss"]
         before = procedures(trainer)
         with timed(trainer) as clock:
@@ -49,7 +49,7 @@ def test_everything_is_as_before_afterwards():
 
 
 def test_a_profile_names_the_operations():
-    found = profile(3, config_of(**TINY), "numpy")
+    found = profile(3, nanogpt_config(**TINY), "numpy")
     forward, backward = ({name for name, phase in found.parts if phase == p} for p in ("forward", "backward"))
     ops = {"linear", "attention", "gelu", "layer_norm", "embedding", "cross_entropy"}
     assert ops < forward and ops < backward and "sums of gradients" in backward
@@ -60,10 +60,10 @@ def test_a_profile_names_the_operations():
 def test_procedures_by_the_operation_they_serve():
     def _gelu_backward(): pass
 
-    assert named(_gelu_backward, "backward") == "gelu" and named(np.multiply, "forward") == "multiply"
-    assert named(np.add, "forward") == "add" and named(np.add, "backward") == "sums of gradients"
+    assert operation_of(_gelu_backward, "backward") == "gelu" and operation_of(np.multiply, "forward") == "multiply"
+    assert operation_of(np.add, "forward") == "add" and operation_of(np.add, "backward") == "sums of gradients"
     formula, rules = functools.partial(len, ag.REGISTRY["exp"].formula), functools.partial(len, ag.REGISTRY["tanh"])
-    assert named(rules, "backward") == "tanh" + WITHOUT and named(formula, "forward").endswith(WITHOUT)
+    assert operation_of(rules, "backward") == "tanh" + WITHOUT and operation_of(formula, "forward").endswith(WITHOUT)
 
 
 def test_shares_and_picture(tmp_path):

@@ -7,38 +7,38 @@ import autograd as ag
 from gpt.bench import race
 from gpt.bench.measure import Disagreement
 from gpt.bench.peers import pytorch as peers
-from gpt.bench.race import Outcome, PeerTraining, config_of, kernels, our_numbers, start, training
+from gpt.bench.race import Outcome, PeerTraining, kernels, nanogpt_config, our_numbers, start_model, training
 
-TINY = config_of(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
+TINY = nanogpt_config(n_layer=2, n_head=2, n_embd=16, block_size=8, batch_size=4)
 
 
 def ours():
     with training(TINY) as trainer:
-        return Outcome.of(TINY, trainer.step, lambda: our_numbers(trainer))
+        return Outcome.after_steps(TINY, trainer.step, lambda: our_numbers(trainer))
 
 
 def theirs(peer):
-    return Outcome.of(TINY, PeerTraining(TINY, peer).step, peer.numbers)
+    return Outcome.after_steps(TINY, PeerTraining(TINY, peer).step, peer.numbers)
 
 
 def test_pytorch_comes_to_the_same():
     pytest.importorskip("torch")
-    ours().check(theirs(peers.TorchTraining(TINY, start(TINY))))
+    ours().check(theirs(peers.TorchTraining(TINY, start_model(TINY))))
 
 
 def test_jax_comes_to_the_same():
     pytest.importorskip("jax")
     from gpt.bench.peers.jax import JaxTraining
-    ours().check(theirs(JaxTraining(TINY, start(TINY))))
+    ours().check(theirs(JaxTraining(TINY, start_model(TINY))))
 
 
 @pytest.mark.parametrize("change", [{"tied": False}, {"norm": "rms_norm"}, {"activation": "silu"},
                                     {"positions": "rotary"}])
 def test_jax_has_nanogpts_choices_only(change):
     from gpt.bench.peers.jax import check
-    check(start(TINY).config)
+    check(start_model(TINY).config)
     with pytest.raises(ValueError, match="the twin in JAX is nanoGPT's model"):
-        check(start(config_of(n_layer=1, n_head=2, n_embd=16, **change)).config)
+        check(start_model(nanogpt_config(n_layer=1, n_head=2, n_embd=16, **change)).config)
 
 
 def test_another_loss_is_no_race(monkeypatch):
@@ -46,14 +46,14 @@ def test_another_loss_is_no_race(monkeypatch):
     honest = peers.loss
     monkeypatch.setattr(peers, "loss", lambda *args: honest(*args) * 1.0001)
     with pytest.raises(Disagreement, match="the loss of step 1 is"):
-        ours().check(theirs(peers.TorchTraining(TINY, start(TINY))))
+        ours().check(theirs(peers.TorchTraining(TINY, start_model(TINY))))
 
 
 def test_another_optimizer_is_no_race_even_if_the_losses_agree(monkeypatch):
     pytest.importorskip("torch")
     honest = peers.adamw
     monkeypatch.setattr(peers, "adamw", lambda *args, **settings: honest(*args, **{**settings, "weight_decay": 0.0}))
-    outcome, other = ours(), theirs(peers.TorchTraining(TINY, start(TINY)))
+    outcome, other = ours(), theirs(peers.TorchTraining(TINY, start_model(TINY)))
     assert np.allclose(outcome.losses, other.losses, rtol=1e-5)
     with pytest.raises(Disagreement, match="has gone another way"):
         outcome.check(other)
