@@ -1,4 +1,4 @@
-"""Ops that work element by element, with broadcasting."""
+"""Elementwise ops, with broadcasting."""
 
 from __future__ import annotations
 
@@ -72,25 +72,25 @@ for _op in (_by_convention, root, sech2):
 
 
 def not_zero(x):
-    """x with 1 for 0, to divide by where the dividend is 0 too."""
+    """Return x with 1 for 0, to divide by where the dividend is 0 too."""
     return np.where(x == 0, 1, x)
 
 
 def or_half(g, wins, x, y):
-    """g where `wins`, else 0; ½ g where x and y are equal, by convention."""
+    """Return g where `wins`, else 0; ½ g where x and y are equal, by convention."""
     tie = x == y
     return g * by_convention(np.where(tie, g.dtype.type(0.5), wins), tie, x, y)
 
 
 def over_square(a, x, y):
-    """a / (x² + y²), where neither square overflows or vanishes; 0 at (0, 0), by convention."""
+    """Return a / (x² + y²), without overflow or underflow of the squares; 0 at (0, 0), by convention."""
     z = np.hypot(x, y)
     length = not_zero(z)
     return by_convention(a / length / length, z == 0, x, y)
 
 
 def difference(x, y):
-    """x − y; 0 for ∞ − ∞, and −∞ for −∞ − (−∞)."""
+    """Return x − y; 0 for ∞ − ∞, and −∞ for −∞ − (−∞)."""
     same = (x == y) & np.isinf(x)
     return np.where(same & (x > 0), 0, x) - np.where(same, 0, y)
 
@@ -360,7 +360,7 @@ _SINC = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(10, 0, -1)
 
 
 def sinc_slope(y, x):
-    """The slope of y = sin(u) / u by x, u = πx.  Near 0, where cos(u) − y cancels, it is the series
+    """Return the derivative of y = sin(u) / u by x, u = πx.  Near 0, where cos(u) − y cancels, it is the series
     u Σₖ (−1)ᵏ 2k u²ᵏ⁻² / (2k + 1)!"""
     u = math.pi * x
     is_near = np.absolute(u) < 1
@@ -371,7 +371,7 @@ def sinc_slope(y, x):
 
 
 def as_array(x):
-    """Numbers and lists as arrays; arrays and Tensors as they are.  Raises TypeError for what an op does not take."""
+    """Return numbers and lists as arrays; arrays and Tensors as they are.  Raises TypeError for anything else."""
     if type(x) is Tensor:
         return x
     x = check_operand(convert_sequence(x), "an argument")
@@ -379,5 +379,5 @@ def as_array(x):
 
 
 def as_array_like(x, a):
-    """Numbers and lists `a` as arrays of the dtype and the library of x; arrays and Tensors as they are."""
+    """Return a number or list as an array of the dtype and library of x; an array or Tensor as it is."""
     return a if hasattr(a, "shape") else (np.zeros_like(x, shape=np.shape(a)) + a).astype(x.dtype)

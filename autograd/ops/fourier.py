@@ -1,4 +1,4 @@
-"""Fourier transforms, of which the complex numbers are pairs (real, imaginary)."""
+"""Fourier transforms; a complex array is a pair (real, imaginary)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..core.arrays import as_floats
 from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed
 from .elementwise import as_array
-from .index import part
-from .linear import dft, fitted
+from .index import slice_along
+from .linear import dft, fit_length
 
 _INVERSE_NORM = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
 
 
 def _pair(x):
-    """The real and the imaginary part (or None) of a pair of both, or of a real array."""
+    """Return the real and the imaginary part (or None) of a pair of both, or of a real array."""
     if not isinstance(x, tuple):
         return as_floats(as_array(x)), None
     if len(x) != 2:
         raise ValueError(f"complex numbers are a pair (real, imaginary), and no {len(x)} arrays")
-    return np.broadcast_arrays(*[as_floats(as_array(part)) for part in x])
+    return np.broadcast_arrays(*[as_floats(as_array(a)) for a in x])
 
 
 @composed
@@ -45,7 +45,7 @@ def rfft(x, n=None, axis=-1, norm=None):
     are."""
     x = as_array(x)
     n = x.shape[axis] if n is None else n
-    return tuple(fitted(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
+    return tuple(fit_length(a, n // 2 + 1, axis) for a in dft(x, None, n=n, axis=axis, norm=norm))
 
 
 @composed(implements=np.fft.irfft)
@@ -53,15 +53,15 @@ def irfft(x, n=None, axis=-1, norm=None):
     """The inverse of `rfft`: n real numbers, 2 (m − 1) if there are m elements, from a pair (real, imaginary)."""
     re, im = _pair(x)
     n, axis = 2 * (re.shape[axis] - 1) if n is None else n, normalize_axis_index(axis, re.ndim)
-    re, im = (fitted(a, n // 2 + 1, axis) for a in (re, np.zeros_like(re) if im is None else im))
-    mirrored = part(axis, (n - 1) // 2, 0, -1)  # the elements behind the middle are the conjugates of these
+    re, im = (fit_length(a, n // 2 + 1, axis) for a in (re, np.zeros_like(re) if im is None else im))
+    mirrored = slice_along(axis, (n - 1) // 2, 0, -1)  # the elements behind the middle are the conjugates of these
     re, im = np.concatenate([re, re[mirrored]], axis=axis), np.concatenate([im, -im[mirrored]], axis=axis)
     return ifft((re, im), axis=axis, norm=norm)[0]
 
 
 def _along_several(name, each, last, words, implements=()):
-    """The transform `each` along several axes, of which the last one has the transform `last`: as the first or, in an
-    inverse, as the last of them."""
+    """Register the transform `each` along several axes, with the transform `last` along the last axis: as the first one
+    or, in an inverse, as the last."""
     def transform(x, s=None, axes=None, norm=None):
         axes = tuple(range(_pair(x)[0].ndim))[-len(s) if s else 0:] if axes is None else axes
         steps = list(zip([each] * (len(axes) - 1) + [last], s or [-1] * len(axes), axes, strict=True))

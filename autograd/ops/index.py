@@ -1,4 +1,4 @@
-"""Ops that pick elements, and the scatter-add that is their transpose."""
+"""Indexing ops, and scatter-add, their transpose."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def scatter_add(x, *index, shape=()):
 @scatter_add.gradient("x")
 def _(g, y, x, *index, shape=()):
     """∂L/∂x = g[index]"""
-    return _as_assigned(g[index], x)
+    return _match_assigned(g[index], x)
 
 
-def _as_assigned(d, v):
-    """The gradient `d` of what went into an array, with the axes of length 1 in front that v may have had beside it."""
+def _match_assigned(d, v):
+    """Return the gradient `d` of an assigned array, with the leading axes of length 1 that v may have in addition."""
     return d.reshape((1,) * (v.ndim - d.ndim) + d.shape)
 
 
@@ -63,12 +63,13 @@ def _(g, y, x, v, *index):
 @put.gradient("v")
 def _(g, y, x, v, *index):
     """∂L/∂v = g[index], and 0 for elements of v that later ones have overwritten"""
-    return _as_assigned(np.where(last_written(x, index), g[index], 0), v)
+    return _match_assigned(np.where(last_written(x, index), g[index], 0), v)
 
 
 @op(differentiable=False)
 def last_written(x, *index):
-    """Which elements of v are in y after y[index] = v, for y of x's shape: those that no later one overwrote."""
+    """Mask of the elements of v that remain in y after y[index] = v, for y of x's shape: no later one overwrote
+    them."""
     places, order = np.zeros_like(x, dtype=int), np.arange(x[index].size, like=x).reshape(x[index].shape)
     places[index] = order
     return places[index] == order
@@ -86,7 +87,7 @@ def embedding(ids, table):
 
 
 def check_ids(ids, table):
-    """Raise for what is no number of a row."""
+    """Raise IndexError for an id that is no row, TypeError unless they are integers."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids are integers, not {ids.dtype}")
     if ids.size and (ids.min() < 0 or ids.max() >= table.shape[0]):
@@ -107,7 +108,7 @@ def one_hot(ids, n):
 
 
 def _along_axis(x, indices, axis):
-    """The index that takes from each row along `axis` its own places."""
+    """Return the index that takes from each row along `axis` its own places."""
     if indices.ndim != x.ndim:
         raise ValueError(f"indices of shape {indices.shape} need as many axes as x of shape {x.shape}")
     rows = [np.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
@@ -133,8 +134,8 @@ def _(g, y, x, k, axis=-1):
     return scatter_add(g[0], _along_axis(x, y[1], axis), shape=x.shape)
 
 
-def part(axis, *ends):
-    """The index of a slice along `axis`, a number that is not negative."""
+def slice_along(axis, *ends):
+    """Return the index of a slice along `axis`, which is not negative."""
     return (slice(None),) * axis + (slice(*ends),)
 
 

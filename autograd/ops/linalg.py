@@ -1,4 +1,4 @@
-"""What `np.linalg` computes of the matrices in the last two axes: inverses, determinants, decompositions, norms."""
+"""Linear algebra on the matrices in the last two axes: inverses, determinants, decompositions, norms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .reduce import products_before
 
 
 def _named(function, made):
-    """Let `made` implement a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
+    """Make `made` implement a NumPy function that names its results, as in `np.linalg.eigh(x).eigenvalues`."""
     names = type(function(np.eye(1)))
     NUMPY_OVERRIDES[function] = lambda *args, **how: names(*y) if type(y := made(*args, **how)) is tuple else y
 
@@ -53,7 +53,7 @@ def solve(a, b):
 
 
 def _transposed_solve(g, a, b):
-    """a⁻ᵀ g, with vectors as columns"""
+    """Return a⁻ᵀ g, with vectors as columns."""
     return np.linalg.solve(a.mT, g[..., None] if b.ndim == 1 else g)
 
 @solve.gradient("a")
@@ -107,7 +107,7 @@ def cofactor(x, *ds):
 
 
 def _products_without(s, k):
-    """Products of all of s (…, n) but those at k places: (…, n, …, n), and 0 where two of the places are one."""
+    """Return the products of all of s (…, n) but those at k places: (…, n, …, n), and 0 where two places are equal."""
     eye, apart = np.eye(s.shape[-1], dtype=s.dtype, like=s), np.ones_like(s)
     for _ in range(k - 1):
         s, apart = np.where(eye == 1, 1, s[..., None, :]), apart[..., None] * apart[..., None, :] * (1 - eye)
@@ -158,7 +158,7 @@ def _(g, y, x, rcond=None):
 
 
 def _cutoff(x, rtol=None):
-    """What part of the largest singular value counts as 0: rtol, or for None as much as rounding may leave."""
+    """Return the fraction of the largest singular value that counts as 0: rtol, or for None the effect of rounding."""
     return max(x.shape[-2:]) * float(np.finfo(as_floats(x).dtype).eps) if rtol is None else rtol
 
 
@@ -177,7 +177,7 @@ def cholesky(x):
 
 
 def _symmetric(x):
-    """(x + xᵀ) / 2, of square matrices: others might broadcast."""
+    """Return (x + xᵀ) / 2.  Raises LinAlgError unless the matrices are square: others might broadcast."""
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise np.linalg.LinAlgError(f"x has shape {x.shape}, and its last two axes have to be of one length")
     x = as_floats(x)
@@ -193,12 +193,13 @@ def _(g, y, x):
 
 
 def _rounding(w):
-    """By how much equal numbers may differ in each column of w (…, m, n), after it was computed: (…, 1, n)"""
+    """Return a bound of the rounding error in each column of w (…, m, n): (…, 1, n)."""
     return 8 * float(np.finfo(w.dtype).eps) * np.sum(np.absolute(w), axis=-2, keepdims=True)
 
 
 def _reciprocal_gaps(name, w, g):
-    """1 / (wⱼ − wᵢ), and 0 where these are equal: refused if a gradient has arrived at their vectors, columns of g."""
+    """Return 1 / (wⱼ − wᵢ), and 0 where these are equal.  Raises LinAlgError if their vectors, columns of g, have a
+    gradient."""
     gaps, used = w[..., None, :] - w[..., None], np.any(g != 0, axis=-2)
     equal = np.absolute(gaps) <= _rounding(w[..., None])
     clash = np.tril(equal & (used[..., None] | used[..., None, :]), -1)
@@ -259,7 +260,8 @@ def _(g, y, x, full_matrices=True):
 
 
 def _of_first(n, name, q, g):
-    """The gradient of the first n of orthonormal columns q, from that of all: the others are one basis of the rest."""
+    """Return the gradient of the first n of orthonormal columns q, from that of all: the others are an arbitrary
+    basis."""
     first, rest, turn = q[..., :n], q[..., n:], q[..., n:].mT @ g[..., n:]
     return _unless(turn - turn.mT > _rounding(np.sum(np.absolute(g), axis=-1, keepdims=True)),
                    g[..., :n] - rest @ (g[..., n:].mT @ first), lambda _: (
@@ -273,7 +275,7 @@ def svdvals(x):
     return svd(x, full_matrices=False)[1]
 
 
-def _numpys_svd(x, full_matrices=True, compute_uv=True, hermitian=False):
+def _numpy_svd(x, full_matrices=True, compute_uv=True, hermitian=False):
     if hermitian:
         w, v = eigh(x)
         order = np.argsort(np.absolute(w), axis=-1)[..., ::-1]
@@ -316,7 +318,7 @@ NUMPY_OVERRIDES[np.linalg.eig] = NUMPY_OVERRIDES[np.linalg.eigvals] = _refuse_co
 NUMPY_OVERRIDES[np.linalg.cholesky] = lambda x, *, upper=False: cholesky(x).mT if upper else cholesky(x)
 _named(np.linalg.slogdet, slogdet)
 _named(np.linalg.eigh, eigh)
-_named(np.linalg.svd, _numpys_svd)
+_named(np.linalg.svd, _numpy_svd)
 _named(np.linalg.qr, lambda x, mode="reduced": qr(x)[1] if mode == "r" else qr(x, mode))
 op(np.linalg.matrix_rank, differentiable=False, implements=np.linalg.matrix_rank)
 
@@ -352,7 +354,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 def _extreme(x, order, axis, keepdims=False):
-    """The largest of numbers that are not negative (0 of none), or for a negative order the smallest."""
+    """Return the largest of numbers that are not negative (0 of none), or for a negative order the smallest."""
     return (reduce.min if order < 0 else reduce.max if x.size else reduce.sum)(x, axis, keepdims=keepdims)
 
 

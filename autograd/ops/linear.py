@@ -1,4 +1,4 @@
-"""Products of vectors, matrices and arrays of more axes; convolution and the Fourier transform, which are such."""
+"""Linear ops: products of vectors, matrices and tensors; convolution, and the discrete Fourier transform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core.arrays import widen
 from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed, op
 from .elementwise import as_array
-from .index import part, scatter_add
+from .index import scatter_add, slice_along
 
 # ---------------------------------------------------------------------- products
 
@@ -26,7 +26,7 @@ def matmul(x, y):
 
 
 def _as_matrices(g, x, y):
-    """`g`, `x` and `y` with the axes that matmul takes 1-D arrays to have."""
+    """Return `g`, `x` and `y` with the axes that matmul adds to 1-D arrays."""
     g = g[..., None] if y.ndim == 1 else g
     g = g[..., None, :] if x.ndim == 1 else g
     return g, x[None, :] if x.ndim == 1 else x, y[:, None] if y.ndim == 1 else y
@@ -58,7 +58,7 @@ def linear(x, w, b):
 
 
 def _rows(x):
-    """(…, n) -> (rows, n)"""
+    """Return x as rows: (…, n) -> (rows, n)."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 @linear.gradient("x")
@@ -146,9 +146,9 @@ def _scatter_diagonal(d, letters, term, shape):
     return scatter_add(d, tuple(places[c] for c in term), shape=shape)
 
 
-def _numpys_einsum(*operands, **settings):
-    """einsum in both of NumPy's ways: subscripts and then arrays; or arrays, each followed by a list of the numbers of
-    its axes, and perhaps the list of those of the result."""
+def _numpy_einsum(*operands, **settings):
+    """Call einsum in both of NumPy's forms: subscripts and then arrays; or arrays, each followed by a list of the
+    numbers of its axes, and perhaps the list of those of the result."""
     if isinstance(operands[0], str):
         return einsum(operands[0], operands[1:], **settings)
     letters, n = string.ascii_uppercase + string.ascii_lowercase, len(operands) // 2
@@ -156,7 +156,7 @@ def _numpys_einsum(*operands, **settings):
     return einsum("->".join([",".join(terms[:n]), *terms[n:]]), operands[:2 * n:2], **settings)
 
 
-NUMPY_OVERRIDES[np.einsum] = _numpys_einsum
+NUMPY_OVERRIDES[np.einsum] = _numpy_einsum
 
 
 @composed(implements=(np.tensordot, np.linalg.tensordot))
@@ -311,8 +311,8 @@ def convolve(a, v, mode="full"):
     return np.convolve(a, v, mode)
 
 
-def _correlated(g, a, v):
-    """Σₖ gₖ vₖ₋ᵢ for each i of a; what the mode has left out of g, half of it in front, is 0."""
+def _correlate_full(g, a, v):
+    """Return Σₖ gₖ vₖ₋ᵢ for each i of a; the terms that the mode left out of g, half of them in front, are 0."""
     v = np.zeros_like(g, shape=(1,)) + v  # which may be a number, and of Python's
     n = a.size + v.size - 1
     before = (n - g.size) // 2
@@ -321,12 +321,12 @@ def _correlated(g, a, v):
 @convolve.gradient("a")
 def _(g, y, a, v, mode="full"):
     """∂L/∂aᵢ = Σₖ gₖ vₖ₋ᵢ"""
-    return _correlated(g, a, v)
+    return _correlate_full(g, a, v)
 
 @convolve.gradient("v")
 def _(g, y, a, v, mode="full"):
     """∂L/∂vⱼ = Σₖ gₖ aₖ₋ⱼ"""
-    return _correlated(g, v, a)
+    return _correlate_full(g, v, a)
 
 
 @composed
@@ -348,13 +348,13 @@ def _(g, y, re, im, n=None, axis=-1, norm=None):
     """∂L/∂re = the real part of Σₖ (g₀ + i g₁) exp(2πi jk / n)
     ∂L/∂im = its imaginary part    which is the transform, with the parts exchanged before and after"""
     d_im, d_re = dft(g[1], g[0], None, axis, norm)
-    return fitted(d_re, re.shape[axis], axis), fitted(d_im, re.shape[axis], axis)
+    return fit_length(d_re, re.shape[axis], axis), fit_length(d_im, re.shape[axis], axis)
 
 
-def fitted(x, n, axis):
-    """x cut to n elements along `axis`, or filled up with zeros."""
+def fit_length(x, n, axis):
+    """Return x cut to n elements along `axis`, or padded with zeros."""
     axis, missing = normalize_axis_index(axis, x.ndim), n - x.shape[axis]
     if missing <= 0:
-        return x if missing == 0 else x[part(axis, n)]
+        return x if missing == 0 else x[slice_along(axis, n)]
     zeros = np.zeros_like(x, shape=(*x.shape[:axis], missing, *x.shape[axis + 1:]))
     return np.concatenate([x, zeros], axis=axis)

@@ -13,7 +13,7 @@ from ..define import composed, op
 from ..engine import Op
 from .elementwise import as_array, not_zero, sigmoid
 from .index import one_hot
-from .reduce import axes_of, kept
+from .reduce import axes_of, expand_reduced
 
 # ---------------------------------------------------------------------- activations
 
@@ -56,7 +56,7 @@ _ERF_DOUBLE = 6.0, (
 
 
 def _polynomial(u, coefficients):
-    """Horner's scheme, in one array."""
+    """Evaluate a polynomial by Horner's scheme, in one array."""
     y = u * coefficients[-1]
     for c in coefficients[-2:0:-1]:
         y += c
@@ -98,7 +98,7 @@ _TAIL_DOUBLE = 39.0, (
 
 
 def normal_tail(x):
-    """Φ(−|x|), as exact relative to itself as the rounding of x² allows, and exp(−x²/2)."""
+    """Return Φ(−|x|), with a relative error as small as the rounding of x² allows, and exp(−x²/2)."""
     end, top, bottom = _TAIL_SINGLE if x.dtype.itemsize <= 4 else _TAIL_DOUBLE
     a = np.minimum(np.absolute(x), end)
     tail = _polynomial(a, top)
@@ -149,7 +149,7 @@ _A, _B = math.sqrt(8 / math.pi), math.sqrt(8 / math.pi) * 0.044715  # 2u = x (a 
 
 
 def _sigmoid_2u(x):
-    """sigmoid(2u), and x within limits: beyond them it is 0 or 1, and x³ might overflow."""
+    """Return sigmoid(2u), and x clipped to limits beyond which that is 0 or 1, since x³ might overflow."""
     x = np.clip(x, -25, 25)
     u = x * x
     u *= _B
@@ -217,7 +217,7 @@ def dropout(x, rate, rng):
 
 
 def below_largest(x, axis):
-    """`x` minus its largest number along `axis`, and that number.  Equal infinities are 0 apart; what is −∞ throughout
+    """Return `x` minus its maximum along `axis`, and the maximum.  Equal infinities are 0 apart; what is −∞ throughout
     stays so."""
     x = widen(as_floats(x))
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
@@ -228,7 +228,7 @@ def below_largest(x, axis):
 
 
 def _log_sum_exp(x, axis):
-    """ln Σ exp(x) of what is `below_largest`; 0 of what is −∞ throughout."""
+    """Return ln Σ exp(x) of an x that is `below_largest`; 0 where all of it is −∞."""
     e = np.exp(x)
     total = e.sum(axis=axis, keepdims=True)
     log = np.log(np.maximum(total, 1))
@@ -279,7 +279,7 @@ def logsumexp(x, axis=None, keepdims=False):
 @logsumexp.gradient("x")
 def _(g, y, x, axis=None, keepdims=False):
     """∂L/∂x = g softmax(x)"""
-    return kept(g, x, axis) * softmax(x, axis)
+    return expand_reduced(g, x, axis) * softmax(x, axis)
 
 
 @op
@@ -289,7 +289,7 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     L = −Σⱼ qⱼ ln softmax(logits)ⱼ, where q is 1 − ε for the target plus ε/V for each class, ε = label_smoothing.
     Places whose target is `ignore_index` count nothing.  reduction: "mean" of the others, "sum", or "none": each.
     """
-    keep, targets = checked_targets(logits, targets, ignore_index, reduction)
+    keep, targets = mask_targets(logits, targets, ignore_index, reduction)
     log_p = log_softmax(widen(logits))
     loss = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
     if label_smoothing:
@@ -298,14 +298,15 @@ def cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0, reduc
     return narrow(loss if reduction == "none" else loss.sum() / _divisor(keep, loss, reduction), logits)
 
 
-def checked_targets(logits, targets, ignore_index, reduction):
-    """Which targets count, and all of them with 0 for those that do not."""
+def mask_targets(logits, targets, ignore_index, reduction):
+    """Return (keep, targets): a mask of the targets that count, and the targets with 0 for the others.  Raises
+    ValueError for their shape or the reduction, IndexError for a target that is no class."""
     if np.shape(targets) != logits.shape[:-1]:
         raise ValueError(f"targets have shape {np.shape(targets)}, and need one class for each place of the logits: "
                          f"{logits.shape[:-1]}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
-    keep, targets = _kept_targets(targets, ignore_index)
+    keep, targets = _mask_ignored(targets, ignore_index)
     n = logits.shape[-1]
     if targets.size and keep.any() and (targets.min() < 0 or targets.max() >= n):
         wrong = targets.min() if targets.min() < 0 else targets.max()
@@ -314,19 +315,20 @@ def checked_targets(logits, targets, ignore_index, reduction):
     return keep, targets
 
 
-def _kept_targets(targets, ignore_index):
+def _mask_ignored(targets, ignore_index):
+    """Return the mask of the targets that count, and the targets with 0 for the others."""
     keep = targets != ignore_index
     return keep, np.where(keep, targets, 0)
 
 
 def _divisor(keep, like, reduction):
-    """By how much the sum of losses is divided, in the dtype of `like`."""
+    """Return the divisor of the sum of losses, in the dtype of `like`."""
     return keep.sum().astype(like.dtype) if reduction == "mean" else 1
 
 @cross_entropy.gradient("logits")
 def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
     """∂L/∂logits = g (softmax(logits) − q)"""
-    keep, targets = _kept_targets(targets, ignore_index)
+    keep, targets = _mask_ignored(targets, ignore_index)
     g, log_p, hot = widen(g), log_softmax(widen(logits)), one_hot(targets, logits.shape[-1])
     d = np.where(hot, np.expm1(log_p), np.exp(log_p))  # p − 1 at the target, without losing its digits
     if label_smoothing:
@@ -334,8 +336,8 @@ def _(g, loss, logits, targets, ignore_index=-100, label_smoothing=0.0, reductio
     return np.where(keep, g / _divisor(keep, g, reduction), 0)[..., None] * d
 
 
-def _reduced(loss, reduction):
-    """The loss of each element, their mean, or their sum."""
+def _reduce_losses(loss, reduction):
+    """Return the loss of each element, their mean, or their sum."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
     return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
@@ -344,7 +346,8 @@ def _reduced(loss, reduction):
 @composed
 def mse(prediction, target, reduction="mean"):
     """Squared error.  L = (prediction − target)², reduced"""
-    return narrow(_reduced(np.square(widen(as_floats(prediction)) - widen(target)), reduction), prediction, target)
+    losses = np.square(widen(as_floats(prediction)) - widen(target))
+    return narrow(_reduce_losses(losses, reduction), prediction, target)
 
 
 @composed
@@ -356,7 +359,7 @@ def binary_cross_entropy(logits, targets, reduction="mean"):
     logits, targets = as_floats(logits), as_array(targets)
     dtype = np.result_type(logits.dtype, targets.dtype)
     logits, targets = cast(logits, dtype), cast(targets, dtype)
-    return _reduced(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
+    return _reduce_losses(targets * softplus(-logits) + (1 - targets) * softplus(logits), reduction)
 
 
 @composed
@@ -366,7 +369,7 @@ def kl_divergence(log_q, p, axis=-1, reduction="mean"):
     p = as_floats(p)
     p = cast(p, np.result_type(p.dtype, log_q.dtype))
     distance = np.where(p == 0, 0, np.log(not_zero(p)) - log_q)
-    return _reduced((p * distance).sum(axis=axis), reduction)
+    return _reduce_losses((p * distance).sum(axis=axis), reduction)
 
 
 # ---------------------------------------------------------------------- layers
@@ -379,15 +382,15 @@ def layer_norm(x, weight, bias, eps=1e-5):
     for name, a in (("weight", weight), ("bias", bias)):
         if a is not None and a.shape != x.shape[-1:]:
             raise ValueError(f"{name} has shape {a.shape}, and needs {x.shape[-1:]}, that of the last axis")
-    y, _ = normalized(widen(x), eps)
+    y, _ = normalize(widen(x), eps)
     y = y if weight is None else y * weight
     return narrow(y if bias is None else y + bias, x)
 
 
 @functools.partial(Op, differentiable=False)
 def _unit(x, eps):
-    """A power of two near the largest |x| of each row, or near √eps: sums of (x / unit)² do not overflow, and what does
-    not overflow without it stays the same to the bit.  It is constant almost everywhere."""
+    """A power of two near the largest |x| of each row, or near √eps: sums of (x / unit)² do not overflow, and results
+    that do not overflow without it keep their bits.  It is constant almost everywhere."""
     largest = np.maximum(np.absolute(x).max(axis=-1, keepdims=True, initial=0), math.sqrt(eps))
     return np.ldexp(np.ones_like(largest), np.frexp(largest)[1] - 1)
 
@@ -396,12 +399,12 @@ _unit.batching = "leading"
 
 
 def _row_mean(x):
-    """The mean of each row, 0 of an empty one."""
+    """Return the mean of each row, 0 of an empty one."""
     return x.sum(axis=-1, keepdims=True) / (x.shape[-1] or 1)
 
 
-def normalized(x, eps):
-    """x̂, and 1 / √(var x + eps)."""
+def normalize(x, eps):
+    """Return x̂, and 1 / √(var x + eps)."""
     unit = _unit(x, eps)
     x = x / unit
     x = x - _row_mean(x)
@@ -413,7 +416,7 @@ def _(g, y, x, weight, bias, eps=1e-5):
     """∂L/∂x = (ĝ − mean ĝ − x̂ ⊙ mean(ĝ ⊙ x̂)) / √(var x + eps), ĝ = g ⊙ weight
     ∂L/∂weight = Σ g ⊙ x̂"""
     g = widen(g)
-    normal, scale = normalized(widen(x), eps)
+    normal, scale = normalize(widen(x), eps)
     h = g if weight is None else g * weight
     return (h - _row_mean(h) - normal * _row_mean(h * normal)) * scale, g * normal
 
@@ -467,7 +470,7 @@ def rotary(x, angles):
 
 @rotary.gradient("x")
 def _(g, y, x, angles):
-    """∂L/∂x = g turned back"""
+    """∂L/∂x = g rotated back"""
     return rotary(g, -angles)
 
 @rotary.gradient("angles")
@@ -511,22 +514,22 @@ def attention(q, k, v, mask=None, causal=False, scale=None):
     sees the keys up to i + S − T, so that the last query sees them all.  A query that sees no key gives 0.  Where k and
     v have fewer heads (axis −3) than q, each of theirs serves as many neighbours of q's (Ainslie et al. 2023).
     """
-    wide, k, v = (widen(as_floats(a)) for a in (q, _for_heads_of(q, k), _for_heads_of(q, v)))
+    wide, k, v = (widen(as_floats(a)) for a in (q, _repeat_heads(q, k), _repeat_heads(q, v)))
     return narrow(_attention_weights(wide, k, mask, causal, scale) @ v, q)
 
 
-def _for_heads_of(q, k):
-    """`k` (…, G, S, d) with its heads repeated to be as many as those of q (…, H, T, d), where H is a multiple of G."""
+def _repeat_heads(q, k):
+    """Return `k` (…, G, S, d) with each head repeated for its group of heads of q (…, H, T, d), H a multiple of G."""
     if k.ndim < 3 or q.ndim < 3 or k.shape[-3] in (0, 1, q.shape[-3]) or q.shape[-3] % k.shape[-3]:
         return k
     *batch, heads, s, d = k.shape
-    n = q.shape[-3] // heads  # neighbours that share a head
+    n = q.shape[-3] // heads  # queries a group
     return np.broadcast_to(k.reshape((*batch, heads, 1, s, d)), (*batch, heads, n, s, d)).reshape(
         (*batch, heads * n, s, d))
 
 
-def _summed_heads(d, k):
-    """The gradient `d` of repeated heads, for those of k."""
+def _sum_heads(d, k):
+    """Return the gradient of k's heads, from `d`, that of the repeated ones."""
     if d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or k.shape[-3] == 1:
         return d
     *batch, heads, s, n = d.shape
@@ -534,6 +537,7 @@ def _summed_heads(d, k):
 
 
 def _attention_weights(q, k, mask, causal, scale):
+    """Return softmax(q kᵀ · scale + mask), (…, T, S)."""
     scores = q @ k.mT
     scores *= attention_scale(q, scale)  # in place on an array, a new record of a Tensor
     if mask is not None:
@@ -544,7 +548,7 @@ def _attention_weights(q, k, mask, causal, scale):
 
 
 def attention_scale(q, scale):
-    """What scores are multiplied by: `scale`, or 1/√d of q (…, T, d)."""
+    """Return the factor of the scores: `scale`, or 1/√d of q (…, T, d)."""
     return 1 / math.sqrt(q.shape[-1] or 1) if scale is None else scale
 
 @attention.gradient("q", "k", "v", "mask")
@@ -552,17 +556,17 @@ def _(g, y, q, k, v, mask=None, causal=False, scale=None):
     """∂L/∂q = s k · scale,  ∂L/∂k = sᵀ q · scale,  ∂L/∂v = pᵀ g,  ∂L/∂mask = s
     s = p ⊙ (g vᵀ − Σ g⊙y)    the gradient of the scores: Σⱼ pᵢⱼ (g vᵀ)ᵢⱼ is Σ g⊙y in row i (Dao et al. 2022, B.2)"""
     g, q = widen(g), widen(q)  # each product has one of them, or what was computed of them
-    keys, values = _for_heads_of(q, k), _for_heads_of(q, v)
+    keys, values = _repeat_heads(q, k), _repeat_heads(q, v)
     p = _attention_weights(q, keys, mask, causal, scale)
     s = g @ values.mT
     s -= (g * y).sum(axis=-1, keepdims=True)
     s *= p
     scale = attention_scale(q, scale)
-    return (s @ keys) * scale, _summed_heads((s.mT @ q) * scale, k), _summed_heads(p.mT @ g, v), s
+    return (s @ keys) * scale, _sum_heads((s.mT @ q) * scale, k), _sum_heads(p.mT @ g, v), s
 
 
 @op(differentiable=False)
 def causal_mask(q, k):
-    """Which of S keys each of T queries sees: (T, S) booleans.  y[i, j] = [j ≤ i + S − T]"""
+    """Mask of the keys that each query sees, (T, S) booleans.  y[i, j] = [j ≤ i + S − T]"""
     t, s = q.shape[-2], k.shape[-2]
     return np.tri(t, s, s - t, dtype=bool, like=q)

@@ -11,21 +11,21 @@ from ..core.arrays import as_floats, cast
 from ..core.registry import NUMPY_OVERRIDES
 from ..define import composed
 from .elementwise import as_array, as_array_like, not_zero
-from .index import part, take
+from .index import slice_along, take
 from .reduce import _as_rows
-from .shape import _named
+from .shape import register_as_numpys
 
 # ---------------------------------------------------------------------- differences and integrals
 
 
 def _steps(x, axis):
-    """Each element along `axis` minus the one before it; of booleans, whether they differ."""
-    after, before = x[part(axis, 1, None)], x[part(axis, None, -1)]
+    """Return each element along `axis` minus the one before it; for booleans, True where they differ."""
+    after, before = x[slice_along(axis, 1, None)], x[slice_along(axis, None, -1)]
     return after != before if x.dtype == bool else after - before
 
 
 def _along(x, axis, ndim):
-    """The 1-D x along one of `ndim` axes."""
+    """Return the 1-D x along one of `ndim` axes."""
     return x.reshape(tuple(-1 if i == axis else 1 for i in range(ndim)))
 
 
@@ -71,10 +71,10 @@ def gradient(f, *spacings, axis=None, edge_order=1):
 
 
 def _slopes(f, h, axis, edge_order):
-    """The slopes of f along `axis`, each a mean of those to both neighbours."""
+    """Return the slopes of f along `axis`, each a mean of those to both neighbours."""
     if edge_order not in (1, 2) or f.shape[axis] <= edge_order:
         raise ValueError(f"edge_order {edge_order} of {f.shape[axis]} samples: it is 1 or 2, and needs one sample more")
-    first, last, before, after = (part(axis, *ends) for ends in ((None, 1), (-1, None), (None, -1), (1, None)))
+    first, last, before, after = (slice_along(axis, *ends) for ends in ((None, 1), (-1, None), (None, -1), (1, None)))
     share = 0.5
     if np.ndim(h):
         h = _along(_steps(as_floats(as_array(h)), 0), axis, f.ndim)
@@ -97,7 +97,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     if x is not None:
         x = as_array(x)
         dx = _along(_steps(x, 0), axis, y.ndim) if x.ndim == 1 else _steps(x, axis)
-    return (dx * (y[part(axis, 1, None)] + y[part(axis, None, -1)]) / 2).sum(axis=axis)
+    return (dx * (y[slice_along(axis, 1, None)] + y[slice_along(axis, None, -1)]) / 2).sum(axis=axis)
 
 
 # ---------------------------------------------------------------------- interpolation and polynomials
@@ -157,7 +157,7 @@ def polyval(p, x):
 
 
 def _quantile(x, q, axis, keepdims, method, skips_nan):
-    """The elements of x at the part q (from 0 to 1) of their order along `axis`; the axes of q come first."""
+    """Return the quantiles q (from 0 to 1) of x along `axis`; the axes of q come first."""
     x, is_number = as_array(x), type(q) in (int, float)
     q = q if is_number else as_array(q)
     axes = tuple(range(x.ndim)) if axis is None else normalize_axis_tuple(axis, x.ndim)
@@ -192,7 +192,7 @@ def _quantile(x, q, axis, keepdims, method, skips_nan):
 
 
 def _quantiles(name, unit, words):
-    """NumPy's function `name`, whose q is counted in parts of `unit`."""
+    """Register NumPy's function `name`, whose q goes from 0 to `unit`."""
     def quantiles(x, q, axis=None, *, method="linear", keepdims=False):
         q = (q if type(q) in (int, float) else as_array(q)) / unit
         return _quantile(x, q, axis, keepdims, method, name.startswith("nan"))
@@ -222,7 +222,7 @@ def nanmedian(x, axis=None, *, keepdims=False):
 
 
 def _instead_of_nan(function, number, words):
-    """`function` with a number in the place of NaN.  Of nothing but NaN it is NaN, if the number is no result."""
+    """Return `function` with a number in the place of NaN; of nothing but NaN it is NaN, if the number is no result."""
     def replacing(x, axis=None, **how):
         x = as_array(x)
         if x.dtype.kind != "f":
@@ -231,7 +231,7 @@ def _instead_of_nan(function, number, words):
         if math.isfinite(number) or "initial" in how:
             return y
         return np.where(np.all(np.isnan(x), axis=axis, keepdims=how.get("keepdims", False)), np.nan, y)
-    _named(replacing, getattr(np, f"nan{function.__name__}"), words)
+    register_as_numpys(replacing, getattr(np, f"nan{function.__name__}"), words)
 
 
 def _where_not_nan(function, words):
@@ -239,7 +239,7 @@ def _where_not_nan(function, words):
     def choosing(x, axis=None, where=True, **how):
         x = as_array(x)
         return function(x, axis=axis, where=np.logical_and(where, np.logical_not(np.isnan(x))), **how)
-    _named(choosing, getattr(np, f"nan{function.__name__}"), words)
+    register_as_numpys(choosing, getattr(np, f"nan{function.__name__}"), words)
 
 
 _instead_of_nan(np.sum, 0, "Sum of the elements that are not NaN.")

@@ -1,4 +1,4 @@
-"""Ops that reduce axes."""
+"""Reductions: sums, means, extremes, products, and running sums and products."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from .elementwise import as_array, by_convention, root
 
 
 def axes_of(x, axis) -> tuple[int, ...]:
-    """The axes that a reduction of `x` has reduced, counted from 0; a number has none, though NumPy takes axis 0 of one
-    for some of these.
-    """
+    """Return the axes that a reduction of `x` reduces, counted from 0; none for a number, though NumPy takes axis 0 of
+    one in some reductions."""
     if axis is None:
         return tuple(range(x.ndim))
     axes = normalize_axis_tuple(axis, x.ndim or 1)
     return axes if x.ndim else ()
 
 
-def kept(a, x, axis):
-    """A reduction `a` of `x` with the reduced axes back, as 1."""
+def expand_reduced(a, x, axis):
+    """Return `a`, a reduction of `x`, with the reduced axes of length 1."""
     axes = axes_of(x, axis)
     return a.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
 def _count(x, axis) -> int:
-    """How many elements of `x` go into one of the result."""
+    """Return the number of elements of `x` that one element of the result is computed from."""
     return math.prod(x.shape[a] for a in axes_of(x, axis))
 
 
@@ -43,7 +42,7 @@ def sum(x, axis=None, *, keepdims=False):  # noqa: A001  (NumPy's name)
 @sum.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g"""
-    return np.broadcast_to(kept(g, x, axis), x.shape)
+    return np.broadcast_to(expand_reduced(g, x, axis), x.shape)
 
 
 @op
@@ -54,7 +53,7 @@ def mean(x, axis=None, *, keepdims=False):
 @mean.gradient("x")
 def _(g, y, x, axis=None, *, keepdims=False):
     """∂L/∂xᵢ = g / n"""
-    return np.broadcast_to(widen(kept(g, x, axis)) / (_count(x, axis) or 1), x.shape)
+    return np.broadcast_to(widen(expand_reduced(g, x, axis)) / (_count(x, axis) or 1), x.shape)
 
 
 @op
@@ -65,7 +64,7 @@ def var(x, axis=None, *, ddof=0, keepdims=False):
 @var.gradient("x")
 def _(g, y, x, axis=None, *, ddof=0, keepdims=False):
     """∂L/∂xᵢ = 2 g (xᵢ − x̄) / (n − ddof)"""
-    x, g = widen(x), widen(kept(g, x, axis))
+    x, g = widen(x), widen(expand_reduced(g, x, axis))
     n = _count(x, axis)
     return g * 2 * (x - x.sum(axis=axis, keepdims=True) / (n or 1)) / (n - ddof)
 
@@ -95,14 +94,14 @@ def _(g, y, x, axis=None, *, keepdims=False):
 
 
 def _check_some(x, axis):
-    """Raise ValueError if there is nothing to choose from."""
+    """Raise ValueError for an extreme of no elements."""
     if not x.size and not _count(x, axis):
         raise ValueError(f"no elements to choose from: x has shape {x.shape}, and axis is {axis}")
 
 
 def _among_equals(g, y, x, axis):
-    """g, shared by those x that are equal to y, by convention if there are several."""
-    g, equal = widen(kept(g, x, axis)), x == kept(y, x, axis)
+    """Return g, shared by the x that are equal to y; by convention if there are several."""
+    g, equal = widen(expand_reduced(g, x, axis)), x == expand_reduced(y, x, axis)
     n = equal.sum(axis=axis, keepdims=True).astype(g.dtype)
     return g / n * by_convention(equal.astype(g.dtype), equal & (n > 1), x)
 
@@ -153,14 +152,14 @@ def prod(x, axis=None, *, keepdims=False):
 
 
 def _as_rows(x, axes):
-    """`x` with `axes` as one last axis."""
+    """Return `x` with `axes` merged into one last axis."""
     rest = [i for i in range(x.ndim) if i not in axes]
     n = math.prod(x.shape[i] for i in axes)
     return x.transpose((*rest, *axes)).reshape((*[x.shape[i] for i in rest], n))
 
 
 def products_before(x):
-    """For each element the product of those before it along the last axis."""
+    """Return for each element the product of those before it along the last axis."""
     return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x, axis=-1)[..., :-1]], axis=-1)
 
 @prod.gradient("x")
@@ -171,7 +170,7 @@ def _(g, y, x, axis=None, *, keepdims=False):
     others = products_before(rows) * products_before(rows[..., ::-1])[..., ::-1]
     order = [*[i for i in range(x.ndim) if i not in axes], *axes]
     others = others.reshape(tuple(x.shape[i] for i in order)).transpose(tuple(order.index(i) for i in range(x.ndim)))
-    return kept(g, x, axis) * others
+    return expand_reduced(g, x, axis) * others
 
 
 @op
@@ -198,15 +197,15 @@ def _(g, y, x, axis=None):
         x, shape = x.reshape(-1), x.shape
     else:
         x, g, shape = x.swapaxes(axis, -1), g.swapaxes(axis, -1), None
-    s, step, factor = g, 1, _moved(x, 1)
+    s, step, factor = g, 1, _shift_left(x, 1)
     while step < x.shape[-1]:
-        s, factor, step = s + factor * _moved(s, step), factor * _moved(factor, step), 2 * step
+        s, factor, step = s + factor * _shift_left(s, step), factor * _shift_left(factor, step), 2 * step
     d = s * products_before(x)
     return d.swapaxes(axis, -1) if shape is None else d.reshape(shape)
 
 
-def _moved(x, n):
-    """`x` moved n places towards the start of the last axis, with zeros behind it."""
+def _shift_left(x, n):
+    """Return `x` shifted n places towards the start of the last axis, with zeros behind it."""
     return np.concatenate([x[..., n:], np.zeros_like(x[..., :n])], axis=-1)
 
 
@@ -258,7 +257,7 @@ def _wider(op, neutral, x, axis=None, dtype=None, initial=None, where=True, **ho
         rows = _as_rows(x, axes_of(x, axis))
         first = np.zeros_like(rows, shape=(*rows.shape[:-1], 1)) + initial
         y = op(np.concatenate([first, rows], axis=-1), axis=-1)
-        y = kept(y, x, axis) if how.get("keepdims") else y
+        y = expand_reduced(y, x, axis) if how.get("keepdims") else y
     return y if dtype is None else cast(y, dtype)
 
 
@@ -284,13 +283,13 @@ def _moment(op, neutral, x, axis=None, dtype=None, where=True, mean=None, ddof=0
 
 
 def _mask(where, x):
-    """`where` as booleans of the shape of x."""
+    """Return `where` as booleans of the shape of x."""
     where = as_array(where)
     return np.broadcast_to(where if where.dtype == bool else where != 0, x.shape)
 
 
 def _with_numpys_arguments(op, wider, neutral):
-    """`op`, with those arguments too that only NumPy's function of that name has."""
+    """Return `op` as a function with NumPy's further arguments (dtype, initial, where …)."""
     @functools.wraps(op.formula)
     def reduced(x, *axis, **how):
         return op(x, *axis, **how) if how.keys() <= op.attr_names else wider(op, neutral, as_array(x), *axis, **how)

@@ -1,4 +1,4 @@
-"""Ops that move elements without changing them."""
+"""Shape ops: they move, join and split elements without changing them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _(g, y, *xs, axis=0):
     xs = [as_array(x) for x in xs]
     ends = list(itertools.accumulate(x.size if axis is None else x.shape[axis] for x in xs))
     parts = split(g, ends[:-1], axis=0 if axis is None else axis)
-    return [part.reshape(x.shape) for part, x in zip(parts, xs)]
+    return [d.reshape(x.shape) for d, x in zip(parts, xs)]
 
 
 @op
@@ -141,7 +141,7 @@ def ravel(x, order="C"):
 
 
 def _reshape(x, shape, order="C", copy=None):
-    """NumPy's spelling of a reshape, which has the order of the elements."""
+    """Reshape with NumPy's further arguments, such as the order of the elements."""
     if order not in ("C", "F"):
         raise ValueError(f'the elements are in the order "C" or "F", and not {order!r}')
     shape = tuple(shape) if np.ndim(shape) else (shape,)
@@ -151,69 +151,71 @@ def _reshape(x, shape, order="C", copy=None):
 NUMPY_OVERRIDES[np.reshape] = _reshape
 
 
-def _reshaping(function, words):
-    """`function` as a reshape to the shape that NumPy's gives an array of zeros that takes no memory."""
+def _register_reshape(function, words):
+    """Implement `function` as a reshape to the shape that NumPy's gives an array of zeros that takes no memory."""
     def reshaped(x, *args, **kwargs):
-        x, args, kwargs = as_array(x), _plain(args), _plain(kwargs)
+        x, args, kwargs = as_array(x), _to_arrays(args), _to_arrays(kwargs)
         return x.reshape(function(np.broadcast_to(0, x.shape), *args, **kwargs).shape)
-    return _named(reshaped, function, words)
+    return register_as_numpys(reshaped, function, words)
 
 
-def _transposing(function, words):
-    """`function` as a transpose into the order that NumPy's gives axes of the lengths 1, 2, 3 …"""
+def _register_transpose(function, words):
+    """Implement `function` as a transpose into the order that NumPy's gives axes of the lengths 1, 2, 3 …"""
     def transposed(x, *args, **kwargs):
-        args, kwargs = _plain(args), _plain(kwargs)
+        args, kwargs = _to_arrays(args), _to_arrays(kwargs)
         order = function(np.broadcast_to(0, range(1, x.ndim + 1)), *args, **kwargs).shape
         return x.transpose(tuple(n - 1 for n in order))
-    return _named(transposed, function, words)
+    return register_as_numpys(transposed, function, words)
 
 
-def _taking(function, words):
-    """`function` as taking the places that NumPy's puts where, when given the elements' numbers."""
+def _register_gather(function, words):
+    """Implement `function` by indexing: NumPy's, applied to the elements' indices, says where each element goes."""
     def taken(x, *args, **kwargs):
-        x, args, kwargs = as_array(x), _plain(args), _plain(kwargs)
+        x, args, kwargs = as_array(x), _to_arrays(args), _to_arrays(kwargs)
         return x.reshape((-1,))[function(np.arange(x.size).reshape(x.shape), *args, **kwargs)]
-    return _named(taken, function, words)
+    return register_as_numpys(taken, function, words)
 
 
-def _plain(settings):
-    """Settings that are Tensors as arrays, for NumPy's functions."""
-    return tree_map(lambda a: a.data if isinstance(a, Tensor) else a, settings)
+def _to_arrays(arguments):
+    """Return arguments with arrays in the place of Tensors, for NumPy's functions."""
+    return tree_map(lambda a: a.data if isinstance(a, Tensor) else a, arguments)
 
 
-def _named(made, function, words):
+def register_as_numpys(made, function, words):
+    """Register `made` under the name and signature of a NumPy function, with the docstring `words`."""
     made.__name__, made.__doc__, made.__signature__ = function.__name__, words, inspect.signature(function)
     return composed(made, implements=function)
 
 
-_reshaping(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
-_reshaping(np.squeeze, "Without axes of length 1: all of them, or the given ones.")
-_transposing(np.moveaxis, "Axes moved from `source` to `destination`, the others in their order.")
-_transposing(np.rollaxis, "An axis moved to before the axis `start`.")
-_taking(np.flip, "The order reversed along axes (None: all).")
-_taking(np.fliplr, "The order reversed along the second axis.")
-_taking(np.flipud, "The order reversed along the first axis.")
-_taking(np.roll, "Elements moved along axes, those that fall out coming back on the other side.")
-_taking(np.rot90, "The plane of two axes turned by k right angles, from the first towards the second.")
-_taking(np.tile, "Copies side by side, reps[i] of them along axis i.")
-_taking(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
-_taking(np.delete, "Without the places `obj` along an axis (None: of all elements).")
-_taking(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
-_taking(np.resize, "All elements in order, again and again, as many as a new shape has.")
-_taking(np.fft.fftshift, "The first element of a Fourier transform moved to the middle, along axes (None: all).")
-_taking(np.fft.ifftshift, "The inverse of `fftshift`.")
+_register_reshape(np.expand_dims, "New axes of length 1, at the places `axis` of the result.")
+_register_reshape(np.squeeze, "Without axes of length 1: all of them, or the given ones.")
+_register_transpose(np.moveaxis, "Axes moved from `source` to `destination`, the others in their order.")
+_register_transpose(np.rollaxis, "An axis moved to before the axis `start`.")
+_register_gather(np.flip, "The order reversed along axes (None: all).")
+_register_gather(np.fliplr, "The order reversed along the second axis.")
+_register_gather(np.flipud, "The order reversed along the first axis.")
+_register_gather(np.roll, "Elements moved along axes, those that fall out coming back on the other side.")
+_register_gather(np.rot90, "The plane of two axes turned by k right angles, from the first towards the second.")
+_register_gather(np.tile, "Copies side by side, reps[i] of them along axis i.")
+_register_gather(np.repeat, "Each element `repeats` times along an axis (None: of all elements).")
+_register_gather(np.delete, "Without the places `obj` along an axis (None: of all elements).")
+_register_gather(np.diagonal, "The elements a[i, i + offset] of the matrices in axis1 and axis2, as the last axis.")
+_register_gather(np.resize, "All elements in order, again and again, as many as a new shape has.")
+_register_gather(np.fft.fftshift, "First element of a Fourier transform moved to the middle, along axes (None: all).")
+_register_gather(np.fft.ifftshift, "The inverse of `fftshift`.")
 
 
-def _at_least(function, words):
+def _register_at_least(function, words):
+    """Implement `function` on any number of arrays as reshapes."""
     def at_least(*xs):
         made = [as_array(x).reshape(function(np.broadcast_to(0, np.shape(x))).shape) for x in xs]
         return made[0] if len(made) == 1 else tuple(made)
-    return _named(at_least, function, words)
+    return register_as_numpys(at_least, function, words)
 
 
-_at_least(np.atleast_1d, "Arrays with an axis, if they have none.")
-_at_least(np.atleast_2d, "Arrays with new first axes, up to two.")
-_at_least(np.atleast_3d, "Arrays with new first and last axes, up to three.")
+_register_at_least(np.atleast_1d, "Arrays with an axis, if they have none.")
+_register_at_least(np.atleast_2d, "Arrays with new first axes, up to two.")
+_register_at_least(np.atleast_3d, "Arrays with new first and last axes, up to three.")
 
 
 @composed
@@ -256,9 +258,9 @@ def hstack(xs):
     return np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1)
 
 
-def _joining(function, words, *which):
-    """`function` as taking from the arrays in its arguments `which` (trees), all in a row, the places that NumPy's puts
-    where when given the elements' numbers."""
+def _register_join(function, words, *which):
+    """Implement `function` by indexing into the arrays of its arguments `which` (trees), flattened and concatenated:
+    NumPy's, applied to the elements' indices, says where each element goes."""
     def joined(*args, **kwargs):
         xs, end = [], 0
 
@@ -268,19 +270,19 @@ def _joining(function, words, *which):
             end += np.size(x)
             return np.arange(end - np.size(x), end).reshape(np.shape(x))
 
-        args = [tree_map(places, a) if i in which else _plain(a) for i, a in enumerate(args)]
-        index = function(*args, **_plain(kwargs))
-        if function is np.insert:  # whose values take the dtype of the array
+        args = [tree_map(places, a) if i in which else _to_arrays(a) for i, a in enumerate(args)]
+        index = function(*args, **_to_arrays(kwargs))
+        if function is np.insert:  # it casts the values to the dtype of the array
             xs = [x if x.dtype == xs[0].dtype else x.astype(xs[0].dtype) for x in map(as_array, xs)]
         return np.concatenate(xs, axis=None)[index]
-    return _named(joined, function, words)
+    return register_as_numpys(joined, function, words)
 
 
-_joining(np.column_stack, "Arrays side by side, 1-D ones as columns.", 0)
-_joining(np.dstack, "Arrays behind one another: along the third axis.", 0)
-_joining(np.block, "Nested lists of arrays as one: the innermost along the last axis, and so on.", 0)
-_joining(np.append, "Values behind the elements of an array: along an axis, or (None) of all in order.", 0, 1)
-_joining(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
+_register_join(np.column_stack, "Arrays side by side, 1-D ones as columns.", 0)
+_register_join(np.dstack, "Arrays behind one another: along the third axis.", 0)
+_register_join(np.block, "Nested lists of arrays as one: the innermost along the last axis, and so on.", 0)
+_register_join(np.append, "Values behind the elements of an array: along an axis, or (None) of all in order.", 0, 1)
+_register_join(np.insert, "Values in an array, before the places `obj` along an axis (None: of all elements).", 0, 2)
 
 
 @composed(implements=())
@@ -290,19 +292,19 @@ def array(xs, dtype=None):
     All in one list need one shape.  Without Tensors it is np.array.  Raises ValueError where the shapes differ.
     """
     leaves = []
-    shape = _gathered(xs, leaves)
+    shape = _gather_leaves(xs, leaves)
     if not any(isinstance(x, Tensor) for x in leaves):
         return np.array(xs, dtype=dtype)
     y = np.concatenate(leaves, axis=None).reshape(shape)
     return y if dtype is None or y.dtype == dtype else y.astype(dtype)
 
 
-def _gathered(xs, leaves):
-    """The shape of nested lists, whose arrays and numbers are added to `leaves`."""
+def _gather_leaves(xs, leaves):
+    """Return the shape of nested lists, whose arrays and numbers are appended to `leaves`."""
     if not isinstance(xs, (list, tuple)):
         leaves.append(xs)
         return xs.shape if hasattr(xs, "shape") else ()
-    shapes = list(dict.fromkeys([_gathered(x, leaves) for x in xs]))
+    shapes = list(dict.fromkeys([_gather_leaves(x, leaves) for x in xs]))
     if len(shapes) > 1:
         raise ValueError(f"a list holds arrays of the shapes {shapes[0]} and {shapes[1]}, and to be one array they "
                          "need the same")
@@ -315,17 +317,18 @@ def unstack(x, axis=0):
     return tuple(np.moveaxis(x, axis, 0))
 
 
-def _splitting(function, axis, least, words):
+def _register_split(function, axis, least, words):
+    """Implement `function` as a split along `axis` of arrays of at least `least` axes."""
     def parts(x, indices_or_sections):
         if x.ndim < least:
             raise ValueError(f"{function.__name__} takes arrays of {least} axes or more, and x has shape {x.shape}")
         return np.split(x, indices_or_sections, axis=0 if x.ndim == 1 else axis)
-    return _named(parts, function, words)
+    return register_as_numpys(parts, function, words)
 
 
-_splitting(np.hsplit, 1, 1, "`split` along the second axis, or the only one.")
-_splitting(np.vsplit, 0, 2, "`split` along the first axis.")
-_splitting(np.dsplit, 2, 3, "`split` along the third axis.")
+_register_split(np.hsplit, 1, 1, "`split` along the second axis, or the only one.")
+_register_split(np.vsplit, 0, 2, "`split` along the first axis.")
+_register_split(np.dsplit, 2, 3, "`split` along the third axis.")
 
 
 @composed

@@ -148,20 +148,20 @@ EQUIVALENT = {
         "-np.inf)",
     ],
     "g and y have the heads of q, or of k where nothing is repeated": [
-        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(g, k)",
-        "attention.q,k,v,mask: _for_heads_of(q, k) -> _for_heads_of(y, k)",
-        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(g, v)",
-        "attention.q,k,v,mask: _for_heads_of(q, v) -> _for_heads_of(y, v)",
+        "attention.q,k,v,mask: _repeat_heads(q, k) -> _repeat_heads(g, k)",
+        "attention.q,k,v,mask: _repeat_heads(q, k) -> _repeat_heads(y, k)",
+        "attention.q,k,v,mask: _repeat_heads(q, v) -> _repeat_heads(g, v)",
+        "attention.q,k,v,mask: _repeat_heads(q, v) -> _repeat_heads(y, v)",
     ],
     "repeating once, summing over one head and leaving that to the engine are the same": [
-        "network._for_heads_of: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
-        "network._summed_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "network._repeat_heads: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
+        "network._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
         "k.ndim < 3 or d.shape[-3] == k.shape[-3] or k.shape[-3] == 1",
-        "network._summed_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "network._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
         "d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3]",
-        "network._summed_heads: d.ndim -> k.ndim",
-        "network._summed_heads: k.shape[-3] == 1 -> k.shape == 1",
-        "network._summed_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
+        "network._sum_heads: d.ndim -> k.ndim",
+        "network._sum_heads: k.shape[-3] == 1 -> k.shape == 1",
+        "network._sum_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
     ],
     "a sum of nothing is 0, whatever it is divided by": [
         "mean.x: _count(x, axis) or 1 -> _count(x, axis) or 2",
@@ -178,7 +178,7 @@ EQUIVALENT = {
         "reduce._among_equals: equal.astype(g.dtype) -> equal.astype(y.dtype)",
     ],
     "what is ignored gets 0, whatever its class": [
-        "network._kept_targets: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
+        "network._mask_ignored: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
     ],
     "0 times what is added is 0": [
         "cross_entropy.logits: label_smoothing -> True",
@@ -191,30 +191,30 @@ EQUIVALENT = {
     "a number and a sequence can be multiplied in either order": [
         "_by_convention.xs: [np.where(corner, np.nan, 0).astype(g.dtype)] * len(xs) -> "
         "len(xs) * [np.where(corner, np.nan, 0).astype(g.dtype)]",
-        "index._as_assigned: (1,) * (v.ndim - d.ndim) -> (v.ndim - d.ndim) * (1,)",
-        "index.part: (slice(None),) * axis -> axis * (slice(None),)",
+        "index._match_assigned: (1,) * (v.ndim - d.ndim) -> (v.ndim - d.ndim) * (1,)",
+        "index.slice_along: (slice(None),) * axis -> axis * (slice(None),)",
     ],
     "convolution is the same with its inputs exchanged, but for rounding": [
-        "linear._correlated: np.convolve(np.pad(g, (before, 0)), v[::-1]) -> "
+        "linear._correlate_full: np.convolve(np.pad(g, (before, 0)), v[::-1]) -> "
         "np.convolve(v[::-1], np.pad(g, (before, 0)))",
     ],
     "a and g are of one library and dtype": [
-        "linear._correlated: np.zeros_like(g, shape=(1,)) -> np.zeros_like(a, shape=(1,))",
+        "linear._correlate_full: np.zeros_like(g, shape=(1,)) -> np.zeros_like(a, shape=(1,))",
     ],
     "zeros behind the end add nothing, and what they become is cut off, but for rounding": [
-        "linear._correlated: (before, 0) -> (before, 1)",
+        "linear._correlate_full: (before, 0) -> (before, 1)",
     ],
     "to cut off nothing and to add no zeros are the same": [
-        "linear.fitted: missing <= 0 -> missing < 0",
-        "linear.fitted: missing == 0 -> missing == 1",
-        "linear.fitted: x if missing == 0 else x[part(axis, n)] -> x[part(axis, n)]",
+        "linear.fit_length: missing <= 0 -> missing < 0",
+        "linear.fit_length: missing == 0 -> missing == 1",
+        "linear.fit_length: x if missing == 0 else x[slice_along(axis, n)] -> x[slice_along(axis, n)]",
     ],
     "there is nothing behind the last end, and no array that would take it": [
         "concatenate.xs: ends[:-1] -> ends",
     ],
     "the engine sums over axes of length 1 in front": [
-        "index._as_assigned: v.ndim - d.ndim -> v.ndim",
-        "index._as_assigned: v.ndim - d.ndim -> v.ndim + d.ndim",
+        "index._match_assigned: v.ndim - d.ndim -> v.ndim",
+        "index._match_assigned: v.ndim - d.ndim -> v.ndim + d.ndim",
     ],
     "the engine has made arrays of what an op was given, and has refused the others": [
         "elementwise.as_array: check_operand(convert_sequence(x), 'an argument') -> convert_sequence(x)",

@@ -33,7 +33,7 @@ class Attention:
                 or causal and q.shape[-2] > k.shape[-2] or not scale > 0:
             return None
         stats = executor.empty(q, (*q.shape[:-1], 2))
-        scores = executor.empty(q, (_at_once(q, k), min(q.shape[-2], QUERIES), k.shape[-2]))
+        scores = executor.empty(q, (_batch_size(q, k), min(q.shape[-2], QUERIES), k.shape[-2]))
         # In q's memory order, in which heads may lie side by side: to put them so again then takes no copy.
         y = executor.empty_like(q) if q.shape[-1] == v.shape[-1] else executor.empty(q, (*q.shape[:-1], v.shape[-1]))
         executor.run(_attention_forward, q, k, v, scores, stats, y, causal, scale)
@@ -41,7 +41,7 @@ class Attention:
 
     @staticmethod
     def backward(executor, needed, g, y, stats, q, k, v, mask=None, causal=False, scale=None):
-        shape = _at_once(q, k), q.shape[-2], k.shape[-2]
+        shape = _batch_size(q, k), q.shape[-2], k.shape[-2]
         scores, gradient = executor.empty(q, shape), executor.empty(q, shape)
         dq, dk, dv = (executor.empty_like(a) for a in (q, k, v))
         executor.run(_attention_backward, g, q, k, v, stats, scores, gradient, dq, dk, dv,
@@ -49,12 +49,12 @@ class Attention:
         return [(dq, dk, dv)[i] for i in needed]
 
 
-def _at_once(q, k):
+def _batch_size(q, k):
     """Return the number of score matrices of a batch."""
     return min(math.prod(q.shape[:-2]), max(1, SCORES // (q.shape[-2] * k.shape[-2])))
 
 
-def _parts(shape, n):
+def _batches(shape, n):
     """Yield indices that cut matrices with these leading axes into batches of at most `n`."""
     inner = math.prod(shape[1:])
     if not shape:
@@ -62,7 +62,7 @@ def _parts(shape, n):
     elif inner <= n:
         yield from ((slice(i, i + n // inner),) for i in range(0, shape[0], n // inner))
     else:
-        yield from ((i, *rest) for i in range(shape[0]) for rest in _parts(shape[1:], n))
+        yield from ((i, *rest) for i in range(shape[0]) for rest in _batches(shape[1:], n))
 
 
 def _blocks(q, k, causal):
@@ -75,11 +75,11 @@ def _blocks(q, k, causal):
 
 def _attention_forward(q, k, v, scores, stats, y, causal, scale):
     q, k, v, stats, y = group_heads(q, k, [q, k, v, stats, y])
-    for part in _parts(q.shape[:-2], len(scores)):
-        _attention_forward_part(q[part], k[part], v[part], scores, stats[part], y[part], causal, scale)
+    for batch in _batches(q.shape[:-2], len(scores)):
+        _attention_forward_batch(q[batch], k[batch], v[batch], scores, stats[batch], y[batch], causal, scale)
 
 
-def _attention_forward_part(q, k, v, scores, stats, y, causal, scale):
+def _attention_forward_batch(q, k, v, scores, stats, y, causal, scale):
     lead = q.shape[:-2]
     for rows, seen in _blocks(q, k, causal):
         n = rows.stop - rows.start
@@ -92,14 +92,14 @@ def _attention_forward_part(q, k, v, scores, stats, y, causal, scale):
 def _attention_backward(g, q, k, v, stats, scores, gradient, dq, dk, dv, each_dk, each_dv, causal, scale):
     each_dk, each_dv = dk if each_dk is None else each_dk, dv if each_dv is None else each_dv
     g, q, k, v, stats, dq = group_heads(q, k, [g, q, k, v, stats, dq])
-    for part in _parts(q.shape[:-2], len(scores)):
-        _attention_backward_part(g[part], q[part], k[part], v[part], stats[part], scores, gradient,
-                                 dq[part], each_dk[part], each_dv[part], causal, scale)
+    for batch in _batches(q.shape[:-2], len(scores)):
+        _attention_backward_batch(g[batch], q[batch], k[batch], v[batch], stats[batch], scores, gradient,
+                                 dq[batch], each_dk[batch], each_dv[batch], causal, scale)
     sum_heads(each_dk, dk)
     sum_heads(each_dv, dv)
 
 
-def _attention_backward_part(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
+def _attention_backward_batch(g, q, k, v, stats, scores, gradient, dq, dk, dv, causal, scale):
     lead = q.shape[:-2]
     p, d = (a[:math.prod(lead)].reshape(*lead, *a.shape[1:]) for a in (scores, gradient))
     for rows, seen in _blocks(q, k, causal):

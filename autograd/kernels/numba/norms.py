@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ops.network import normalized, rms_scale
+from ...ops.network import normalize, rms_scale
 from ..numpy.common import as_rows, contiguous
 from . import layer_loops, loops
 from .fitting import are_floats, as_four_axes, constant, fit, gain, in_rows, kernel, of_four_axes
@@ -37,7 +37,7 @@ class LayerNorm:
 def _layer_norm_forward(x, weight, bias, eps, y, stats):
     loops.layer_norm_forward(x, weight, bias, eps, y, stats)
     if not stats[:, 1].all():  # a sum of squares has overflowed
-        normal, stats[:, 1:] = normalized(x, eps)
+        normal, stats[:, 1:] = normalize(x, eps)
         stats[:, 0] = np.sum(x / x.shape[1], axis=1)
         y[...] = normal * weight + bias
 

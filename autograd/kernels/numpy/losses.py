@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ops.network import checked_targets
+from ...ops.network import mask_targets
 from .common import are_floats, as_rows, kernel, row_sum, subtract_largest
 
 
@@ -32,7 +32,7 @@ class CrossEntropy:
 
 
 def _cross_entropy_forward(logits, targets, ignore_index, reduction, d, loss, scale):
-    keep, places = checked_targets(logits, targets, ignore_index, reduction)
+    keep, places = mask_targets(logits, targets, ignore_index, reduction)
     keep, rows = keep.reshape(-1), as_rows(d)
     subtract_largest(as_rows(logits), rows)
     own = np.arange(len(rows)), places.reshape(-1)

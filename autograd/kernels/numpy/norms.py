@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...ops.network import normalized, rms_scale
+from ...ops.network import normalize, rms_scale
 from .common import are_floats, kernel, row_sum
 
 # ---------------------------------------------------------------------- layer norm
@@ -45,7 +45,7 @@ def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
     np.reciprocal(scale, out=scale)
     normal *= scale
     if not scale.all():  # a sum of squares has overflowed
-        normal[...], scale[...] = normalized(x, eps)
+        normal[...], scale[...] = normalize(x, eps)
     np.multiply(normal, 1 if weight is None else weight, out=y)
     if bias is not None:
         y += bias
