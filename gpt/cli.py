@@ -1,4 +1,4 @@
-"""The command line: flags made from dataclasses of settings, and one clear line for every mistake."""
+"""The command line: flags made from dataclasses of settings, and errors in one line."""
 
 import argparse
 import difflib
@@ -29,7 +29,7 @@ from .view.show import ShowConfig, show
 
 @dataclass
 class Command:
-    """A subcommand: what it does, its settings, how flags become settings, and what runs on them."""
+    """A subcommand: its help line, its settings, the function that runs on them, and one that makes them from flags."""
     help: str
     settings: type
     run: Callable[[Any], Any]
@@ -38,75 +38,75 @@ class Command:
 
 COMMANDS = {
     "train": Command("Train a GPT on text.", TrainConfig, train, TrainConfig.from_recipe),
-    "sample": Command("Write text with a trained GPT.", SampleConfig, sample),
-    "tune": Command("Teach a trained GPT to answer, from conversations.", TuneConfig, tune),
-    "chat": Command("Talk to a GPT.", ChatConfig, chat),
-    "plot": Command("Draw how the losses, learning rate, gradient norm and speed of runs went.", PlotConfig, plot),
-    "info": Command("Say what is in a checkpoint: shape, parameters, tokenizer, settings, losses.", InfoConfig, info),
-    "show": Command("Run a model forward and backward on a prompt, and look into it.", ShowConfig, show),
+    "sample": Command("Generate text with a trained GPT (sampling).", SampleConfig, sample),
+    "tune": Command("Fine-tune a GPT on conversations (instruction tuning), whole or by LoRA.", TuneConfig, tune),
+    "chat": Command("Chat with a GPT.", ChatConfig, chat),
+    "plot": Command("Plot the losses, learning rate, gradient norm and speed of runs.", PlotConfig, plot),
+    "info": Command("Describe a checkpoint: architecture, parameters, tokenizer, settings, losses.", InfoConfig, info),
+    "show": Command("Run the forward and backward pass of a model on a prompt, and look into it.", ShowConfig, show),
     "import": Command("Make a checkpoint of a GPT-2, Llama, Mistral or Qwen2 from Hugging Face.", ImportConfig,
                       import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
-    "ablate": Command("Train the recipe without each of its ingredients, and say what that costs.", AblationConfig,
-                      ablate),
-    "bench": Command("Measure speed and memory, beside PyTorch, JAX and others in the same run.", BenchConfig, bench),
+    "ablate": Command("Ablation study: train the recipe without each of its ingredients.", AblationConfig, ablate),
+    "bench": Command("Benchmark speed and memory against PyTorch, JAX and others.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
 GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "drawing a token")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
+    """An ArgumentParser with errors in one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Print an error and exit with status 2."""
         self.exit(2, f"gpt: error: {escape_line(message)} (see {self.prog} --help)\n")
 
 
 class Help(argparse.HelpFormatter):
-    """Help with room for the names of the flags."""
+    """A help formatter with a wide column for the flags."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=28)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)  # no flag in two lines
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)  # keep a flag in one line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status."""
+    """Run a command line, and return the exit status."""
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows ? for it
-    tqdm.monitor_interval = 0  # its thread, which there may be no room for, would only wake bars that sleep
+            stream.reconfigure(errors="replace")  # ? for a character that the terminal lacks
+    tqdm.monitor_interval = 0  # no monitor thread, which may not be startable: it would only refresh idle bars
     with protect_terminal():
-        return obey(argv)
+        return execute(argv)
 
 
-def obey(argv: Sequence[str] | None) -> int:
-    """Do what a command line says; the exit status."""
+def execute(argv: Sequence[str] | None) -> int:
+    """Run the command of a command line, and return the exit status; errors become one line."""
     try:
         with stop_at_once():
-            if given := parsed(sys.argv[1:] if argv is None else argv):
+            if given := parse_command_line(sys.argv[1:] if argv is None else argv):
                 command = COMMANDS[given.pop("command")]
                 command.run((command.configure or command.settings)(**given))
             sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"\ngpt: {str(stop) or 'stopped'}", file=sys.stderr)
         return getattr(stop, "status", 130)
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
+    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
         drop_output()
         return 1
     except MemoryError as error:
-        print(f"gpt: error: not enough memory ({escape_line(str(error))}){cure(argv)}", file=sys.stderr)
+        print(f"gpt: error: not enough memory ({escape_line(str(error))}){memory_advice(argv)}", file=sys.stderr)
         return 1
     except RecursionError:
         print("gpt: error: something that was given is nested too deep to be read", file=sys.stderr)
         return 1
     except (OSError, ValueError, TypeError, ArithmeticError, ImportError) as error:
-        if os.environ.get("GPT_TRACEBACK"):  # for who works on this program
+        if os.environ.get("GPT_TRACEBACK"):  # for developers
             raise
         print(f"gpt: error: {escape_line(str(error))}", file=sys.stderr)
         drop_output()
@@ -115,34 +115,36 @@ def obey(argv: Sequence[str] | None) -> int:
 
 
 def run() -> NoReturn:
-    """The console script: `main`, and then the end, in which a signal has nothing to stop any more."""
+    """Run the console script: `main`, and then exit, ignoring signals."""
     status = main()
     ignore_signals()
     sys.exit(status)
 
 
-def cure(argv: Sequence[str] | None) -> str:
-    """What a command that lacks memory offers to lower, by the flags that it has."""
+def memory_advice(argv: Sequence[str] | None) -> str:
+    """Return advice on the flags to lower of a command that ran out of memory."""
     name = next(iter(sys.argv[1:] if argv is None else argv), "")
-    have = {f.name for f in fields(COMMANDS[name].settings)} if name in COMMANDS else set()
-    flags = [f"--{n.replace('_', '-')}" for n in ("batch_size", "block_size", "n_embd", "num_samples") if n in have]
-    return f": lower {' or '.join([', '.join(flags[:-1])] * (len(flags) > 1) + flags[-1:])}" if flags else ""
+    names = {f.name for f in fields(COMMANDS[name].settings)} if name in COMMANDS else set()
+    flags = [flag_of(n) for n in ("batch_size", "block_size", "n_embd", "num_samples") if n in names]
+    if not flags:
+        return ""
+    return f": lower {', '.join(flags[:-1])} or {flags[-1]}" if len(flags) > 1 else f": lower {flags[0]}"
 
 
 def drop_output() -> None:
-    """Throw away what could not be printed: Python would try again at its end, and complain."""
+    """Discard output that cannot be printed: Python would try again at exit, and print an error."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def parsed(argv: Sequence[str]) -> dict[str, Any]:
-    """The command and the settings that a command line gives; none for an empty one, after printing the help.
+def parse_command_line(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the command and the settings of a command line; none for an empty one, after printing the help.
 
-    Exits with one line that points at the nearest name for a command or a flag that there is not.
+    An unknown command or flag exits with one line that suggests the nearest name.
     """
-    top, commands = parsers()
+    top, commands = make_parsers()
     if not argv:
         top.print_help()
         return {}
@@ -150,43 +152,43 @@ def parsed(argv: Sequence[str]) -> dict[str, Any]:
         top.error(f"there is no command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     namespace, unknown = top.parse_known_args(argv)
     if unknown:
-        asked = commands.get(namespace.command, top)
-        flags = asked._option_string_actions
+        parser = commands.get(namespace.command, top)
+        flags = parser._option_string_actions
         near = did_you_mean(unknown[0].split("=")[0], flags) if unknown[0].startswith("-") else \
             "; text to train on goes after --data" * ("--data" in flags)
-        asked.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     return vars(namespace)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean --n-layer?` for --nlayers, --n-l or --nl; nothing if no name is near."""
-    word, names = word.strip("-").replace("_", "-").lower(), {name.strip("-"): name for name in known}
-    near = ([name for name in names if word == "".join(part[:1] for part in name.split("-"))]
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return `; did you mean --n-layer?` for --nlayers, --n-l or --nl; empty if no choice is near."""
+    word, names = word.strip("-").replace("_", "-").lower(), {name.strip("-"): name for name in choices}
+    near = ([name for name in names if word == "".join(piece[:1] for piece in name.split("-"))]
             or [name for name in names if word and name.startswith(word)]
             or difflib.get_close_matches(word, names, 1, 0.65))
     return f"; did you mean {names[near[0]]}?" if near else ""
 
 
-def parsers() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of command lines, and those of the commands by their names; they leave out what was not given, so
-    that recipes can fill it in."""
+def make_parsers() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of command lines, and those of the commands by name; they leave out flags that were not given,
+    so that recipes can fill them in."""
     top = Parser(prog="gpt", description="Train a GPT on your text, and write with it.", usage="gpt COMMAND [...]",
                  epilog="gpt COMMAND --help lists the settings of each.  A command that Ctrl-C ends has the exit "
                         "status 130, and 143 if it was SIGTERM.  With the variable GPT_TRACEBACK set, an error "
                         "shows where in the program it arose.", formatter_class=Help, allow_abbrev=False)
     subs = top.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    return top, {name: command_parser(subs, name, command) for name, command in COMMANDS.items()}
+    return top, {name: make_command_parser(subs, name, command) for name, command in COMMANDS.items()}
 
 
-def command_parser(subs: Any, name: str, command: Command) -> Parser:
-    """The parser of one command, with its settings in groups."""
+def make_command_parser(subs: Any, name: str, command: Command) -> Parser:
+    """Return the parser of one command, with its settings in groups."""
     settings = [f for f in fields(command.settings) if f.init]
-    takes = "".join(f" [{metavar(f)}{' ...' * is_list(f)}]" for f in settings if f.metadata["positional"])
-    sub = subs.add_parser(name, prog=f"gpt {name}", usage=f"gpt {name}{takes} [--setting ...]", help=command.help,
+    arguments = "".join(f" [{metavar(f)}{' ...' * is_list(f)}]" for f in settings if f.metadata["positional"])
+    sub = subs.add_parser(name, prog=f"gpt {name}", usage=f"gpt {name}{arguments} [--setting ...]", help=command.help,
                           description=command.help, formatter_class=Help, add_help=False, allow_abbrev=False)
     names = [f.metadata.get("group", "") for f in settings if not f.metadata["positional"]]
     ordered = sorted(dict.fromkeys(names), key=lambda g: GROUPS.index(g) if g in GROUPS else len(GROUPS) + (not g))
-    positional = sub.add_argument_group("what to work on") if takes else sub
+    positional = sub.add_argument_group("what to work on") if arguments else sub
     groups = {group: sub.add_argument_group(group or "settings") for group in ordered}
     shown = command.configure() if command.configure else None  # whose defaults are those of a recipe
     sub.description += f"  The defaults are those of the recipe {shown.recipe}." if shown else ""
@@ -197,32 +199,33 @@ def command_parser(subs: Any, name: str, command: Command) -> Parser:
     return sub
 
 
-def add_flag(to: Any, f: Any, default: Any) -> None:
-    """The flag `--n-layer` for a field n_layer, with its help line, default, type and choices."""
-    kind, meta = base_type(f.type), f.metadata
+def add_flag(group: Any, f: Any, default: Any) -> None:
+    """Add the flag `--n-layer` for a field n_layer, with its help line, default, type and choices."""
+    value_type, meta = base_type(f.type), f.metadata
     shown = "" if default in (MISSING, None, (), "") else \
         f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
     options: dict[str, Any] = {"help": (meta["help"] + shown).replace("%", "%%"), "default": argparse.SUPPRESS}
-    if kind is bool:
+    if value_type is bool:
         options["action"] = argparse.BooleanOptionalAction
     elif is_list(f):
         options |= {"nargs": "+", "type": str, "metavar": metavar(f), "action": "extend"}
     else:
-        options |= {"type": one_of(meta["choices"], meta["path"]) if meta["choices"] else kind, "metavar": metavar(f)}
+        options |= {"type": one_of(meta["choices"], meta["path"]) if meta["choices"] else value_type,
+                    "metavar": metavar(f)}
     if meta["positional"]:
         nargs = "*" if is_list(f) else "?"
-        to.add_argument(f.name, **options | {"nargs": nargs, "default": default, "action": "store"})
+        group.add_argument(f.name, **options | {"nargs": nargs, "default": default, "action": "store"})
     else:
-        to.add_argument(flag_of(f.name), dest=f.name, **options)
+        group.add_argument(flag_of(f.name), dest=f.name, **options)
 
 
 def is_list(f: Any) -> bool:
-    """Whether a setting takes several values."""
+    """Return True if a setting takes several values."""
     return base_type(f.type) not in (bool, int, float, str)
 
 
 def metavar(f: Any) -> str:
-    """What stands for a setting's value in the help."""
+    """Return the placeholder for a setting's value in the help."""
     if name := f.metadata["metavar"]:
         return name
     if choices := f.metadata["choices"]:
@@ -235,9 +238,9 @@ def metavar(f: Any) -> str:
 
 
 def one_of(choices: tuple[str, ...], path: bool) -> Callable[[str], str]:
-    """A check that points at the nearest choice, beside which there may be a path."""
-    def check(value: str) -> str:
-        if value not in choices and not (path and (is_path(value) or not value)):  # of an empty one the settings tell
+    """Return a type for argparse that suggests the nearest choice; `path`: a path may be given, too."""
+    def check(value: str) -> str:  # accepts an empty path, which the settings refuse
+        if value not in choices and not (path and (is_path(value) or not value)):
             raise argparse.ArgumentTypeError(f"invalid choice: {value!r}{did_you_mean(value, choices)} (choose from "
                                              f"{', '.join(choices)}{', or give the path of a file' * path})")
         return value

@@ -10,7 +10,7 @@ import pytest
 from tqdm import tqdm
 
 from gpt import TrainConfig
-from gpt.cli import COMMANDS, Command, main, parsed
+from gpt.cli import COMMANDS, Command, main, parse_command_line
 from gpt.runtime.settings import Settings, flag_of, setting
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +60,12 @@ def test_help_shows_every_setting_and_its_default(name, capsys):
 
 
 def test_flags_become_settings_of_their_type():
-    given = parsed(["train", "--n-layer", "2", "--learning-rate=1e-2", "--bias", "--data", "a", "-"])
+    given = parse_command_line(["train", "--n-layer", "2", "--learning-rate=1e-2", "--bias", "--data", "a", "-"])
     given.pop("command")
     config = TrainConfig.from_recipe(**given)
     assert (config.n_layer, config.learning_rate, config.bias, list(config.data)) == (2, 1e-2, True, ["a", "-"])
-    assert parsed(["train", "--no-bias"])["bias"] is False
-    assert parsed(["train"]) == {"command": "train"}  # what is not given is left to the recipe
+    assert parse_command_line(["train", "--no-bias"])["bias"] is False
+    assert parse_command_line(["train"]) == {"command": "train"}  # what is not given is left to the recipe
 
 
 @pytest.mark.parametrize("argv, message", [
@@ -184,7 +184,7 @@ def test_one_line_says_what_to_do(argv, message, capsys):
 
 
 def test_bench_needs_no_row():
-    assert parsed(["bench"])["row"] == "all"
+    assert parse_command_line(["bench"])["row"] == "all"
 
 
 # ---------------------------------------------------------------------- finding one's way
