@@ -74,7 +74,7 @@ def test_the_page_and_the_graph(saved, tmp_path, capsys):
     _, text, data = show(capsys, saved[0], "--prompt", "the cat", "--out", str(out))
     assert data["tokens"] == list("the cat")
     maps = [r["weights"] for r in data["records"] if r["op"] == "attention"]
-    assert [(m["of"], len(m["pictures"]), m["queries"], m["keys"]) for m in maps] == [(2, 2, 7, 7)] * 2
+    assert [(m["count"], len(m["pictures"]), m["queries"], m["keys"]) for m in maps] == [(2, 2, 7, 7)] * 2
     assert not data["notes"] and all(r["gradient"] for r in data["records"] if r["step"] >= 0)  # nothing is missing
     assert (out / "show.html").resolve().as_uri() in text and str(out / "tape.svg") in text
     if shutil.which("dot"):
