@@ -57,7 +57,7 @@ class Duck:
 
 
 def _known(kind):
-    """Whether a Duck can work with such a thing; a Tensor, say, works with Ducks, and not they with it."""
+    """Return True if a Duck computes with such an object; a Tensor computes with Ducks, and not they with it."""
     return issubclass(kind, (Duck, np.ndarray, np.generic)) or not hasattr(kind, "__array_ufunc__")
 
 

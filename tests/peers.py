@@ -1,4 +1,4 @@
-"""What every op and composed function is compared with in PyTorch (or JAX), and how its arguments are drawn.
+"""Counterparts of every op and composed function in PyTorch (or JAX), and draws of their arguments.
 
 A new op needs one line in `TABLE`: name -> Entry(peer, strategy).  The peer takes the arguments as torch (or JAX)
 arrays; `TABLE` can be read where neither library is installed, and only calling a peer needs it.
@@ -284,7 +284,7 @@ def put_along_axis(x, indices, values, axis=-1):
 
 
 def partition(x, kth, axis=-1):
-    """What is where on each side of `kth` only NumPy knows."""
+    """Return a partition by NumPy, which alone knows the order on each side of `kth`."""
     return take_along_axis(x, torch.from_numpy(np.argpartition(x.detach().numpy(), kth, axis=axis)), axis)
 
 
@@ -347,7 +347,7 @@ def causal_conv(x, weight):
 
 
 def dropped(shape, rate):
-    """What dropout multiplies by, from the generator below."""
+    """Return the mask that dropout multiplies with, from the generator below."""
     return (np.random.default_rng(0).random(shape, dtype=np.float32) >= rate) / (1 - rate)
 
 

@@ -37,7 +37,7 @@ class Call:
     attrs: dict = field(default_factory=dict)
 
     def floats(self):
-        """Those arrays."""
+        """The arrays of floats."""
         found = []
         self.replaced(found.append)
         return found
@@ -79,7 +79,7 @@ def outputs(y):
 
 
 def floating(ys):
-    """Those of several results that can have a gradient."""
+    """Return those of several results that can have a gradient."""
     return [y for y in ys if "float" in str(y.dtype)]
 
 
@@ -609,7 +609,7 @@ def indexed(draw):
 
 @st.composite
 def scattered(draw):
-    """What indexing an array of `shape` would give, and where it came from."""
+    """Draw a call of scatter_add: an array of the shape that an index into `shape` selects, and that index."""
     shape = draw(shapes())
     index = draw(indices(shape))
     return Call((draw(arrays(np.zeros(shape)[index].shape)), index), {"shape": shape})

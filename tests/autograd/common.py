@@ -1,4 +1,4 @@
-"""What the tests of the engine share."""
+"""Helpers that the tests of the engine share."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def leaf(data, name="", dtype=float):
 
 
 def decides_by_numbers(name, sample):
-    """Whether a function looks at the numbers of arrays in its sample, which cannot be looked at while it is traced."""
+    """Return True if a function reads the values of arrays in its sample, which it cannot while it is traced."""
     if name.endswith(("quantile", "percentile")):
         return isinstance(sample[1], np.ndarray)
     return name in ("choose", "lstsq")

@@ -1,4 +1,4 @@
-"""What is done to n records or parts takes about n times as long: counted, as a clock would depend on the machine."""
+"""Time grows linearly with records and scopes: instructions are counted, as a clock would depend on the machine."""
 
 import sys
 
@@ -12,7 +12,7 @@ from autograd.view.diff.align import align
 
 
 def instructions(run, given):
-    """How many of Python's instructions `run(given)` executes; what C does in one of them counts as one."""
+    """Count Python's instructions in `run(given)`; the work of C in one of them counts as one."""
     n = 0
 
     def trace(frame, event, _):

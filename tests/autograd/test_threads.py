@@ -119,7 +119,7 @@ def one_job(job):
 
 
 def run_in_threads(jobs):
-    """What each job makes, ten times, in a thread of its own; all started together."""
+    """Run each job ten times in a thread of its own, all started together, and return their results."""
     barrier = threading.Barrier(len(jobs))
 
     def work(job):
@@ -168,7 +168,7 @@ CONTAINERS = (list, tuple, dict, set, type(one_job), type((lambda x: lambda: x)(
 
 @pytest.fixture(scope="module", autouse=True)
 def settled():
-    """What is there already need not be looked at by each collection."""
+    """Exempt existing objects from each collection."""
     gc.collect()
     gc.freeze()
     yield
@@ -176,7 +176,8 @@ def settled():
 
 
 def garbage_of(work):
-    """What `work()` leaves for the collector of Tensors, Ops, and containers and functions that refer to such."""
+    """Return the Tensors and Ops, and containers and functions that refer to them, that `work()` leaves to the
+    collector."""
     enabled, flags, before = gc.isenabled(), gc.get_debug(), list(gc.garbage)
     gc.disable()
     gc.collect()

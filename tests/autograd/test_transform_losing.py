@@ -1,4 +1,4 @@
-"""What would lose a gradient without a word, or has none, is refused while a function is differentiated."""
+"""A function that would lose a gradient silently, or has none, is refused while it is differentiated."""
 
 import array
 import math

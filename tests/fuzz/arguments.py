@@ -1,4 +1,4 @@
-"""How the arguments of an operation are drawn: functions of a Builder that give names -> what the texts hold there.
+"""Draws of arguments: functions of a Builder that return a map from names to the texts that fill them.
 
 They raise Unfit where none of the values there are will do.
 """
@@ -94,7 +94,7 @@ def filled(least):
 
 
 def distinct(rows):
-    """Whether the order of the elements is safe."""
+    """Return True if rounding cannot change the order of the elements."""
     return len(rows) > 0 and bool(np.all(np.diff(np.sort(rows, axis=0), axis=0) > GAP / 4))
 
 
@@ -104,12 +104,12 @@ def distinct_and_some(rows):
 
 
 def spread(rows):
-    """Whether the variance is not small."""
+    """Return True unless the variance is small."""
     return len(rows) > 1 and bool(np.all(np.var(rows, axis=0) > GAP))
 
 
 def long(rows):
-    """Whether the squares do not add up to nothing."""
+    """Return True unless the squares sum to nearly nothing."""
     return bool(np.all(np.sum(rows * rows, axis=0) > GAP))
 
 
@@ -167,7 +167,7 @@ def two_axes(p):
 
 
 def table(x):
-    """Whether the rows of x are at least two variables, not nearly the same, of several observations."""
+    """Return True if the rows of x are at least two variables, not nearly equal, of several observations."""
     return x.ndim == 2 and x.shape[0] > 1 and x.shape[1] > 2 and spread(x.T)
 
 
@@ -189,7 +189,7 @@ weighted = along(1, w=lambda p, n: p.of_shape(n))
 
 
 def stacks(a, b):
-    """Whether the axes before the matrices broadcast."""
+    """Return True if the axes before the matrices broadcast."""
     return broadcasts(np.empty(a.shape[:-2]), np.empty(b.shape[:-2]))
 
 

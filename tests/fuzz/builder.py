@@ -1,4 +1,4 @@
-"""What a program holds while it is drawn, and the random choices from it."""
+"""The state of a program while it is drawn, and random choices from it."""
 
 from __future__ import annotations
 
@@ -159,5 +159,5 @@ def broadcasts(*arrays):
 
 
 def apart(a, b):
-    """Whether no element of a is near its counterpart in b."""
+    """Return True if no element of a is near its counterpart in b."""
     return bool(np.all(abs(a - b) > GAP))

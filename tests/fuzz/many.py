@@ -10,7 +10,7 @@ from tests.fuzz.run import check, torch
 
 
 def outcome(seed):
-    """What a program held, and its failure or None."""
+    """Return the features of a program, and its failure or None."""
     if torch is not None:
         torch.set_num_threads(1)
     program = draw_program(seed)
@@ -20,7 +20,7 @@ def outcome(seed):
 
 
 def outcomes(seeds, jobs=1):
-    """Those of many programs, in any order."""
+    """Yield the outcomes of many programs, in any order."""
     if jobs == 1:
         yield from map(outcome, seeds)
         return

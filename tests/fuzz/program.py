@@ -39,7 +39,7 @@ class Statement:
 
 
 class Variant(NamedTuple):
-    """What is done with `f` (leaves -> results) and `loss` (leaves -> their weighted sum).
+    """A use of `f` (leaves -> results) and `loss` (leaves -> their weighted sum).
 
     `code` leaves its answer in `answer`; `leaves` are Tensors there, `arrays` their numbers.  PyTorch knows the kinds
     of answer alone.

@@ -1,4 +1,4 @@
-"""How a program is run here and in PyTorch, and how the answers are compared."""
+"""Runs of a program here and in PyTorch, and the comparison of the answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Noise:
 
 
 def functions(program, noisy=None, code="", **names):
-    """What the text of the program defines, and then `code`."""
+    """Execute the text of the program, then `code`, and return the names defined."""
     env = {"np": np, "ag": ag, "weights": weights, "noisy": noisy, **program.constants, **names}
     text = program.functions(noisy=noisy is not None) + code
     exec(compile(text, f"<seed {program.seed}>", "exec"), env)
@@ -74,7 +74,7 @@ def run_ours_noisy(program, seed, scale):
 
 
 def attention(q, k, v, mask, causal, scale):
-    """Where a query may see no key."""
+    """Attention of PyTorch in which a query may see no key."""
     scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
     t, s = scores.shape[-2:]
     seen = torch.ones(t, s, dtype=torch.bool).tril(s - t if causal else s)
@@ -125,14 +125,14 @@ def run_theirs(program, seed=None):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is wrong, in a word that stays the same while a program is cut down, and in full."""
+    """A failure: in a word that stays the same while a program is shrunk, and in full."""
 
     kind: str
     text: str
 
 
 def parts_of_answer(program):
-    """What the arrays of an answer are called."""
+    """Return the names of the arrays of an answer."""
     names = [f"the gradient of {name}" for name in program.leaves]
     seconds = [f"the second derivative by {name}" for name in program.leaves]
     return {"jvp": ["the value", "the slope"], "hvp": ["the value", *names, *seconds]}.get(

@@ -1,4 +1,4 @@
-"""How a program that fails is cut down."""
+"""Shrinking of a program that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is documented where there are no finite differences: at ties, zeros and infinities, of nothing, and in half
+"""Documented gradients where there are no finite differences: at ties, zeros and infinities, of nothing, and in half
 precision.  Arguments are as in tests/samples.py: the last may be a dict of settings."""
 
 import math

@@ -17,7 +17,7 @@ MODULES = ("np", "math", "functools", "itertools")
 
 
 def alternatives(node, others):
-    """What could stand by mistake in place of `node`; `others`: parameter -> those that it may be confused with."""
+    """Yield mistakes in place of `node`; `others` maps a parameter to those that it may be confused with."""
     match node:
         case ast.BinOp(left, op, right):
             yield from (ast.BinOp(left, other(), right) for other in OPERATORS.get(type(op), ()))
@@ -85,7 +85,7 @@ def _other_calls(call):
 
 @dataclass
 class Place:
-    """Where a node stands in its parent: there it can be replaced."""
+    """The place of a node in its parent, where it can be replaced."""
 
     parent: ast.AST
     field: str

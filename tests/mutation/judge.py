@@ -1,4 +1,4 @@
-"""How mutants are judged: by the checks of their ops, or by the tests of the engine."""
+"""Judging mutants: by the checks of their ops, or by the tests of the engine."""
 
 import functools
 import itertools
@@ -47,12 +47,12 @@ def edge_checks(op):
 
 
 def samples_of(op):
-    """Those that have an array to be differentiated."""
+    """Return the samples that have an array to be differentiated."""
     return [s for s in SAMPLES.get(op.name) or INNER[op.name] if any(a.dtype.kind == "f" for a in _arrays(s))]
 
 
 def why_failing(what, found):
-    """Why these checks are of no use: one of them fails where there is no mutant."""
+    """Return the reason why these checks are of no use, as one fails without a mutant; "" if none does."""
     for check in found:
         try:
             with np.errstate(all="ignore"):
@@ -198,7 +198,7 @@ def check_what_was_sent_stays():
 
 
 def fails(found):
-    """Whether one of these checks fails, or does not end."""
+    """Return True if one of these checks fails, or does not end."""
     def stop(*_):
         raise TimeoutError
 
@@ -219,8 +219,8 @@ def fails(found):
 
 
 def is_killed(mutant, engine_checks=()):
-    """Whether something finds the mutant; or why that cannot be said.  What is listed as equivalent has been tried in
-    both orders before; to see whether it still is, the first one does."""
+    """Return True if a check finds the mutant; or the reason why that is unknown.  A mutant listed as equivalent was
+    tried in both orders before; to see whether it still is, the first one does."""
     for op in mutant.ops or (None,):
         found = checks(op) if op else (engine_checks, [])
         if isinstance(found, str):
@@ -236,7 +236,7 @@ def is_killed(mutant, engine_checks=()):
 
 @dataclass
 class Report:
-    """What became of the mutants: True for those that were killed, False, or why that cannot be said."""
+    """The fate of the mutants: True for those that were killed, False, or the reason why it is unknown."""
 
     mutants: list
     results: list
@@ -246,12 +246,12 @@ class Report:
 
     @property
     def findings(self):
-        """Those that survived, and compute something else."""
+        """Surviving mutants that compute something else."""
         return [m for m in self.those(False) if str(m) not in REASONS]
 
     @property
     def stale(self):
-        """Those that are listed as equivalent, and die."""
+        """Mutants that are listed as equivalent, and die."""
         return sorted({str(m) for m in self.those(True)} & REASONS.keys() - {str(m) for m in self.those(False)})
 
     @property

@@ -121,7 +121,8 @@ class Mutant:
 
 
 def mutants_of(target, function, ops=(), n_arrays=None, part=""):
-    """Those of a function, whose first `n_arrays` parameters (None: all) may stand for others by mistake."""
+    """Return the mutants of a function, whose first `n_arrays` parameters (None: all) may stand for others by
+    mistake."""
     parameters = list(inspect.signature(function).parameters)
     others = {name: [other for other in parameters[:n_arrays] if other != name] for name in parameters}
     definition = definition_of(function)

@@ -115,7 +115,7 @@ def test_what_holds_numbers_counts_as_an_array(f, name, tmp_path):
 
 
 def _refused_or_right(call, a, x, cure, own=()):
-    """What is not taken raises; where NumPy's arrays can compare themselves with it, the answer is right."""
+    """An operand that is refused raises; where NumPy's arrays can compare themselves with it, the answer is right."""
     try:
         y = call(x, a)
     except (TypeError, ValueError, *own) as error:  # a shape that does not fit may be seen first

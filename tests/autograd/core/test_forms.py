@@ -186,7 +186,7 @@ def test_odd_forms_go_back(f, shape):
 
 
 def test_a_dtype_goes_through_a_program():
-    """Which has a `base` that is itself."""
+    """A dtype has a `base` that is itself."""
     program = ag.record(lambda x: (x * x).astype(x.dtype), np.ones(2, np.float32))
     np.testing.assert_array_equal(program(np.float32([2, 3])), [4, 9])
 

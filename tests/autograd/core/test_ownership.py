@@ -1,4 +1,4 @@
-"""What a record holds is its own: the owner of an array that an op was given may write into it."""
+"""A record owns its arrays: the owner of an array that an op was given may write into it."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ def library(request):
 
 
 def takes(name, *sample):
-    """Whether the kernel of an op takes a sample, on which it gives what the rules give."""
+    """Return True if the kernel of an op takes a sample, after comparing it with the rules."""
     return ag.check_kernel(ag.REGISTRY[name], [sample])[0]
 
 

@@ -339,7 +339,7 @@ def test_arrays_that_cannot_be_written():
 
 @pytest.mark.parametrize("name", compiled.PAIRS)
 def test_gradients_that_are_broadcast(name, monkeypatch):
-    """What `sum` sends back is one number, broadcast and read-only."""
+    """The gradient that `sum` sends is one number, broadcast and read-only."""
     args = ARGUMENTS[name]
     grads = []
     for how in ("numba", "program", "formula"):
@@ -569,7 +569,7 @@ def test_use():
 
 
 def python(program, *path, **environment):
-    """What a program prints, in a fresh process that sees the modules in `path` first."""
+    """Run a program in a fresh process that sees the modules in `path` first, and return its output."""
     searched = os.pathsep.join(map(str, [*path, ROOT]))
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": searched, **environment}, cwd=path[0] if path else ROOT)

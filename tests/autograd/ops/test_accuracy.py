@@ -182,7 +182,7 @@ def differentiated(f, *xs):
 
 
 def test_every_elementwise_function_is_here():
-    """Those that are linear in each input, or choose one, apart, sinc, in which πx is rounded, and fmod and
+    """All but functions that are linear in each input or choose one, sinc, in which πx is rounded, and fmod and
     logaddexp2, which are remainder and logaddexp in other units."""
     assert {f.__name__ for f, *_ in FUNCTIONS_OF_ONE} <= {*ONE, "sinc"}
     assert {f.__name__ for f, *_ in FUNCTIONS_OF_TWO} <= {

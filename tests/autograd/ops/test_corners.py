@@ -1,4 +1,4 @@
-"""Where a function has no derivative, is infinite, or has nothing to work on; half precision, which ends at 65,504."""
+"""Edge cases: no derivative, infinite values, empty arrays; half precision, which ends at 65,504."""
 
 import math
 import warnings

@@ -68,7 +68,7 @@ def test_a_program_is_the_same_each_time():
 
 @pytest.mark.parametrize("seed", range(40, 60))
 def test_the_source_of_a_program_runs_and_gives_its_answer(seed, capsys):
-    """What is printed can be pasted."""
+    """The printed source of a program can be pasted and run."""
     with np.errstate(all="ignore"):
         expected = fuzz.run_ours(program(seed), np.float32 if program(seed).kind == "float32" else np.float64)
         env = {}

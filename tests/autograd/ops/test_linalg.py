@@ -27,7 +27,7 @@ def matrix(*values, seed=0):
 
 
 def tried(f, *args):
-    """What f returns, or the error that it raises."""
+    """Return the result of f, or the error that it raises."""
     try:
         return f(*args)
     except (ValueError, TypeError, IndexError) as error:  # np.linalg.LinAlgError is a ValueError

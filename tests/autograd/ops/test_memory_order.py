@@ -1,4 +1,4 @@
-"""How an array lies in memory changes no number: every sample of every op, in six layouts, under every transform."""
+"""Memory order changes no result: every sample of every op, in six layouts, under every transform."""
 
 import warnings
 from functools import cache
@@ -169,7 +169,7 @@ NAMES = [name for name in SAMPLES
 
 
 def every(name, dtype, transforms, layouts):
-    """How many samples could be compared."""
+    """Count the samples that could be compared."""
     return sum(compare(name, i, dtype, transform, layout) for i in range(len(SAMPLES[name]))
                for transform in transforms for layout in layouts)
 

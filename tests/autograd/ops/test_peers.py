@@ -71,7 +71,7 @@ def gradient(x):
 
 
 def by_torch(peer, call, order=2):
-    """What `ours` gives, from torch."""
+    """Compute by torch what `ours` computes."""
     torch, xs = pytest.importorskip("torch"), []
 
     def convert(a):
@@ -93,7 +93,7 @@ def torch_directions(torch, tensors, seed):
 
 
 def torch_gradients(torch, ys, weights, xs):
-    """Those of `ys`, weighted; 0 where torch sees no connection, as with empty arrays."""
+    """Return the weighted gradients of `ys`; 0 where torch sees no connection, as with empty arrays."""
     loss = sum((y * w).sum() for y, w in zip(ys, weights))
     if not loss.requires_grad:
         return [torch.zeros_like(x) for x in xs]
@@ -101,7 +101,7 @@ def torch_gradients(torch, ys, weights, xs):
 
 
 def by_jax(peer, call):
-    """What `ours` gives, from JAX."""
+    """Compute by JAX what `ours` computes."""
     jax = pytest.importorskip("jax")
 
     def f(xs):
@@ -157,7 +157,7 @@ def test_float64(name, data):
 
 
 def errors_in_ulps(name, call, low):
-    """How far the float32 results `low` (values, gradients) are from those in float64: for each of both the worst.
+    """Return the largest error of the float32 results `low` (values, gradients) beside those in float64.
 
     The unit is the larger of 1 ulp of the result and what moving every input by about 1 ulp does to it: a result that
     the inputs' own rounding makes uncertain (a difference, a sum that cancels) cannot be had more exactly than that.

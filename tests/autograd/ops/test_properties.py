@@ -1,4 +1,4 @@
-"""What holds for every op and composed function on generated calls: NumPy's value, its gradients, its precision.
+"""Properties of every op and composed function on generated calls: NumPy's value, gradients, precision.
 
 A failure ends in a line that can be pasted after `import numpy as np, autograd as ag`.
 
@@ -54,7 +54,7 @@ def _settings(attrs):
 
 
 def gradient_line(name, call):
-    """What checks the gradients of this call."""
+    """Return the line that checks the gradients of this call."""
     if name in ag.REGISTRY:
         sample = source((*call.args, call.attrs) if call.attrs else call.args)
         return f"ag.check_op(ag.REGISTRY[{name!r}], [{sample}])"
@@ -72,7 +72,7 @@ class _Name(str):
 
 
 def value_line(name, call):
-    """What compares the value of this call for Tensors with that for arrays."""
+    """Return the line that compares the value of this call for Tensors with that for arrays."""
     function = numpys(name)
     written = f"{getattr(function, '__module__', 'numpy').replace('numpy', 'np')}.{function.__name__}" \
         if function and not TABLE[name].numpy else f"ag.{name}"
@@ -267,7 +267,7 @@ def test_the_lines_run(name, data):
 
 
 def kinds(call):
-    """What a drawn index expression, and the array it is for, have in them."""
+    """Return the features of a drawn index expression and of its array."""
     x, index = call.args
     yield from {f"length {n}" for n in x.shape}
     yield f"{x.ndim} axes"
