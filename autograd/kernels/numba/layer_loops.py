@@ -90,6 +90,7 @@ def rotary_angles(x, dx, d):
 
 @loop(read(1), write(1))
 def squared_relu_forward(x, y):
+    """y ← max(x, 0)²"""
     zero = x.dtype.type(0)
     for i in range(x.size):
         r = zero if x[i] <= zero else x[i]  # NaN stays
@@ -98,6 +99,7 @@ def squared_relu_forward(x, y):
 
 @loop(read(1), read(1), write(1))
 def squared_relu_backward(g, x, d):
+    """d ← 2 g ⊙ max(x, 0)"""
     zero = x.dtype.type(0)
     for i in range(x.size):
         r = zero if x[i] <= zero else x[i]
@@ -127,6 +129,7 @@ def convolve(x, weight, y):
 
 @numba.njit(nogil=True, fastmath=FLAGS)
 def add_taps(x, weight, i, t, first, out):
+    """Add the terms of the taps from `first` on, for position t of sequence i, to `out`."""
     for k in range(first, min(len(weight), t + 1)):
         row, tap = row_of(x, i, t - k), weight[k]
         for m in range(out.size):
@@ -135,6 +138,7 @@ def add_taps(x, weight, i, t, first, out):
 
 @loop(read(3), read(2), write(3))
 def causal_conv_forward(x, weight, y):
+    """y[t] ← Σ weight[k] ⊙ x[t − k], for each sequence of x."""
     convolve(x, weight, y)
 
 

@@ -227,12 +227,14 @@ def _(row):
 
 @loop(read(1), write(1), reals=SINGLE)
 def gelu_forward(x, y):
+    """y ← x Φ(x)"""
     for i in range(x.size):
         y[i] = x[i] * normal(x[i])[0]
 
 
 @loop(read(1), read(1), write(1), reals=SINGLE)
 def gelu_backward(g, x, d):
+    """d ← g ⊙ (Φ(x) + x Φ′(x))"""
     for i in range(x.size):
         cdf, density = normal(x[i])
         d[i] = g[i] * (cdf + x[i] * density)
@@ -263,6 +265,7 @@ def layer_norm_forward(x, weight, bias, eps, y, stats):
 
 @loop(read(2), read(2), read(1), read(2), write(2), write(1), write(1))
 def layer_norm_backward(g, x, weight, stats, dx, dw, db):
+    """Write the gradients dx, dw and db from the saved mean and 1 / √(var + eps) of each row."""
     real = x.dtype.type
     n = real(x.shape[1])
     dw[:] = real(0)
@@ -367,6 +370,7 @@ def cross_entropy_forward(logits, targets, ignore_index, mean, stats, loss, scal
 
 @loop(number, read(2), integers(1), integer, read(2), read(1), write(2))
 def cross_entropy_backward(g, logits, targets, ignore_index, stats, scale, d):
+    """Write the gradient of the logits from the saved statistics."""
     real = logits.dtype.type
     for i in range(logits.shape[0]):
         row, out, target = logits[i], d[i], targets[i]
@@ -400,6 +404,7 @@ def embedding_forward(ids, table, y):
 
 @loop(read(2), integers(1), write(2))
 def embedding_backward(g, ids, d):
+    """d ← 0, then add each row of g to the row of d that its id names."""
     d[:] = d.dtype.type(0)
     for i in range(ids.size):
         row, grad = d[ids[i]], g[i]
