@@ -1,16 +1,54 @@
-"""With REQUIRE_EXTRAS set, a test that was skipped because an extra is missing fails the run."""
+"""What holds for the whole run: which cases are slow, the numbers that tests draw, threads, and skips that are none."""
 
+import collections
+import gc
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy and PyTorch are loaded: each worker has a core
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 import hypothesis
+import numpy as np
 import pytest
 
 hypothesis.settings.register_profile("shared machine", deadline=None)  # a test never measures time
 hypothesis.settings.load_profile("shared machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items):
+    """Mark as slow all cases of a test with `slow_but_every(n)`, except the first and each n-th after it."""
+    cases = collections.Counter()
+    for item in items:
+        if mark := item.get_closest_marker("slow_but_every"):
+            test = item.nodeid.partition("[")[0]
+            if cases[test] % mark.args[0]:
+                item.add_marker("slow")
+            cases[test] += 1
+
+
+FIRST_STATES = {}  # module -> the state of its `rng` once it was imported
+
+
+def pytest_runtest_setup(item):
+    """Let the `rng` of a module give each test the same numbers, whatever ran before it in this process; and keep what
+    there is when the tests of a module begin out of the garbage collector's sight: walking all tests and their reports
+    takes longer than most tests do."""
+    module = getattr(item, "module", None)
+    if module not in FIRST_STATES:
+        gc.collect()
+        gc.freeze()
+    rng = getattr(module, "rng", None)
+    state = rng.bit_generator.state if isinstance(rng, np.random.Generator) else None
+    first = FIRST_STATES.setdefault(module, state)
+    if first is not None:
+        rng.bit_generator.state = first
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
+    """With REQUIRE_EXTRAS set, fail the run for a test that was skipped because an extra is missing."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not os.environ.get("REQUIRE_EXTRAS") or reporter is None:
         return

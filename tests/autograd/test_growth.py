@@ -129,6 +129,7 @@ CASES = {  # what is made of n, and what is counted
 }
 
 
+@pytest.mark.slow_but_every(7)
 @pytest.mark.parametrize("make, run", CASES.values(), ids=CASES)
 def test_twice_the_parts_take_twice_the_instructions(make, run):
     run(make(20))  # what is imported and cached once

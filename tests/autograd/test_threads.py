@@ -166,15 +166,6 @@ def test_threads_get_the_bits_that_one_thread_gets_for_longer():
 CONTAINERS = (list, tuple, dict, set, type(one_job), type((lambda x: lambda: x)(0).__closure__[0]))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def settled():
-    """Exempt existing objects from each collection."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def garbage_of(work):
     """Return the Tensors and Ops, and containers and functions that refer to them, that `work()` leaves to the
     collector."""

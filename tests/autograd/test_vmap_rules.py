@@ -34,6 +34,7 @@ def vary(a, i):
     return a * (1 + 0.05 * i) if a.dtype.kind == "f" else rng.permutation(a.reshape(-1)).reshape(a.shape)
 
 
+@pytest.mark.slow_but_every(7)
 @pytest.mark.parametrize("name, sample", [pytest.param(name, sample, id=f"{name}-{i}") for name in SAMPLES
                                           if name != "empty_like" for i, sample in enumerate(SAMPLES[name])
                                           if not decides_by_numbers(name, sample)])

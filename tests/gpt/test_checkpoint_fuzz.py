@@ -171,6 +171,7 @@ def test_types_that_are_none_of_weights(trained, judge, tmp_path):
 
 
 # Such weights make NumPy warn.
+@pytest.mark.slow_but_every(3)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, -1.0, 0.0, 1e-45])
 def test_numbers_that_training_does_not_leave(trained, judge, tmp_path, value):
@@ -239,6 +240,7 @@ def test_wrong_metadata(trained, judge, tmp_path):
             raise
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("path, evil", [
     (("iter",), -1), (("iter",), True), (("iter",), 2.0), (("iter",), 10 ** 30), (("iter",), None),
     (("seconds",), "1"), (("seconds",), float("nan")), (("seconds",), None), (("best",), float("inf")), (("best",), []),

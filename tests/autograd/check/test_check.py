@@ -356,6 +356,7 @@ def outcome(formula, rule, x, order=1):
     return "passes"
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("x", AT.values(), ids=AT)
 @pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("summed", [False, True], ids=["each", "sum"])
@@ -465,6 +466,7 @@ KINKS = {  # of one at c: formula, derivative, and what the refusal says
 }
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 @pytest.mark.parametrize("centered", [True, False], ids=["at 0", "elsewhere"])
 @pytest.mark.parametrize("name", KINKS)

@@ -64,6 +64,7 @@ def results(function, args, attrs):
             return None
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
 @pytest.mark.parametrize("name", TWINS)
 def test_results_are_numpys(name, dtype):
@@ -137,6 +138,7 @@ def kernels(request):
 DIFFERENTIABLE = [name for name in SAMPLES if name not in ag.REGISTRY or ag.REGISTRY[name].differentiable]
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("dtypes", [("float16",), ("longdouble",), ("float32", "float64"), ("float64", "float32")],
                          ids=" ".join)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -190,6 +192,7 @@ def _n_floats(args):
     return len(found)
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_narrow_input_leaves_the_others_gradients_exact(name, dtype):

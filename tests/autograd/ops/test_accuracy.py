@@ -204,6 +204,7 @@ def check_one(name, dtype):
         assert not warned
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [name for name in ONE if name not in WITH_KERNELS])
 def test_functions_of_one(name, dtype):
@@ -276,6 +277,7 @@ def pairs(name, dtype):
     return x[keep], y[keep]
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", TWO)
 def test_functions_of_two(name, dtype):
@@ -450,12 +452,14 @@ ROWS = {"softmax": check_softmax, "log_softmax": check_log_softmax, "logsumexp":
         "rms_norm": lambda dtype: check_norm(dtype, "rms_norm")}
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name, dtype, family):
     ROWS[name](dtype)
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_by_rules(name, monkeypatch):
     for op in ag.REGISTRY.values():

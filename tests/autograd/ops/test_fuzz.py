@@ -20,6 +20,7 @@ def program(seed):
     return fuzz.draw_program(seed)
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("first", range(0, len(SEEDS), 25))
 def test_programs_equal_pytorch(first):
     pytest.importorskip("torch")
@@ -28,6 +29,7 @@ def test_programs_equal_pytorch(first):
         assert failure is None, told(program(seed), failure, fuzz.compare)
 
 
+@pytest.mark.slow_but_every(10)
 @pytest.mark.parametrize("first", range(0, len(SEEDS), 25))
 def test_programs_equal_finite_differences(first):
     for seed in SEEDS[first:first + 25:4]:

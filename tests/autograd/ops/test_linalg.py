@@ -57,6 +57,7 @@ ORDERS = [None, 0, 1, 2, 3, -1, -2, 0.5, 2.5, -0.5, inf, -inf, "fro", "nuc", "f"
 AXES = [None, 0, -1, (0, 1), (1, 0), (-1, 0), (0,), (0, 0), 5]
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_norms_are_numpys(shape, rng):
@@ -229,6 +230,7 @@ OTHERS = [2, 2.5, True, np.float32(1.5), np.float64(1.5), [1.0, 2.0, 3.0], (1.0,
           np.array([1, 2, 3]), TABLE, tuple(map(tuple, TABLE))]
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("other", OTHERS, ids=repr)
 @pytest.mark.parametrize("f, arrays", OF_TWO)
 def test_the_other_operand_is_whatever_numpy_takes(f, arrays, other):

@@ -370,6 +370,7 @@ def test_value(name, sample):
         np.testing.assert_allclose(y, z, rtol=1e-12, atol=2e-14)
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_tensors_give_the_same_value(name, sample):
     args, attrs = split_attrs(sample)
@@ -384,6 +385,13 @@ def test_tensors_give_the_same_value(name, sample):
             np.testing.assert_array_equal(y, z)
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_first_order(name):
+    for sample in SAMPLES[name]:
+        check(name, sample, order=1)
+
+
+@pytest.mark.slow_but_every(13)
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_gradients(name, sample):
     check(name, sample, order=2)
@@ -395,6 +403,7 @@ def test_third_order(name):
     check(name, SMALL[name], order=3)
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "graph"])
 @pytest.mark.parametrize("name, sample", DIFFERENTIABLE)
 def test_float32_stays(name, sample, create_graph):
@@ -418,12 +427,14 @@ def test_float32_stays(name, sample, create_graph):
         assert isinstance(leaf.grad, ag.Tensor if create_graph else np.ndarray)
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "graph"])
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_other_arrays(name, sample, create_graph, monkeypatch):
     """The same numbers forward and backward from arrays that never become NumPy's."""
     for op in OPS.values():  # there are no kernels for these, and NumPy's round differently
-        monkeypatch.setattr(op, "kernels", {})
+        if op.kernels:
+            monkeypatch.setattr(op, "kernels", {})
     args, attrs = split_attrs(sample)
     strict_attrs = {key: map_arrays(Duck, a) for key, a in attrs.items()}
     tensors, leaves = as_leaves(args)

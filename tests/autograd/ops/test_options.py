@@ -39,6 +39,7 @@ def assert_like_numpy(got, expected):
     np.testing.assert_allclose(got.data, expected, rtol=unit, atol=unit)
 
 
+@pytest.mark.slow_but_every(7)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 @pytest.mark.parametrize("name", REDUCTIONS)
@@ -66,6 +67,7 @@ def test_reductions(name, dtype):
     assert n > 10
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("where, initial", [(None, None), (True, 2.5), ([True, False, True], 0.7),
                                             ([[True, False, True], [False, False, False]], -0.3)])
 @pytest.mark.parametrize("name", [name for name in REDUCTIONS if name not in ("any", "all")])
@@ -99,6 +101,7 @@ def assert_pair(got, expected):
         assert_like_numpy(a, b)
 
 
+@pytest.mark.slow_but_every(37)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n", [None, 1, 2, 3, 6, 7])
 @pytest.mark.parametrize("shape, axis", LINES)
@@ -123,6 +126,7 @@ def test_fourier_transforms_along_one_axis(shape, axis, n, norm):
         ag.check_grads(lambda a, b: ag.irfft((a, b), **given), x, y)
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy's, of s without axes
 @pytest.mark.parametrize("s, axes", [(None, None), ((3, 4), None), ((3, 4), (0, 1)), (None, (-2, -1)),
                                      ((-1, 3), (0, 1)), ((2,), (0,)), (None, (1, 0))])

@@ -57,6 +57,7 @@ def same(a, b):
     return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(arrays(a), arrays(b), strict=True))
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("functions", [PLAIN, WITH_PARAMETER], ids=["plain", "with a parameter"])
 @pytest.mark.parametrize("name", PLAIN)
 def test_each_transform_gives_the_same_bits_for_other_inputs(name, functions):
@@ -99,6 +100,7 @@ def test_what_no_gradient_is_wanted_of_requires_none():
     assert not program.requires_grad
 
 
+@pytest.mark.slow_but_every(7)
 @pytest.mark.parametrize("kernels", [False, True], ids=["rules", "kernels"])
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
 @pytest.mark.filterwarnings("ignore")
@@ -174,6 +176,7 @@ def test_a_pullback_of_what_was_computed_before_is_refused():
         ag.record(lambda g: pullback(g)[0], EXAMPLE)
 
 
+@pytest.mark.slow_but_every(7)
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
 @pytest.mark.filterwarnings("ignore")
 def test_each_op_of_one_input_beside_constants(name, sample):

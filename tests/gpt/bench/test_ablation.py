@@ -108,6 +108,7 @@ def test_the_development_set_is_the_last_tenth_of_the_training_part(file):
     np.testing.assert_array_equal(np.concatenate([data.train, data.val]), tokens[:1800])
 
 
+@pytest.mark.slow
 def test_the_validation_part_is_never_handed_to_a_model(file, monkeypatch, capsys):
     seen = {"gradient": set(), "loss": set()}
     for name in seen:
@@ -154,6 +155,7 @@ def test_the_table_has_the_losses_of_the_runs(file, printed):
     assert list(found)[-2] == "everything (the recipe nanogpt)"
 
 
+@pytest.mark.slow
 def test_nothing_is_written_and_progress_stays_out_of_the_table(file, printed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
     n = 2 * len(list(trials(STEPS)))

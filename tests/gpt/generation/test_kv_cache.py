@@ -36,6 +36,7 @@ def seen(text, prompt_length, window):
     return context
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("changes", CHANGES)
 def test_logits_equal_the_models_at_every_position_and_past_the_window(config, changes):
     config = replace(config, **changes)
@@ -65,6 +66,7 @@ def architectures(draw):
         convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()))
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12), st.booleans(),
        st.sampled_from([np.float64, np.float32]), st.sampled_from([1, 3, 512]), st.integers(0, 2**16))
@@ -88,6 +90,7 @@ def test_every_architecture_has_the_models_logits(config, lengths, when, folds, 
             context.append([texts[i, lengths[i] + step] for i in going])
 
 
+@pytest.mark.slow_but_every(2)
 @pytest.mark.parametrize("block_size", [1, 2, 3, 64])
 def test_in_single_precision_cached_and_uncached_logits_agree(block_size):
     config = GPTConfig(vocab_size=65, block_size=block_size)  # the shape of the recipe nanogpt

@@ -92,6 +92,7 @@ START = [("training.train:writable_folder", 1), ("training.run_folder:finish_int
          ("generation.generate:sample_token", 50)]
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("place, nth", START, ids=str)
 def test_at_the_start_nothing_is_lost(settings, place, nth, when):
@@ -115,6 +116,7 @@ sys.meta_path.insert(0, Watch())
 """
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("name", ["autograd", "numpy", "numpy.linalg", "gpt.model.gpt", "threadpoolctl", "gpt.cli",
                                   "pydoc_data.topics"])
 @pytest.mark.parametrize("number", [INT, TERM])
@@ -182,6 +184,7 @@ def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, plac
     assert_equal_runs(whole[1], settings["out"])
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("place, nth, when", [
     ("training.train:show_sample", 2, "before"), ("generation.generate:sample_token", 450, "before"),
     ("training.train:show_sample", 2, "after")])
@@ -221,6 +224,7 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
     assert (early.returncode, early.stdout, early.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("argv, place", [(["plot"], "view.plot:read_history"), (["plot"], "view.plot:draw_on_terminal"),
                                          (["info"], "view.info:describe"), (["info"], "view.info:format_lines")])
 @pytest.mark.parametrize("number", [INT, TERM])

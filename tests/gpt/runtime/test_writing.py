@@ -86,6 +86,7 @@ def in_memory(kilobytes, *argv):
                           timeout=120, preexec_fn=limited, env=os.environ | {"RUST_BACKTRACE": "1"})
 
 
+@pytest.mark.slow
 def test_weights_larger_than_memory_are_one_plain_line(tmp_path, tokenizer):
     """A head that is right, and nothing behind it: a sparse file of 1 TB, and one of 600 MB in 700."""
     for n_embd, n, room in ((100_000, 1, 32 << 20), (2500, 2, 700_000)):

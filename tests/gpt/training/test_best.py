@@ -177,6 +177,7 @@ def test_metrics_that_a_killed_run_did_not_move_are_moved(tiny, tmp_path, monkey
     assert metrics(tiny["out"]) == metrics(tmp_path / "whole")
 
 
+@pytest.mark.slow_but_every(2)
 @pytest.mark.parametrize("name", ["../mine", "mine", ".metrics.jsonl.0123abcd.tmp/../mine", 3])
 def test_a_checkpoint_from_elsewhere_moves_no_files(tiny, name):
     train(TrainConfig(**tiny), quiet)

@@ -56,6 +56,7 @@ def curve(tokens, recipe, threads=1, **changes):
     return np.reshape(losses, (-1, EVERY)).mean(1)
 
 
+@pytest.mark.slow_but_every(2)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_curve_is_the_stored_one(tokens, recipe):
     np.testing.assert_allclose(curve(tokens, recipe), EXPECTED[recipe], rtol=0, atol=TOLERANCE)

@@ -91,6 +91,7 @@ def of_recipe(settings):
     return TrainConfig.from_recipe(**{"recipe": "nanogpt", **settings})
 
 
+@pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("changes", SETTINGS, ids=lambda changes: "-".join(changes) or "default")
 @pytest.mark.parametrize("n", [1, 10, 17, 30])
 def test_a_run_that_was_stopped_equals_one_that_was_not(tiny, tmp_path, stop_after, changes, n):
@@ -363,6 +364,7 @@ def test_what_cannot_be_written_at_the_end_does_not_hide_an_error(tmp_path, monk
             raise mine
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("where, name", [(METRICS, "open"), (MetricsFile, "truncate"), (os, "unlink")])
 def test_a_fault_before_the_first_step_of_a_run_that_goes_on(tiny, tmp_path, monkeypatch, stop_after, where, name):
     train(TrainConfig(**tiny | {"out": str(tmp_path / "whole")}), quiet)

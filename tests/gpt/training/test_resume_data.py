@@ -30,6 +30,7 @@ def test_other_data_are_refused(tiny, tmp_path):
         train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40, data=(str(tmp_path / "other.txt"),)), quiet)
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.97])
 def test_a_few_characters_that_changed_are_noticed(tiny, text_file, place, lines):
@@ -53,6 +54,7 @@ def test_letters_that_changed_for_others_are_noticed(tiny, text_file):
     assert len(set(re.findall("checksum of all ([0-9a-f]{8})", str(caught.value)))) == 2
 
 
+@pytest.mark.slow_but_every(2)
 @pytest.mark.parametrize("move", [lambda file, to: file.rename(to / "renamed.txt"),
                                   lambda file, to: shutil.copy(file, to / "text.txt"),
                                   lambda file, to: (to / "folder").mkdir() or file.rename(to / "folder/a").parent])

@@ -135,6 +135,7 @@ def test_dropout_is_for_training_only(tiny):
     np.testing.assert_array_equal(run.model(x).data, run.model(x).data)
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("changes, batches, over", [
     ({"max_iters": 2}, 6, "over 6 batches of its part (--eval-whole takes all of it)"),
     ({"max_iters": 2, "eval_iters": 8}, 8, "over 8 batches of its part"),
@@ -352,6 +353,7 @@ def minute_a_step(monkeypatch):
     monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("limit, steps", [(5.0, 5), (4.1, 5), (0.01, 1), (11.4, 11), (11.6, 12), (1000.0, 30)])
 def test_the_time_limit_stops_a_run(tiny, minute_a_step, limit, steps):
     """Evaluations count, too: with that after the tenth step, the eleventh ends after 11.5 minutes."""

@@ -160,6 +160,7 @@ def steps(t, n):
     return [{name: v for name, v in t.step().items() if name not in ("ms", "tokens_per_s")} for _ in range(n)]
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"dropout": 0.2, "accumulate": 3}, {"optimizer": "sgd"},
                                      {"optimizer": "muon", "convolution": 3, "accumulate": 2, "weight_decay": 0.5}])
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -283,7 +283,8 @@ def test_it_draws_what_train_writes(run, capsys):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir], ids=str)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir],
+                         ids=["pipe", "device", "folder"])
 def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     """Opened, a pipe would wait for a writer, and the device has no end."""
     make(tmp_path / "metrics.jsonl")

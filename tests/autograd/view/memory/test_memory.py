@@ -12,11 +12,11 @@ import autograd as ag
 import gpt
 from tests.duck import Duck
 
-RNG = np.random.default_rng(0)
+rng = np.random.default_rng(0)
 
 
 def parameter(*shape, dtype=float, name=""):
-    return ag.tensor(RNG.normal(size=shape), dtype=dtype, requires_grad=True, name=name)
+    return ag.tensor(rng.normal(size=shape), dtype=dtype, requires_grad=True, name=name)
 
 
 def by_record(memory, t, kind="value"):
@@ -37,7 +37,7 @@ def named(tape, op):
 
 def gpt_program(batch, dtype=np.float32, wrap=lambda block: block, **config):
     model = gpt.GPT(gpt.GPTConfig(vocab_size=65, **config), dtype=dtype)
-    ids = RNG.integers(0, 65, (batch, 64))
+    ids = rng.integers(0, 65, (batch, 64))
 
     def forward():
         x = model.wte(ids) + model.wpe(np.arange(64))
@@ -49,7 +49,7 @@ def gpt_program(batch, dtype=np.float32, wrap=lambda block: block, **config):
 
 def mlp(rows):
     weights = [parameter(400, 400) for _ in range(8)]
-    data = RNG.normal(size=(rows, 400))
+    data = rng.normal(size=(rows, 400))
 
     def forward():
         x = data
@@ -86,7 +86,7 @@ def composed_attention():
 
 def dropped():
     x = parameter(300, 1000)
-    return (lambda: (ag.dropout(np.sin(ag.dropout(x, 0.1, RNG)), 0.1, RNG) ** 2).sum()), [x]
+    return (lambda: (ag.dropout(np.sin(ag.dropout(x, 0.1, rng)), 0.1, rng) ** 2).sum()), [x]
 
 
 PROGRAMS = {
@@ -114,6 +114,7 @@ def allocated(forward, leaves):
             leaf.grad = None
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_peak_is_what_is_allocated(program):
     forward, leaves = PROGRAMS[program]()

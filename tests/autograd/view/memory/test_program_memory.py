@@ -12,16 +12,16 @@ from autograd.core.describe import format_bytes
 from autograd.program.trace import BACKWARD, FORWARD, RECOMPUTE, SUM
 from autograd.view.memory.chart import arena_map
 
-RNG = np.random.default_rng(0)
+rng = np.random.default_rng(0)
 
 
 def parameter(*shape, name=""):
-    return ag.tensor(RNG.normal(size=shape), requires_grad=True, name=name)
+    return ag.tensor(rng.normal(size=shape), requires_grad=True, name=name)
 
 
 def gpt_program(rows=6):
     model = gpt.GPT(gpt.GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=2, n_embd=16), seed=3)
-    return ag.record(model.loss, *RNG.integers(0, 11, (2, rows, 16)))
+    return ag.record(model.loss, *rng.integers(0, 11, (2, rows, 16)))
 
 
 def recompute(monkeypatch, *names):
@@ -106,7 +106,7 @@ def test_it_is_the_plan_of_the_last_call():
 def test_asking_leaves_the_program_as_it_is():
     w = parameter(10)
     program, asked = (ag.record(lambda x: np.tanh(w * x).sum(), np.ones(10)) for _ in range(2))
-    for x in RNG.normal(size=(3, 10)):
+    for x in rng.normal(size=(3, 10)):
         repr(asked.memory())
         assert program(x) == asked(x)
         repr(asked.memory())

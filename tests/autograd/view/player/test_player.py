@@ -244,6 +244,7 @@ def test_a_page_shows_the_ends_of_what_has_many_parts():
     assert cut["shape"] == "(500 × f64[1,2])"
 
 
+@pytest.mark.slow
 def test_a_page_is_a_few_megabytes_however_long_the_tape():
     y = ag.tensor(np.ones(3), requires_grad=True)
     for _ in range(7_000):
