@@ -23,7 +23,7 @@ def op(formula: Any = None, *, differentiable: bool = True, implements: Any = No
        answers: Any = None) -> Any:
     """Make a function of arrays an op: one that accepts Tensors, is recorded, and has a gradient.
 
-    Write the formula, and under it a rule for the gradient of each input:
+    Write the formula, and under it a VJP rule, the gradient, for each input:
 
         import numpy as np
         import autograd as ag
@@ -41,7 +41,7 @@ def op(formula: Any = None, *, differentiable: bool = True, implements: Any = No
 
         ag.check_op(swish, [(np.linspace(-3, 3, 7),), (np.ones((2, 3)), {"beta": 2.0})])
 
-    Parameters without a default are inputs, those with one are settings, which are never Tensors (unless a rule names
+    Parameters without a default are inputs, those with one are attributes, which are never Tensors (unless a rule names
     one: that makes it an input).  `*xs` stands for any number of inputs, given as one list.  A formula may return a
     tuple of arrays; its `g` and `y` are tuples then.  A result that holds integers or booleans is a constant.
 

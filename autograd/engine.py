@@ -232,10 +232,10 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     """Run the backward pass from `roots`, whose gradients are `seeds`.  Yields each record that has a gradient, newest
     first, with that gradient and the list of (input, gradient) that it sends on.
 
-    A result is younger than its inputs, so when a record's turn comes, all that used it have had theirs and its
-    gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  Unless `keep` or
-    `create_graph`, a record's value is freed when the next one is asked for.  One thread at a time may go through a
-    tape.
+    A result is younger than its inputs, so when a record's turn comes, all records that used it have been processed,
+    and its gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  Unless
+    `keep` or `create_graph`, a record's value is freed when the iterator moves on.  One thread at a time may go through
+    a tape.
     """
     wanted = None if to is None else _between(roots, to)
     ends, freeing, observer = set(roots), not (keep or create_graph), current_mode().observer

@@ -157,7 +157,7 @@ def vjp(f: Callable[..., Any], *xs: Any, has_aux: bool = False) -> tuple[Any, ..
     """Return `(y, pullback)`: y = f(*xs), and pullback(g), the vector-Jacobian products gᵀ J, one for each x.
 
     `g` has the structure of y.  The pullback can be called any number of times.  With has_aux=True `f` returns
-    `(y, aux)`, and this `(y, pullback, aux)`.
+    `(y, aux)`, and `vjp` returns `(y, pullback, aux)`.
     """
     traced = _Traced(f, tuple(range(len(xs))), xs, {}, has_aux)
 

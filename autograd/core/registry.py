@@ -1,4 +1,4 @@
-"""The registries: ops and composed functions by name, and what each NumPy function of a Tensor is computed by."""
+"""The registries: ops and composed functions by name, and the one that implements each NumPy function of a Tensor."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def _log_sum_exp(x, axis):
 
 @op
 def softmax(x, axis=-1):
-    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)    Of nothing but −∞ they are 0; ∞ gets all."""
+    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)    A row of only −∞ gives 0; an element ∞ has p = 1."""
     e = np.exp(below_largest(x, axis)[0])
     e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the largest counts 1, if it is not −∞
     return narrow(e, x)
@@ -256,7 +256,7 @@ def _(g, y, x, axis=-1):
 
 @op
 def log_softmax(x, axis=-1):
-    """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)    Of nothing but −∞ they are −∞."""
+    """Logarithms of probabilities along `axis`.  y = x − ln Σ exp(x)    A row of only −∞ gives −∞."""
     below, _ = below_largest(x, axis)
     return narrow(below - _log_sum_exp(below, axis), x)
 
@@ -269,8 +269,8 @@ def _(g, y, x, axis=-1):
 
 @op
 def logsumexp(x, axis=None, keepdims=False):
-    """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    Of nothing but −∞ it is −∞, and its
-    gradient 0; ∞ gets all of the gradient."""
+    """Logarithm of a sum of exponentials, however large.  y = ln Σᵢ exp(xᵢ)    A row of only −∞ gives −∞
+    with gradient 0; an element ∞ gets the whole gradient."""
     below, largest = below_largest(x, axis)
     y = _log_sum_exp(below, axis) + largest
     y = y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes_of(x, axis)))
@@ -454,7 +454,7 @@ def _(g, y, x, weight, eps=1e-5):
 
 @op
 def rotary(x, angles):
-    """Rotary position embedding (Su et al. 2021): x (…, T, d), d even, and angles (T, d/2) in radians -> (…, T, d).
+    """Rotary position embedding (RoPE, Su et al. 2021): x (…, T, d), d even, angles (T, d/2) in radians -> (…, T, d).
 
     The pairs (xᵢ, xᵢ₊ₕ), h = d/2, turn by angleᵢ.  y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin), x₁ and x₂ the halves of x
     """

@@ -1,6 +1,6 @@
-"""More loops behind the Numba kernels: RMS norm, rotary positions, squared relu and the causal convolution.
+"""More loops behind the Numba kernels: RMS norm, rotary positions (RoPE), squared relu and the causal convolution.
 
-Written like those in loops.py, from which they are apart only for the files' length.  Each goes through the data once:
+Written like those in loops.py, split off only to keep files short.  Each goes through the data once:
 what a row needs several times stays in the processor's cache.
 """
 

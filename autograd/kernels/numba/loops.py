@@ -1,8 +1,8 @@
 """The loops behind the Numba kernels, compiled for single and double precision; they write into arrays they are passed.
 
-They are written for LLVM's vectorizer: one row at a time, few arrays in a loop, and no branch in it.  Who changes
-`row_of`, `exp` or another function that loops in other files use clears Numba's cache, __pycache__/*.nb*: it notices
-changes of the file a loop is in, and of no other.
+They are written for LLVM's vectorizer: one row at a time, few arrays in a loop, and no branch in it.  After a
+change to `row_of`, `exp` or another function that other files use, delete Numba's cache (__pycache__/*.nb*): it notices
+changes in a loop's own file only.
 """
 
 from __future__ import annotations

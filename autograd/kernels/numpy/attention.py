@@ -1,4 +1,4 @@
-"""Attention by NumPy, with grouped queries without copies of keys and values, and rotary positions."""
+"""Attention by NumPy, with grouped queries without copies of keys and values, and rotary positions (RoPE)."""
 
 from __future__ import annotations
 
