@@ -41,6 +41,7 @@ class Checkpoint:
 
     @property
     def config(self) -> GPTConfig:
+        """The configuration of the model."""
         return self.model.config
 
     @property

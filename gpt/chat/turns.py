@@ -28,10 +28,12 @@ class TurnTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """The number of tokens, with those of turns."""
         return self.base.vocab_size + len(NAMES)
 
     @property
     def lengths(self) -> Array:
+        """Characters that each token stands for, int64 (vocab_size,)."""
         return np.concatenate([self.base.lengths, [len(name) for name in NAMES]])
 
     def encode(self, text: str) -> Array:
@@ -62,6 +64,7 @@ class TurnTokenizer:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
+        """Restore the tokenizer that `to_json` described.  Raises ValueError for anything else."""
         match data:
             case {"kind": "turns", "base": {"kind": str(kind)} as base} if kind != "turns":
                 return cls(tokenizers.from_json(base))

@@ -54,6 +54,7 @@ class Addition:
 
     @property
     def description(self) -> str:
+        """The task, and the sizes of the training and validation parts, in a line."""
         n, n_val = self.base ** 2, len(self.held_out)
         return f"sums of two numbers of up to {self.digits} digits: {n - n_val:,} to train on, {n_val:,} to validate on"
 

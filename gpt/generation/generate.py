@@ -41,6 +41,7 @@ class SampleConfig(Sampling):
         check_stop(self.stop)
 
     def sampling(self) -> dict[str, Any]:
+        """Return the fields of `Sampling`."""
         return {f.name: getattr(self, f.name) for f in fields(Sampling)}
 
 

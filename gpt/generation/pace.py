@@ -1,7 +1,7 @@
-"""How many threads matrix products use while a model reads tokens: as many as are fastest at the moment.
+"""The number of BLAS threads during generation: the one that is fastest at the moment.
 
-The threads of a product wait for each other by spinning.  Where other programs want the cores, too, one that has to
-wait for its turn holds up all, and a token takes ten times as long as with one thread.  Nothing tells that before; so
+The threads of a matrix product wait for each other by spinning.  If other programs use the cores, too, a descheduled
+thread holds up all others, and a token takes ten times as long as with one thread.  This cannot be predicted; so the
 layers, which all take the same time, are timed with other numbers of threads now and then.
 """
 
@@ -17,38 +17,39 @@ from typing import Any, Self, TypeVar
 from threadpoolctl import ThreadpoolController
 
 Step = TypeVar("Step")
-TRIAL = 16    # steps of a trial of another number of threads,
-LOSS = 2      # which ends sooner when it has lost the time of so many
-GAIN = 0.9    # and wins with this share of the time before
-REST = 64     # steps between trials at least,
-SHARE = 32    # and as many as keep what they lose to one part of the time in this many
-CROWDED = 4   # steps in a row that take twice as long as before: other programs have come
-_CHOOSING = threading.Lock()  # the number is that of the whole process: one thread at a time chooses it
+TRIAL = 16    # steps of a trial of another number of threads
+LOSS = 2      # lost steps after which a trial ends early
+GAIN = 0.9    # share of the former time with which a trial wins
+REST = 64     # steps between trials, at least
+SHARE = 32    # trials may lose 1/32 of the time: after a lost one this many times its loss passes
+CROWDED = 4   # steps in a row, each of twice the usual time, after which other programs are assumed
+_CHOOSING = threading.Lock()  # the number holds for the whole process: one thread at a time chooses it
 
 
 class Pace:
-    """The number of threads, 1 to `most`, for steps that take the same time each: `n` for the next one, and `note`
-    takes how long that was.
+    """Search for the fastest number of threads, 1 to `most`, for steps of equal work: `n` is the number for the next
+    step, whose seconds `note` is told.
 
-    It begins with all, then tries one, and goes on with the faster; or with `begin`, if that is given.  Later it tries
-    half as many or twice as many, and one again when steps suddenly take twice as long.  A trial ends when it has lost;
-    the more time it has lost, the later is the next one.
+    It begins with all threads, or with `begin` if given, then tries one, and keeps the faster.  Later it tries half or
+    twice as many, and one again when steps suddenly take twice as long.  A trial ends when it has lost; the more time
+    it has lost, the later is the next one.
     """
 
     def __init__(self, most: int, begin: int = 0):
         self.most, self.n = most, begin or most
         self.chosen = self.n
         self.mean, self.least = 0.0, math.inf   # seconds of a step as chosen: lately, and at best
-        self.slow: list[float] = []             # of the last steps, if they took twice that
+        self.slow: list[float] = []             # of the last steps that took twice that
         self.steps = 0                          # since the choice
         self.left = float(REST if begin else 1)  # until a trial begins or ends
         self.trial, self.spent = 1, 0.0         # steps of a trial, and the seconds they have taken
         self.fewer = True                       # the next trial is with fewer threads
 
     def note(self, seconds: float) -> None:
+        """Take note of the seconds of a step, and choose the number of threads for the next one."""
         self.left -= 1
         if self.n != self.chosen:
-            self._tried(seconds)
+            self._note_trial(seconds)
             return
         self.steps += 1
         self.mean += (seconds - self.mean) / min(self.steps, TRIAL)
@@ -60,18 +61,18 @@ class Pace:
             self.least = min(self.least, self.mean)
         if len(self.slow) == CROWDED:
             self.mean, self.slow = sum(self.slow) / CROWDED, []
-            self._try(1, 1)
+            self._start_trial(1, 1)
         elif self.left <= 0 and self.steps == 1:
-            self._try(1, 1)
+            self._start_trial(1, 1)
         elif self.left <= 0:
             self.fewer = self.chosen == self.most or self.fewer and self.chosen > 1
-            self._try(self.chosen // 2 if self.fewer else min(2 * self.chosen, self.most), TRIAL)
+            self._start_trial(self.chosen // 2 if self.fewer else min(2 * self.chosen, self.most), TRIAL)
             self.fewer = not self.fewer
 
-    def _try(self, n: int, trial: int) -> None:
+    def _start_trial(self, n: int, trial: int) -> None:
         self.n, self.trial, self.left, self.spent = n, trial, trial, 0.0
 
-    def _tried(self, seconds: float) -> None:
+    def _note_trial(self, seconds: float) -> None:
         self.spent += seconds
         done = self.trial - self.left
         lost = self.spent - done * self.mean
@@ -86,11 +87,11 @@ class Pace:
 
 
 class Threads:
-    """The threads of matrix products within `with threads:`, where `each(steps, size)` goes through steps and times
-    them; the number of before holds again after it.
+    """Control of the BLAS threads within `with threads:`, in which `each(steps, size)` goes through steps and times
+    them; afterwards the former number holds again.
 
-    Where NumPy's products use one thread, as told by a variable or by a `WorkerPool`, or while another thread chooses,
-    nothing is changed.
+    If NumPy's products use one thread, by a variable or by a `WorkerPool`, or while another thread chooses, nothing is
+    changed.
     """
 
     def __init__(self) -> None:
@@ -111,14 +112,15 @@ class Threads:
             _CHOOSING.release()
 
     def each(self, steps: Iterable[Step], size: int) -> Iterator[Step]:
-        """Yield steps of equal work, on `size` tokens; what is done before the next one counts as its time."""
+        """Yield steps of equal work, on `size` tokens; the time until the next one is asked for counts as the
+        step's."""
         if self.most == 1:
             yield from steps
             return
-        pace = self.paces.get(kind := size.bit_length())
+        pace = self.paces.get(power := size.bit_length())
         if pace is None or pace.most != self.most:
             latest = self.latest.chosen if self.latest and self.latest.most == self.most else 0
-            pace = self.paces[kind] = Pace(self.most, latest)
+            pace = self.paces[power] = Pace(self.most, latest)
         self.latest = pace
         began = time.perf_counter()
         for step in steps:

@@ -181,7 +181,7 @@ def content(folder):
 
 
 def plain(about):
-    """What a checkpoint says, but for what no two runs share: times, and where the run lies."""
+    """Return metadata without the parts that no two runs share: times, and the place of the run."""
     if isinstance(about, dict):
         return {name: plain(value) for name, value in about.items()
                 if name not in (*TIMED, *TIMES, "out", "resume", "overwrite", "environment", "checkpoint", "base")}
@@ -202,8 +202,8 @@ def loads(folder):
 
 
 def is_prefix(folder, *wholes):
-    """Whether the metrics of a run are the first ones of what one of these folders holds, as far as its checkpoint, and
-    its other files those of that run, too."""
+    """Return whether the metrics of a run are, up to its checkpoint, the first ones of one of these folders, and its
+    other files those of that run, too."""
     if not (folder / checkpoint.FILE).exists():
         return True
     steps = gpt.load(folder / checkpoint.FILE).metadata["iter"]

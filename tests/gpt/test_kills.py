@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kills(*argv):
-    """How many kills and faults at calls to the disk, and how many at random moments, left nothing lost."""
+    """Count the kills and faults at calls to the disk, and at random moments, that left nothing lost."""
     done = subprocess.run([sys.executable, "-m", "tests.gpt.kills", *map(str, argv)], cwd=ROOT, capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr

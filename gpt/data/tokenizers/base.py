@@ -17,7 +17,8 @@ class Tokenizer(Protocol):
     """The interface of a tokenizer; `decode(encode(text)) == text` wherever encode does not raise."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """The number of tokens; tokens are integers from 0 on."""
 
     @property
     def lengths(self) -> Array:
@@ -50,6 +51,11 @@ class BaseTokenizer:
     @classmethod
     def learn(cls, text: str | Iterable[str]) -> Self:
         """Return the tokenizer for a text, or for pieces of one that cut no word."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Restore the tokenizer that `to_json` described.  Raises ValueError for anything else."""
         raise NotImplementedError
 
     @classmethod

@@ -41,6 +41,7 @@ class CharTokenizer(BaseTokenizer):
 
     @property
     def characters(self) -> str:
+        """The characters, in the order of their tokens."""
         return self.decode(np.arange(self.vocab_size))
 
     @property

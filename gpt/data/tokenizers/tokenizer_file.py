@@ -1,7 +1,7 @@
-"""tokenizer.json files of the `tokenizers` library, which may come from anywhere: read, checked and opened.
+"""tokenizer.json files of the `tokenizers` library, from any source: reading, checking and building.
 
-Such a file is data, and names the steps that a library written in Rust takes.  What is checked here is what that
-library does not: that no number is taken twice, and that no step takes unbounded time or memory.
+Such a file is data that names steps of a library written in Rust.  The checks here are those that the library lacks:
+no id is used twice, and no step takes unbounded time or memory.
 """
 
 import base64
@@ -15,18 +15,18 @@ from typing import Any
 
 from ..corpus import read_bytes
 
-LARGEST = 1 << 26  # bytes of a file; those of large models have 35 million
+LARGEST = 1 << 26  # bytes of a file; large models have 35 million
 LONGEST = 4096  # characters of a token
-_DEEPEST = 16  # levels of lists and objects within each other
-MOST_HOLES = 1 << 16  # numbers below the largest one that no token has
+_DEEPEST = 16  # levels of nested lists and objects
+MOST_HOLES = 1 << 16  # unused ids below the largest one
 _MOST_STEPS = 64
-_MOST_GROWTH = 1000  # times the length of a text that the steps may make of it
-_PARTS = ("version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
+_MOST_GROWTH = 1000  # factor by which the steps may lengthen a text
+_COMPONENTS = ("version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")
 _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def library() -> Any:
-    """Return the module `tokenizers`.  Raises ImportError that says how to install it."""
+    """Import the module `tokenizers`.  Raises ImportError that says how to install it."""
     try:
         import tokenizers
     except ImportError:
@@ -36,20 +36,19 @@ def library() -> Any:
 
 @contextmanager
 def plain_errors(doing: str) -> Iterator[None]:
-    """Turn what the library raises, a panic of Rust's too, into a ValueError of one line."""
+    """Turn exceptions of the library, panics of Rust too, into a ValueError of one line."""
     try:
         yield
     except (OSError, ValueError, MemoryError, ImportError):
         raise
     except BaseException as error:
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # which is no Exception
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":  # a BaseException
             raise ValueError(f"{doing} ({' '.join(str(error).split()):.200})") from None
         raise
 
 
-def read(path: str | os.PathLike) -> dict[str, Any]:
-    """Return the JSON object in a file, not checked yet.  Raises OSError, or ValueError for what is none or too
-    large."""
+def read_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the JSON object in a file, without further checks.  Raises OSError, or ValueError for anything else."""
     file = Path(path)
     raw = read_bytes(file, LARGEST, "give the path of a tokenizer.json")
     if len(raw) > LARGEST:
@@ -63,10 +62,11 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     return data
 
 
-def opened(text: str) -> Any:
-    """Return the library's tokenizer of a `checked` description, as JSON, which takes special tokens in a text as text.
+def build(text: str) -> Any:
+    """Build the library's tokenizer from the JSON of a `sanitize`d description; it reads special tokens in a text as
+    text.
 
-    Raises ValueError for one in which two tokens have the same number, or that the library cannot read."""
+    Raises ValueError for one in which two tokens have the same id, or that the library cannot read."""
     with plain_errors("it cannot be read"):
         rust = library().Tokenizer.from_str(text)
         vocab = rust.get_vocab(with_added_tokens=True)
@@ -85,20 +85,20 @@ def opened(text: str) -> Any:
 # ---------------------------------------------------------------------- checks
 
 
-def checked(data: Any) -> dict[str, Any]:
-    """Return the parts of a tokenizer that matter here, when nothing in them is known to be harmful.
+def sanitize(data: Any) -> dict[str, Any]:
+    """Return the parts of a description that are used, checked to be harmless.
 
-    Left out are padding and truncation, which are no matter of a text, and dropout, which would draw other tokens each
-    time.  Raises ValueError that says what is wrong.
+    Padding and truncation are dropped, as is dropout, which would make encoding random.  Raises ValueError that says
+    what is wrong.
     """
     if not (isinstance(data, dict) and isinstance(data.get("model"), dict)):
         raise ValueError("it has no model: give a tokenizer.json of the `tokenizers` library")
     _check_depth(data)
-    data = {name: data.get(name) for name in _PARTS}
+    data = {name: data.get(name) for name in _COMPONENTS}
     data["version"] = "1.0"
-    data["added_tokens"] = _added(data["added_tokens"])
-    data["model"] = _model({name: value for name, value in data["model"].items() if name != "dropout"})
-    data["model"] = _numbered(data["model"], data["added_tokens"])
+    data["added_tokens"] = _check_added(data["added_tokens"])
+    data["model"] = _check_model({name: value for name, value in data["model"].items() if name != "dropout"})
+    data["model"] = _keep_ids(data["model"], data["added_tokens"])
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         steps = list(_steps(data[name]))
         if len(steps) > _MOST_STEPS or math.prod(map(_growth, steps)) > _MOST_GROWTH:
@@ -116,7 +116,7 @@ def _check_depth(data: Any) -> None:
         raise ValueError("it is nested too deep")
 
 
-def _added(tokens: Any) -> list[dict[str, Any]]:
+def _check_added(tokens: Any) -> list[dict[str, Any]]:
     tokens = [] if tokens is None else tokens
     if not (isinstance(tokens, list) and all(isinstance(token, dict) for token in tokens)):
         raise ValueError("its added_tokens are no list of objects")
@@ -129,7 +129,7 @@ def _added(tokens: Any) -> list[dict[str, Any]]:
     return tokens
 
 
-def _model(model: dict[str, Any]) -> dict[str, Any]:
+def _check_model(model: dict[str, Any]) -> dict[str, Any]:
     match model.get("vocab"):
         case dict(vocab):
             tokens: list[Any] = list(vocab)
@@ -148,9 +148,9 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _numbered(model: dict[str, Any], added: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a model in which added tokens keep their numbers: the library would number those that the model's own
-    vocabulary does not know one after the other, from the size of that on."""
+def _keep_ids(model: dict[str, Any], added: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a model in which added tokens keep their ids: the library would number those that are not in its
+    vocabulary consecutively, from the size of the vocabulary on."""
     vocab = model["vocab"]
     if not isinstance(vocab, dict):
         return model
@@ -169,36 +169,36 @@ def _at_most(value: Any, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def _steps(part: Any) -> Iterator[dict[str, Any]]:
-    """What a normalizer, pre-tokenizer or decoder does, one after the other."""
-    if isinstance(part, dict):
-        yield part
+def _steps(component: Any) -> Iterator[dict[str, Any]]:
+    """Yield the steps of a normalizer, pre-tokenizer or decoder."""
+    if isinstance(component, dict):
+        yield component
         for name in ("normalizers", "pretokenizers", "decoders"):
-            for inner in part[name] if isinstance(part.get(name), list) else ():
+            for inner in component[name] if isinstance(component.get(name), list) else ():
                 yield from _steps(inner)
 
 
 def _growth(step: dict[str, Any]) -> int:
-    """How many times as long a step can make a text, at most."""
+    """Return the largest factor by which a step can lengthen a text."""
     match step:
         case {"type": "Replace", "content": str(content), "pattern": {"String": str(old)}} if old:
             return max(1, math.ceil(len(content) / len(old)))
         case {"type": "Replace", "content": str(content)}:
-            return 1 + len(content)  # the pattern may match nothing at all, at every place
+            return 1 + len(content)  # the pattern may match the empty string everywhere
         case {"type": "Prepend", "prepend": str(start)} if len(start) > LONGEST:
             return len(start)
         case {"type": "ByteLevel"}:
             return 2
         case {"type": "Precompiled", "precompiled_charsmap": str(table)}:
             return max(12, _longest_replacement(table))
-        case {"type": kind} if kind in _FORMS:
+        case {"type": form} if form in _FORMS:
             return 12  # one ligature of 3 bytes becomes 33
     return 1
 
 
 def _longest_replacement(table: str) -> int:
-    """Bytes of the longest text in a table of SentencePiece's: the size of a trie, the trie, and texts that end in 0.
-    (What every such table holds is within 12 times, a ligature of 33 bytes for one of 3.)"""
+    """Return the bytes, divided by 3, of the longest text in a SentencePiece table: the size of a trie, the trie, and
+    texts that end in 0.  (In any such table it is within 12: a ligature of 33 bytes for one of 3.)"""
     try:
         raw = base64.b64decode(table, validate=True)
     except ValueError:

@@ -61,7 +61,7 @@ def rows(text):
 
 
 def loss_of(config, data, vocab_size, seed):
-    """What `gpt train` would come to."""
+    """Return the loss that `gpt train` would reach."""
     config = replace(config, seed=seed)
     with WorkerPool(config.n_replicas) as pool:
         trainer = Trainer(config, GPT(config.model_config(vocab_size), seed=seed), data, pool)

@@ -1,4 +1,4 @@
-"""How figures are taken: turns, medians, deciles, settling, reasons for what is missing, and other processes."""
+"""Measurement: turns, medians, deciles, warm-up, reasons for missing figures, and other processes."""
 
 import pytest
 

@@ -278,7 +278,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_the_chat(tmp_path):
 
 
 def until(terminal, *words):
-    """What is read from a terminal until the words have come, one after the other.  Raises after two minutes."""
+    """Read from a terminal until the words have come, one after the other.  Raises after two minutes."""
     seen, place, end = b"", 0, time.monotonic() + 120
     for word in words:
         while (found := seen.find(word, place)) < 0:

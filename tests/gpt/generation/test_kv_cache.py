@@ -27,7 +27,7 @@ def strong(config, std=0.3, dtype=np.float64, seed=0):
 
 
 def seen(text, prompt_length, window):
-    """What the model sees of a text, by the rule that `DecodingState` states: written anew, token by token."""
+    """Return the tokens that the model sees of a text, by the rule of `DecodingState`, written anew, token by token."""
     context = list(text[:prompt_length])[-window:]
     for token in text[prompt_length:]:
         if len(context) == window:

@@ -1,4 +1,4 @@
-"""How many threads read tokens: chosen by made-up times, so that nothing here depends on the machine."""
+"""The choice of the number of threads, by made-up times, so that nothing here depends on the machine."""
 
 import threading
 

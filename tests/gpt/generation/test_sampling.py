@@ -1,4 +1,4 @@
-"""How a token is drawn: each setting against its definition, written here anew, and the settings' limits."""
+"""Sampling of a token: each setting against its definition, written here anew, and the settings' limits."""
 
 import itertools
 import math

@@ -150,7 +150,7 @@ def test_several_files(name, tmp_path):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_there_and_back(name, tmp_path):
-    """What is written after reading holds the same numbers, and transformers reads the same model from it."""
+    """Files written after reading hold the same numbers, and transformers reads the same model from them."""
     theirs = reference(name, torch.float32)
     model, about, _ = read_model(saved(theirs, tmp_path))
     (tmp_path / "back").mkdir()

@@ -177,7 +177,7 @@ def test_wrong_json(folders, judge):
 
 
 def test_exports_of_checkpoints_that_lie(folders, tmp_path, capsys):
-    """What an earlier import noted in a checkpoint may be anything: the export works, or says why not."""
+    """Metadata of an earlier import may be anything: the export works, or says why not."""
     assert main(["import", str(folders[2]), "--out", str(tmp_path / "out")]) == 0
     run = gpt.load(tmp_path / "out")
     for i, evil in enumerate(EVIL[:-7] + [[1], {"a": 1}]):

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, in words and as JSON."""
+"""The content of a checkpoint, in words and as JSON."""
 
 import json
 import os

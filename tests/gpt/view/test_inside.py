@@ -1,4 +1,4 @@
-"""What goes on in a model on a prompt: each number beside one that is computed in another way, and the page at work."""
+"""The inside of a model on a prompt: each number beside one that is computed in another way, and the page at work."""
 
 from dataclasses import replace
 

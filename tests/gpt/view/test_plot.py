@@ -1,4 +1,4 @@
-"""How runs went, in the terminal and as a picture."""
+"""Curves of runs, in the terminal and as a picture."""
 
 import json
 import os

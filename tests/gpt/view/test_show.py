@@ -32,7 +32,7 @@ def loaded(saved):
 
 
 def show(capsys, *argv):
-    """What it printed: label -> text, and the data of its page."""
+    """Return the lines it printed, label -> text, and the data of its page."""
     assert main(["show", *argv]) == 0
     out = capsys.readouterr().out
     page = open(argv[argv.index("--out") + 1] + "/tape.html", encoding="utf-8").read()

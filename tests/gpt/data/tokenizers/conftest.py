@@ -1,4 +1,4 @@
-"""What the tests of tokenizer.json files share."""
+"""Fixtures for the tests of tokenizer.json files."""
 
 import pytest
 

@@ -73,10 +73,10 @@ def test_pieces_make_the_tokenizer_of_the_whole_and_runs_agree(trained):
 def test_long_texts_are_looked_at_in_blocks_and_memory_of_parts_is_bounded(trained, monkeypatch):
     expected = trained.encode(TEXT)
     monkeypatch.setattr(bpe, "_BLOCK", 7)
-    monkeypatch.setattr(bpe, "_MOST_KNOWN", 20)
+    monkeypatch.setattr(bpe, "_CACHE_SIZE", 20)
     tokenizer = BPETokenizer.from_json(trained.to_json())
     np.testing.assert_array_equal(tokenizer.encode(TEXT), expected)
-    assert len(tokenizer._known) < 20
+    assert len(tokenizer._cache) < 20
     monkeypatch.setattr(bpe, "_LONGEST", 10)
     assert tokenizer.decode(tokenizer.encode("x" * 1000 + "日" * 100)) == "x" * 1000 + "日" * 100
 
