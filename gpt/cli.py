@@ -51,7 +51,7 @@ COMMANDS = {
     "bench": Command("Benchmark speed and memory against PyTorch, JAX and others.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
-GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "drawing a token")
+GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "sampling")
 
 
 class Parser(argparse.ArgumentParser):

@@ -35,10 +35,10 @@ class ChatConfig(Sampling):
     path: str = setting("tuned", "folder or file that gpt tune, import or train left", positional=True,
                         path=True)
     system: str = setting("", "system message, before the first question", group="text", metavar="TEXT")
-    max_new_tokens: int = setting(400, "most tokens of an answer", at_least=1, group="text")
-    temperature: float = setting(0.5, "below 1: more predictable; above: more varied; 0: always the likeliest token",
-                                 at_least=0, group="drawing a token")
-    seed: int = setting(1337, "the same seed gives the same answers", at_least=0, group="drawing a token")
+    max_new_tokens: int = setting(400, "tokens of an answer, at most", at_least=1, group="text")
+    temperature: float = setting(0.5, "sampling temperature; below 1: more predictable, above: more varied, 0: greedy",
+                                 at_least=0, group="sampling")
+    seed: int = setting(1337, "seed of the sampling: the same one gives the same answers", at_least=0, group="sampling")
 
 
 def chat(config: ChatConfig) -> None:

@@ -24,17 +24,17 @@ class SampleConfig(Sampling):
     """The settings of `gpt sample`."""
 
     path: str = setting("out", "folder or file that gpt train left", positional=True, path=True)
-    prompt: str = setting("", "text to go on from, in which names of special tokens stand for these; -: read it from "
-                          "standard input; none: the start of a text, or of a line", group="text", metavar="TEXT")
-    num_samples: int = setting(1, "texts to write", at_least=1, group="text")
-    max_new_tokens: int = setting(500, "length of each, in tokens; whenever the model's context is full, it forgets "
-                                  "the older half of it", at_least=1, group="text")
-    stop: tuple[str, ...] = setting((), "end a text where it comes to one of these, which is not printed; none: for a "
-                                    "model trained with --lines or on a task, the end of the line", group="text",
+    prompt: str = setting("", "text to continue, in which names of special tokens stand for these; -: standard input; "
+                          "none: the start of a text, or of a line", group="text", metavar="TEXT")
+    num_samples: int = setting(1, "texts to generate", at_least=1, group="text")
+    max_new_tokens: int = setting(500, "tokens to generate for each text; when the context window is full, its older "
+                                  "half is dropped", at_least=1, group="text")
+    stop: tuple[str, ...] = setting((), "stop strings: a text ends before the first of these; none: the end of the "
+                                    "line, for a model trained with --lines or on a task", group="text",
                                     metavar="TEXT")
-    temperature: float = setting(0.8, "below 1: more predictable; above: more varied; 0: always the likeliest token",
-                                 at_least=0, group="drawing a token")
-    seed: int = setting(1337, "the same seed writes the same text", at_least=0, group="drawing a token")
+    temperature: float = setting(0.8, "sampling temperature; below 1: more predictable, above: more varied, 0: greedy",
+                                 at_least=0, group="sampling")
+    seed: int = setting(1337, "seed of the sampling: the same one gives the same text", at_least=0, group="sampling")
 
     def __post_init__(self) -> None:
         super().__post_init__()

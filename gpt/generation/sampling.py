@@ -13,18 +13,19 @@ from ..runtime.settings import Settings, setting
 class Sampling(Settings):
     """Settings of sampling.  They apply in this order, each to the tokens that those before it have left."""
 
-    greedy: bool = setting(False, "always the likeliest token, as with a temperature of 0", group="drawing a token")
-    repetition_penalty: float = setting(1.0, "above 1: make tokens less likely that the text or its prompt holds: it "
-                                        "divides their logits, or multiplies negative ones", above=0,
-                                        group="drawing a token")
-    temperature: float = setting(1.0, "below 1: more predictable; above: more varied; 0: always the likeliest token",
-                                 at_least=0, group="drawing a token")
-    top_k: int | None = setting(None, "draw from this many of the likeliest tokens only; 0: from all", at_least=0,
-                                group="drawing a token")
-    top_p: float | None = setting(None, "draw from the fewest tokens that together have at least this probability",
-                                  above=0, at_most=1, group="drawing a token")
-    min_p: float | None = setting(None, "leave out tokens less likely than this share of the likeliest one's "
-                                  "probability", at_least=0, at_most=1, group="drawing a token")
+    greedy: bool = setting(False, "greedy decoding: always the likeliest token, as with a temperature of 0",
+                           group="sampling")
+    repetition_penalty: float = setting(1.0, "above 1: tokens of the prompt and the text become less likely: their "
+                                        "logits are divided by it, or multiplied if negative", above=0,
+                                        group="sampling")
+    temperature: float = setting(1.0, "sampling temperature; below 1: more predictable, above: more varied, 0: greedy",
+                                 at_least=0, group="sampling")
+    top_k: int | None = setting(None, "top-k sampling: draw from this many of the likeliest tokens; 0: from all",
+                                at_least=0, group="sampling")
+    top_p: float | None = setting(None, "nucleus (top-p) sampling: draw from the fewest tokens that together have at "
+                                  "least this probability", above=0, at_most=1, group="sampling")
+    min_p: float | None = setting(None, "min-p sampling: leave out tokens less likely than this share of the "
+                                  "likeliest one's probability", at_least=0, at_most=1, group="sampling")
 
 
 def sample_token(logits: Array, rng: np.random.Generator, held: Array, sampling: Sampling) -> int:

@@ -43,7 +43,7 @@ class ImportConfig(Settings):
                                "index and files), tokenizer.json", positional=True, path=True)
     out: str = setting("out", "folder for the checkpoint", group="output", path=True)
     overwrite: bool = overwrite_setting()
-    dtype: str = setting("float32", "type of the numbers; those of float16 and bfloat16 are widened",
+    dtype: str = setting("float32", "dtype of the weights; float16 and bfloat16 are widened to it",
                          choices=("float32", "float64"), group="output")
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class ExportConfig(Settings):
 
     checkpoint: str = setting("out", "folder that gpt train, import or tune left, or a .safetensors file in it",
                               positional=True, path=True)
-    out: str = setting("exported", "folder to make, which transformers loads", group="output", path=True)
+    out: str = setting("exported", "folder to write, which transformers loads", group="output", path=True)
     overwrite: bool = overwrite_setting()
 
 

@@ -1,4 +1,4 @@
-"""Byte-pair encoding by the library `tokenizers`, learned from a text, and any other tokenizer.json."""
+"""Byte-pair encoding (BPE) by the `tokenizers` library: tokenizer training on one's own text, or any tokenizer.json."""
 
 import json
 import os
