@@ -135,7 +135,7 @@ def test_large_text_gives_the_same_data_as_small(tmp_path, lines, monkeypatch):
     assert again.to_json() == tokenizer.to_json() and (small.train == large.train).all() and \
         (small.val == large.val).all()
     assert small.characters_per_token == large.characters_per_token > 1.5
-    monkeypatch.setattr(token_file, "_make", None)  # making them again would fail
+    monkeypatch.setattr(token_file, "_tokenize_to", None)  # making them again would fail
     data.load_data(*args, lines=lines, vocab_size=300)
     for change in ({"vocab_size": 301}, {"vocab_size": 300, "val_fraction": 0.2}):
         with pytest.raises(TypeError):
