@@ -45,18 +45,17 @@ def op(formula: Any = None, *, differentiable: bool = True, implements: Any = No
     one: that makes it an input).  `*xs` stands for any number of inputs, given as one list.  A formula may return a
     tuple of arrays; its `g` and `y` are tuples then.  A result that holds integers or booleans is a constant.
 
-    A rule gets g, the gradient of the result y, and then what the formula got.  It is written with operators, methods,
-    `np.` functions and other ops, so that it can be differentiated again; it neither sums over broadcast axes nor
-    casts, for the engine does.  One rule may serve several inputs and return a tuple (`.gradient("q", "k")`), or all of
-    a list (`.gradient("*xs")`).
+    A rule gets g, the gradient of the result y, then y and the arguments of the formula.  It is written with operators,
+    methods, `np.` functions and other ops, so that it can be differentiated again; it neither sums over broadcast axes
+    nor casts, for the engine does.  One rule may serve several inputs and return a tuple (`.gradient("q", "k")`), or
+    all of a list (`.gradient("*xs")`).
 
-    Formula and rules are pure: they change nothing that they are given, and give the same each time, since a value that
-    backward has freed is computed again when it is asked for.  So noise is an input, drawn outside (`x * mask`; by
-    `ag.resampled` in a recorded program).  They may return what they are given, or views of it.
+    Formula and rules are pure: they change none of their arguments, and return the same each time, since a value that
+    backward has freed is recomputed when it is asked for.  So noise is an input, drawn outside (`x * mask`; by
+    `ag.resampled` in a captured program).  They may return an argument, or a view of one.
 
-    A rule that is meant not to be the derivative says so where it is registered, with the function whose derivative it
-    is in place of the formula, or True if there is none (a gradient that is clipped, say).  `check_op` compares it with
-    that, and `explain` says that it is intended:
+    A rule that is meant not to be the derivative is registered with a surrogate: the function whose derivative it is,
+    or True if there is none (a clipped gradient, say).  `check_op` compares it with that, and `explain` names it:
 
         @ag.op
         def step(x):
@@ -102,7 +101,7 @@ def _formula_of_objects(ufunc: np.ufunc) -> Callable[..., Any]:
     def formula(*xs: Any) -> Any:
         floats = [x.dtype for x in xs if getattr(x, "dtype", np.dtype(int)).kind == "f"]
         y = ufunc(*xs)
-        made = [np.asarray(part).astype(np.result_type(*floats or [float])) for part in as_tuple(y)]
+        made = [np.asarray(a).astype(np.result_type(*floats or [float])) for a in as_tuple(y)]
         return tuple(made) if type(y) is tuple else made[0]
 
     formula.__name__ = formula.__qualname__ = ufunc.__name__.removesuffix(" (vectorized)")

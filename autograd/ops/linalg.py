@@ -309,7 +309,7 @@ def _(g, y, x, mode="reduced"):
     return np.concatenate([first, q @ gr[..., n:]], axis=-1)
 
 
-def _refuse_complex(*args, **settings):
+def _refuse_complex(*args, **options):
     raise TypeError("np.linalg.eig and eigvals give complex numbers, which are not supported: use eigh or eigvalsh of "
                     "symmetric matrices, np.trace or np.linalg.det of all eigenvalues, t.data for no gradient at all")
 

@@ -146,14 +146,14 @@ def _scatter_diagonal(d, letters, term, shape):
     return scatter_add(d, tuple(places[c] for c in term), shape=shape)
 
 
-def _numpy_einsum(*operands, **settings):
+def _numpy_einsum(*operands, **options):
     """Call einsum in both of NumPy's forms: subscripts and then arrays; or arrays, each followed by a list of the
     numbers of its axes, and perhaps the list of those of the result."""
     if isinstance(operands[0], str):
-        return einsum(operands[0], operands[1:], **settings)
+        return einsum(operands[0], operands[1:], **options)
     letters, n = string.ascii_uppercase + string.ascii_lowercase, len(operands) // 2
     terms = ["".join("..." if i is ... else letters[i] for i in axes) for axes in (*operands[1::2], *operands[2 * n:])]
-    return einsum("->".join([",".join(terms[:n]), *terms[n:]]), operands[:2 * n:2], **settings)
+    return einsum("->".join([",".join(terms[:n]), *terms[n:]]), operands[:2 * n:2], **options)
 
 
 NUMPY_OVERRIDES[np.einsum] = _numpy_einsum

@@ -13,7 +13,7 @@ from .fitting import fit, flat, kernel
 
 @kernel("gelu")
 class Gelu:
-    """Kernel of gelu; saves nothing: backward computes Φ(x) again; only the exact form, in single precision (in double,
+    """Kernel of gelu; saves nothing: backward recomputes Φ(x); only the exact form, in single precision (in double,
     NumPy's is faster)."""
 
     @staticmethod
