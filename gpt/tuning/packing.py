@@ -159,7 +159,7 @@ def drop_first_turn(messages: Sequence[Message]) -> tuple[Message, ...]:
 def _cure(template: Template) -> str:
     """Return advice for text that a model has no tokens for."""
     if isinstance(template, Turns) and not getattr(template.tokenizer.base, "knows_all_text", True):
-        flags = [f"--tokenizer {kind}" for kind in learned_kinds() if TOKENIZERS[kind].knows_all_text]
+        flags = [f"--tokenizer {name}" for name in learned_kinds() if TOKENIZERS[name].knows_all_text]
         return f"; a model that gpt train {' or '.join(flags)} has made takes all text"
     return ""
 

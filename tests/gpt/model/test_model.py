@@ -126,7 +126,7 @@ def test_initialisation_is_scaled_by_depth_and_seeded():
 def test_a_model_of_zeros_at_the_start_finds_all_tokens_as_likely(config, ids):
     model = GPT(replace(config, **FAST), seed=1)
     zero = {name for name, t in model.named_arrays().items() if not t.data.any()}
-    assert zero == {"lm_head.weight", *[f"h.{i}.{part}.c_proj.weight" for i in (0, 1) for part in ("attn", "mlp")]}
+    assert zero == {"lm_head.weight", *[f"h.{i}.{layer}.c_proj.weight" for i in (0, 1) for layer in ("attn", "mlp")]}
     assert (model(ids).data == 0).all() and model.loss(ids, ids).item() == pytest.approx(math.log(11), rel=1e-6)
     tied = GPT(replace(config, **FAST | {"tied": True}), seed=1)
     assert tied.lm_head is None and tied(ids).data.any()

@@ -161,7 +161,7 @@ def test_every_parameter_of_any_model_has_an_optimizer():
     assert {name for name, group in groups.items() if group == "matrix"} == {
         f"{layer}.{name}" for layer in layers for name in matrices}
     assert {name for name, group in groups.items() if group == "convolution"} == {
-        "smear.weight", *[f"{layer}.{part}.conv.weight" for layer in layers for part in ("attn", "mlp")]}
+        "smear.weight", *[f"{layer}.{inner}.conv.weight" for layer in layers for inner in ("attn", "mlp")]}
     before = {name: view.copy() for name, view in flat.views.items()}
     flat.grad[:] = 1
     Muon(flat).step(0.01)

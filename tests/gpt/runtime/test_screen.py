@@ -74,9 +74,9 @@ def hostile(tmp_path):
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=1, n_head=1, n_embd=8,
                           positions="rotary"), seed=1)
     evil = f"x{HOSTILE}\ny"
-    about = {"train": {"recipe": evil}, "environment": {"python": evil, evil: 1}, evil: evil, "val_loss": 1.0}
+    metadata = {"train": {"recipe": evil}, "environment": {"python": evil, evil: 1}, evil: evil, "val_loss": 1.0}
     (tmp_path / NAME).mkdir()
-    gpt.save(tmp_path / NAME, model, tokenizer, about)
+    gpt.save(tmp_path / NAME, model, tokenizer, metadata)
     return tmp_path / NAME
 
 

@@ -90,8 +90,8 @@ def test_a_lora_belongs_to_the_weights_that_were_taken(out, tmp_path):
                                                      ("cat", "mat", "dog", "sat", "thing")]))
     assert main(["tune", str(out), "--data", str(tmp_path / "pairs.json"), "--out", str(tmp_path / "lora"),
                  "--lora-rank", "2", "--max-iters", "2"]) == 0
-    about = json.loads(checkpoint.read_arrays(tmp_path / "lora" / "lora.safetensors", "tapegrad lora 1")[0]["lora"])
-    assert about["base"] == "../out/best.safetensors"
+    header = json.loads(checkpoint.read_arrays(tmp_path / "lora" / "lora.safetensors", "tapegrad lora 1")[0]["lora"])
+    assert header["base"] == "../out/best.safetensors"
     gpt.load(tmp_path / "lora")
 
 
@@ -136,10 +136,10 @@ def killed_before(monkeypatch, name, steps):
     real = getattr(checkpoint, name)
     monkeypatch.setattr("gpt.training.run_folder.tidy", quiet)
 
-    def ends(folder, about, *args):
-        if about["iter"] == steps:
+    def ends(folder, metadata, *args):
+        if metadata["iter"] == steps:
             raise SystemExit
-        real(folder, about, *args)
+        real(folder, metadata, *args)
 
     monkeypatch.setattr(checkpoint, name, ends)
 

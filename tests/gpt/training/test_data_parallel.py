@@ -21,11 +21,11 @@ def blas_threads():
     return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
 
 
-def delayed(run, slow, part, n=None):
+def delayed(run, slow, work, n=None):
     """`run`, in which thread `slow` is late."""
     def late(i):
         time.sleep(0.02 * (i == slow))
-        return part(i)
+        return work(i)
     return run(late, n)
 
 
@@ -177,7 +177,7 @@ def test_a_pool_outside_of_with_says_what_to_do():
 def test_an_error_in_a_thread_is_raised_once_all_have_ended():
     ended = []
 
-    def part(i):
+    def work(i):
         if i == 0:
             raise ZeroDivisionError("first")
         time.sleep(0.05)
@@ -186,7 +186,7 @@ def test_an_error_in_a_thread_is_raised_once_all_have_ended():
 
     with WorkerPool(3) as pool, pytest.raises(ZeroDivisionError):
         try:
-            pool.run(part)
+            pool.run(work)
         finally:
             assert sorted(ended) == [1, 2]
 

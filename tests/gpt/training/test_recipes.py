@@ -49,9 +49,9 @@ def tokens():
 def curve(tokens, recipe, threads=1, **changes):
     """The mean loss of each EVERY of the first STEPS steps, in a schedule of so many."""
     config = TrainConfig.from_recipe(recipe, **{"max_iters": STEPS, "warmup_iters": 8, "replicas": threads, **changes})
-    of = data.TextData(tokens, tokens, config.block_size)
+    dataset = data.TextData(tokens, tokens, config.block_size)
     with WorkerPool(threads) as pool:
-        trainer = Trainer(config, gpt.GPT(config.model_config(int(tokens.max()) + 1), seed=config.seed), of, pool)
+        trainer = Trainer(config, gpt.GPT(config.model_config(int(tokens.max()) + 1), seed=config.seed), dataset, pool)
         losses = [trainer.step()["loss"] for _ in range(STEPS)]
     return np.reshape(losses, (-1, EVERY)).mean(1)
 

@@ -408,8 +408,8 @@ def test_signals_in_training_save_and_say_how_to_go_on(tiny, number):
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    about = gpt.load(tiny["out"]).metadata
-    n = about["iter"]
+    metadata = gpt.load(tiny["out"]).metadata
+    n = metadata["iter"]
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert f"stopped after {n:,} steps; to go on:" in errors and f"train --resume {tiny['out']}" in errors
-    assert len(metrics(tiny["out"])) == (n - 1 if about["state"]["row"] else n)
+    assert len(metrics(tiny["out"])) == (n - 1 if metadata["state"]["row"] else n)

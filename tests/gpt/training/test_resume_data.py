@@ -64,8 +64,8 @@ def test_text_that_was_moved_is_the_same(tiny, text_file, tmp_path, move):
     (tmp_path / "elsewhere").mkdir()
     moved = move(Path(text_file), tmp_path / "elsewhere")
     train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40, data=(str(moved),)), quiet)
-    about = gpt.load(tiny["out"]).metadata
-    assert str(moved) in about["data"] and about["train"]["data"] == [str(moved)]
+    metadata = gpt.load(tiny["out"]).metadata
+    assert str(moved) in metadata["data"] and metadata["train"]["data"] == [str(moved)]
     np.testing.assert_array_equal(weights(tiny["out"]),
                                   weights(tmp_path / "whole"))
 
@@ -77,8 +77,8 @@ def test_a_run_of_an_earlier_version_goes_on(tiny):
     data, _ = TRAIN.prepare_data(TrainConfig(**tiny))
     ids, _ = data.train_batch(np.random.default_rng(0), 256)
     for checksum, goes_on in ((zlib.crc32(ids.tobytes()), True), (1, False)):
-        about = run.metadata | {"data": f"elsewhere/text.txt: as it was, checksum {checksum:08x}"}
-        gpt.save(tiny["out"], run.model, run.tokenizer, about, arrays)
+        metadata = run.metadata | {"data": f"elsewhere/text.txt: as it was, checksum {checksum:08x}"}
+        gpt.save(tiny["out"], run.model, run.tokenizer, metadata, arrays)
         if goes_on:
             train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=40), quiet)
         else:

@@ -163,7 +163,7 @@ def test_a_command_that_fails_leaves_no_folder(made, tmp_path, capsys, monkeypat
 
 def test_a_run_that_fails_leaves_no_empty_metrics(tiny, monkeypatch):
     monkeypatch.setattr("gpt.training.trainer.Trainer.step", lambda self: self.fail("the loss is nan"))
-    monkeypatch.setattr("gpt.training.trainer.Trainer.fail", lambda self, what: [][1])
+    monkeypatch.setattr("gpt.training.trainer.Trainer.fail", lambda self, problem: [][1])
     with pytest.raises(IndexError):
         train(TrainConfig(**tiny), quiet)
     assert not Path(tiny["out"]).exists()

@@ -40,11 +40,11 @@ def test_a_run_learns_and_says_what_it_does(tiny):
     assert rows[0]["loss"] == pytest.approx(math.log(run.tokenizer.vocab_size), abs=0.1)
     assert rows[-1]["val_loss"] < 0.7 < rows[0]["loss"]
     text = "\n".join(said)
-    for part in ("2,080 characters", "17 different ones", "1,872 to train on", "1 layers, 2 heads, 16 dimensions",
+    for words in ("2,080 characters", "17 different ones", "1,872 to train on", "1 layers, 2 heads, 16 dimensions",
                  f"{run.model.n_parameters:,} parameters", "Before training it writes", "After training it writes",
                  f"over the whole validation part: {rows[-1]['val_loss']:.4f}", "model.safetensors",
                  f"-m gpt sample {tiny['out']}"):
-        assert part in text
+        assert words in text
 
 
 def test_lines_come_at_once_into_a_file_too(monkeypatch):
@@ -136,7 +136,7 @@ def test_dropout_is_for_training_only(tiny):
 
 
 @pytest.mark.slow_but_every(3)
-@pytest.mark.parametrize("changes, batches, over", [
+@pytest.mark.parametrize("changes, batches, scope", [
     ({"max_iters": 2}, 6, "over 6 batches of its part (--eval-whole takes all of it)"),
     ({"max_iters": 2, "eval_iters": 8}, 8, "over 8 batches of its part"),
     ({"max_iters": 2, "accumulate": 2}, 12, "over 12 batches of its part"),
@@ -144,7 +144,7 @@ def test_dropout_is_for_training_only(tiny):
     ({"max_iters": 2, "eval_iters": 0}, 13, "over the whole validation part"),
     ({"max_iters": 5}, 13, "over the whole validation part"),
     ({"max_iters": 99, "patience": 1, "eval_interval": 1, "learning_rate": 1e-9, "min_lr": 0.0}, 6, "over 6 batches")])
-def test_the_last_evaluation_takes_no_longer_than_the_training(tiny, monkeypatch, changes, batches, over):
+def test_the_last_evaluation_takes_no_longer_than_the_training(tiny, monkeypatch, changes, batches, scope):
     """Of the 13 windows of the validation part, in batches of one, three in the time of a step."""
     found, said = [], []
 
@@ -157,8 +157,8 @@ def test_the_last_evaluation_takes_no_longer_than_the_training(tiny, monkeypatch
     train(TrainConfig(**tiny | {"batch_size": 1, "eval_interval": 100} | changes), said.append)
     longest = max(found)
     assert longest[0] == batches and metrics(tiny["out"])[-1]["val_loss"] == longest[1]
-    assert any(over in line for line in said)
-    assert any(f"({over.split()[1]}".replace("the", "whole") in line for line in said)
+    assert any(scope in line for line in said)
+    assert any(f"({scope.split()[1]}".replace("the", "whole") in line for line in said)
 
 
 def test_the_target_stops_a_run(tiny):
@@ -282,7 +282,7 @@ def test_a_run_says_how_it_learns(tiny, recipe, words):
     said = []
     train(TrainConfig.from_recipe(recipe, **sizes), said.append)
     text = "\n".join(said)
-    assert f"recipe {recipe}" in text and all(part in text for part in words), text
+    assert f"recipe {recipe}" in text and all(each in text for each in words), text
 
 
 @pytest.mark.parametrize("recipe", ["nanogpt", "fast"])

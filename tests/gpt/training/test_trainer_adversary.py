@@ -39,9 +39,9 @@ def nothing_but(error):
 # ---------------------------------------------------------------------- replicas
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("recorded", [False, True], ids=["at once", "later"])
 @pytest.mark.parametrize("which, row, value", [(0, 3, 99), (0, 0, -1), (1, 0, 11), (1, 3, -7)])
-def test_a_bad_batch_is_refused_and_forgotten(which, row, value, known):
+def test_a_bad_batch_is_refused_and_forgotten(which, row, value, recorded):
     model, parameters = small()
     good = batch()
     bad = [a.copy() for a in good]
@@ -49,7 +49,7 @@ def test_a_bad_batch_is_refused_and_forgotten(which, row, value, known):
     with WorkerPool(2) as pool:
         expected = gradient_of(Replicas(model, parameters, pool, [None] * 2), *good)
         replicas = Replicas(model, parameters, pool, [None] * 2)
-        if known:
+        if recorded:
             replicas.gradient(*good)
             replicas.loss(*good)
         for _ in range(2):
@@ -60,15 +60,15 @@ def test_a_bad_batch_is_refused_and_forgotten(which, row, value, known):
 
 
 @pytest.mark.parametrize("replica", [0, 1])
-@pytest.mark.parametrize("part", [0.0, 0.3, 0.7, 1.0])
-def test_an_interrupt_in_the_middle_of_a_step_leaves_the_next_as_it_was(replica, part):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.7, 1.0])
+def test_an_interrupt_in_the_middle_of_a_step_leaves_the_next_as_it_was(replica, fraction):
     model, parameters = small()
     ids, targets = batch()
     with WorkerPool(2) as pool:
         replicas = Replicas(model, parameters, pool, [None] * 2)
         expected = gradient_of(replicas, ids, targets)
         (capture,) = replicas._train_programs[replica]._captures.values()
-        i = int(part * (len(capture.plan.steps) - 1))
+        i = int(fraction * (len(capture.plan.steps) - 1))
         step, capture.plan.steps[i] = capture.plan.steps[i], nothing_but(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             replicas.gradient(ids, targets)
@@ -81,8 +81,8 @@ def test_integers_of_any_kind():
     ids, targets = batch(n=256)
     replicas = Replicas(model, parameters, WorkerPool(1), [None])
     expected = gradient_of(replicas, ids, targets)
-    for kind in (np.uint8, np.int16, np.uint16, np.int32, np.uint64):
-        assert gradient_of(replicas, ids.astype(kind), targets.astype(kind)) == expected
+    for dtype in (np.uint8, np.int16, np.uint16, np.int32, np.uint64):
+        assert gradient_of(replicas, ids.astype(dtype), targets.astype(dtype)) == expected
 
 
 def test_shapes_that_alternate_draw_as_the_model_does():
