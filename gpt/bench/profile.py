@@ -118,7 +118,7 @@ def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "faste
             products_ms.append(floor.ms())
     n = len(steps)
     steps = sorted(steps, key=lambda step: sum(step.values()))[n // 4:][:-(-n // 2)]
-    parts = {part: fmean(step.get(part, 0.0) for step in steps) for part in dict.fromkeys(p for s in steps for p in s)}
+    parts = {key: fmean(step.get(key, 0.0) for step in steps) for key in dict.fromkeys(p for s in steps for p in s)}
     return Profile(f"{describe_step(config)}, {used} kernels, {plural(config.n_replicas, 'replica')}", parts,
                    sum(parts.values()), median(products_ms))
 
@@ -139,8 +139,8 @@ class Clock:
         trainer.step()
         total = (perf_counter() - began) * 1e3
         n = len(self.of_replica)
-        parts = {part: sum(replica.get(part, 0.0) for replica in self.of_replica) / n
-                 for part in dict.fromkeys(p for replica in self.of_replica for p in replica)}
+        parts = {key: sum(replica.get(key, 0.0) for replica in self.of_replica) / n
+                 for key in dict.fromkeys(p for replica in self.of_replica for p in replica)}
         gradient = self.of_step.pop(("gradient", REST))
         parts["replicas: starting, waiting, adding up", REST] = gradient - sum(parts.values())
         parts |= self.of_step
@@ -162,10 +162,10 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
                     _replace(stack, capture, method, functools.partial(_time_rest, parts, phase,
                                                                        getattr(capture, method)))
                 stack.callback(_restore, steps)
-        for owner, method, part in ((trainer, "batch", ("fetching the batch", REST)),
+        for owner, method, key in ((trainer, "batch", ("fetching the batch", REST)),
                                     (trainer.replicas, "gradient", ("gradient", REST)),
                                     (trainer.optimizer, "step", ("optimizer", OPTIMIZER))):
-            _replace(stack, owner, method, _time(getattr(owner, method), clock.of_step, part))
+            _replace(stack, owner, method, _time(getattr(owner, method), clock.of_step, key))
         yield clock
 
 
@@ -181,13 +181,13 @@ def operation_of(procedure: Any, phase: str) -> str:
         name, name.removesuffix("_forward").removesuffix("_backward"))
 
 
-def _time(function: Callable[..., Any], parts: dict[Part, float], part: Part) -> Callable[..., Any]:
+def _time(function: Callable[..., Any], parts: dict[Part, float], key: Part) -> Callable[..., Any]:
     """Return a function that also adds its time to a part."""
     @functools.wraps(function, updated=())  # the original is at __wrapped__
     def run(*arguments: Any) -> Any:
         began = perf_counter()
         result = function(*arguments)
-        parts[part] = parts.get(part, 0.0) + (perf_counter() - began) * 1e3
+        parts[key] = parts.get(key, 0.0) + (perf_counter() - began) * 1e3
         return result
     return run
 

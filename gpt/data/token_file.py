@@ -96,8 +96,8 @@ def _write_header(file: IO[bytes], dtype: np.dtype, n: int) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": (n,)})
 
 
-def load_or_tokenize(corpus: Corpus, kind: str | Tokenizer, padding: str = "", folder: str | os.PathLike | None = None,
-                     vocab_size: int = VOCAB_SIZE, n_train_bytes: int = 0) -> tuple[Tokenizer, TokenFile]:
+def load_or_tokenize(corpus: Corpus, choice: str | Tokenizer, padding: str = "",
+                     folder: str | os.PathLike | None = None, vocab_size: int = VOCAB_SIZE, n_train_bytes: int = 0) -> tuple[Tokenizer, TokenFile]:
     """Return the tokenizer of a kind for a text, or the given one, and a file of the tokens of the text between two
     `padding`s: the cached file in the folder, or a new one.  `vocab_size`, `n_train_bytes`: see `tokenize`.
 
@@ -105,9 +105,9 @@ def load_or_tokenize(corpus: Corpus, kind: str | Tokenizer, padding: str = "", f
     with a note, when it is damaged.  Raises OSError if the folder has no room or cannot be written.
     """
     folder = Path(folder or default_cache_folder())
-    learned = (vocab_size, n_train_bytes) if isinstance(kind, str) and tokenizer_class(kind).sized else ()
-    name = kind if isinstance(kind, str) else json.dumps(kind.to_json())
-    slot = _digest(_VERSION, [source.name for source in corpus.sources], name, padding, *learned)
+    learned = (vocab_size, n_train_bytes) if isinstance(choice, str) and tokenizer_class(choice).sized else ()
+    key = choice if isinstance(choice, str) else json.dumps(choice.to_json())
+    slot = _digest(_VERSION, [source.name for source in corpus.sources], key, padding, *learned)
     stamp = corpus.stamp
     file = folder / f"{slot}-{_digest(stamp)}.npy"
     try:
@@ -119,7 +119,7 @@ def load_or_tokenize(corpus: Corpus, kind: str | Tokenizer, padding: str = "", f
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, _CACHED)
-        found = _tokenize_to(file, corpus, kind, padding, *learned)
+        found = _tokenize_to(file, corpus, choice, padding, *learned)
         if corpus.stamp != stamp:
             file.unlink(missing_ok=True)
             raise OSError("the text has changed while it was read: start again when it is complete")
@@ -145,16 +145,16 @@ def default_cache_folder() -> Path:
                       "name one with --cache-dir") from None
 
 
-def tokenize(kind: str | Tokenizer, pieces: Callable[[str], Iterable[str]], folder: str | None = None,
+def tokenize(choice: str | Tokenizer, pieces: Callable[[str], Iterable[str]], folder: str | None = None,
              vocab_size: int = VOCAB_SIZE, n_train_bytes: int = 0) -> tuple[Tokenizer, Iterator[Array]]:
     """Return the tokenizer of a kind for a text, or the given one, and the text's tokens, int64 (n,) at a time.
 
     `pieces(task)` yields the text anew.  `folder`: for temporary files.  Some kinds ("bpe") learn at most `vocab_size`
     tokens, from the first `n_train_bytes` of the text, which are trained on; 0: from all of it.
     """
-    if not isinstance(kind, str):
-        return kind, _encode(kind, pieces)
-    cls = tokenizer_class(kind)
+    if not isinstance(choice, str):
+        return choice, _encode(choice, pieces)
+    cls = tokenizer_class(choice)
     if cls.sized:
         tokenizer = cls.learn(_first_bytes(pieces("vocabulary"), n_train_bytes), vocab_size)
         return tokenizer, tokenizer.encode_pieces(pieces("tokens"))
@@ -188,7 +188,7 @@ def _first_bytes(pieces: Iterable[str], n: int) -> Iterator[str]:
             return
 
 
-def _tokenize_to(file: Path, corpus: Corpus, kind: str | Tokenizer, padding: str,
+def _tokenize_to(file: Path, corpus: Corpus, choice: str | Tokenizer, padding: str,
                  *learned: int) -> tuple[Tokenizer, TokenFile]:
     """Write the tokens of a text, and beside them the tokenizer and a checksum of both; return tokenizer and tokens."""
     def pieces(task: str) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _tokenize_to(file: Path, corpus: Corpus, kind: str | Tokenizer, padding: str
                 bar.update(len(piece))
             yield padding
 
-    tokenizer, tokens = tokenize(kind, pieces, str(file.parent), *learned)
+    tokenizer, tokens = tokenize(choice, pieces, str(file.parent), *learned)
     write_tokens(file, tokens, token_dtype(tokenizer.vocab_size))
     written, described = TokenFile(file), json.dumps(tokenizer.to_json())
     description = {"tokenizer": described, "checksum": _checksum(described, written)}

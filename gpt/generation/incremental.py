@@ -105,7 +105,7 @@ class IncrementalGPT:
         self.ln_f, self.head = Norm(model.ln_f, c.n_embd, self.dtype, fold), model.lm_head or Linear(table.T, None)
         if fold:
             self.head, = self.ln_f.fold_into(self.head)
-        convs = [self.smear, *[part.conv for parts in self.h for part in parts]]
+        convs = [self.smear, *[layer.conv for layers in self.h for layer in layers]]
         self.convs = [conv for conv in convs if conv is not None]
         self.threads = Threads()
         self._grow(min(c.block_size, CAPACITY))
@@ -124,9 +124,9 @@ class IncrementalGPT:
             else:
                 last = np.empty((len(ids), self.config.n_embd), self.dtype)
                 for begin in range(0, ids.shape[1], PREFILL):
-                    part = ids[:, begin:begin + PREFILL]
-                    T = part.shape[1]
-                    x = self._read(part, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
+                    block = ids[:, begin:begin + PREFILL]
+                    T = block.shape[1]
+                    x = self._read(block, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
                     ends = [r for r, n in enumerate(count) if begin < n <= begin + T]
                     last[ends] = x[[r * T + count[r] - begin - 1 for r in ends]]
             return linear(self.ln_f(last), self.head)              # (R, C) -> (R, V)

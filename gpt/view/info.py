@@ -94,11 +94,12 @@ def group_parts(arrays: dict[str, tuple[list[int], str]], fixed: tuple[str, ...]
     for name, (shape, dtype) in sorted(arrays.items(), key=lambda item: model_order(item[0])):
         pieces = ["*" if is_number(piece) else piece for piece in name.split(".")]
         depth = 3 if pieces[1:2] == ["*"] else 1
-        part = found.setdefault(".".join(pieces[:depth]), {"name": ".".join(pieces[:depth]), "shapes": {}, "dtypes": [],
-                                                           "numbers": 0, "learned": pieces[0] not in fixed})
-        part["shapes"][".".join(pieces[depth:])] = list(shape)
-        part["dtypes"] = sorted({*part["dtypes"], DTYPES.get(dtype, dtype)})
-        part["numbers"] += math.prod(shape)
+        title = ".".join(pieces[:depth])
+        group = found.setdefault(title, {"name": title, "shapes": {}, "dtypes": [], "numbers": 0,
+                                         "learned": pieces[0] not in fixed})
+        group["shapes"][".".join(pieces[depth:])] = list(shape)
+        group["dtypes"] = sorted({*group["dtypes"], DTYPES.get(dtype, dtype)})
+        group["numbers"] += math.prod(shape)
     return list(found.values())
 
 
@@ -174,8 +175,8 @@ def table(parts: list[dict[str, Any]], learned: int, tied: bool = True) -> list[
 
 def tokenizer_text(tokenizer: dict[str, Any], vocab_size: Any) -> str:
     """Return the kind of a tokenizer, its size and, if the file has them, its first tokens."""
-    kind = {"characters": "char"}.get(str(tokenizer.get("kind")), str(tokenizer.get("kind", "unknown")))
-    text = f"{shown(kind)}, {vocab_size} tokens"
+    name = {"characters": "char"}.get(str(tokenizer.get("kind")), str(tokenizer.get("kind", "unknown")))
+    text = f"{shown(name)}, {vocab_size} tokens"
     some: Any = next((v for k, v in tokenizer.items() if k != "kind" and isinstance(v, (str, list)) and v), "")
     listed = "".join(some[:40]) if isinstance(some, str) else " ".join(map(str, some[:12]))
     return text + (f": {listed!r}{' …' if len(some) > (40 if isinstance(some, str) else 12) else ''}" if some else "")

@@ -184,7 +184,7 @@ def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
             lines += [f"  {label:{widths[0]}}  {sparkline(curve, *ends, room, blocks):{room}}  {span:{widths[1]}}  "
                       f"{least}"]
         else:
-            together = [part.replace(" ", "\xa0") for part in (label, span, least)]  # wrap between them only
+            together = [text.replace(" ", "\xa0") for text in (label, span, least)]  # wrap between them only
             lines += [line.replace("\xa0", " ") for line in textwrap.wrap("  ".join(together), columns)]
             lines += [sparkline(curve, *ends, columns, blocks)]
     return lines

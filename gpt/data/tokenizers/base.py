@@ -78,45 +78,45 @@ class LossyTextError(ValueError):
     """A text that would not come back from its tokens."""
 
 
-def register(kind: str) -> Callable[[T], T]:
+def register(name: str) -> Callable[[T], T]:
     """Register the decorated class under the kind that its `to_json` names.
 
     One with a `learn` is a choice of --tokenizer.
     """
     def add(cls: T) -> T:
-        TOKENIZERS[kind] = cls
+        TOKENIZERS[name] = cls
         return cls
     return add
 
 
 def learned_kinds() -> tuple[str, ...]:
     """List the kinds of tokenizers that can be made for a text."""
-    return tuple(kind for kind, cls in TOKENIZERS.items() if hasattr(cls, "learn"))
+    return tuple(name for name, cls in TOKENIZERS.items() if hasattr(cls, "learn"))
 
 
-def learn(kind: str, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
+def learn(name: str, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
     """Return the tokenizer of a kind for a text, or for pieces of one that cut no word.
 
     `vocab_size`: tokens at most, of kinds that can be so limited ("bpe").  Raises ValueError for another kind, and for
     no text where one is needed, and ImportError for "bpe" where the library `tokenizers` is missing.
     """
-    cls = tokenizer_class(kind)
+    cls = tokenizer_class(name)
     return cls.learn(text, vocab_size) if cls.sized else cls.learn(text)
 
 
-def tokenizer_class(kind: str) -> Any:
+def tokenizer_class(name: str) -> Any:
     """Return the class of a kind that can be made for a text.  Raises ValueError that lists these kinds."""
-    if kind not in learned_kinds():
-        raise ValueError(f"there is no tokenizer of the kind {kind!r}: choose one of {', '.join(learned_kinds())}")
-    return TOKENIZERS[kind]
+    if name not in learned_kinds():
+        raise ValueError(f"there is no tokenizer of the kind {name!r}: choose one of {', '.join(learned_kinds())}")
+    return TOKENIZERS[name]
 
 
 def from_json(data: Any) -> Tokenizer:
     """Restore the tokenizer that `to_json` described.  Raises ValueError for anything else."""
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if not isinstance(kind, str) or kind not in TOKENIZERS:
+    name = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in TOKENIZERS:
         raise ValueError(f"no description of a tokenizer: {data!r:.60}")
-    return TOKENIZERS[kind].from_json(data)
+    return TOKENIZERS[name].from_json(data)
 
 
 def decode_on(tokenizer: Tokenizer) -> Callable[[Any], str]:
