@@ -97,7 +97,8 @@ def _write_header(file: IO[bytes], dtype: np.dtype, n: int) -> None:
 
 
 def load_or_tokenize(corpus: Corpus, choice: str | Tokenizer, padding: str = "",
-                     folder: str | os.PathLike | None = None, vocab_size: int = VOCAB_SIZE, n_train_bytes: int = 0) -> tuple[Tokenizer, TokenFile]:
+                     folder: str | os.PathLike | None = None, vocab_size: int = VOCAB_SIZE,
+                     n_train_bytes: int = 0) -> tuple[Tokenizer, TokenFile]:
     """Return the tokenizer of a kind for a text, or the given one, and a file of the tokens of the text between two
     `padding`s: the cached file in the folder, or a new one.  `vocab_size`, `n_train_bytes`: see `tokenize`.
 
