@@ -16,9 +16,12 @@ hypothesis.settings.register_profile("shared machine", deadline=None)  # a test 
 hypothesis.settings.load_profile("shared machine")
 
 
-def pytest_xdist_auto_num_workers(config):
-    """Run files that are named in this process: it starts faster, and says so if there is no such file."""
-    return 0 if config.args_source.name == "ARGS" else None
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config):
+    """Run the whole suite in a process for each core, where pytest-xdist is installed; named files run in this one."""
+    option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and not option.usepdb and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = "auto", "worksteal"
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
