@@ -247,7 +247,7 @@ def stop_gradient(x: Any) -> Any:
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `f` with gradient checkpointing (rematerialisation): the values inside it are freed once its results are
+    """Return `f` with gradient checkpointing (rematerialization): the values inside it are freed once its results are
     known, and recomputed when a backward pass (of any order) needs them.  (Chen et al. 2016.)"""
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:

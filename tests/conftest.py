@@ -1,4 +1,4 @@
-"""What holds for the whole run: which cases are slow, the numbers that tests draw, threads, and skips that are none."""
+"""The settings of a whole run: slow cases, processes, the numbers that tests draw, and skips that count as failures."""
 
 import collections
 import gc

@@ -18,12 +18,12 @@ class EagerExecutor:
 
     @staticmethod
     def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """Return an uninitialised array of the same library (and dtype, if none is given) as `like`, in C order."""
+        """Return an uninitialized array of the same library (and dtype, if none is given) as `like`, in C order."""
         return np.empty_like(like, shape=shape, dtype=dtype, order="C")
 
     @staticmethod
     def empty_like(a: Any) -> Any:
-        """Return an uninitialised array like `a`, in its memory order too."""
+        """Return an uninitialized array like `a`, in its memory order too."""
         return np.empty_like(a)
 
     @staticmethod

@@ -1,6 +1,6 @@
 """A module as a tree: its arrays and modules with shapes, numbers of parameters and bytes.
 
-A module is known by its method `named_arrays`, since `module` imports this file.
+Modules are recognized by their method `named_arrays`, and not by isinstance, since `module` imports this file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Muon: orthogonalised momentum steps for weight matrices, and Adam for all other parameters."""
+"""Muon: orthogonalized momentum steps for weight matrices, and Adam for all other parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARGIN = 1.01
 
 
 class Muon(Optimizer, name="muon"):
-    """Momentum, orthogonalised block by block, for the matrices inside attention and MLP (Jordan et al. 2024, "Muon: An
+    """Momentum, orthogonalized block by block, for the matrices inside attention and MLP (Jordan et al. 2024, "Muon: An
     optimizer for hidden layers in neural networks"), and Adam (Kingma & Ba 2015) for everything else.
 
     A matrix W (n_in, n_out) is cut into blocks of 64 output features, the output projection of attention into blocks
@@ -46,7 +46,7 @@ class Muon(Optimizer, name="muon"):
     decayed part of `Parameters`.
     """
 
-    help = "orthogonalised momentum for matrices, Adam for the rest"
+    help = "orthogonalized momentum for matrices, Adam for the rest"
 
     def __init__(self, parameters: Parameters, momentum: float = 0.9, betas: tuple[float, float] = (0.9, 0.99),
                  eps: float = 1e-8, weight_decay: float = 0.0, embedding_ratio: float = 1.0, taps_ratio: float = 1.0):

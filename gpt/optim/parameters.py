@@ -15,7 +15,8 @@ class Parameters:
     at once; tensors that require none stay where they are.
 
     `data`, `grad`: flat arrays of all parameters and of their gradients, into which `backward()` accumulates.
-    The first `n_decayed` are those that weight decay applies to: by default arrays of two or more axes.
+    The first `n_decayed` are those that weight decay applies to: by default arrays of two or more axes
+    (a `Trainer` leaves out convolution kernels, too).
     `views`, `grads`: views of both by parameter name.  Whoever writes into `data` calls `bump_version()`.
     """
 

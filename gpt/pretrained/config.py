@@ -101,7 +101,7 @@ def parse_config(values: dict[str, Any]) -> tuple[GPTConfig, dict[str, Any], lis
     keys.only("is_encoder_decoder", False, "an encoder")
     keys.only("add_cross_attention", False, "cross-attention")
     keys.only("pruned_heads", {}, "pruned heads")
-    keys.only("quantization_config", None, "quantised weights")
+    keys.only("quantization_config", None, "quantized weights")
     keys.only("auto_map", None, "code of its own, which is not run")
     rope: dict[str, Any] = {}
     if model_type == "gpt2":

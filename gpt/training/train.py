@@ -1,4 +1,4 @@
-"""Training: a run from its first line to its last checkpoint, and the loop over its steps."""
+"""Training: a run from its start, or from the checkpoint it resumes, to its last one; and the loop over its steps."""
 
 import json
 import math

@@ -46,6 +46,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: GPT, data: Any, pool: WorkerPool = SINGLE):
         c = self.config = config
         self.model, self.data, self.pool = model, data, pool
+        # the weight decay group: matrices and embeddings, but no convolution kernels
         self.parameters = Parameters(model, lambda t: t.ndim >= 2 and parameter_group(t.name, t) != "convolution")
         self.optimizer = OPTIMIZERS[c.optimizer].from_config(self.parameters, c)
         self.batches = np.random.default_rng([c.seed, 1])
@@ -80,8 +81,8 @@ class Trainer:
                 "tokens_per_s": round(tokens / seconds)}
 
     def gradient(self) -> tuple[float, int]:
-        """Accumulate the gradient of the next `accumulate` batches in that of the parameters, and return their mean
-        loss and their number of tokens."""
+        """Do the gradient accumulation of one step: add up the gradients of the next `accumulate` batches, and return
+        their mean loss and their number of tokens."""
         n, total, tokens, grad = self.config.accumulate, 0.0, 0, self.parameters.grad
         earlier = np.zeros_like(grad) if n > 1 else None  # the weighted gradients of the batches before
         batches = [self.batch(self.iter * n + i) for i in range(n)]
@@ -142,9 +143,10 @@ class Trainer:
 
     # ------------------------------------------------------------------ evaluation
     def validate(self, last: bool = False, stop_requested: Sequence[int] = ()) -> Evaluation:
-        """Return the validation loss over `eval_iters` batches, or over the whole validation split: if eval_iters is 0,
-        in the last evaluation if that takes no longer than the training or eval_whole is set, and to confirm that an
-        estimate from random batches has truly reached the target.
+        """Return the validation loss: over `eval_iters` random batches, or over the whole validation split
+        1. if eval_iters is 0,
+        2. in the last evaluation, if that takes no longer than the training did or eval_whole is set,
+        3. to confirm a target that random batches seem to have reached.
 
         Raises Interrupted between batches once `stop_requested` holds a signal."""
         c, n = self.config, self.config.eval_iters

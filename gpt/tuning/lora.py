@@ -1,4 +1,4 @@
-"""LoRA: a low-rank product of two matrices, learned beside each frozen one (Hu et al. 2021), in a file of its own."""
+"""LoRA: a low-rank product of two matrices, learned beside each frozen one (Hu et al. 2021); saved in its own file."""
 
 import copy
 import json

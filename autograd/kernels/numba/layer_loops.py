@@ -33,7 +33,7 @@ def rms_norm_forward(x, weight, eps, y, scales):
 
 @loop(read(4, "A"), read(4, "A"), read(3), integer, read(1), write(4, "A"), write(1))
 def rms_norm_backward(g, x, scales, is_normed, weight, dx, dw):
-    """Write the gradients dx and dw; `is_normed` says that x is the normalised one, a `dw` without elements is not
+    """Write the gradients dx and dw; `is_normed` says that x is the normalized one, a `dw` without elements is not
     computed."""
     real = x.dtype.type
     dw[:] = real(0)

@@ -50,7 +50,7 @@ class BaseTokenizer:
 
     @classmethod
     def learn(cls, text: str | Iterable[str]) -> Self:
-        """Return the tokenizer for a text, or for pieces of one that cut no word."""
+        """Train a tokenizer on a text, or on pieces of one that cut no word."""
         raise NotImplementedError
 
     @classmethod
@@ -95,7 +95,7 @@ def learned_kinds() -> tuple[str, ...]:
 
 
 def learn(name: str, text: str | Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
-    """Return the tokenizer of a kind for a text, or for pieces of one that cut no word.
+    """Train a tokenizer of a kind on a text, or on pieces of one that cut no word.
 
     `vocab_size`: tokens at most, of kinds that can be so limited ("bpe").  Raises ValueError for another kind, and for
     no text where one is needed, and ImportError for "bpe" where the library `tokenizers` is missing.

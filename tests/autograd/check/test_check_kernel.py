@@ -130,13 +130,13 @@ def test_a_forward_that_fails_when_a_value_is_computed_again_names_its_op():
 kept, scratch = {}, {}
 
 
-def uninitialised(executor, made, x, w):
+def uninitialized(executor, made, x, w):
     y = executor.empty(x, x.shape)
     executor.run(lambda a, y: np.add(y, a, out=y), made[0], y)
     return y, made[1]
 
 
-def uninitialised_behind_fmax(executor, made, x, w):
+def uninitialized_behind_fmax(executor, made, x, w):
     y = executor.empty(x, x.shape)
     executor.run(lambda a, y: np.fmax(y, a, out=y), made[0], y)
     return y, made[1]
@@ -221,8 +221,8 @@ WRONG = {
                      "the gradient of w, if those of w are needed at index"),
     "gradient": (backward(lambda ds, needed, *_: [1.001 * d if i == 1 else d for i, d in zip(needed, ds)]),
                  r", float64, as given: the gradient of w, if those of w are needed at index \(\d, \d\) is"),
-    "uninitialised": (forward(uninitialised), "the result at index .* is nan"),
-    "uninitialised, behind fmax": (forward(uninitialised_behind_fmax), r"the result at index .* is 1e\+30"),
+    "uninitialized": (forward(uninitialized), "the result at index .* is nan"),
+    "uninitialized, behind fmax": (forward(uninitialized_behind_fmax), r"the result at index .* is 1e\+30"),
     "memory order": (forward(in_memory_order), "Fortran order: the result"),
     "of the recording": (forward(with_a_number_of_the_recording), "in a program: the result"),
     "without the executor": (forward(without_the_executor), "in a program: the result"),

@@ -164,7 +164,7 @@ def test_an_empty_folder_may_be_filled(gpt2, tmp_path):
     ({"model_type": "gpt_neox"}, "'gpt_neox', which adds attention and MLP side by side"),
     ({"model_type": None}, "model_type is ''"),
     ({"model_type": 3}, "model_type is 3, and needs to be of type str"),
-    ({"quantization_config": {"bits": 4}}, "quantised weights"),
+    ({"quantization_config": {"bits": 4}}, "quantized weights"),
     ({"auto_map": {"AutoModel": "x.y"}}, "code of its own"),
     ({"activation_function": "mish"}, "the activation 'mish', and it knows gelu_new, .*silu"),
     ({"scale_attn_weights": False}, "not scaled"),
