@@ -20,6 +20,8 @@ hypothesis.settings.load_profile("shared machine")
 def pytest_cmdline_main(config):
     """Run the whole suite in a process for each core, where pytest-xdist is installed; named files run in this one."""
     option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker, which would start workers of its own without end
+        return
     if whole and not option.usepdb and getattr(option, "numprocesses", 0) is None:
         option.numprocesses, option.dist = "auto", "worksteal"
 
