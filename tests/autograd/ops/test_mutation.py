@@ -60,7 +60,7 @@ def test_each_fault_is_undone():
 
 
 def test_a_mutant_is_a_rule_of_one_op_and_its_formula_stays():
-    mutant = next(m for m in mutation.mutants(["max"]) if m.target == "reduce.kept" and m.after.startswith("2 if"))
+    mutant = next(m for m in mutation.mutants(["max"]) if m.target == "reduce.expand_reduced" and m.after.startswith("2 if"))
     op, x = ag.max, np.array([[1.0, 3.0], [4.0, 2.0]])
     rules = dict(op.rules)
     with mutation.put_in(mutant, op):
