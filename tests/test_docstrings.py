@@ -47,11 +47,10 @@ def test_a_verb_or_a_noun_passes(docstring):
     assert not opens_with_a_clause(docstring)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_docstring_opens_with_a_noun_clause(file):
-    found = [f"{name}: {text.splitlines()[0]}" for name, text, _ in docstrings(file)
-             if text and opens_with_a_clause(text)]
-    assert found == []
+def test_no_docstring_opens_with_a_noun_clause():
+    found = [f"{file.relative_to(ROOT)}: {name}: {text.splitlines()[0]}" for file in FILES
+             for name, text, _ in docstrings(file) if text and opens_with_a_clause(text)]
+    assert len(FILES) > 300 and found == []
 
 
 def undocumented(file, protocols=frozenset()):
@@ -67,10 +66,13 @@ def test_a_public_name_without_a_docstring_is_noticed(tmp_path):
     assert undocumented(file, {"g", "f"}) == ["the file", "f", "A"]
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.relative_to(ROOT).parts[0] in ("autograd", "gpt")],
-                         ids=lambda file: str(file.relative_to(ROOT)))
-def test_what_is_public_has_a_docstring(file):
+def test_what_is_public_has_a_docstring():
     """A method may leave it to the protocol of its folder that it implements: a tokenizer's `encode`, say."""
-    protocols = {name.rpartition(".")[2] for sibling in [*file.parent.glob("*.py"), *file.parent.parent.glob("*.py")]
-                 for name, text, _ in docstrings(sibling) if "." in name and text}
-    assert undocumented(file, protocols) == []
+    missing = []
+    for file in FILES:
+        if file.relative_to(ROOT).parts[0] in ("autograd", "gpt"):
+            siblings = [*file.parent.glob("*.py"), *file.parent.parent.glob("*.py")]
+            protocols = {name.rpartition(".")[2] for sibling in siblings for name, text, _ in docstrings(sibling)
+                         if "." in name and text}
+            missing += [f"{file.relative_to(ROOT)}: {name}" for name in undocumented(file, protocols)]
+    assert missing == []

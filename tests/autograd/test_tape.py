@@ -91,6 +91,7 @@ def step(w, x):
     return loss
 
 
+@pytest.mark.slow
 def test_memory_is_flat_without_the_collector():
     w, x = leaf(np.ones((3, 4))), np.ones((4, 3))
     gc.collect()

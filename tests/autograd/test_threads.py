@@ -227,6 +227,7 @@ def cycle(x):
     return y
 
 
+@pytest.mark.slow_but_every(4)
 @pytest.mark.parametrize("name", SAMPLES)
 def test_no_garbage_of_an_op(name):
     assert garbage_of(lambda: forward_and_backward(name)) == []

@@ -34,7 +34,7 @@ def vary(a, i):
     return a * (1 + 0.05 * i) if a.dtype.kind == "f" else rng.permutation(a.reshape(-1)).reshape(a.shape)
 
 
-@pytest.mark.slow_but_every(7)
+@pytest.mark.slow_but_every(21)
 @pytest.mark.parametrize("name, sample", [pytest.param(name, sample, id=f"{name}-{i}") for name in SAMPLES
                                           if name != "empty_like" for i, sample in enumerate(SAMPLES[name])
                                           if not decides_by_numbers(name, sample)])
@@ -79,6 +79,7 @@ def test_the_ops_without_a_rule_are_those_that_are_meant():
 # ---------------------------------------------------------------------- indices, which lie in many ways
 
 
+@pytest.mark.slow_but_every(4)
 @pytest.mark.parametrize("index", [
     lambda i: (i,), lambda i: (slice(None), i), lambda i: (Ellipsis, i), lambda i: (i, slice(None), i),
     lambda i: (slice(1), i, i), lambda i: (None, i), lambda i: (slice(None), None, i), lambda i: (i, None, i),

@@ -421,6 +421,7 @@ def test_steps_that_agree_by_accident_are_found_out(name, x):
     assert outcome(*SMOOTH[name], np.atleast_1d(x)) != "wrong"
 
 
+@pytest.mark.slow
 def test_stairs_of_rounding_are_no_slope():
     """Far to the left, tanh-GELU changes by rounding alone within small steps."""
     x = np.array([[0.0, -6.0, 6.0], [2e-7, 0.8, -0.8]])

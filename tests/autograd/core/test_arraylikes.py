@@ -93,7 +93,7 @@ def _both_orders(f):
     return [(lambda a, b: f(a, b)), (lambda a, b: f(b, a))]
 
 
-@pytest.mark.slow_but_every(2)
+@pytest.mark.slow_but_every(6)
 @pytest.mark.parametrize("name", TAKEN)
 @pytest.mark.parametrize("f", OPERATORS + IN_PLACE + FUNCTIONS)
 def test_what_holds_numbers_counts_as_an_array(f, name, tmp_path):
@@ -127,7 +127,7 @@ def _refused_or_right(call, a, x, cure, own=()):
         assert not y.requires_grad or isinstance(a, fractions.Fraction)  # which becomes a float by itself: 1/2 ** x
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("f", OPERATORS + IN_PLACE + FUNCTIONS)
 def test_what_would_lose_something_is_refused(f, name):
@@ -137,7 +137,7 @@ def test_what_would_lose_something_is_refused(f, name):
             _refused_or_right(f, make(), ag.tensor(V, requires_grad=True), re.escape(cure))
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.parametrize("f", OPERATORS + IN_PLACE + FUNCTIONS)
 def test_it_is_refused_on_the_left_too(f, name):

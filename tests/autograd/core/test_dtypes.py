@@ -64,7 +64,7 @@ def results(function, args, attrs):
             return None
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
 @pytest.mark.parametrize("name", TWINS)
 def test_results_are_numpys(name, dtype):
@@ -89,6 +89,7 @@ WHOLE = {"relu", "squared_relu", "clip", "linear", "einsum", "put", "put_along_a
          "array", "difference", "reshape", "where", "fftshift", "ifftshift"}
 
 
+@pytest.mark.slow_but_every(4)
 @pytest.mark.parametrize("dtype", INTEGERS)
 @pytest.mark.parametrize("name", OWN)
 def test_integers_are_real_numbers_to_functions_of_these(name, dtype):
@@ -138,7 +139,7 @@ def kernels(request):
 DIFFERENTIABLE = [name for name in SAMPLES if name not in ag.REGISTRY or ag.REGISTRY[name].differentiable]
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("dtypes", [("float16",), ("longdouble",), ("float32", "float64"), ("float64", "float32")],
                          ids=" ".join)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -192,7 +193,7 @@ def _n_floats(args):
     return len(found)
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_narrow_input_leaves_the_others_gradients_exact(name, dtype):

@@ -89,7 +89,7 @@ def forms(op_name, sample):
                     yield f"{name} as input {i}", args, attrs, {"given": i, "make": make}
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in CONSTANT])
 def test_what_works_forward_works_backward(name):
@@ -137,7 +137,7 @@ def takes_axis(name):
     return "axis" in (function.signature if name in OPS else inspect.signature(function)).parameters
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("axis", [0, -1, None, (), 1, (0,), np.int64(0)], ids=repr)
 @pytest.mark.parametrize("name", [name for name in OURS if takes_axis(name) and numpys(name)

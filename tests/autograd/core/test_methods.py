@@ -23,6 +23,7 @@ OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operato
 COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("f", OPERATORS + COMPARISONS)
 @pytest.mark.parametrize("other", [2, 2.5, np.float64(2.5), np.array(2.5), np.array([1.0, 2.0, 2.5]),

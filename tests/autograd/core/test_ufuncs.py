@@ -124,6 +124,7 @@ def test_other_ways_to_call_one_are_refused(new_op):
 # ---------------------------------------------------------------------- pickling what is known
 
 
+@pytest.mark.slow_but_every(4)
 @pytest.mark.parametrize("name", {**ag.REGISTRY, **ag.FUNCTIONS})
 def test_ops_and_functions_are_pickled_by_name(name):
     known = getattr(ag, name)

@@ -187,6 +187,7 @@ def test_large_scores_do_not_overflow():
     assert np.isfinite(y.data).all() and np.isfinite(q.grad).all()
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_gradient_that_a_kernel_gave_can_be_differentiated(name):
     """Then it goes by the rules."""

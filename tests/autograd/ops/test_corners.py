@@ -171,7 +171,7 @@ ROUTES = [
 ]
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.parametrize("f, g, x", [pytest.param(f, g, x, id=f"{name} at {x}")
                                      for name, f, g, xs in ROUTES for x in xs])
 def test_two_routes_agree(f, g, x, family):
@@ -307,7 +307,7 @@ def emptied(args):
         yield map_arrays(lambda a, n=n: a[tuple([slice(0 if m == n else None) for m in a.shape])], args)
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_empty_arrays_give_what_numpy_gives_or_an_error_of_ours(name, family):

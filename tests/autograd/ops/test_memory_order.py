@@ -174,7 +174,7 @@ def every(name, dtype, transforms, layouts):
                for transform in transforms for layout in layouts)
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("name", NAMES)
 def test_layouts_change_no_number(name):
     """Each sample in one layout after the other, and one transform after the other."""

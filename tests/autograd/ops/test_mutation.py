@@ -60,7 +60,8 @@ def test_each_fault_is_undone():
 
 
 def test_a_mutant_is_a_rule_of_one_op_and_its_formula_stays():
-    mutant = next(m for m in mutation.mutants(["max"]) if m.target == "reduce.expand_reduced" and m.after.startswith("2 if"))
+    mutant = next(m for m in mutation.mutants(["max"])
+                  if m.target == "reduce.expand_reduced" and m.after.startswith("2 if"))
     op, x = ag.max, np.array([[1.0, 3.0], [4.0, 2.0]])
     rules = dict(op.rules)
     with mutation.put_in(mutant, op):
@@ -72,6 +73,7 @@ def test_a_mutant_is_a_rule_of_one_op_and_its_formula_stays():
     assert ag.grad(ag.max)(x).sum() == 1
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize("name", mutation.our_ops())
 def test_gradients_at_the_edges(name):
     """As documented, in half precision as in double, and in single precision and another library's arrays where these

@@ -357,6 +357,7 @@ def test_samples_cover_the_registry():
     assert set(SAMPLES) == set(SMALL) == set(OURS) - {"dropout"}
 
 
+@pytest.mark.slow_but_every(8)
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_value(name, sample):
     args, attrs = split_attrs(sample)
@@ -370,7 +371,7 @@ def test_value(name, sample):
         np.testing.assert_allclose(y, z, rtol=1e-12, atol=2e-14)
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_tensors_give_the_same_value(name, sample):
     args, attrs = split_attrs(sample)
@@ -385,6 +386,7 @@ def test_tensors_give_the_same_value(name, sample):
             np.testing.assert_array_equal(y, z)
 
 
+@pytest.mark.slow_but_every(2)
 @pytest.mark.parametrize("name", SAMPLES)
 def test_first_order(name):
     for sample in SAMPLES[name]:
@@ -403,7 +405,7 @@ def test_third_order(name):
     check(name, SMALL[name], order=3)
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "graph"])
 @pytest.mark.parametrize("name, sample", DIFFERENTIABLE)
 def test_float32_stays(name, sample, create_graph):
@@ -427,7 +429,7 @@ def test_float32_stays(name, sample, create_graph):
         assert isinstance(leaf.grad, ag.Tensor if create_graph else np.ndarray)
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(15)
 @pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "graph"])
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_other_arrays(name, sample, create_graph, monkeypatch):

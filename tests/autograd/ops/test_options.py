@@ -101,7 +101,7 @@ def assert_pair(got, expected):
         assert_like_numpy(a, b)
 
 
-@pytest.mark.slow_but_every(37)
+@pytest.mark.slow_but_every(111)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n", [None, 1, 2, 3, 6, 7])
 @pytest.mark.parametrize("shape, axis", LINES)
@@ -126,7 +126,7 @@ def test_fourier_transforms_along_one_axis(shape, axis, n, norm):
         ag.check_grads(lambda a, b: ag.irfft((a, b), **given), x, y)
 
 
-@pytest.mark.slow_but_every(5)
+@pytest.mark.slow_but_every(40)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # NumPy's, of s without axes
 @pytest.mark.parametrize("s, axes", [(None, None), ((3, 4), None), ((3, 4), (0, 1)), (None, (-2, -1)),
                                      ((-1, 3), (0, 1)), ((2,), (0,)), (None, (1, 0))])

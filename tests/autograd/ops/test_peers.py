@@ -454,6 +454,7 @@ def torch_derivatives(text, x, order):
     return found
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("edge", EDGES, ids=EDGE_IDS)

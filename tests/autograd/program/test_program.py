@@ -432,6 +432,7 @@ def test_what_is_needed_later_is_not_written_over():
         assert sum(n for _, n, *_ in spans) > 2 * capture.plan.n_bytes  # memory is used again
 
 
+@pytest.mark.slow
 def test_a_call_leaves_no_memory_behind():
     model, (ids, targets) = small_gpt(), batches(1)[0]
     program = ag.record(model.loss, ids, targets)

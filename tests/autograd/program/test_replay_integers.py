@@ -122,6 +122,7 @@ CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, op in ag.REGISTRY.ite
          for i, sample in enumerate(SAMPLES.get(name, ())) if integers_of(sample)[0]]
 
 
+@pytest.mark.slow_but_every(3)
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_integers_of_every_sample(name, i):
     """Each op, recorded with its integers as arguments, gives the eager result for other integers too, or refuses."""

@@ -100,7 +100,7 @@ def test_what_no_gradient_is_wanted_of_requires_none():
     assert not program.requires_grad
 
 
-@pytest.mark.slow_but_every(7)
+@pytest.mark.slow_but_every(21)
 @pytest.mark.parametrize("kernels", [False, True], ids=["rules", "kernels"])
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
 @pytest.mark.filterwarnings("ignore")
@@ -176,7 +176,7 @@ def test_a_pullback_of_what_was_computed_before_is_refused():
         ag.record(lambda g: pullback(g)[0], EXAMPLE)
 
 
-@pytest.mark.slow_but_every(7)
+@pytest.mark.slow_but_every(21)
 @pytest.mark.parametrize("name, sample", [p for p in DIFFERENTIABLE if not decides_by_numbers(*p.values)])
 @pytest.mark.filterwarnings("ignore")
 def test_each_op_of_one_input_beside_constants(name, sample):

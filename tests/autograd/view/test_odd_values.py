@@ -21,7 +21,7 @@ VIEWS = {
 }
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.parametrize("view, errstate", [*[(view, "ignore") for view in VIEWS], ("repr", "raise"),
                                             ("explain", "raise")])  # others run the backward pass, which may raise
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -134,6 +134,7 @@ def printed(file, capsys):
     return capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_table_has_the_losses_of_the_runs(file, printed):
     data, vocab_size = load_development((file,))
     found, every = rows(printed.out), list(trials(STEPS))

@@ -32,6 +32,7 @@ def in_a_hurry(monkeypatch):
     monkeypatch.setattr(measure, "QUIET", 0.01)
 
 
+@pytest.mark.slow
 def test_import_row(capsys):
     bench(BenchConfig(row="import", rounds=3, json=True))
     machine, row, _ = map(json.loads, capsys.readouterr().out.splitlines())

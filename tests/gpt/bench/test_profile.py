@@ -48,6 +48,7 @@ def test_everything_is_as_before_afterwards():
         assert "step" not in vars(trainer.optimizer) and "gradient" not in vars(trainer.replicas)
 
 
+@pytest.mark.slow
 def test_a_profile_names_the_operations():
     found = profile(3, nanogpt_config(**TINY), "numpy")
     forward, backward = ({name for name, phase in found.parts if phase == p} for p in ("forward", "backward"))

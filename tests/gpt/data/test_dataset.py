@@ -530,6 +530,7 @@ def test_a_folder_for_tokens_that_takes_none(tmp_path, small):
         data.load_data([path], "char", 8, cache_dir=path)
 
 
+@pytest.mark.slow
 def test_a_file_of_many_tokens_is_not_held_in_memory(tmp_path):
     """256 MB of tokens on disk, batches from all over and the whole validation part, in less than 64 MB."""
     code = f"""
@@ -651,6 +652,7 @@ def test_orders_differ_by_seed_and_pass():
     assert all((a != b).mean() > 0.9 for i, a in enumerate(orders) for b in orders[:i])
 
 
+@pytest.mark.slow
 @given(st.integers(18, 400), st.integers(1, 16), st.integers(0, 3))
 def test_windows_of_a_pass_do_not_overlap(n, block_size, number):
     k = windows_per_epoch(n, block_size)

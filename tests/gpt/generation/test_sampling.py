@@ -49,7 +49,7 @@ SETTINGS = [{}, {"temperature": 0.3}, {"temperature": 2.5}, {"top_k": 1}, {"top_
             {"temperature": 1.4, "top_k": 7, "top_p": 0.8, "min_p": 0.15, "repetition_penalty": 1.2}]
 
 
-@pytest.mark.slow_but_every(11)
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_draws_have_the_distribution_of_the_definition(settings):
     n, rng, expected = 20_000, np.random.default_rng(0), definition(LOGITS, **settings)

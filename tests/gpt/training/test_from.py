@@ -82,6 +82,7 @@ def test_it_goes_on_to_the_bit_without_the_first_model(theirs, text_file, tmp_pa
     assert all(np.array_equal(half[name], a) for name, a in weights(tmp_path / "whole").items())
 
 
+@pytest.mark.slow
 def test_a_tuned_model_keeps_its_turns(text_file, tmp_path, capsys):
     tokenizer = TurnTokenizer(ByteTokenizer())
     config = GPTConfig(vocab_size=260, block_size=32, n_layer=1, n_head=2, n_embd=16, positions="rotary")

@@ -179,6 +179,7 @@ def test_the_held_out_figure_says_what_it_is_of(source, own, words):
     assert len(lines) == 2 and all(words in line for line in lines), lines
 
 
+@pytest.mark.slow
 def test_of_our_own_questions_those_outside_are_told_apart(tmp_path):
     tokenizer = CharTokenizer(default_text()[0])
     gpt.save(tmp_path, GPT(GPTConfig(vocab_size=tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2,

@@ -61,7 +61,7 @@ def recorded(op, sample):
     return made[0].inputs[0] if isinstance(made, tuple) else made
 
 
-@pytest.mark.slow_but_every(3)
+@pytest.mark.slow_but_every(9)
 @pytest.mark.parametrize("op", [op for op in ag.REGISTRY.values() if op.differentiable and op.name in SAMPLES],
                          ids=lambda op: op.name)
 def test_every_op_has_a_card_and_its_gradients_agree(op):
