@@ -271,7 +271,7 @@ def test_what_stands_for_a_value_in_the_help(capsys):
         main(["sample", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "--prompt TEXT" in shown and "--stop TEXT [TEXT ...]" in shown and "--top-p X" in shown
-    assert "none: for a model trained with --lines or on a task, the end of the line" in shown
+    assert "none: the end of the line, for a model trained with --lines or on a task" in shown
 
 
 @pytest.mark.parametrize("about", [{}, {"train": None}, {"train": []}, {"train": {"lines": 1, "task": 3}}, []])
