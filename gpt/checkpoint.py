@@ -40,6 +40,11 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """The metadata, by its name in earlier versions."""
+        return self.metadata
+
+    @property
     def config(self) -> GPTConfig:
         """The configuration of the model."""
         return self.model.config

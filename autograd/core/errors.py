@@ -155,7 +155,7 @@ def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
         return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
                                         f"only: do it outside the function{advice}"))
     return pointing_at(t, NumberError(
-        f"the values of {label(t)} were asked for while {tracing}, and would be used for every later input too: "
+        f"the values of {label(t)} were asked for while {tracing}, and would be used for all other inputs, too: "
         "compute with the tensor itself (np.where in place of if), or look outside the function"))
 
 

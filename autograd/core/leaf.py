@@ -101,6 +101,8 @@ class LeafMethods:
         self._check_leaf("changed")
         self.version = next(clock)  # type: ignore[misc]
 
+    bind, touch = use_buffers, bump_version  # their names in earlier versions
+
     def _check_leaf(self, verb: str) -> None:
         """Raise TypeError unless this is a leaf, outside of a function that is traced."""
         if current_mode().tracing:

@@ -241,7 +241,7 @@ def _log_sum_exp(x, axis):
 
 @op
 def softmax(x, axis=-1):
-    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)    A row of only −∞ gives 0; an element ∞ has p = 1."""
+    """Probabilities along `axis`.  y = exp(x) / Σ exp(x)    A row of only −∞ gives 0; elements at ∞ share 1."""
     e = np.exp(below_largest(x, axis)[0])
     e /= np.maximum(e.sum(axis=axis, keepdims=True), 1)  # the largest counts 1, if it is not −∞
     return narrow(e, x)

@@ -30,7 +30,7 @@ def memory_rows(rounds: int, asked: Sequence[str], config: TrainConfig | None = 
                   [constant_side(ours, lambda: (arenas + temporary) / MB),
                    *[constant_side("PyTorch eager, what it keeps for backward",
                                    lambda: torch_saved_bytes(config) / MB)] * torch],
-                  [f"{arenas / MB:.2f} MB are the arenas of all replicas, {temporary / MB:.2f} MB are held in passing",
+                  [f"{arenas / MB:.2f} MB are the arenas of all replicas, {temporary / MB:.2f} MB are temporary",
                    f"beside it, gradients of the replicas but the first: {others / MB:.2f} MB",
                    *["PyTorch's peak is higher than what it keeps, by the gradients on their way"] * torch])
         yield Row("memory", "page faults a training step, after the first", "faults",

@@ -70,7 +70,7 @@ class Muon(Optimizer, name="muon"):
             n[parameter_group(name, t)] += t.size
         return (f"Muon at {lr:g} for matrices ({n['matrix']:,} parameters), Adam at {lr * self.ratios['embedding']:g} "
                 f"for embeddings ({n['embedding']:,})"
-                + (f", at {lr * self.ratios['convolution']:g} for convolutions ({n['convolution']:,})"
+                + (f", at {lr * self.ratios['convolution']:g} for taps of convolutions ({n['convolution']:,})"
                    if n["convolution"] else ""))
 
     def step(self, lr: float, scale: float = 1.0, pool: WorkerPool = SINGLE) -> None:

@@ -345,7 +345,7 @@ EDGES = [
     ("ag.softmax(x)", "F.softmax(x, -1)", [[-inf, -inf]], [[0.0, 0.0]], [[[nan, nan]]],
      {"ours": [[[0.0, 0.0]]], "says": ("softmax", "A row of only −∞ gives 0")}),
     ("ag.softmax(x)", "F.softmax(x, -1)", [[inf, 0.0]], [[1.0, 0.0]], [[[nan, nan]]],
-     {"ours": [[[0.0, 0.0]]], "says": ("softmax", "an element ∞ has p = 1")}),
+     {"ours": [[[0.0, 0.0]]], "says": ("softmax", "elements at ∞ share 1")}),
     ("ag.log_softmax(x)", "F.log_softmax(x, -1)", [[-inf, 0.0, 0.0]],
      [[-inf, -0.6931471805599453, -0.6931471805599453]], [[[1.0, -1.0, 0.0]]]),
     ("ag.log_softmax(x)", "F.log_softmax(x, -1)", [[-inf, -inf]], [[-inf, -inf]], [[[nan, nan]]],

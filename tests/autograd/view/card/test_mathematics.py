@@ -22,8 +22,7 @@ def test_every_op_with_rules_has_its_formulas(op):
 def test_what_stands_around_a_formula_is_no_part_of_it():
     assert find_formula(ag.softmax) == "y = exp(x) / Σ exp(x)"
     assert find_gradients(ag.softmax) == {"x": "∂L/∂x = y ⊙ (g − Σ g⊙y)"}  # and not the remark behind it
-    assert find_description(ag.softmax) == ("Probabilities along `axis`. A row of only −∞ gives 0; an element ∞ has "
-                                            "p = 1")
+    assert find_description(ag.softmax) == "Probabilities along `axis`. A row of only −∞ gives 0; elements at ∞ share 1"
     assert find_description(ag.max) == "Largest element along `axis`. Equal ones share the gradient evenly"
     assert find_description(ag.argmax).startswith("Returns the indices of the maximum")
     assert find_formula(ag.argmax) == ""
