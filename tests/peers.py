@@ -567,10 +567,12 @@ TABLE = {
     "eigvalsh": Entry(lambda x: linalg.eigvalsh(symmetric(x)), draw.square(draw.spread_symmetric)),
     "svd": Entry(aligned(svd, np.linalg.svd, 0, 2), draw.rectangular(full_matrices=st.just(False)).map(
         lambda call: draw.Call(call.args, call.attrs if call.args[0].shape[-1] == call.args[0].shape[-2]
-                               else {"full_matrices": False})), numpy=np.linalg.svd),
+                               else {"full_matrices": False})), numpy=np.linalg.svd,
+                 largest=True, why="of one row nothing is left along the row itself"),
     "svdvals": Entry(linalg.svdvals, draw.rectangular()),
     "cond": Entry(linalg.cond, draw.rectangular(least=2, p=st.sampled_from([2, -2]))),
     "qr": Entry(aligned(linalg.qr, np.linalg.qr, 0, 1), draw.rectangular(), numpy=np.linalg.qr,
+                largest=True, why="of one row nothing is left along the row itself",
                 gradient_ulps=16),  # columns that nearly depend on one another: torch's value reaches 39
     "inv": Entry(linalg.inv, draw.square()),
     "solve": Entry(linalg.solve, draw.systems()),

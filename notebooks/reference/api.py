@@ -13,7 +13,8 @@ from typing import Any
 from .docstrings import as_rest
 
 PACKAGES = ("autograd", "gpt")
-LEFT_OUT = ("autograd.ops", "autograd.kernels.", "gpt.bench.peers")  # ops have pages of their own; these need extras
+# ops have pages of their own, the kernels and peers need extras, and tiny has the names of the engine
+LEFT_OUT = ("autograd.ops", "autograd.kernels.", "autograd.tiny", "gpt.bench.peers")
 
 
 def write(work: Path) -> None:
