@@ -275,7 +275,7 @@ def test_addition_has_settings_of_its_own():
 @pytest.mark.parametrize("recipe, words", [
     ("nanogpt", ["AdamW at 0.001; 5 steps of warm-up, then cosine to 0.0001", "random batches"]),
     ("fast", ["Muon at 0.016 for matrices (3,072 parameters), Adam at 0.015 for embeddings (544), at 0.04 for "
-              "convolutions (128); 5 steps of warm-up, then constant, and to 0 over the last 60%",
+              "taps of convolutions (128); 5 steps of warm-up, then constant, and to 0 over the last 60%",
               "0.56 passes over the text", "shuffled batches"])])
 def test_a_run_says_how_it_learns(tiny, recipe, words):
     sizes = {name: tiny[name] for name in tiny if name != "learning_rate"} | {"max_iters": 8, "eval_interval": 8}
