@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...core.describe import format_bytes, plural, record_line
 from ...engine import Tape, Tensor
@@ -231,20 +232,26 @@ class Memory(Report):
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """Return the table of arrays at the peak, largest first, with the columns of HEAD, and a line on the rest.
         Arrays of the same kind in identical scopes share a row."""
-        numbers, first = number_records(self.tape), first_twins(self.tape)
-        merged: dict[tuple[Tensor, str, int], list[Lifetime]] = {}
-        for life in self.at(self.peak_step):
-            merged.setdefault((first.get(life.record, life.record), life.kind, life.n_bytes), []).append(life)
-        groups = sorted(merged.values(), key=lambda lives: -sum(life.n_bytes for life in lives))
-        rows = []
-        for lives in groups[:SHOWN]:
+        numbers, rows = number_records(self.tape), []
+        groups, rest = group_twins(self.tape, self.at(self.peak_step), lambda life: life.kind)
+        for lives in groups:
             life = min(lives, key=lambda life: numbers[life.record])
             times = f"{len(lives)} × {format_bytes(life.n_bytes)}" if len(lives) > 1 else ""
             until = f"{life.dies}" if life.dies < len(self.steps) else "end"
             rows.append([format_bytes(sum(life.n_bytes for life in lives)), times, life.kind, f"{life.born}–{until}",
                          _name_first(life.needed_by, numbers), record_line(life.record, numbers)])
-        rest = [life.n_bytes for lives in groups[SHOWN:] for life in lives]
-        return rows, [f"… {plural(len(rest), 'more array')}, {format_bytes(sum(rest))} …"] if rest else []
+        return rows, rest
+
+
+def group_twins(tape: Tape, arrays: Sequence[Any], purpose: Callable[[Any], str]) -> tuple[list[list[Any]], list[str]]:
+    """Group arrays of the same purpose and size in identical scopes.  Returns the SHOWN largest groups, and a line on
+    the rest, if there is any.  An array has a `record` and `n_bytes`."""
+    first, merged = first_twins(tape), dict[tuple[Any, str, int], list[Any]]()
+    for a in arrays:
+        merged.setdefault((first.get(a.record, a.record), purpose(a), a.n_bytes), []).append(a)
+    groups = sorted(merged.values(), key=lambda group: -sum(a.n_bytes for a in group))
+    rest = [a.n_bytes for group in groups[SHOWN:] for a in group]
+    return groups[:SHOWN], [f"… {plural(len(rest), 'more array')}, {format_bytes(sum(rest))} …"] if rest else []
 
 
 def align_columns(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -12,7 +12,7 @@ from ...program.memory_plan import ALIGNMENT
 from ...program.trace import BACKWARD, FORWARD, RECOMPUTE, SUM
 from ..text import number_records
 from .chart import arena_map
-from .memory import ALL, SHOWN, Recomputation, Report, first_twins
+from .memory import ALL, Recomputation, Report, group_twins
 from .memory_replay import bytes_per_step
 
 if TYPE_CHECKING:
@@ -139,21 +139,16 @@ class ProgramMemory(Report):
     def _rows(self) -> tuple[list[list[str]], list[str]]:
         """Return the table of buffers at the peak, largest first, with the columns of HEAD, and a line on the rest.
         Buffers of the same purpose in identical scopes share a row."""
-        numbers, first = number_records(self.tape), first_twins(self.tape)
-        merged: dict[tuple[Any, str, int], list[Buffer]] = {}
-        for b in self.at(self.peak_step):
-            merged.setdefault((first.get(b.record, b.record), b.purpose, b.n_bytes), []).append(b)
-        groups = sorted(merged.values(), key=lambda buffers: -sum(b.n_bytes for b in buffers))
-        rows = []
-        for buffers in groups[:SHOWN]:
+        numbers, rows = number_records(self.tape), []
+        groups, rest = group_twins(self.tape, self.at(self.peak_step), lambda b: b.purpose)
+        for buffers in groups:
             b = min(buffers, key=lambda b: b.born)
             times = f"{len(buffers)} × {format_bytes(b.n_bytes)}" if len(buffers) > 1 else ""
             stays = b.dies == len(self.steps)
             until, last = ("end", "result") if stays else (f"{b.dies}", self._name_step(b.dies, numbers))
             rows.append([format_bytes(sum(b.n_bytes for b in buffers)), times, b.purpose, f"{b.born}–{until}", last,
                          record_line(b.record, numbers) if b.record in numbers else label(b.record)])
-        rest = [b.n_bytes for buffers in groups[SHOWN:] for b in buffers]
-        return rows, [f"… {plural(len(rest), 'more array')}, {format_bytes(sum(rest))} …"] if rest else []
+        return rows, rest
 
     def _name_step(self, step: int, numbers: dict[Tensor, int]) -> str:
         """Return `backward %3`."""
