@@ -184,9 +184,10 @@ def test_a_text_that_a_tokenizer_changes_is_learned_and_told(files, tmp_path, ca
 @pytest.mark.parametrize("value, status, says", [
     ("cahr", 2, "invalid choice: 'cahr'; did you mean char.*or give the path of a file"),
     ("none.json", 1, "none.json"), ("", 1, "--tokenizer is empty"), ("./x/", 1, "x")])
-def test_a_tokenizer_that_is_none(value, status, says, text_file, capsys):
+def test_a_tokenizer_that_is_none(value, status, says, text_file, tmp_path, capsys):
     try:
-        assert main(["train", "--data", text_file, "--tokenizer", value]) == status == 1
+        argv = ["train", "--data", text_file, "--tokenizer", value, "--out", str(tmp_path / "out")]
+        assert main(argv) == status == 1
     except SystemExit as stop:
         assert stop.code == status == 2
     error = capsys.readouterr().err.splitlines()[-1]
