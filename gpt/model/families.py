@@ -1,14 +1,16 @@
 """The model families of the library transformers that a GPT here may be one of."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from .config import Architecture, GPTConfig
+from .config import GPTConfig
 
-# What a family has for each choice of a GPTConfig; all else is the same in both, or can be given in their config.json.
+# The choices of a GPTConfig that a family restricts, and those that both leave free: by a key of their config.json, or
+# because a model without it is one whose gains are 1 and biases 0.  Of any other choice they have the default only.
 GPT2 = {"norm": ("layer_norm",), "positions": ("learned", "sinusoidal"), "gated": (False,)}
 LLAMA = {"norm": ("rms_norm",), "positions": ("rotary",), "gated": (True,), "bias": (False,)}  # Mistral and Qwen2, too
-_NEITHER = ("norm_embedding", "qk_norm", "convolution", "smear")  # neither family has any but the default
+FREE = {"vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd", "n_hidden", "bias", "qkv_bias",
+        "dropout", "activation", "rope_base", "norm_gain", "norm_eps", "tied", "zero_init"}
 
 
 def nearest_family(c: GPTConfig) -> tuple[str, list[str]]:
@@ -20,6 +22,6 @@ def nearest_family(c: GPTConfig) -> tuple[str, list[str]]:
 
 def _lacking(c: GPTConfig, **allowed: tuple[Any, ...]) -> list[str]:
     """List the choices of a model that are not among the allowed ones."""
-    allowed |= {name: (getattr(Architecture(), name),) for name in _NEITHER}
+    allowed = {name: (f.default,) for f in fields(c) if (name := f.name) not in FREE} | allowed
     return [f"{name.replace('_', '-')} {value}" for name, value in asdict(c).items()
             if name in allowed and value not in allowed[name]]
