@@ -7,7 +7,7 @@ when it is first called.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..view.memory.memory import Memory
     from ..view.player.player import Player
     from ..view.step import Stepper
+    from ..view.what_if import WhatIf
 
 
 def view(name: str) -> Any:
@@ -79,6 +80,35 @@ class TapeViews:
         one page its neighbourhood is shown, instead of the two ends.
         """
         return view("player.player").Player(self, tokens, focus)
+
+    def find(self, op: Any = None, scope: str | None = None, name: str | None = None,
+             where: Callable[[Tensor], Any] | None = None) -> list[Tensor]:
+        """Return the records that match all given conditions, oldest first.
+
+            ag.tape(loss).find(op="softmax", scope="h.2"), ag.tape(loss).find(where=lambda t: np.isnan(t.data).any())
+
+        op: an operation, or its name.  scope: a scope that they were made in, or in one within it; name: their own name
+        (in both `*` stands for anything: `h.*.attn`).  where: a function of a record that returns true.  Raises
+        ValueError for an `op` that the tape does not contain.
+        """
+        return view("what_if").find(self, op, scope, name, where)
+
+    def what_if(self, changes: Mapping[Tensor, Any]) -> WhatIf:
+        """Play the tape again, forward and backward, with the values of some records replaced.
+
+            new, difference = ag.tape(loss).what_if({h: 0})           # print both in one: print(tape.what_if({h: 0}))
+            tape.what_if({h: lambda h: np.where(h > 1, 1, h), w: w.data + 0.1, attn: (np.s_[:, 3], 0)})
+
+        A value is a number, an array of the record's shape, or a function of the old value; a pair (index, value)
+        replaces what is at that index only (a head, a channel).  Functions are recorded, so that gradients flow through
+        them; a number or an array takes the record's place as a leaf, where they end.  A leaf gets new numbers and
+        stays a leaf.  Constants computed from a replaced value (a mask, the order of a sort) are leaves too, and stay as they
+        are.  Returns the new `tape`, and its `diff` with this one, as of `ag.diff`.
+
+        Raises ValueError for a record of another tape and for another shape, TypeError for numbers that the record
+        cannot hold, RuntimeError if a leaf has changed, or if the tape, played again as it is, gives other bits.
+        """
+        return view("what_if").what_if(self, changes)
 
     def memory(self) -> Memory:
         """Measure the memory of each record over a forward and backward pass: size, lifetime, readers, and the peak.

@@ -92,11 +92,11 @@ class Difference:
     within: the largest relative tolerance applied to any pair.
     """
 
-    def __init__(self, tape_a: Tape, tape_b: Tape, rtol: float = 0.0):
+    def __init__(self, tape_a: Tape, tape_b: Tape, rtol: float = 0.0, partners: dict[Tensor, Tensor] | None = None):
         if not (isinstance(tape_a, Tape) and isinstance(tape_b, Tape)):
             raise TypeError("diff compares two tapes: ag.diff(ag.tape(loss_a), ag.tape(loss_b))")
         self.tape_a, self.tape_b, self.rtol = tape_a, tape_b, rtol
-        self.partners = align(tape_a, tape_b)
+        self.partners = align(tape_a, tape_b) if partners is None else partners
         partners_b = set(self.partners.values())
         self.only_a = [t for t in tape_a if t not in self.partners]
         self.only_b = [t for t in tape_b if t not in partners_b]
@@ -191,7 +191,7 @@ class Difference:
         readers_b = [u for u in self.tape_b if any(y is t for y in u.inputs)]
         names_a = ", ".join(f"%{numbers_a[u]} {node_type(u)}" for u in readers_a)
         names_b = ", ".join(f"%{numbers_b[u]} {node_type(u)}" for u in readers_b)
-        if [self.partners.get(u) for u in readers_a] != readers_b:
+        if [id(self.partners.get(u)) for u in readers_a] != [id(u) for u in readers_b]:  # == compares elementwise
             return f"it is read by {names_a or 'nothing'} in a, by {names_b or 'nothing'} in b"
         return f"it comes from {names_a}: another VJP rule, or one that rounds differently?"
 
