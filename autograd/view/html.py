@@ -16,13 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..core.describe import dtype_shape, statistics
+from .palette import diverging, hexadecimal, ink_on
 
 Array = np.ndarray
 
-# Colormaps from −1 over 0 to 1, and from 0 to 1.  Blue/orange and light/dark can be told apart by colour-blind readers.
-_DIVERGING = np.array([(24, 78, 150), (132, 180, 220), (247, 247, 245), (240, 172, 104), (176, 74, 4)], float)
-_SEQUENTIAL = np.array([(247, 247, 245), (164, 201, 226), (66, 130, 188), (14, 52, 104)], float)
-_NOT_A_NUMBER = (0, 0, 0)
 _PIXELS = 192  # maximum length of a picture's longer side
 _CELL = 16  # maximum pixels of a cell
 
@@ -63,8 +60,7 @@ def grid(matrix: Any) -> Html:
     colours = diverging(0.6 * _normalize(matrix.astype(float)))
 
     def cell(value: Any, rgb: Array) -> str:
-        ink = "#fff" if not rgb.any() else "#111"
-        style = f"text-align: right; padding: 2px 7px; color: {ink}; background-color: rgb({', '.join(map(str, rgb))})"
+        style = f"text-align: right; padding: 2px 7px; color: {ink_on(rgb)}; background-color: {hexadecimal(rgb)}"
         return f'<td align="right" style="{style}">{number(value)}</td>'
 
     rows = (f"<tr>{''.join(map(cell, values, row))}</tr>" for values, row in zip(matrix, colours))
@@ -77,24 +73,6 @@ def number(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------- pictures
-
-
-def diverging(x: Any) -> Array:
-    """Map numbers from −1 (blue) over 0 (white) to 1 (orange) to colours: uint8 of shape (*x.shape, 3).  NaN is black,
-    and numbers outside are clipped."""
-    return _interpolate(_DIVERGING, (np.asarray(x, float) + 1) / 2)
-
-
-def sequential(x: Any) -> Array:
-    """Map numbers from 0 (white) to 1 (dark blue) to colours: uint8 of shape (*x.shape, 3).  NaN is black."""
-    return _interpolate(_SEQUENTIAL, np.asarray(x, float))
-
-
-def _interpolate(colours: Array, x: Array) -> Array:
-    """Interpolate linearly between evenly spaced `colours` at positions x from 0 to 1."""
-    positions = np.linspace(0, 1, len(colours))
-    rgb = np.stack([np.interp(x, positions, colours[:, i]) for i in range(3)], axis=-1)
-    return np.where(np.isnan(x)[..., None], _NOT_A_NUMBER, np.rint(np.nan_to_num(rgb))).astype(np.uint8)
 
 
 def downsample(array: Any, rows: int = 64, columns: int = 64) -> Array:
@@ -129,9 +107,9 @@ def png(rgb: Array) -> bytes:
 
 
 def _normalize(matrix: Array) -> Array:
-    """Divide by the largest finite magnitude and clip to −1 … 1."""
+    """Divide by the largest finite magnitude."""
     finite = matrix[np.isfinite(matrix)]
-    return np.clip(matrix / (float(abs(finite).max(initial=0)) or 1.0), -1, 1)
+    return matrix / (float(abs(finite).max(initial=0)) or 1.0)
 
 
 def heatmap(array: Any, rows: int = 64, columns: int = 64) -> Html:

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .palette import css
+
 
 def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str]) -> str:
-    """Fill the template `name`.html of a folder with page.css, `name`.css, the concatenated `scripts` and the data.
+    """Fill the template `name`.html of a folder with the palette's colours, page.css, `name`.css, the concatenated
+    `scripts` and the data.
 
     A Content-Security-Policy with the script's hash allows no other script.
     """
     def read(file: str) -> str:
         return (folder / file).read_text(encoding="utf-8")
 
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + read(f"{name}.css")
+    style = css() + Path(__file__).with_name("page.css").read_text(encoding="utf-8") + read(f"{name}.css")
     script = "\n".join(map(read, scripts))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..core.describe import call_text, describe, label, plural, shape_text, shortened, source_text
 from ..engine import Tensor
-from .html import Html, details, diverging, escape, number, png, table
+from .html import Html, details, escape, number, png, table
+from .palette import diverging
 from .reprs_html import value_html
 from .text import SHOWN, norm, number_records, record_name, some_items
 

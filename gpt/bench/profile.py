@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from autograd.core.describe import plural
+from autograd.view.palette import GREY, LIGHT, MEMORY
 
 from ..training.config import TrainConfig
 from ..training.trainer import Trainer
@@ -87,7 +88,7 @@ class Profile:
         picture = Figure(figsize=(9.6, 1.6 + 0.3 * len(names)), layout="constrained")
         axes = picture.add_subplot()
         left = np.zeros(len(names))
-        for phase, color in zip(PHASES, ("#3b6fb6", "#d0793a", "#4f9a6b", "#999999")):
+        for phase, color in zip(PHASES, (LIGHT["forward"], LIGHT["backward"], MEMORY["saved"], GREY)):
             ms = np.array([self.parts.get((name, phase), 0.0) for name in names])
             axes.barh(names, ms, left=left, color=color, label=phase)
             left += ms

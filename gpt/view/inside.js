@@ -17,7 +17,7 @@ function el(tag, properties, ...children) {
 function paint(node, rgb) {
   node.style.backgroundColor = `rgb(${rgb})`;
   const [r, g, b] = rgb;
-  node.style.color = 0.3 * r + 0.6 * g + 0.1 * b < 140 ? "#fff" : "#111";
+  node.style.color = 0.3 * r + 0.6 * g + 0.1 * b < 123 ? "var(--on-dark)" : "var(--on-light)";
 }
 
 // The colour at `x`, from 0 to 1, of a scale given by its 256 colours.
@@ -135,7 +135,7 @@ function drawLarge() {
   context.imageSmoothingEnabled = false;
   context.drawImage(whole, 0, 0, 560, 560);
   const row = Math.floor(chosen * side / data.tokens.length), cell = 560 / side;
-  context.strokeStyle = "#e08a3c";
+  context.strokeStyle = getComputedStyle(map).outlineColor;
   context.lineWidth = 2;
   context.strokeRect(1, row * cell + 1, 558, Math.max(cell - 2, 1));
   const weights = [...large.codes.slice(row * side, row * side + side)];

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.view.html import diverging, downsample, sequential
+from autograd.view.html import downsample
 from autograd.view.page import page
+from autograd.view.palette import diverging, sequential
 from autograd.view.player.pictures import attention_weights
 
 from ..model.gpt import GPT

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from autograd.view.palette import GREY, LIGHT, RUNS
+
 from ..data.corpus import read_bytes
 from ..model.module import Array
 from ..runtime.screen import escape
@@ -32,13 +34,11 @@ PICTURES = (".svg", ".png", ".pdf")
 MARK = "gpt plot"
 LARGEST = 1 << 30  # bytes of metrics that are read
 MOST_POINTS = 2000  # of a curve in a picture, which has fewer pixels
-# Colours that colour-blind eyes tell apart (Okabe & Ito 2008), and two more.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c4033")
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "gpt", "text.parse_math": False, "font.size": 9.5, "axes.titlesize": 10.5,
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
-    "axes.edgecolor": "#888888", "axes.labelcolor": "#333333", "xtick.color": "#555555", "ytick.color": "#555555",
-    "text.color": "#222222", "legend.labelcolor": "#222222",
+    "axes.edgecolor": GREY, "axes.labelcolor": LIGHT["ink"], "xtick.color": LIGHT["soft"], "ytick.color": LIGHT["soft"],
+    "text.color": LIGHT["ink"], "legend.labelcolor": LIGHT["ink"],
 }
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
@@ -285,11 +285,11 @@ def draw_panels(picture: Any, histories: list[History], smoothing: int | None) -
     """Draw the losses across the whole picture, and below them a panel for each other quantity that a run has."""
     small = [key for key in ("lr", "grad_norm", "tokens_per_s") if any(key in h.curves for h in histories)]
     grid = picture.add_gridspec(2 if small else 1, max(len(small), 1), height_ratios=(2, 1) if small else None)
-    colors = [COLORS[i % len(COLORS)] for i in range(len(histories))]
+    colors = [RUNS[i % len(RUNS)] for i in range(len(histories))]
     top = picture.add_subplot(grid[0, :])
     for h, color in zip(histories, colors):
         draw_curve(top, h, "loss", smoothing, color)
-        draw_curve(top, h, "val_loss", smoothing, color if len(histories) > 1 else COLORS[1])
+        draw_curve(top, h, "val_loss", smoothing, color if len(histories) > 1 else RUNS[1])
     format_axes(top, histories, ("loss", "val_loss"))
     for i, key in enumerate(small):
         axes = picture.add_subplot(grid[1, i])
@@ -309,7 +309,7 @@ def draw_curve(axes: Any, h: History, key: str, smoothing: int | None, color: st
         axes.plot(*thin_out(curve.iters, curve.values), color=color, alpha=0.22, linewidth=0.7)
     axes.plot(*thin_out(curve.iters, smooth(curve.values, smoothing) if noisy else curve.values), color=color,
               linewidth=1.6, linestyle="--" if key == "val_loss" else "-", marker=marker, markersize=4.5,
-              markerfacecolor="white", markeredgewidth=1.4)
+              markerfacecolor=LIGHT["paper"], markeredgewidth=1.4)
 
 
 def thin_out(iters: Array, values: Array) -> tuple[Array, Array]:
@@ -328,7 +328,7 @@ def format_axes(axes: Any, histories: list[History], keys: Sequence[str]) -> Non
     values = np.concatenate([h.curves[key].values for h in histories for key in keys if key in h.curves] or [[1.0]])
     axes.set_title(QUANTITIES[keys[0]][1], fontweight="bold")
     axes.set_xlabel("Iteration")
-    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.grid(color=LIGHT["line"], linewidth=0.7)
     axes.set_axisbelow(True)
     axes.margins(x=0.015)
     axes.xaxis.set_major_locator(MaxNLocator(8 if keys[0] == "loss" else 4, steps=(1, 2, 2.5, 5, 10), integer=True))
@@ -358,11 +358,11 @@ def draw_legends(picture: Any, top: Any, histories: list[History], colors: list[
     for text, name in zip(above.get_texts(), names):
         text.set_text(name)  # set afterwards, since matplotlib skips labels that begin with an underscore
     one = len(histories) == 1
-    styles = [(Line2D([], [], color=colors[0] if one else "#555555", linewidth=1.6),
+    styles = [(Line2D([], [], color=colors[0] if one else LIGHT["soft"], linewidth=1.6),
               "training" + " (faint: each step)" * (smoothing != 1))]
     if any("val_loss" in h.curves for h in histories):
-        styles.append((Line2D([], [], color=COLORS[1] if one else "#555555", linestyle="--", marker="o",
-                             markersize=4.5, markerfacecolor="white"), "validation"))
+        styles.append((Line2D([], [], color=RUNS[1] if one else LIGHT["soft"], linestyle="--", marker="o",
+                             markersize=4.5, markerfacecolor=LIGHT["paper"]), "validation"))
     top.legend(*zip(*styles), loc="upper right", frameon=False)
 
 

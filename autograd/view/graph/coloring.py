@@ -15,17 +15,12 @@ from ...core.registry import module_of
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, restore_freed
 from ..memory.memory import memory
+from ..palette import BAD, FAMILIES, WHITE, hexadecimal, sequential
 from ..text import norm as norm_of
 from .fold import Box, Fold, Frame, is_item
 from .timing import REPEATS, duration, measure_times
 
-WHITE = "#ffffff"
-BAD = "#f7b9a1"
-"""Fill of a box with a NaN or an infinity; its text says so too."""
-# After Paul Tol's "light" scheme for cells with dark text, which is safe for the colour-blind; paler still.
-FAMILIES = {"linear": "#b5d0ee", "linalg": "#c9ecf7", "network": "#f6c3af", "elementwise": "#f6ebb8",
-            "reduce": "#ffd1d9", "index": "#dbe399", "shape": "#e8e8e8", "your own": "#a8dccb"}
-_LIGHT, _DARK = np.array([247, 250, 253]), np.array([120, 178, 222])  # both readable under nearly black text
+_DARKEST = 0.55  # of the palette's scale, on which nearly black text can be read
 
 
 class Gradients:
@@ -93,16 +88,11 @@ class Ramp:
         """Return the colour of a value as `#rrggbb`."""
         if not math.isfinite(value):
             return BAD
-        return hexadecimal(_LIGHT + (_DARK - _LIGHT) * self.position(value)) if value else WHITE
+        return hexadecimal(sequential(_DARKEST * self.position(value))) if value else WHITE
 
     def swatches(self) -> list[str]:
         """Return five evenly spaced colours of the scale."""
-        return [hexadecimal(_LIGHT + (_DARK - _LIGHT) * x) for x in np.linspace(0, 1, 5)]
-
-
-def hexadecimal(rgb: Any) -> str:
-    """Format a colour as `#77aadd`."""
-    return "#" + "".join(f"{round(float(c)):02x}" for c in rgb)
+        return [hexadecimal(rgb) for rgb in sequential(np.linspace(0, _DARKEST, 5))]
 
 
 # ---------------------------------------------------------------------- a scheme for each `color=`

@@ -15,13 +15,14 @@ from ...core.describe import describe, plural, record_line, shape_text
 from ...engine import Tape, Tensor
 from ..backward import restore_freed
 from ..card.mathematics import find_formula, find_gradients
+from ..palette import FRAME, FRAME_LINE, LIGHT, OUTLINE, WHITE
 from ..text import number_records
 from .coloring import SCHEMES, ByOp, Gradients, Ramp, span
 from .fold import Box, Edge, Fold, Frame, Rest, fold, is_item
 from .render import Graph
 
 FONT = "Helvetica,Arial,sans-serif"
-INK, SOFT, GREY, LINE = "#1a1a1a", "#404040", "#5c5c5c", "#8a8a8a"
+INK, SOFT = LIGHT["ink"], LIGHT["soft"]
 GAP = "\N{NO-BREAK SPACE}"  # browsers drop a plain space between two elements of a line
 WIDTHS = 0.8, 4.0  # edge widths of the smallest and the largest gradient norm, in points
 
@@ -93,7 +94,7 @@ class _Drawing:
         for boxes, before in zip(self.fold.has_more(self.tape), (True, False)):
             for box in sorted(boxes, key=self.names.__getitem__):
                 more = f"{'before' if before else 'after'}_{self.names[box]}"
-                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=GREY, tooltip=_quote("not drawn: more"))
+                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=SOFT, tooltip=_quote("not drawn: more"))
                 self.graph.edge(*((more, self.names[box]) if before else (self.names[box], more)), style="dotted")
 
     # ------------------------------------------------------------------ a box
@@ -179,7 +180,7 @@ class _Drawing:
     def _width(self, norms: list[float]) -> dict[str, str]:
         """Return the width of an edge with gradients of these norms, as attributes of Graphviz."""
         if not np.isfinite(norms).all():
-            return {"color": "#c43b0e", "penwidth": "3", "fontcolor": "#c43b0e", "label": span(norms)}
+            return {"color": LIGHT["bad"], "penwidth": "3", "fontcolor": LIGHT["bad"], "label": span(norms)}
         if not max(norms):
             return {"style": "dotted"}
         low, high = WIDTHS
@@ -208,12 +209,12 @@ class _Drawing:
         return f'<<table border="0" cellspacing="0" cellpadding="1">{cells}</table>>' if cells else ""
 
 
-_GRAPH = {"rankdir": "TB", "bgcolor": "white", "pad": "0.2", "nodesep": "0.3", "ranksep": "0.32", "fontname": FONT,
-          "fontsize": "9", "fontcolor": GREY, "labelloc": "b", "labeljust": "l", "tooltip": " "}
-_NODE = {"shape": "box", "style": "filled,rounded", "fillcolor": "white", "color": LINE, "fontname": FONT,
+_GRAPH = {"rankdir": "TB", "bgcolor": WHITE, "pad": "0.2", "nodesep": "0.3", "ranksep": "0.32", "fontname": FONT,
+          "fontsize": "9", "fontcolor": SOFT, "labelloc": "b", "labeljust": "l", "tooltip": " "}
+_NODE = {"shape": "box", "style": "filled,rounded", "fillcolor": WHITE, "color": OUTLINE, "fontname": FONT,
          "fontsize": "11", "fontcolor": INK, "margin": "0.12,0.06", "height": "0.3", "width": "0.6"}
-_EDGE = {"color": LINE, "arrowsize": "0.6", "fontname": FONT, "fontsize": "8.5", "fontcolor": GREY}
-_FRAME = {"style": "filled,rounded", "fillcolor": "#00000008", "color": "#c9c9c9", "fontcolor": INK, "fontsize": "11",
+_EDGE = {"color": OUTLINE, "arrowsize": "0.6", "fontname": FONT, "fontsize": "8.5", "fontcolor": SOFT}
+_FRAME = {"style": "filled,rounded", "fillcolor": FRAME, "color": FRAME_LINE, "fontcolor": INK, "fontsize": "11",
           "labelloc": "t", "labeljust": "l", "margin": "12"}
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from ...core.describe import format_bytes
 from ..html import escape
+from ..palette import GREY, MEMORY, PEAK
 
-# Tones that stand out on white and on black: the theme of a notebook is unknown.
-COLOURS = ("#4c86c6", "#5fae96", "#e08a3c")
-_GREY = "#808080"
+COLOURS = tuple(MEMORY.values())
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 44, 44  # margins around the plot
 Scale = Callable[[float], float]  # from data to pixels
@@ -40,7 +39,7 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
         parts.append(f'<path d="M{" L".join(upper + lower[::-1])}Z" fill="{colour}" fill-opacity=".85"/>')
         below = above
     if n:
-        parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{_GREY}" stroke-width="1"/>')
+        parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{GREY}" stroke-width="1"/>')
         parts += _phases(n_forward, n, x)
         parts += _mark(x(high.index(most) + 0.5), y(most), peak)
     return _picture([*parts, *_legend(list(layers))])
@@ -60,7 +59,7 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
     def y(n_bytes: float) -> float:
         return _HEIGHT - _BOTTOM - n_bytes * y_scale
 
-    coloured = [(colour, box) for colour, boxes in zip((*COLOURS, _GREY), layers.values()) for box in boxes]
+    coloured = [(colour, box) for colour, boxes in zip((*COLOURS, GREY), layers.values()) for box in boxes]
     largest = sorted(coloured, key=lambda item: -item[1][3])[:_BOXES]
     parts = []
     for colour in dict(coloured):
@@ -70,14 +69,14 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
         parts.append(f'<path d="{line}" fill="{colour}" fill-opacity=".75" stroke="{colour}" stroke-width=".5"/>')
     parts += _grid(tick, top, y)
     if n:
-        parts.append(f'<path d="M{x(step + 0.5):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="#c0392b"/>')
+        parts.append(f'<path d="M{x(step + 0.5):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="{PEAK}"/>')
         parts += [*_phases(n_forward, n, x), *_mark(x(step + 0.5), y(top), words)]
     return _picture([*parts, *_legend(list(layers))])
 
 
 def _picture(parts: list[str]) -> str:
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
-            f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="{_GREY}">'
+            f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="{GREY}">'
             f'{"".join(parts)}</svg>')
 
 
@@ -92,7 +91,7 @@ def _tick(most: float) -> float:
 def _grid(tick: float, top: float, y: Scale) -> list[str]:
     rows = []
     for i in range(round(top / tick) + 1):
-        rows.append(f'<path d="M{_LEFT} {y(i * tick):.1f}H{_WIDTH - _RIGHT}" stroke="{_GREY}" stroke-opacity=".25"/>'
+        rows.append(f'<path d="M{_LEFT} {y(i * tick):.1f}H{_WIDTH - _RIGHT}" stroke="{GREY}" stroke-opacity=".25"/>'
                     f'<text x="{_LEFT - 8}" y="{y(i * tick) + 4:.1f}" text-anchor="end">{format_bytes(i * tick)}'
                     "</text>")
     return rows
@@ -112,7 +111,7 @@ def _phases(n_forward: int, n: int, x: Scale) -> list[str]:
     bottom = _HEIGHT - _BOTTOM
     middle = [(n_forward / 2, "forward"), ((n_forward + n) / 2, "backward")][:1 + (n > n_forward)]
     words = [f'<text x="{x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{word}</text>' for step, word in middle]
-    return [f'<path d="M{x(n_forward):.1f} {_TOP}V{bottom + 8}" stroke="{_GREY}" stroke-dasharray="3 3"/>', *words,
+    return [f'<path d="M{x(n_forward):.1f} {_TOP}V{bottom + 8}" stroke="{GREY}" stroke-dasharray="3 3"/>', *words,
             f'<text x="{_LEFT}" y="{bottom + 34}" fill-opacity=".9">step 0</text>'
             f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 34}" text-anchor="end">{n - 1:,}</text>']
 
@@ -121,13 +120,13 @@ def _mark(x: float, y: float, words: str) -> list[str]:
     """Draw the peak as a dot, with its label on the side that has room."""
     side = "start" if x + 8 + 7 * len(words) < _WIDTH else "end"
     at = x - 8 if side == "end" else x + 8
-    return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#c0392b"/>'
+    return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{PEAK}"/>'
             f'<text x="{at:.1f}" y="{y - 7:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
 
 
 def _legend(names: list[str]) -> list[str]:
     rows, x = [], _LEFT
-    for colour, name in zip((*COLOURS, _GREY), names):
+    for colour, name in zip((*COLOURS, GREY), names):
         rows.append(f'<rect x="{x}" y="8" width="11" height="11" rx="2" fill="{colour}" fill-opacity=".85"/>'
                     f'<text x="{x + 17}" y="18">{escape(name)}</text>')
         x += 34 + 7 * len(name)

@@ -22,6 +22,11 @@ PRINTED = 24  # maximum elements of an array that is shown by its numbers
 NAN, PLUS, MINUS, LEVELS = 255, 254, 253, 252  # codes of NaN, inf and −inf, beyond the 252 levels of the colormap
 
 
+def codes(low: float) -> np.ndarray:
+    """Return the number of each of the 256 codes of a picture, on a scale from `low` to 1."""
+    return np.array([*np.linspace(low, 1, LEVELS), 0, -np.inf, np.inf, np.nan])
+
+
 class Pictures:
     """Small pictures of arrays, a byte for each pixel, in one buffer."""
 

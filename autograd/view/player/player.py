@@ -20,13 +20,13 @@ from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, check_focus, differentiable_roots, restore_freed
 from ..card.mathematics import find_formula, find_gradients, typeset
-from ..html import diverging, sequential
 from ..memory.memory import memory
 from ..outline import Group, outline
 from ..page import page
+from ..palette import diverging, sequential
 from ..step import accumulate
 from ..text import number_records, record_type, totals
-from .pictures import LEVELS, WEIGHTS, Pictures, entries_of, entry_of, norm_text
+from .pictures import LEVELS, WEIGHTS, Pictures, codes, entries_of, entry_of, norm_text
 from .player_layout import rows_svg
 
 ROOM = 12_000
@@ -122,8 +122,7 @@ def _data(tape: Tape, tokens: Sequence[str] | None, focus: Tensor | None) -> dic
             "outline": _flatten(outline(tape), places), "memory": _memory(tape, places, [*operations, *order]),
             "tokens": None if tokens is None else [str(token) for token in tokens],
             "bytes": pictures.to_base64(), "levels": LEVELS,
-            "palettes": {"diverging": _colours(diverging(np.linspace(-1, 1, LEVELS))),
-                         "sequential": _colours(sequential(np.linspace(0, 1, LEVELS)))}}
+            "palettes": {"diverging": _colours(diverging(codes(-1))), "sequential": _colours(sequential(codes(0)))}}
 
 
 def _structure(t: Tensor, places: dict[Tensor, int], numbers: dict[Tensor, int], shape: Any) -> dict[str, Any]:

@@ -242,9 +242,6 @@ function connect() {
 function start() {
   $("totals").textContent = $("totals").title = tape.title;
   $("notes").replaceChildren(...tape.notes.map((note) => el("p", {}, note)));
-  for (const name of ["diverging", "sequential"]) {
-    document.documentElement.style.setProperty(`--${name}`, gradientOf(palettes[name]));
-  }
   $("step").max = lastStep;
   $("way-forward").style.flex = forward || 1;
   $("way-backward").style.flex = backward;

@@ -134,15 +134,14 @@ function link(n) {
 
 // ------------------------------------------------------------------ pictures
 
-const NAN = 255, PLUS = 254, MINUS = 253;        // codes beyond the scale
-const ODD = { [NAN]: [214, 0, 147], [PLUS]: [0, 0, 0], [MINUS]: [120, 120, 120] };
+const NAN = 255, PLUS = 254, MINUS = 253;        // codes beyond the scale, which the palettes include
 const pixels = { diverging: pixelsOf(palettes.diverging), sequential: pixelsOf(palettes.sequential) };
 
 /** The colour of each code, as a pixel of an image. */
 function pixelsOf(palette) {
   const parts = new Uint8Array(4 * 256);
   for (let code = 0; code < 256; code++) {
-    parts.set([...(ODD[code] ?? palette.subarray(3 * code, 3 * code + 3)), 255], 4 * code);
+    parts.set([...palette.subarray(3 * code, 3 * code + 3), 255], 4 * code);
   }
   return new Uint32Array(parts.buffer);
 }
@@ -155,16 +154,6 @@ function paint(canvas, [start, rows, columns, low]) {
   const image = new ImageData(columns, rows), painted = new Uint32Array(image.data.buffer);
   for (let i = 0; i < painted.length; i++) painted[i] = colours[bytes[start + i]];
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);  // stays off the graphics card
-}
-
-/** A palette as a CSS gradient, from a few of its colours. */
-function gradientOf(palette) {
-  const stops = [];
-  for (let i = 0; i <= 8; i++) {
-    const at = 3 * Math.round(i / 8 * (tape.levels - 1));
-    stops.push(`rgb(${palette.subarray(at, at + 3).join()})`);
-  }
-  return `linear-gradient(90deg, ${stops.join()})`;
 }
 
 /** The colour bar under a picture, with the values of its ends. */

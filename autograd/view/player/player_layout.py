@@ -9,13 +9,14 @@ from ...core.describe import call_text, plural, shape_text
 from ...engine import Tape, Tensor
 from ..html import escape
 from ..outline import Group, outline
+from ..palette import LIGHT, OUTLINE
 from ..text import number_records, record_type, totals
 
 SHOWN = 80
 """Maximum rows, half of them from the head of the tape and half from its tail."""
 _ROW, _TOP, _GUTTER, _WIDTH, _INDENT = 22, 54, 104, 860, 16  # pixels
-_INK, _SOFT, _PAPER, _LINE, _ARC = "#22252a", "#646a73", "#ffffff", "#e5e4e0", "#7f9fc8"
-_COLOURS = {"parameter": "#b04a04", "constant": "#8a8f98", "operation": "#1f5fae"}
+_INK, _SOFT, _PAPER, _LINE, _ARC = *(LIGHT[name] for name in ("ink", "soft", "paper", "line")), OUTLINE
+_COLOURS = {"parameter": LIGHT["backward"], "constant": OUTLINE, "operation": LIGHT["forward"]}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 _LETTERS = 78  # maximum characters of a row's text, which leaves space for the shape
 

@@ -200,8 +200,8 @@ def test_colour_by_gradient():
     assert found["x"]["text"][-1] == "‖∇‖ 20" and found["square"]["text"][-1] == "‖∇‖ 2.8"
     assert found["sum"]["text"][-1] == "‖∇‖ 1"
     fills = [found[title]["fillcolor"] for title in ("sum", "multiply", "square", "x")]
-    red = [int(fill[1:3], 16) for fill in fills]
-    assert red == sorted(red, reverse=True) and len(set(red)) == 4  # deeper with the norm
+    blue = [int(fill[5:7], 16) for fill in fills]
+    assert blue == sorted(blue, reverse=True) and len(set(blue)) == 4  # deeper with the norm
     assert x.grad is None
 
 
