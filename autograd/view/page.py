@@ -14,11 +14,12 @@ from typing import Any
 from .palette import css
 
 
-def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str]) -> str:
+def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str], allowed: str = "") -> str:
     """Fill the template `name`.html of a folder with the palette's colours, page.css, `name`.css, the concatenated
     `scripts` and the data.
 
-    A Content-Security-Policy with the script's hash allows no other script.
+    A Content-Security-Policy with the script's hash allows no other script, but for the sources that `allowed` begins
+    with, which may go on with directives of its own.
     """
     def read(file: str) -> str:
         return (folder / file).read_text(encoding="utf-8")
@@ -26,7 +27,7 @@ def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str])
     style = css() + Path(__file__).with_name("page.css").read_text(encoding="utf-8") + read(f"{name}.css")
     script = "\n".join(map(read, scripts))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}' {allowed}".rstrip()
     parts = {"title": html.escape(title), "policy": policy, "style": style, "data": _json(data),
              "script": script}
     return re.sub(r"{{(\w+)}}", lambda gap: parts[gap[1]], read(f"{name}.html"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autograd.core.registry import NUMPY_OVERRIDES
+from autograd.core.registry import NUMPY_OVERRIDES, numpy_name
 
 NOTEBOOKS = Path(__file__).parents[1]
 _OPERATORS = {ast.MatMult: "matmul", ast.Pow: "power", ast.Mod: "remainder"}  # +, −, * and / are everywhere
@@ -80,5 +80,5 @@ def _dotted(node: ast.AST) -> str:
 
 
 # np.exp -> exp
-_OF_NUMPY = {f"{function.__module__.replace('numpy', 'np', 1)}.{function.__name__}": known.__name__
+_OF_NUMPY = {numpy_name(function): known.__name__
              for function, known in NUMPY_OVERRIDES.items() if getattr(known, "__name__", "<lambda>") != "<lambda>"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import autograd as ag
+from autograd.core.registry import module_of
 
 from .running import Trouble
 
@@ -38,14 +39,14 @@ def read(folder: Path) -> dict[str, Derivation]:
     for name, derivation in found.items():
         _check_names(name, derivation)
     for name, op in ag.REGISTRY.items():
-        if op.rules and not op.formula.__module__.startswith(("example", "__main__")):
+        if op.rules and not module_of(op.formula).startswith(("example", "__main__")):
             _check_complete(name, found.get(name), f"{folder.name}/{family(op)}.md")
     return found
 
 
 def family(op: ag.Op) -> str:
     """The file of autograd/ops that an op is from; those made of NumPy's own functions are in elementwise.py."""
-    module = op.formula.__module__
+    module = module_of(op.formula)
     return module.rpartition(".")[2] if module.startswith("autograd.") else "elementwise"
 
 

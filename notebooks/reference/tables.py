@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import autograd as ag
-from autograd.__main__ import numpy_name
+from autograd.core.registry import module_of, numpy_name
 from autograd.view.card.mathematics import find_description, find_formula
 
 from . import chapters
@@ -61,7 +61,7 @@ def constant() -> str:
     for name, op in sorted(ag.REGISTRY.items()):
         if op.rules:
             continue
-        own = not op.formula.__module__.startswith("numpy")
+        own = not module_of(op.formula).startswith("numpy")
         lines += [name, "-" * len(name), "", *_code_rest(f"ag.{name}{op.signature}".replace("<no value>", "..."))]
         lines += as_rest((inspect.getdoc(op) or "").splitlines(), op.formula) if own else \
             [f"NumPy's ``{numpy_name(op.formula)}``.", "", *as_rest([f"{find_description(op)}."])]

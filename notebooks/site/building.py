@@ -1,0 +1,89 @@
+"""The pages of the site, and the archive of Python files that they load."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import autograd as ag
+from autograd.view.page import page
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PYODIDE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
+"""Pyodide, Python 3.12 and NumPy for the browser, at its usual address."""
+PURE = ("graphviz", "tqdm")
+"""What tapegrad imports beside NumPy, in pure Python, of which the archive has a copy with its licence."""
+ARCHIVE = "tapegrad.zip"
+
+
+def examples() -> list[dict[str, str]]:
+    """Return name, title and source of the live page's examples, in order."""
+    files = sorted((HERE / "examples").glob("*.py"))
+    sources = [file.read_text(encoding="utf-8") for file in files]
+    return [{"name": re.sub(r"^\d+_", "", file.stem), "source": source,
+             "title": (ast.get_docstring(ast.parse(source)) or file.stem).splitlines()[0].rstrip(".")}
+            for file, source in zip(files, sources)]
+
+
+def build(folder: Path, pyodide: str = PYODIDE) -> None:
+    """Write the live page and what it loads into a folder; `pyodide` is a URL, or a path on the site's own host."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = pack(folder / ARCHIVE)
+    pyodide = check_address(pyodide)
+    data = {"pyodide": pyodide, "digest": digest, "examples": examples(), "frame": frame_style(),
+            "worker": (HERE / "worker.js").read_text(encoding="utf-8")}
+    live = page(HERE, "live", "tapegrad live", data, ["live_editor.js", "live.js"], allowed=policy(pyodide))
+    (folder / "live.html").write_text(live, encoding="utf-8")
+
+
+def check_address(pyodide: str) -> str:
+    """Return the address of Pyodide's folder with a slash at its end.  Raises ValueError for one that is no address."""
+    if not re.fullmatch(r"(https?://)?[\w.:/~%@+-]+", pyodide):
+        raise ValueError(f"--pyodide takes a URL such as {PYODIDE}, or a path on the site's host, and not {pyodide!r}")
+    return pyodide.rstrip("/") + "/"
+
+
+def policy(pyodide: str) -> str:
+    """Return what the live page may load beside its own script: Pyodide, the archive, and the player's script, which
+    runs in a frame.  The page narrows `connect-src` to these two addresses once it knows its own."""
+    player = re.search(r"'sha256-[^']+'", ag.tape(ag.tensor(1.0, requires_grad=True) * 2.0).player().page)
+    own = pyodide if "://" in pyodide else "'self'"
+    assert player
+    return (f"{player[0]} 'wasm-unsafe-eval' {own}; connect-src 'self' {own}; img-src data:; worker-src blob:; "
+            "frame-src 'none'; base-uri 'none'; form-action 'none'")
+
+
+def frame_style() -> str:
+    """Return the style of a frame that shows HTML of the reader's code."""
+    shared = (ROOT / "autograd" / "view" / "page.css").read_text(encoding="utf-8")
+    return f"<!DOCTYPE html><style>{shared} body {{ font-size: 13px; margin: 10px; color: var(--ink); }}</style>"
+
+
+def pack(path: Path) -> str:
+    """Write the archive of both packages and the pure Python they need, and return a digest of it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, file in sorted(_files()):
+            entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))  # the same bytes for the same files
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _files() -> Iterator[tuple[str, Path]]:
+    yield "runner.py", HERE / "runner.py"
+    for package in ("autograd", "gpt"):
+        for file in (ROOT / package).rglob("*"):
+            if file.is_file() and file.suffix != ".pyc":
+                yield str(file.relative_to(ROOT).as_posix()), file
+    for name in PURE:
+        for entry in distribution(name).files or []:
+            file: Any = entry.locate()
+            if ".." not in entry.parts and entry.suffix != ".pyc" and Path(file).is_file():
+                yield entry.as_posix(), Path(file)

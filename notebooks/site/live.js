@@ -1,0 +1,218 @@
+// The page: Python in a worker, what it sends, the examples, and the code in the page's address.
+const data = JSON.parse(element("data").textContent);
+const pyodide = new URL(data.pyodide, location.href).href;
+const archive = new URL(`tapegrad.zip?${data.digest}`, location.href).href;
+
+// From here on nothing may be asked for but these two; the worker and the frames inherit it.
+const allowed = [archive.split("?")[0], pyodide].map(url => url.replaceAll(";", "%3B").replaceAll(",", "%2C"));
+const policy = document.createElement("meta");
+policy.httpEquiv = "Content-Security-Policy";
+policy.content = `connect-src ${allowed.join(" ")}`;
+document.head.append(policy);
+
+// ---------------------------------------------------------------------- Python
+const script = URL.createObjectURL(new Blob([data.worker], { type: "text/javascript" }));
+let worker, state, wanted, began, clock;
+
+function show(words, failed = false) {
+  element("status").textContent = words;
+  element("status").classList.toggle("failed", failed);
+}
+
+function enter(next) {
+  state = next;
+  element("run").disabled = next === "running";
+  element("stop").disabled = next !== "running";
+  document.body.dataset.state = next;  // for the tests
+}
+
+function start(why) {
+  worker?.terminate();
+  clearInterval(clock);
+  worker = new Worker(script);
+  worker.onmessage = receive;
+  worker.onerror = event => { event.preventDefault(); receive({ data: ["failed", event.message || "the worker did not start"] }); };
+  worker.postMessage(["load", { pyodide, archive, packages: ["numpy"] }]);
+  enter("loading");
+  show(why);
+}
+
+function run() {
+  if (state === "running") return;
+  wanted = true;
+  keep();
+  element("notice").hidden = true;
+  if (state === "failed") start("Python is loading again …");
+  if (state === "loading") return show("Python is loading, then this runs …");
+  wanted = false;
+  element("output").replaceChildren();
+  markLine(0);
+  began = performance.now();
+  enter("running");
+  show("running …");
+  clock = setInterval(() => show(`running, ${((performance.now() - began) / 1000).toFixed(0)} s`), 1000);
+  worker.postMessage(["run", code.value]);
+}
+
+function stop() {
+  if (state === "running") start("Stopped. Python is loading again …");
+}
+
+// What comes from the worker may be anything that a reader's code has sent: it is text, or goes into a sandboxed frame.
+const RECEIVE = {
+  stage: text => state === "loading" && !wanted && show(text + " …"),
+  text: text => print(text),
+  error(text) {
+    const [line, ...lines] = text.split("\n");
+    print(lines.join("\n").trimEnd(), "error");
+    markLine(/^\d+$/.test(line) ? Number(line) : 0);
+  },
+  html: text => frame(element("output"), data.frame + text, "What the last line shows"),
+  player(text) {
+    element("player").replaceChildren();
+    element("waiting").hidden = true;
+    frame(element("player"), text, "Player of the tape");
+  },
+  done(what) {
+    clearInterval(clock);
+    const first = what === "load", seconds = (performance.now() - (first ? 0 : began)) / 1000;
+    enter("ready");
+    show(first ? "Python is ready." : `done in ${seconds < 1 ? Math.round(seconds * 1000) + " ms" : seconds.toFixed(1) + " s"}`);
+    if (wanted) run();
+  },
+  failed(text) {
+    const loading = state === "loading";
+    clearInterval(clock);
+    worker.terminate();
+    if (!loading) {
+      print(text, "error");
+      return start("Python broke down, and is loading again …");
+    }
+    wanted = false;
+    enter("failed");
+    show(`Python could not be loaded (${text}). It comes from ${pyodide}, which has to be within reach` +
+         (location.protocol === "file:" ? ", and this page has to come from a server: python -m http.server" : "") +
+         ". Run tries again.", true);
+  },
+};
+
+function receive({ data: message }) {
+  const [what, text] = Array.isArray(message) ? message : [];
+  if (Object.hasOwn(RECEIVE, what)) RECEIVE[what](String(text));
+}
+
+function print(text, className = "") {
+  const output = element("output"), below = output.scrollHeight - output.scrollTop - output.clientHeight < 30;
+  let last = output.lastElementChild;
+  if (last?.tagName !== "PRE" || last.className !== className) {
+    last = document.createElement("pre");
+    last.className = className;
+    output.append(last);
+  }
+  last.append(text);
+  if (below) output.scrollTop = output.scrollHeight;
+}
+
+function frame(place, html, title) {
+  const made = document.createElement("iframe");
+  made.setAttribute("sandbox", "allow-scripts");
+  made.title = title;
+  made.srcdoc = html;
+  place.append(made);
+}
+
+// ---------------------------------------------------------------------- the address
+const packed = (bytes, stream) => new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer();
+const LONGEST = 100_000;  // characters of code that a link may bring
+
+async function encode(text) {
+  const bytes = new Uint8Array(await packed(new TextEncoder().encode(text), new CompressionStream("deflate-raw")));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+async function decode(text) {
+  const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), c => c.charCodeAt(0));
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader();
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  for (let result = "";;) {
+    const { done, value } = await reader.read();
+    result += decoder.decode(value, { stream: !done });
+    if (result.length > LONGEST) throw new Error("too long");
+    if (done) return result;
+  }
+}
+
+let saving;
+async function keep() {
+  clearTimeout(saving);
+  const text = code.value, example = data.examples.find(({ source }) => source === text);
+  element("examples").value = example?.name ?? "";
+  const fragment = example ? `#example=${example.name}` : `#code=${await encode(text)}`;
+  if (text === code.value && fragment !== location.hash) history.replaceState(null, "", fragment);
+}
+
+async function open(first) {
+  const [what, value] = location.hash.slice(1).split("=", 2);
+  element("notice").hidden = true;
+  const name = what === "example" ? value : what === "code" ? "" : data.examples[0].name;
+  const example = data.examples.find(each => each.name === name);
+  try {
+    if (what === "code") {
+      writeAll(await decode(value));
+      say("This code came with the link. Read it, then press Run.");
+    } else if (example) {
+      writeAll(example.source);
+      if (first) wanted = true;  // it is the page's own
+    } else {
+      say("The link names an example that is not here.");
+    }
+  } catch {
+    say("The code in the link cannot be read: it is cut off or damaged.");
+  }
+  element("examples").value = example?.name ?? "";
+  paint();
+}
+
+function say(words) {
+  element("notice").textContent = words;
+  element("notice").hidden = false;
+}
+
+async function share() {
+  await keep();
+  try {
+    await navigator.clipboard.writeText(location.href);
+    show("The link is copied: the code is in it.");
+  } catch {
+    show("The page's address holds the code: copy it from there.");
+  }
+}
+
+// ---------------------------------------------------------------------- controls
+element("examples").append(new Option("your own", ""), ...data.examples.map(({ name, title }) => new Option(title, name)));
+element("examples").addEventListener("change", ({ target: { value } }) => {
+  const example = data.examples.find(({ name }) => name === value);
+  if (!example) return;
+  writeAll(example.source);
+  element("examples").focus();
+  if (state === "running") stop();
+  run();
+});
+element("run").addEventListener("click", run);
+element("stop").addEventListener("click", stop);
+element("share").addEventListener("click", share);
+code.addEventListener("input", () => {
+  markLine(0);
+  clearTimeout(saving);
+  saving = setTimeout(keep, 400);
+});
+addEventListener("keydown", event => {
+  if (!(event.ctrlKey || event.metaKey)) return;
+  if (event.key === "Enter") run();
+  else if (event.key === ".") stop();
+  else return;
+  event.preventDefault();
+});
+addEventListener("hashchange", () => open(false));
+start("Python is loading: about 10 MB the first time, from the browser's cache later …");
+open(true);
