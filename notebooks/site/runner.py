@@ -47,9 +47,9 @@ class Printer:
         return len(text)
 
     def flush(self) -> None:
-        if self.waiting:
-            self.send("text", "".join(self.waiting))
-            self.waiting = []
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            self.send("text", "".join(waiting))
         self.sent = time.monotonic()
 
     def isatty(self) -> bool:
@@ -57,21 +57,24 @@ class Printer:
 
 
 def run(source: str, send: Send) -> None:
-    """Run the code in a module of its own and send what comes of it."""
+    """Run the code in a module of its own and send what comes of it; at the end the player of the newest tape, unless
+    the code has shown one."""
     printer, module = Printer(send), ModuleType("__main__")
     sys.modules["__main__"] = module
     linecache.cache[FILE] = (len(source), None, source.splitlines(True), FILE)  # for tracebacks and records
-    with redirect_stdout(printer), redirect_stderr(printer):
+    with redirect_stdout(printer), redirect_stderr(printer), np.errstate(), np.printoptions(linewidth=66):
+        shown = None
         try:
             shown = _execute(source, vars(module))
             if shown is not None:
-                print(_show(shown, send, printer))
+                _show(shown, send, printer)
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too: the page goes on
             printer.flush()
             send("error", _explain(error))
         printer.flush()
-        with suppress(Exception):  # a tape that cannot be played, since its leaves were changed in place
-            _send_player(vars(module), send)
+        if not hasattr(shown, "page"):
+            with suppress(Exception):  # a tape whose values are gone, as its leaves have changed since
+                _send_player(vars(module), send)
 
 
 def _execute(source: str, namespace: dict[str, Any]) -> Any:
@@ -83,25 +86,26 @@ def _execute(source: str, namespace: dict[str, Any]) -> Any:
         return eval(compile(ast.Expression(last.value), FILE, "eval"), namespace)  # type: ignore[attr-defined]
 
 
-def _show(value: Any, send: Send, printer: Printer) -> str:
-    """Send a value that has a page or a picture, and return "" then, and otherwise its repr."""
+def _show(value: Any, send: Send, printer: Printer) -> None:
+    """Send the page or picture of a value that has one, and otherwise print its repr."""
     printer.flush()
-    page = getattr(value, "page", None)
-    if isinstance(value, (ag.Tensor, ag.Tape, np.ndarray)):
-        return repr(value)
+    page, html = getattr(value, "page", None), None
+    if not isinstance(value, (ag.Tensor, ag.Tape, type)):  # their text says more than their table
+        bundle = value._repr_mimebundle_() if hasattr(value, "_repr_mimebundle_") else {}
+        html = bundle.get("text/html") or bundle.get("image/svg+xml") or \
+            (value._repr_html_() if hasattr(value, "_repr_html_") else None)
     if isinstance(page, str):
-        return _send_page("player", page, send)
-    bundle = value._repr_mimebundle_() if hasattr(value, "_repr_mimebundle_") else {}
-    html = bundle.get("text/html") or bundle.get("image/svg+xml") or \
-        (value._repr_html_() if hasattr(value, "_repr_html_") else None)
-    return _send_page("html", html, send) if isinstance(html, str) else repr(value)
+        _send_page("player", page, send)
+    elif isinstance(html, str):
+        _send_page("html", html, send)
+    else:
+        print(repr(value))
 
 
-def _send_page(what: str, page: str, send: Send) -> str:
+def _send_page(what: str, page: str, send: Send) -> None:
     if len(page) > LARGEST:
-        return f"a page of {len(page) / 1e6:.0f} MB, too large to be shown here"
+        page, what = f"a page of {len(page) / 1e6:.0f} MB, too large to be shown here", "text"
     send(what, page)
-    return ""
 
 
 def _send_player(namespace: dict[str, Any], send: Send) -> None:

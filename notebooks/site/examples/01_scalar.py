@@ -5,8 +5,12 @@ import autograd as ag
 x = ag.tensor(2.0, requires_grad=True, name="x")
 y = ag.tensor(-3.0, requires_grad=True, name="y")
 
-loss = np.tanh(x * y + 5.0) + x     # forward: each operation is a line of the tape
-loss.backward()                     # backward: the chain rule, newest line first
+# Forward: each operation adds a record to the tape.
+loss = np.tanh(x * y + 5.0) + x
+
+# Backward: the chain rule, from the newest record to the oldest.
+loss.backward()
 
 print(ag.tape(loss))
-print("dloss/dx =", x.grad, "  dloss/dy =", y.grad)
+print("dloss/dx =", x.grad)
+print("dloss/dy =", y.grad)
