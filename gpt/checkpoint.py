@@ -141,7 +141,7 @@ def copy_newest(folder: Path, metadata: dict[str, Any], n_kept: int) -> str:
             temporary.unlink()
             try:
                 os.link(folder / FILE, temporary)  # takes no room
-            except OSError:  # a file system without links
+            except (OSError, AttributeError):  # a file system, or a system, without links
                 shutil.copyfile(folder / FILE, temporary)
     return name
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 import autograd as ag
 
 from ..model.module import Array
+from ..runtime.blas import limit_blas_threads
 from ..runtime.worker_pool import cores
 from .measure import fastest_threads, settled
 
@@ -89,7 +89,7 @@ class Floor:
         self.calls = [(_transpose_if(array("a", p.a), p.a_transposed), _transpose_if(array("b", p.b), p.b_transposed),
                        array("out", p.out)) for p in products]
         self.flops = sum(p.flops for p in products)
-        self.blas, self.n_threads = ThreadpoolController(), cores()
+        self.n_threads = cores()
 
     @classmethod
     def of_trainer(cls, trainer: Any) -> Floor:
@@ -107,7 +107,7 @@ class Floor:
 
     def run(self) -> float:
         """Compute all products, and return the milliseconds."""
-        with self.blas.limit(limits=self.n_threads, user_api="blas"):
+        with limit_blas_threads(self.n_threads):
             began = time.perf_counter()
             for a, b, out in self.calls:
                 np.matmul(a, b, out=out)

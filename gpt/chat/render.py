@@ -13,12 +13,12 @@ from typing import Any
 def limit(seconds: int, size: int) -> None:
     """Limit this process to so many seconds of computing and bytes of memory, where the system can."""
     try:
-        import resource
+        from resource import RLIMIT_AS, RLIMIT_CPU, setrlimit
     except ImportError:  # Windows: the waiting process still limits the time
         return
-    for name, most in (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, size):
+    for name, most in (RLIMIT_CPU, seconds), (RLIMIT_AS, size):
         try:
-            resource.setrlimit(name, (most, most))
+            setrlimit(name, (most, most))
         except (ValueError, OSError):  # it is lower already, or this system does not have it
             pass
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 from zlib import crc32
@@ -88,13 +90,18 @@ def default_text() -> tuple[str, str]:
         from pydoc_data.topics import topics
         return "\n\n".join(topics[name] for name in sorted(topics)), "the Python language reference (pydoc_data.topics)"
     except ImportError:
-        library = Path(os.__file__).parent
-        files = [file for name in _MODULES if (file := library / f"{name}.py").is_file()]
-        if not files:
+        sources = [source for source in map(_find_source, _MODULES) if source]
+        if not sources:
             raise FileNotFoundError("this Python has neither its reference (pydoc_data) nor its sources: "
                                     "give text with --data FILE") from None
-        return ("\n\n".join(file.read_text(encoding="utf-8") for file in files),
-                f"source of {len(files)} modules of the standard library, since this Python lacks pydoc_data")
+        return ("\n\n".join(sources),
+                f"source of {len(sources)} modules of the standard library, since this Python lacks pydoc_data")
+
+
+def _find_source(name: str) -> str | None:
+    """Return the source of a module of the standard library, which may be in an archive."""
+    spec = find_spec(name)
+    return spec.loader.get_source(name) if spec and isinstance(spec.loader, InspectLoader) else None
 
 
 def _open_path(path: str) -> Corpus:

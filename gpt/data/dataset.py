@@ -250,7 +250,8 @@ def _count_characters(tokens: Array, tokenizer: Tokenizer, release: Callable[[],
     lengths = tokenizer.lengths
     if (lengths == 1).all():
         return len(tokens)
-    return sum(int(np.bincount(block, minlength=len(lengths)) @ lengths) for _, block in _blocks(tokens, release))
+    return sum(int(np.bincount(block.astype(np.intp, copy=False), minlength=len(lengths)) @ lengths)
+               for _, block in _blocks(tokens, release))
 
 
 def _find_lines(tokens: Array, end: int, release: Callable[[], None]) -> tuple[Array, Array, int]:
@@ -276,7 +277,7 @@ def _hash_lines(tokens: Array, starts: Array, vocab_size: int, release: Callable
         if first == last:
             continue
         stop = starts[last] if last < len(starts) else len(tokens)
-        begins = starts[first:last].astype(np.int64)
+        begins = starts[first:last].astype(np.intp)
         block = tokens[begins[0]:stop]
         index = np.arange(len(block)) - np.repeat(begins - begins[0], np.diff(begins, append=stop))  # within its line
         terms = token_factor[block] * index_factor[index % len(index_factor)]

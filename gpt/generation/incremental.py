@@ -136,7 +136,7 @@ class IncrementalGPT:
         chunk = TokenChunk(ids, start, count, rows, self.batch_size, self.config, self.dtype)
         if chunk.end > self.capacity:
             self._grow(min(max(2 * self.capacity, chunk.end), self.config.block_size))
-        x = self.wte.take(ids.ravel(), 0)                          # (R T, C)
+        x = self.wte.take(ids.ravel().astype(np.intp, copy=False), 0)  # (R T, C)
         if self.wpe is not None:
             x += self.wpe.weight[chunk.positions]
         if self.rotations is not None:

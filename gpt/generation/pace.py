@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Self, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from ..runtime.blas import blas_libraries
 
 Step = TypeVar("Step")
 TRIAL = 16    # steps of a trial of another number of threads
@@ -139,4 +139,4 @@ class Threads:
 
 @cache
 def _libraries() -> list[Any]:
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    return blas_libraries()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 import autograd as ag
 
+from .blas import blas_libraries
 from .screen import escape_line
 from .worker_pool import cores
 
@@ -38,7 +38,7 @@ def environment(replicas: int) -> dict[str, Any]:
 def blas() -> str:
     """Return the BLAS libraries that are loaded, and the processors for which their code was chosen."""
     return ", ".join(sorted({f"{pool['internal_api']} {pool['version']} for {pool.get('architecture', 'any processor')}"
-                             for pool in threadpool_info() if pool["user_api"] == "blas"})) or "unknown"
+                             for pool in (library.info() for library in blas_libraries())})) or "unknown"
 
 
 def _threads() -> str:

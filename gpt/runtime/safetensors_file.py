@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+    from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+except ImportError:  # Windows, or a browser
+    getrlimit = None  # type: ignore[assignment]
 
 # Safetensors dtype -> NumPy dtype; a bfloat16 is the upper half of a float32.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -134,7 +134,7 @@ def memory_limit() -> float:
     memory = math.inf
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if resource and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+    if getrlimit is not None and (limit := getrlimit(RLIMIT_AS)[0]) != RLIM_INFINITY:
         memory = min(memory, limit)
     return memory
 

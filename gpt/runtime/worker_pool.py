@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from .blas import limit_blas_threads
+
+THREADS = sys.platform != "emscripten"
+"""True if threads can be started.  A browser has none: a pool there computes its shards in turn, to the same bits."""
 
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
+    if not THREADS:
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -34,17 +40,17 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         self._executor = ThreadPoolExecutor(max(self.n - 1, 1), thread_name_prefix="replica")
         try:
-            for _ in range(self.n - 1):
+            for _ in range(self.n - 1 if THREADS else 0):
                 self._executor.submit(time.sleep, 1e-3)  # busy for a moment, so that each submit starts a thread now
         except RuntimeError as error:
             self._executor.shutdown()
             raise OSError(f"{self.n} threads cannot be started here ({error}): lower --replicas, or raise the limit of "
                           "processes (ulimit -u)") from None
-        self._limits = threadpool_limits(1 if self.n > 1 else None, "blas")
+        self._limit = limit_blas_threads(1 if self.n > 1 else None)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._limits.restore_original_limits()
+        self._limit.__exit__(*error)
         executor, self._executor = self._executor, None
         executor.shutdown()
 
@@ -53,7 +59,10 @@ class WorkerPool:
         if self._executor is None and self.n > 1:
             raise RuntimeError(f"the {self.n} threads of a worker pool run within `with pool:`, and this is outside of "
                                "it")
-        others = [self._executor.submit(work, i) for i in range(1, self.n if n is None else n)]
+        n = self.n if n is None else n
+        if not THREADS:
+            return [work(i) for i in range(n)]
+        others = [self._executor.submit(work, i) for i in range(1, n)]
         try:
             return [work(0), *[other.result() for other in others]]
         finally:

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows, or a browser, whose module is empty
+    flock = None  # type: ignore[assignment]
 
 _MARKED = 1 << 13  # bytes at the start and at the end of a file that are searched for its mark
 
@@ -74,13 +74,13 @@ def temporary_beside(target: Path, folder: bool = False) -> Iterator[Path]:
 def lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file or folder within it.  Raises BlockingIOError if another process does; where the
     system or its disk has no locks, nothing is locked."""
-    if not fcntl:
+    if flock is None:
         yield
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             raise
         except OSError:
@@ -93,7 +93,7 @@ def lock(path: Path) -> Iterator[None]:
 def sweep(folder: Path, name: str) -> None:
     """Delete the leftovers of killed writes of files of this name, which may be a pattern, in a folder.  Raises OSError
     that names a file which cannot be deleted."""
-    if not fcntl:  # nothing tells what is still being written
+    if flock is None:  # nothing tells what is still being written
         return
     for left in folder.glob(f".{name}.*.tmp"):
         try:

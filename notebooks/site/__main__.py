@@ -11,7 +11,7 @@ from . import building
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m notebooks.site", description="Write the site for any static host, "
-                                     "under any path: the page on which tapegrad runs in the browser, and the reference.")
+                                     "under any path: the page on which tapegrad runs in the browser.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("site"), help="where to (site)")
     parser.add_argument("--pyodide", default=building.PYODIDE, metavar="URL",
                         help="folder with Pyodide 0.27.7, at a URL or a path on the site's host (%(default)s)")

@@ -32,7 +32,12 @@ class Embedding:
 
 def _embedding_forward(ids, table, y):
     check_ids(ids, table)
-    np.take(table, ids, axis=0, out=y, mode="clip")  # any other mode would take a detour through a copy
+    _take_rows(table, ids, y, "clip")  # any other mode would take a detour through a copy
+
+
+def _take_rows(x, ids, y, mode="raise"):
+    ids = ids.astype(np.intp, copy=False)  # NumPy casts no larger integers: uint64 or, in a browser, int64
+    np.take(x, ids, axis=0, out=y, mode=mode)
 
 
 def _embedding_backward(g, ids, d):
@@ -82,7 +87,7 @@ class ScatterAdd:
     @staticmethod
     def backward(executor, needed, g, y, saved, x, *index, shape=()):
         d = executor.empty(x, x.shape)
-        executor.run(np.take, g, index[0], 0, d)
+        executor.run(_take_rows, g, index[0], d)
         return [d]
 
 

@@ -28,7 +28,7 @@ class CharTokenizer(BaseTokenizer):
 
     def __init__(self, text: str | Iterable[str]):
         self.points = _distinct(text)  # sorted code points; a token is an index into it
-        self._token = np.full(self.points[-1] + 1, -1)
+        self._token = np.full(self.points[-1] + 1, -1, np.int64)
         self._token[self.points] = np.arange(len(self.points))
 
     @classmethod

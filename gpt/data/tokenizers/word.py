@@ -84,7 +84,7 @@ class WordTokenizer(BaseTokenizer):
             segments.append(segment)
             n_each = np.zeros(len(parts), np.int64)
             for numbers in _read_numbers(file, segment):
-                n_each += np.bincount(numbers, minlength=len(parts))
+                n_each += np.bincount(numbers.astype(np.intp, copy=False), minlength=len(parts))
             for part, n in zip(parts, n_each.tolist()):
                 for word in cls.WORD.findall(part):
                     counts[word] += n

@@ -1,5 +1,6 @@
 """A scalar and its tape"""
 import numpy as np
+
 import autograd as ag
 
 x = ag.tensor(2.0, requires_grad=True, name="x")

@@ -1,5 +1,6 @@
 """Broadcasting: who gets which sum"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(0)

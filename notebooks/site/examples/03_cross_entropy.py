@@ -1,5 +1,6 @@
 """Softmax and cross-entropy"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(0)

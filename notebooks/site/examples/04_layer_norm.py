@@ -1,5 +1,6 @@
 """Layer norm, by hand and as one operation"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(1)

@@ -1,5 +1,6 @@
 """Causal attention, written in NumPy"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(0)

@@ -1,6 +1,8 @@
 """A wrong gradient rule, and what check_op says"""
 import numpy as np
+
 import autograd as ag
+
 
 @ag.op
 def swish(x, beta=1.0):

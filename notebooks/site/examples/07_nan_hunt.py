@@ -1,5 +1,6 @@
 """Hunting a NaN"""
 import numpy as np
+
 import autograd as ag
 
 np.seterr(all="ignore")     # NumPy's warnings do not say where it was

@@ -1,6 +1,8 @@
 """A Hessian, and Newton's method"""
 import numpy as np
+
 import autograd as ag
+
 
 def f(v):       # Rosenbrock's curved valley, lowest at (1, 1)
     return (1 - v[0])**2 + 100 * (v[1] - v[0]**2)**2

@@ -1,5 +1,6 @@
 """An operation of one's own"""
 import numpy as np
+
 import autograd as ag
 
 # log(1 − eˣ) for x < 0, as in mixtures of probabilities.  Close to

@@ -1,5 +1,6 @@
 """A small network learns two moons"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(0)

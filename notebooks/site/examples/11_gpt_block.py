@@ -1,5 +1,6 @@
 """A GPT with one block"""
 import numpy as np
+
 import autograd as ag
 import gpt
 

@@ -1,5 +1,6 @@
 """A gradient for each example, with vmap"""
 import numpy as np
+
 import autograd as ag
 
 rng = np.random.default_rng(0)

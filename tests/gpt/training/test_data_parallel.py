@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info
 
 import gpt
 from gpt.optim.parameters import global_norm
+from gpt.runtime import worker_pool
 from gpt.runtime.worker_pool import WorkerPool, cores
 from gpt.training.data_parallel import Replicas
 
@@ -32,6 +33,21 @@ def delayed(run, slow, work, n=None):
 def small(**changes):
     model = gpt.GPT(gpt.GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=8, **changes), seed=3)
     return model, gpt.Parameters(model)
+
+
+def test_without_threads_the_shards_are_computed_in_turn(monkeypatch):
+    ids, targets = rng.integers(0, 11, (2, 4, 8))
+    results = []
+    for threads in (True, False):
+        monkeypatch.setattr(worker_pool, "THREADS", threads)
+        model, parameters = small()
+        with WorkerPool(3) as pool:
+            seen = pool.run(lambda i: time.sleep(0.01) or threading.get_ident())
+            assert len(set(seen)) == (3 if threads else 1)
+            loss = Replicas(model, parameters, pool, [None] * 3).gradient(ids, targets)
+        results.append((loss, parameters.grad.copy()))
+    assert results[0][0] == results[1][0] and np.array_equal(results[0][1], results[1][1])
+    assert cores() == 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])

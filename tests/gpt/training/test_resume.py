@@ -15,6 +15,7 @@ import pytest
 
 import gpt
 from gpt import TrainConfig, checkpoint, train
+from gpt.runtime import writing
 from gpt.runtime.worker_pool import SINGLE
 from gpt.training.metrics import Metrics
 from gpt.training.run_folder import writable_folder
@@ -211,12 +212,12 @@ def test_one_run_at_a_time_writes_to_a_folder(tiny):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
+    pytest.importorskip("fcntl")
 
     def flock(*args):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(writing, "flock", flock)
     with writable_folder(tmp_path / "out") as out:
         (out / "mine").touch()
     assert (tmp_path / "out" / "mine").exists()
