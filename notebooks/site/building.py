@@ -13,6 +13,7 @@ from typing import Any
 
 import autograd as ag
 from autograd.view.page import page
+from autograd.view.palette import css
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -63,7 +64,7 @@ def policy(pyodide: str) -> str:
 def frame_style() -> str:
     """Return the style of a frame that shows HTML of the reader's code."""
     shared = (ROOT / "autograd" / "view" / "page.css").read_text(encoding="utf-8")
-    return f"<!DOCTYPE html><style>{shared} body {{ font-size: 13px; margin: 10px; color: var(--ink); }}</style>"
+    return f"<!DOCTYPE html><style>{css()} {shared} body {{ font-size: 13px; margin: 10px; color: var(--ink); }}</style>"
 
 
 def pack(path: Path) -> str:
