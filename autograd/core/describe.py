@@ -52,6 +52,11 @@ def describe(value: Any) -> str:
     """Return an array's dtype and shape, and of anything else a short repr."""
     if isinstance(value, type):  # such as np.float32
         return value.__name__
+    if isinstance(value, slice):
+        parts = ["" if part is None else str(part) for part in (value.start, value.stop, value.step)]
+        return ":".join(parts[:2] if value.step is None else parts)
+    if value is Ellipsis:
+        return "..."
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return dtype_shape(value.shape, value.dtype)
     try:
@@ -159,13 +164,28 @@ def source_text(t: Any) -> str:
     return f"{'cell' if 'ipykernel_' in file or file.startswith('<ipython') else os.path.basename(file)}:{line}"
 
 
+def _input_text(a: Any, number_of: Mapping[Any, int]) -> str:
+    """Return `%3` for a record of the tape, and describe anything else."""
+    return describe(a) if not is_tensor(a) else f"%{number_of[a]}" if a in number_of else label(a)
+
+
 def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
     """Return the call that made a record: `matmul(%3, %5)`, `sum(%1, axis=0)`, `parameter`, `constant`."""
     if t.op is None:
         return "parameter" if t.requires_grad else "constant"
-    inputs = [describe(a) if not is_tensor(a) else f"%{number_of[a]}" if a in number_of else label(a) for a in t.inputs]
+    inputs = [_input_text(a, number_of) for a in t.inputs]
+    if index := index_text(t, number_of):
+        inputs[t.op.star:] = [index]
     attrs = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
     return f"{t.op.name}({', '.join(shortened(inputs) + attrs)})"
+
+
+def index_text(t: Any, number_of: Mapping[Any, int] = {}) -> str:  # noqa: B006
+    """Return the index of a record that reads or writes at one: `[:, 0]`; "" for other ops."""
+    star = t.op.star if t.op is not None else None
+    if star is None or t.op.parameters[star] != "index":
+        return ""
+    return f"[{', '.join(map(lambda a: _input_text(a, number_of), t.inputs[star:]))}]"
 
 
 def record_line(t: Any, number_of: Mapping[Any, int]) -> str:

@@ -61,7 +61,7 @@ def outline(tape: Tape) -> Group:
     return root
 
 
-def _enclosing_scopes(scope: Any) -> list[Any]:
+def enclosing_scopes(scope: Any) -> list[Any]:
     """Return the scope and all around it, outermost first; entering the same name twice makes two scopes."""
     scopes = []
     while scope:
@@ -73,7 +73,7 @@ def _enclosing_scopes(scope: Any) -> list[Any]:
 def _common_scope(a: Any, b: Any) -> Any:
     """Return the innermost scope around both."""
     common = ""
-    for x, y in zip(_enclosing_scopes(a), _enclosing_scopes(b)):
+    for x, y in zip(enclosing_scopes(a), enclosing_scopes(b)):
         if x is not y:
             break
         common = x
@@ -83,7 +83,7 @@ def _common_scope(a: Any, b: Any) -> Any:
 def _group_of(scope: Any, root: Group, groups: dict[int, Group]) -> Group:
     """Return the group of a scope, and create it where the tape first enters the scope."""
     group = root
-    for outer in _enclosing_scopes(scope):
+    for outer in enclosing_scopes(scope):
         if id(outer) not in groups:
             groups[id(outer)] = Group(getattr(outer, "name", str(outer)), str(outer))
             group.items.append(groups[id(outer)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,27 +20,34 @@ from ..text import norm as norm_of
 from .fold import Box, Fold, Frame, is_item
 from .timing import REPEATS, duration, measure_times
 
-_DARKEST = 0.55  # of the palette's scale, on which nearly black text can be read
+_DARKEST = 0.5  # of the palette's scale, on which nearly black text can be read
+_SQUARES = 24  # maximum squares in a box
 
 
 class Gradients:
-    """Gradient norms from one backward pass: `norms` of each record, and `edge_norms` of each edge (input, record).
+    """Gradients from one backward pass: `norms` of each record, and those sent along each edge (input, record), in the
+    order of the record's inputs: norms in `edge_norms`, and in `edge_numbers` the number, or None for an array.
 
-    `missing` is empty, or a line that tells why there are none.
+    `numbers` are the gradients of scalars.  `missing` is empty, or a line that tells why there are none.
     """
 
     def __init__(self, tape: Tape):
         self.norms: dict[Tensor, float] = {}
+        self.numbers: dict[Tensor, float] = {}
         self.edge_norms: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
+        self.edge_numbers: dict[tuple[Tensor, Tensor], list[float | None]] = defaultdict(list)
         self.missing = ""
         try:
             with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
                 for t, g, sent in backward_pass(tape):
                     self.norms[t] = norm(g)
+                    if (number := as_number(g)) is not None:
+                        self.numbers[t] = number
                     for a, d in sent:
                         self.edge_norms[a, t].append(norm(d))
+                        self.edge_numbers[a, t].append(as_number(d))
         except Exception as error:  # a modified leaf, or a failing VJP rule: draw the graph all the same
-            self.norms, self.edge_norms = {}, {}
+            self.norms, self.numbers, self.edge_norms, self.edge_numbers = {}, {}, {}, {}
             self.missing = f"no numbers: {first_line(error)}"
 
 
@@ -53,6 +60,11 @@ def norm(g: Any) -> float:
     return norm_of(g)
 
 
+def as_number(value: Any) -> float | None:
+    """Return a scalar as a Python number, and None for anything else."""
+    return value.item() if isinstance(value, (np.ndarray, np.generic)) and value.shape == () else None
+
+
 def span(values: Iterable[float]) -> str:
     """Format `0.12`, or the range `0.012…0.12` of several values; `NaN` or `inf` if one is not finite."""
     values = list(values)
@@ -60,6 +72,12 @@ def span(values: Iterable[float]) -> str:
         return "NaN" if any(map(math.isnan, bad)) else "inf"
     low, high = f"{min(values):.2g}", f"{max(values):.2g}"
     return low if low == high else f"{low}…{high}"
+
+
+def largest(values: Iterable[float]) -> float:
+    """Return the largest number, or one that is not finite if there is one."""
+    values = list(values)
+    return next((v for v in values if not math.isfinite(v)), max(values))
 
 
 def first_line(error: Exception) -> str:
@@ -114,32 +132,54 @@ class ByOp:
         """Return the number that the colour stands for, as text."""
         return ""
 
+    def strip(self, box: Box) -> list[str]:
+        """Return the colours of the identical scopes that a box stands for; none without numbers."""
+        return []
+
 
 class _ByNumber(ByOp):
     """Colour by a number of each box, which is also written in it."""
 
     log = False
     adds = True  # True if the numbers of several records add up
+    format: Callable[[float], str] = staticmethod(lambda value: f"{value:.2g}")
 
     def __init__(self, tape: Tape, fold: Fold, gradients: Gradients | None):
         self.swatches = []
         self.numbers = dict(self.measure(tape, fold, gradients))
-        self.ramp = Ramp([max(values) for values in self.numbers.values()], self.log)
-        self.total = sum(value for values in self.numbers.values() for value in values)
+        combine = sum if self.adds else largest
+        self.value = {box: combine(values) for box, values in self.numbers.items()}
+        self.parts = Ramp([v for values in self.numbers.values() for v in values], self.log)
+        self.ramp = Ramp(self.value.values(), self.log) if self.adds else self.parts
+        self.total = sum(self.value.values())
+        if self.ramp.high:
+            low = self.format(self.ramp.low if self.log else 0.0)
+            self.swatches = list(zip([low, *[" " * 3] * 3, self.format(self.ramp.high)], self.ramp.swatches()))
         if self.notes and self.adds and any(isinstance(item, Frame) for item in fold.frame.runs()):
             self.notes.append("scopes drawn once for several show the sum over all of them")
+        if any(self.strip(box) for box in self.numbers):
+            self.notes.append("small squares: each of the identical scopes, in their order")
 
     def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
-        """Yield each box that has numbers, with the numbers of the records it represents."""
+        """Yield each box that has numbers, with a number for each of the identical scopes or records it represents."""
         raise NotImplementedError
 
     def fill(self, box: Box) -> str:
-        return self.ramp.fill(max(self.numbers[box])) if box in self.numbers else WHITE  # type: ignore[union-attr]
+        return self.ramp.fill(self.value[box]) if box in self.value else WHITE  # type: ignore[union-attr]
 
-    def share(self, box: Box) -> str:
-        """Format the share of the total: ` · 34 %`."""
-        share = 100 * self.numbers[box][0] / self.total if self.total else 0
-        return f" · {share:.0f} %" if share >= 0.5 else " · <1 %"
+    def strip(self, box: Box) -> list[str]:
+        """Return the colours of the numbers of several identical scopes; of many, of the largest of each few."""
+        values = self.numbers.get(box, [])
+        chunks = [values[i * len(values) // _SQUARES:(i + 1) * len(values) // _SQUARES] for i in range(_SQUARES)] \
+            if len(values) > _SQUARES else [[v] for v in values]
+        return [self.parts.fill(largest(chunk)) for chunk in chunks] if len(values) > 1 else []
+
+    def describe(self, box: Box) -> str:
+        """Return `1.2 ms · 34 %`: the sum and its share of the total; for several scopes also the range."""
+        values, share = self.numbers[box], 100 * self.value[box] / self.total if self.total else 0
+        text = f"{self.format(self.value[box])} · {f'{share:.0f}' if share >= 0.5 else '<1'} %"
+        low, high = self.format(min(values)), self.format(max(values))
+        return f"{text}, each {low}{f'…{high}' if low != high else ''}" if len(values) > 1 else text
 
 
 class ByGradient(_ByNumber):
@@ -151,8 +191,7 @@ class ByGradient(_ByNumber):
         norms = gradients.norms if gradients is not None else {}
         for box in fold.frame.boxes():
             if values := [norms[t] for t in fold.results(box) if t in norms]:
-                bad = [v for v in values if not math.isfinite(v)]
-                yield box, bad or values
+                yield box, values
         good = [v for v in norms.values() if v and math.isfinite(v)]
         self.notes = [f"colour: gradient norm, log scale, {span(good)}"] if good else []
 
@@ -163,6 +202,8 @@ class ByGradient(_ByNumber):
 class ByTime(_ByNumber):
     """Colour by the time that the formula and its VJP rules take."""
 
+    format = staticmethod(duration)
+
     def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
         try:
             with within(observer=None), np.errstate(all="ignore"):
@@ -171,18 +212,20 @@ class ByTime(_ByNumber):
             self.notes = [f"no numbers: {first_line(error)}"]
             return
         for box in fold.frame.boxes():
-            if found := [measured[t].total for t in box.records if t in measured]:
-                yield box, [sum(found)]
+            if copies := fold.copies(box):
+                yield box, [sum(measured[t].total for t in records) for records in copies]
         forward, backward = sum(t.forward for t in measured.values()), sum(t.backward for t in measured.values())
         self.notes = [f"colour: time, {duration(forward)} forward and {duration(backward)} backward; each operation "
                       f"timed by itself, median of {REPEATS} runs"]
 
     def text(self, box: Box) -> str:
-        return f"{duration(self.numbers[box][0])}{self.share(box)}" if box in self.numbers else ""
+        return self.describe(box) if box in self.numbers else ""
 
 
 class ByMemory(_ByNumber):
     """Colour by the bytes kept for the backward pass: values, and arrays saved by kernels."""
+
+    format = staticmethod(format_bytes)
 
     def measure(self, tape: Tape, fold: Fold, gradients: Gradients | None) -> Iterator[tuple[Box, list[float]]]:
         kept: dict[Tensor, int] = defaultdict(int)
@@ -195,13 +238,13 @@ class ByMemory(_ByNumber):
             if lifetime.kind != "gradient" and lifetime.record.op is not None:
                 kept[lifetime.record] += lifetime.n_bytes
         for box in fold.frame.boxes():
-            if any(t.op is not None for t in box.records):
-                yield box, [float(sum(kept.get(t, 0) for t in box.records))]
+            if copies := fold.copies(box):
+                yield box, [float(sum(kept.get(t, 0) for t in records)) for records in copies]
         self.notes = ["colour: memory that each result keeps for the backward pass, "
                       f"{format_bytes(sum(kept.values()))} together"]
 
     def text(self, box: Box) -> str:
-        return f"{format_bytes(self.numbers[box][0])}{self.share(box)}" if self.numbers.get(box, [0])[0] else ""
+        return self.describe(box) if self.value.get(box) else ""
 
 
 SCHEMES = {"op": ByOp, "grad": ByGradient, "time": ByTime, "memory": ByMemory}

@@ -12,7 +12,7 @@ from ...core.describe import plural
 from ...core.registry import FUNCTIONS
 from ...engine import Tape, Tensor, _item
 from ..backward import check_focus
-from ..outline import Group, outline
+from ..outline import Group, enclosing_scopes, outline
 
 PAGE = 24
 """Maximum boxes of a picture whose depth was not given: scopes are opened level by level up to this number."""
@@ -34,6 +34,7 @@ class Box:
     times: int = 1                                             # number of identical scopes it represents
     chained: bool = False                                      # True if each of them reads an output of the previous
     records: list[Tensor] = field(default_factory=list)        # all records it represents, of the identical scopes too
+    level: int = 0                                             # number of scopes around a closed scope
 
 
 @dataclass(eq=False)
@@ -53,6 +54,13 @@ class Frame:
                 yield item
             else:
                 yield from item.boxes()
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frame and all inner frames."""
+        yield self
+        for item in self.items:
+            if isinstance(item, Frame):
+                yield from item.frames()
 
     def runs(self) -> Iterator[Box | Frame]:
         """Yield all inner boxes and frames that represent several identical scopes."""
@@ -108,6 +116,8 @@ class Fold:
         for t in tape.roots:
             if t in self.shown:
                 self._results.setdefault(self.in_box[t], []).append(t)
+        for box in self._results.keys() & {item for item in self.frame.boxes() if item.op is None}:
+            self._add_inner_results(box)
 
     # ------------------------------------------------------------------ boxes and frames
     def _fill(self, frame: Frame, group: Group, level: int) -> None:
@@ -181,7 +191,7 @@ class Fold:
             frame.items.append(item)
             self._fill(item, group, level + 1)
         else:
-            item = Box(group.name, None, group)
+            item = Box(group.name, None, group, level=level)
             frame.items.append(item)
             self.in_box.update((t, item) for t in records)
         return item
@@ -225,6 +235,28 @@ class Fold:
                     if tail is not head:
                         found.setdefault((tail, head), Edge(tail, head)).uses.append((a, t))
         return list(found.values())
+
+    def _add_inner_results(self, box: Box) -> None:
+        """Add what a closed scope that stands for several sends from each of them to the next."""
+        place = {t: i for i, group in enumerate(self.copies(box)) for t in group}
+        inner = [a for t in place for a in t.inputs if type(a) is Tensor and place.get(a, place[t]) != place[t]]
+        found = {*self._results[box], *inner}
+        self._results[box] = [t for t in box.records if t in found]
+
+    def copies(self, box: Box) -> list[list[Tensor]]:
+        """Return the operations of a box, in a list for each of the identical scopes that it stands for."""
+        found: dict[Any, list[Tensor]] = {}
+        for t in box.records:
+            if t.op is not None and box.op is None:
+                scopes = enclosing_scopes(t.scope)
+                found.setdefault(id(scopes[box.level]) if len(scopes) > box.level else None, []).append(t)
+            elif t.op is not None:
+                found.setdefault(_tuple_of(t), []).append(t)
+        return list(found.values())
+
+    def like(self, t: Tensor) -> Tensor:
+        """Return the record of the first of identical scopes that stands for `t`, which is mostly `t` itself."""
+        return self._like.get(t, t)
 
     def firsts(self, box: Box) -> list[Tensor]:
         """Return the records of a box without those of repeated scopes."""

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, plural, record_line, shape_text
+from ...core.describe import describe, index_text, plural, record_line, shape_text
 from ...engine import Tape, Tensor
 from ..backward import restore_freed
 from ..card.mathematics import find_formula, find_gradients
 from ..palette import FRAME, FRAME_LINE, LIGHT, OUTLINE, WHITE
 from ..text import number_records
-from .coloring import SCHEMES, ByOp, Gradients, Ramp, span
+from .coloring import SCHEMES, ByGradient, ByOp, Gradients, Ramp, as_number, span
 from .fold import Box, Edge, Fold, Frame, Rest, fold, is_item
+from .labels import (
+    BACKWARD,
+    GAP,
+    INK,
+    SOFT,
+    contents,
+    describe_run,
+    escape_text,
+    group_tip,
+    quote,
+    small_text,
+    times,
+    title,
+    with_count,
+)
+from .layout import choose_beside, find_main
 from .render import Graph
 
 FONT = "Helvetica,Arial,sans-serif"
-INK, SOFT = LIGHT["ink"], LIGHT["soft"]
-GAP = "\N{NO-BREAK SPACE}"  # browsers drop a plain space between two elements of a line
+ARROWS = 4  # maximum arrows between two boxes
 WIDTHS = 0.8, 4.0  # edge widths of the smallest and the largest gradient norm, in points
 
 
@@ -39,7 +52,8 @@ def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
     focus: a tensor of the tape; only records within three edges of it are drawn, and `⋯` where the graph goes on.
     color: color boxes by "op" (family of operation), "grad" (gradient norm), "time" (of the formula and its VJP rules,
     which are run again) or "memory" (bytes kept for the backward pass).  The numbers are also written in the boxes; a
-    box of several operations has the sum of their times and bytes, and the range of its outputs' gradient norms.
+    box of several operations has the sum of their times and bytes, and the range of its outputs' gradient norms; one
+    that stands for several scopes has a small square in the colour of each.
 
     Consecutive identical scopes (the blocks of a GPT) are drawn once, marked `× 12`, with the sum of their times and
     bytes.  A scope with a single operation is drawn as that operation, under the scope's name.  In tapes of up to 30
@@ -47,8 +61,9 @@ def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
     their reader's box.  A scope with more than 40 operations and inner scopes is drawn by its first and last 12.
 
     If a leaf has a gradient (or for color="grad"), edges are as wide as the gradients that flow back along them are
-    large, on a log scale; if a leaf was modified since, the legend says so instead.  Tooltips of boxes and edges show
-    the line of the tape, the formulas and the gradient norm.
+    large, on a log scale, and in tapes of up to 30 records labelled with them; boxes of scalars show theirs.  A value
+    that an operation reads twice (`x * x`) has two arrows, whose gradients add up.  If a leaf was modified since, the
+    legend says so instead.  Tooltips of boxes and edges show the line of the tape, the formulas and the gradients.
 
     Raises ValueError for a scope or tensor that is not in the tape, and for an unknown `color`.
     """
@@ -71,10 +86,14 @@ class _Drawing:
         self.ramp = Ramp([n for values in edge_norms for n in values], log=True)
         self.graph = Graph("tape", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
         self.graph.tape = tape
+        self.beside, self.main = choose_beside(folded), find_main(folded)
+        self.frames = {box: {frame for frame in folded.frame.frames() if box in set(frame.boxes())}
+                       for box in self.names}
+        self.marks: dict[str, str] = {}  # explanations of the marks that are drawn, for the legend
         with restore_freed(tape):
             self._draw(folded.frame, self.graph)
         for edge in folded.edges:
-            self._edge(edge)
+            self._edges(edge)
         self._draw_more()
         self.graph.attr(label=self._legend())
 
@@ -85,16 +104,38 @@ class _Drawing:
                 self._box(item, graph)
             else:
                 with graph.subgraph(name=f"{graph.name if graph is not self.graph else 'cluster'}_{i}") as inner:
-                    inner.attr(label=f"<<b>{_text(item.title)}</b>{_times(item)}>", tooltip=_quote(_group_tip(item)),
-                               **_FRAME)
+                    tip = quote(group_tip(item))
+                    inner.attr(tooltip=tip, **_FRAME)
+                    self._title(item, inner, tip)
                     self._draw(item, inner)
+        for box in frame.items:
+            if isinstance(box, Box) and box in self.beside:
+                self._draw_row(box, graph)
+
+    def _title(self, frame: Frame, graph: Graph, tip: str) -> None:
+        """Draw the title of a frame as a node above its first box, which arrows pass by; they would cross a label."""
+        first = next(box for box in frame.boxes() if not any(box in leaves for leaves in self.beside.values()))
+        name = f"title_{graph.name}"
+        graph.node(name, f"<<b>{escape_text(frame.title)}</b>{times(frame)}>", shape="plain", style="", tooltip=tip)
+        graph.edge(name, self.names[first], style="invis")
+
+    def _draw_row(self, box: Box, graph: Graph) -> None:
+        """Draw the parameters beside an operation into its row, on alternate sides."""
+        with graph.subgraph() as row:
+            row.attr(rank="same")
+            for i, other in enumerate((*self.beside[box], box)):
+                row.node(self.names[other])
+                if len(self.beside[box]) > 1 and other is not box:
+                    ends = self.names[other], self.names[box]
+                    row.edge(*(ends[::-1] if i % 2 else ends), style="invis")
 
     def _draw_more(self) -> None:
         """Draw `⋯` where a focus cuts the graph off."""
         for boxes, before in zip(self.fold.has_more(self.tape), (True, False)):
             for box in sorted(boxes, key=self.names.__getitem__):
+                self.marks["more"] = "⋯: more of the tape, not drawn"
                 more = f"{'before' if before else 'after'}_{self.names[box]}"
-                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=SOFT, tooltip=_quote("not drawn: more"))
+                self.graph.node(more, "⋯", shape="plain", style="", fontcolor=SOFT, tooltip=quote("not drawn: more"))
                 self.graph.edge(*((more, self.names[box]) if before else (self.names[box], more)), style="dotted")
 
     # ------------------------------------------------------------------ a box
@@ -102,7 +143,20 @@ class _Drawing:
         """Draw a box in the cluster `graph`."""
         rows = "".join(f'<tr><td>{line}</td></tr>' for line in self._lines(box))
         label = f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
-        graph.node(self.names[box], label, tooltip=_quote(self._tip(box)), **self._look(box))
+        graph.node(self.names[box], label, tooltip=quote(self._tip(box)), **self._look(box))
+        for i, (name, array) in enumerate(self._arrays(box)):
+            outside, tip = f"{self.names[box]}a{i}", f"{name}: an array, not recorded"
+            text = f"array<br/>{small_text(describe(array))}"
+            graph.node(outside, f"<{text}>", tooltip=quote(tip), style="dashed", **_LEAF)
+            graph.edge(outside, self.names[box], tooltip=quote(tip), style="dashed")
+            self.marks["dashed"] = _DASHED
+
+    def _arrays(self, box: Box) -> list[tuple[str, Any]]:
+        """Return names and values of the inputs of an operation that are arrays, and no records (in a small tape)."""
+        if not self.fold.small or box.op is None or box.op.op is None or box.times > 1:
+            return []
+        return [(box.op.op.input_name(i), a) for i, a in enumerate(box.op.inputs)
+                if type(a) is not Tensor and hasattr(a, "dtype") and np.shape(a)]
 
     def _look(self, box: Box) -> dict[str, str]:
         """Return shape, border and colour of a box, as attributes of Graphviz."""
@@ -110,35 +164,57 @@ class _Drawing:
         if box.op is None:
             look |= {"style": "filled,dashed"} if isinstance(box.group, Rest) else {"peripheries": "2"}
         elif box.op.op is None:
-            look |= {"shape": "ellipse", "margin": "0.04,0.03"}
-            look |= {} if box.op.requires_grad else {"style": "filled,dashed"}
-        if not self.roots.isdisjoint(box.records) or box.op is self.fold.focus is not None:
+            look |= _LEAF
+            self.marks["round"] = "round: a parameter" if box.op.requires_grad else self.marks.get("round", "")
+            if not box.op.requires_grad:
+                look |= {"style": "filled,dashed"}
+                self.marks["dashed"] = _DASHED
+        if box.op is self.fold.focus is not None:
             look |= {"penwidth": "2.2", "color": INK}
+            self.marks["thick"] = "thick border: the focus"
+        elif not self.roots.isdisjoint(box.records):
+            look |= {"penwidth": "2.2", "color": INK}
+            self.marks.setdefault("thick", "thick border: the result")
         return look
 
     def _lines(self, box: Box) -> list[str]:
         """Return the lines of text in a box, as Graphviz's HTML."""
         parameters = sum(t.size for t in self.fold.firsts(box) if t.op is None and t.requires_grad and t is not box.op)
         small = [f"'{box.op.name}'"] if box.op is not None and box.op.op is not None and box.op.name else []
-        small += _contents(self.fold, box) + self._shapes(box)
+        small += contents(self.fold, box) + self._shapes(box)
         small += [f"{plural(parameters, 'parameter')}{' each' * (box.times > 1)}"] if parameters else []
         small += filter(None, [self._attributes(box), self.colors.text(box)])
-        return [_title(box), *map(_small, small)]
+        lines = [title(box), *map(small_text, small)]
+        if (number := self._gradient(box)) is not None and not isinstance(self.colors, ByGradient):
+            lines.append(small_text(f"grad {number:.4g}", BACKWARD))
+            self.marks["grad"] = _PURPLE
+        fills = self.colors.strip(box)
+        strip = "".join(f'<td bgcolor="{fill}" width="7" height="7" fixedsize="true"></td>' for fill in fills)
+        squares = f'<table bgcolor="{WHITE}" fixedsize="true" width="{8 * len(fills) + 1}" height="9" border="0" ' \
+                  f'cellspacing="1" cellpadding="0"><tr>{strip}</tr></table>'
+        return [*lines, squares] if strip else lines
+
+    def _gradient(self, box: Box) -> float | None:
+        """Return the gradient of a scalar: of a leaf what is in `.grad`, otherwise what flows to it."""
+        if self.norms is None or box.op is None or box.times > 1 or len(self.fold.results(box)) > 1:
+            return None
+        held = box.op._grad if box.op.op is None else None
+        return self.norms.numbers.get(box.op) if held is None else as_number(getattr(held, "_array", held))
 
     def _shapes(self, box: Box) -> list[str]:
         """Return the shapes of a box's outputs."""
         results, firsts = self.fold.results(box), set(self.fold.firsts(box))
         shapes = Counter(map(self._shape, [t for t in results if t in firsts] or results))
-        texts = [_with_count(n, shape) for shape, n in shapes.items()]
+        texts = [with_count(n, shape) for shape, n in shapes.items()]
         return texts if len(texts) < 4 else [*texts[:2], f"… {len(texts) - 2} more"]
 
     def _shape(self, t: Tensor) -> str:
         """Return `f32[3,4]`, `f32[] = 0.5` for a single number, `3 × f32[4]` for a tuple of equal shapes."""
         if isinstance(t._array, tuple) or isinstance(t.saved, list):
             shapes = shape_text(t)[1:-1].split(", ")
-            return _with_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
+            return with_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
         text = shape_text(t)
-        if self.fold.small and text.endswith("[]") and (value := _value(t)) is not None:
+        if text.endswith("[]") and (value := _value(t)) is not None:
             return f"{text} = {value if isinstance(value, bool) else format(value, '.4g')}"
         return text
 
@@ -148,12 +224,14 @@ class _Drawing:
             return ""
         t, op = box.op, box.op.op
         given = [(op.input_name(i), a) for i, a in enumerate(t.inputs) if type(a) is not Tensor and a is not None]
-        text = ", ".join(f"{name}={describe(a)}" for name, a in [*given, *t.attrs.items()] if name != "shape")
+        drawn = [name for name, _ in self._arrays(box)]
+        texts = [f"{name}={describe(a)}" for name, a in [*given, *t.attrs.items()] if name not in ("shape", *drawn)]
+        text = index_text(t) or ", ".join(texts)
         return text if len(text) <= 40 else f"{text[:39]}…"
 
     def _tip(self, box: Box) -> str:
         """Return the tooltip of a box."""
-        lines = _group_tip(box).splitlines() if box.op is None or box.times > 1 else []
+        lines = group_tip(box).splitlines() if box.op is None or box.times > 1 else []
         if (t := box.op) is not None:
             lines += [record_line(t, self.numbers)]
             if t.op is not None:
@@ -161,27 +239,78 @@ class _Drawing:
         norms = self.norms.norms if self.norms is not None else {}
         if found := [norms[t] for t in self.fold.results(box) if t in norms]:
             lines.append(f"gradient norm: {span(found)}")
+        sent = self.norms.numbers.get(t) if self.norms is not None and t is not None else None
+        if sent is not None and (held := self._gradient(box)) is not None and held != sent:
+            lines.append(f".grad holds {held:.4g}, of which this backward pass adds {sent:.4g}")
         return "\n".join(lines)
 
     # ------------------------------------------------------------------ an edge
-    def _edge(self, edge: Edge) -> None:
-        """Draw an edge, labelled with its shapes and as wide as the gradient that flows back along it is large."""
+    def _edges(self, edge: Edge) -> None:
+        """Draw the arrows of an edge: one for each time that a record reads the same value (both factors of `x * x`),
+        otherwise one for all values."""
+        like = {(self.fold.like(a), self.fold.like(t)) for a, t in edge.uses}
+        times = Counter(edge.uses)
+        n = times[edge.uses[0]]
+        if len(like) > 1 or n > ARROWS:
+            return self._arrow(edge, [(use, i) for use in times for i in range(times[use])])
+        for i in range(n):
+            self._arrow(edge, [(use, i) for use in times], parallel=n > 1)
+
+    def _arrow(self, edge: Edge, slots: list[tuple[tuple[Tensor, Tensor], int]], parallel: bool = False) -> None:
+        """Draw one arrow, labelled with its shapes and what flows back along it, and as wide as that is large.
+
+        slots: (input, reader) and, of the times that the reader reads this input, which one.
+        """
         shapes = Counter(map(shape_text, self.fold.values(edge)))
-        text, look = ", ".join(_with_count(n, shape) for shape, n in shapes.items()), {}
-        tip = [text]
-        norms = self.norms.edge_norms if self.norms is not None else {}
-        if found := [n for use in set(edge.uses) for n in norms.get(use, ())]:
-            look = self._width(found)
-            tip.append(f"gradient norm: {span(found)}")
-        is_in_box = len(self._shapes(edge.tail)) == 1
-        self.graph.edge(self.names[edge.tail], self.names[edge.head], tooltip=_quote("\n".join(tip)),
-                        **({} if is_in_box else {"label": f"<{_small(text)}>"}) | look)
+        text, look = ", ".join(with_count(n, shape) for shape, n in shapes.items()), {}
+        tip, lines = [text], [] if len(self._shapes(edge.tail)) == 1 else [small_text(text)]
+        if not parallel and len(slots) > len({use for use, _ in slots}):
+            lines.append(f"read {len(slots)} times")
+        sent = [(*use, i, self._sent(use, i)) for use, i in slots]
+        found = [flow for *_, flow in sent if flow is not None]
+        if found:
+            norms = [norm for norm, _ in found]
+            look = self._width(norms)
+            numbers = [number for _, number in found if number is not None]
+            amount = f"‖{span(norms)}‖" if len(numbers) < len(found) and np.isfinite(norms).all() else \
+                f"{numbers[0]:.4g}" if len(numbers) == 1 else span(numbers or norms)
+            if self.fold.small or len(numbers) == len(found):
+                lines.append(small_text(amount, look.get("fontcolor", BACKWARD)))
+                self.marks["grad"] = _PURPLE
+            each = [f"gradient as {self._slot(a, t, i)}: {describe_flow(flow)}" for a, t, i, flow in sent if flow]
+            tip += each if parallel or 1 < len(each) <= ARROWS else \
+                [f"gradient: {amount}" if len(numbers) == len(found) else f"gradient norm: {span(norms)}"]
+        look |= {"label": f"<{'<br/>'.join(f'{GAP}{line}' for line in lines)}>"} if lines else {}
+        look["tooltip"] = quote("\n".join(tip))
+        ends = self.names[edge.tail], self.names[edge.head]
+        leaves = self.beside.get(edge.head, [])
+        if edge.tail not in leaves:
+            entered = len(self.frames[edge.head] - self.frames[edge.tail])
+            look |= {"weight": "8"} if edge is self.main[edge.head] else {}
+            look |= {"minlen": str(1 + entered)} if entered else {}
+            self.graph.edge(*ends, **look)
+        elif leaves.index(edge.tail) % 2:  # to the right of the operation
+            self.graph.edge(*ends[::-1], **look, dir="back", constraint="false")
+        else:
+            self.graph.edge(*ends, **look, constraint="false")
+
+    def _sent(self, use: tuple[Tensor, Tensor], i: int) -> tuple[float, float | None] | None:
+        """Return norm and number of the gradient that a reader sends to an input, the i-th time that it reads it."""
+        found = self.norms.edge_norms.get(use, []) if self.norms is not None else []
+        return (found[i], self.norms.edge_numbers[use][i]) if i < len(found) else None  # type: ignore[union-attr]
+
+    def _slot(self, a: Tensor, t: Tensor, i: int) -> str:
+        """Return the name of the argument by which record `t` reads `a` for the i-th time: `%5 multiply's y`."""
+        places = [k for k, b in enumerate(t.inputs) if b is a]
+        return f"%{self.numbers[t]} {t.op.name}'s {t.op.input_name(places[i])}"  # type: ignore[union-attr]
 
     def _width(self, norms: list[float]) -> dict[str, str]:
         """Return the width of an edge with gradients of these norms, as attributes of Graphviz."""
         if not np.isfinite(norms).all():
-            return {"color": LIGHT["bad"], "penwidth": "3", "fontcolor": LIGHT["bad"], "label": span(norms)}
+            self.marks["bad"] = "magenta: NaN or inf flows back"
+            return {"color": LIGHT["bad"], "penwidth": "3", "fontcolor": LIGHT["bad"]}
         if not max(norms):
+            self.marks["dotted"] = "dotted edge: the gradient that flows back along it is 0"
             return {"style": "dotted"}
         low, high = WIDTHS
         width = low + (high - low) * self.ramp.position(max(norms))
@@ -190,7 +319,7 @@ class _Drawing:
     # ------------------------------------------------------------------ the legend
     def _legend(self) -> str:
         """Return the legend of colours, widths and borders, as a table under the graph."""
-        notes = list(self.colors.notes)
+        notes = [*self.colors.notes, " · ".join(filter(None, self.marks.values()))]
         if self.norms is not None and self.norms.missing:
             notes.append(self.norms.missing)
         elif self.norms is not None and self.norms.edge_norms:
@@ -198,66 +327,37 @@ class _Drawing:
         closed = [box.group for box in self.fold.frame.boxes() if box.op is None and not isinstance(box.group, Rest)]
         if closed:
             notes.append(f"double border: a closed scope; draw(expand={closed[0].path!r}) opens it")  # type: ignore[union-attr]
-        notes += [_describe_run(item) for item in self.fold.frame.runs()][:3]
+        notes += [describe_run(item) for item in self.fold.frame.runs()][:3]
         if not self.tape:
             notes.append("nothing was recorded")
-        chips = "".join(f'<td bgcolor="{fill}" style="rounded">{GAP}{name}{GAP}</td>'
-                        for name, fill in self.colors.swatches)
-        rows = [f'<table border="0" cellspacing="3" cellpadding="2"><tr>{chips}</tr></table>'] if chips else []
-        rows += [_text(line) for note in dict.fromkeys(notes) for line in textwrap.wrap(note, 80)]
+        names = [(GAP + name.replace(" ", GAP) + GAP, fill) for name, fill in self.colors.swatches]
+        chips = "".join(f'<td bgcolor="{fill}" style="rounded">{name}</td>' for name, fill in names)
+        rows = [escape_text(line) for note in dict.fromkeys(notes) for line in textwrap.wrap(note, 80)]
         cells = "".join(f'<tr><td align="left">{row}</td></tr>' for row in rows)
+        if chips:  # of about their width, since Graphviz stretches a table to that of its cell
+            width = sum(5.2 * len(name) + 15 for name, _ in self.colors.swatches) + 6
+            cells = f'<tr><td align="left"><table align="left" fixedsize="true" width="{width:.0f}" height="20" ' \
+                    f'border="0" cellspacing="3" cellpadding="2"><tr>{chips}</tr></table></td></tr>{cells}'
         return f'<<table border="0" cellspacing="0" cellpadding="1">{cells}</table>>' if cells else ""
 
 
-_GRAPH = {"rankdir": "TB", "bgcolor": WHITE, "pad": "0.2", "nodesep": "0.3", "ranksep": "0.32", "fontname": FONT,
-          "fontsize": "9", "fontcolor": SOFT, "labelloc": "b", "labeljust": "l", "tooltip": " "}
+_GRAPH = {"rankdir": "TB", "newrank": "true", "bgcolor": WHITE, "pad": "0.2", "nodesep": "0.3", "ranksep": "0.32",
+          "fontname": FONT, "fontsize": "9", "fontcolor": SOFT, "labelloc": "b", "labeljust": "l", "tooltip": " "}
 _NODE = {"shape": "box", "style": "filled,rounded", "fillcolor": WHITE, "color": OUTLINE, "fontname": FONT,
          "fontsize": "11", "fontcolor": INK, "margin": "0.12,0.06", "height": "0.3", "width": "0.6"}
 _EDGE = {"color": OUTLINE, "arrowsize": "0.6", "fontname": FONT, "fontsize": "8.5", "fontcolor": SOFT}
-_FRAME = {"style": "filled,rounded", "fillcolor": FRAME, "color": FRAME_LINE, "fontcolor": INK, "fontsize": "11",
-          "labelloc": "t", "labeljust": "l", "margin": "12"}
+_FRAME = {"style": "filled,rounded", "fillcolor": FRAME, "color": FRAME_LINE, "margin": "12"}
 
 
-def _title(box: Box) -> str:
-    """Return the first line of a box: `c_attn linear`, `matmul`, a leaf's name, `h.0 … h.3 × 4`."""
-    t = box.op
-    if t is None:
-        return f"<b>{_text(box.title)}</b>{_times(box)}"
-    if t.op is None:
-        return f"<b>{_text(t.name)}</b>" if t.name else "parameter" if t.requires_grad else "constant"
-    name = _text(f"item {t.attrs.get('i', 0)}" if is_item(t) else t.op.name)
-    return (f"<b>{_text(box.title)}</b>{GAP}{name}" if box.title else f"<b>{name}</b>") + _times(box)
+_LEAF = {"shape": "ellipse", "margin": "0.04,0.03"}
+_DASHED = "dashed: a constant, or an array outside the tape"
+_PURPLE = "purple: the gradient that flows back, ‖ ‖ its norm"
 
 
-def _contents(folded: Fold, box: Box) -> list[str]:
-    """Return `15 operations` for a closed scope."""
-    if box.op is not None or isinstance(box.group, Rest):
-        return []
-    n = sum(t.op is not None and not is_item(t) for t in folded.firsts(box))
-    return [plural(n, "operation") + " each" * (box.times > 1)]
-
-
-def _times(item: Box | Frame) -> str:
-    """Return ` × 4` for identical scopes that are drawn once."""
-    return f"{GAP}× {item.times:,}" if item.times > 1 else ""
-
-
-def _describe_run(item: Box | Frame) -> str:
-    """Explain `× 4` in the legend."""
-    wiring = "chained one after the other" if item.chained else "in parallel"
-    return f"{item.title} × {item.times:,}: identical scopes {wiring}, drawn once"
-
-
-def _with_count(n: int, text: str) -> str:
-    return f"{n} × {text}" if n > 1 else text
-
-
-def _group_tip(item: Box | Frame) -> str:
-    """Return the path of a scope and its most frequent operations."""
-    records = [t for t in item.group.records() if t.op is not None]  # type: ignore[union-attr]
-    ops = Counter(t.op.name for t in records if not is_item(t))  # type: ignore[union-attr]
-    return "\n".join([f"{item.group.path or item.title}{_times(item)}",  # type: ignore[union-attr]
-                      ", ".join(f"{n} {name}" if n > 1 else name for name, n in ops.most_common(8))])
+def describe_flow(flow: tuple[float, float | None]) -> str:
+    """Return the number that flows along an edge, or the norm of an array."""
+    norm, number = flow
+    return f"norm {norm:.4g}" if number is None else f"{number:.4g}"
 
 
 def _value(t: Tensor) -> Any:
@@ -267,26 +367,3 @@ def _value(t: Tensor) -> Any:
     except (RuntimeError, TypeError):  # a leaf was modified since, or a program is being captured
         return None
     return value.item() if isinstance(value, (np.ndarray, np.generic)) and value.shape == () else None
-
-
-# ---------------------------------------------------------------------- arbitrary text in Graphviz's language
-def _clean(text: Any) -> str:
-    """Drop what XML cannot contain, control characters and lone surrogates, and truncate a long text."""
-    text = str(text).encode("utf-8", "replace").decode()
-    text = "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "�" for c in text)
-    return text if len(text) <= 2000 else text[:1999] + "…"
-
-
-def _text(text: Any) -> str:
-    """Escape a text for Graphviz's HTML, on one line; a backslash starts an escape sequence there."""
-    text = " ".join(_clean(text).split())
-    return html.escape(text if len(text) <= 90 else text[:89] + "…").replace("\\", r"\\")
-
-
-def _small(text: str) -> str:
-    return f'<font point-size="9" color="{SOFT}">{_text(text)}</font>'
-
-
-def _quote(text: str) -> str:
-    """Escape a text of several lines for a tooltip, where Graphviz resolves escape sequences twice."""
-    return html.escape(_clean(text)).replace("\\", r"\\\\").replace("\n", r"\n")

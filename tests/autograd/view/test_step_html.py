@@ -82,7 +82,7 @@ def test_steps_of_all_kinds():
     stops = list(ag.tape(y.sum()).stepper())
     html = "".join(stop_html(stop) for stop in stops)
     assert len(stops) > 10 and "<script" not in html and "&lt;script&gt;" in html
-    assert "slice(1, None, None)" in html and "<td align=\"left\" style=\"text-align: left\">None</td>" in html
+    assert ">1:<" in html and "<td align=\"left\" style=\"text-align: left\">None</td>" in html
     assert "[0] " in html and "[1] " in html  # the arrays of the split, and their gradients
     large = ag.tape(np.exp(ag.tensor(np.ones((20, 30)), requires_grad=True)).sum()).stepper().step()
     assert stop_html(large).count("<img") == 2 and "1…1, mean 1±0" in stop_html(large)

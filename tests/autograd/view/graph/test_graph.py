@@ -89,7 +89,7 @@ def test_settings_and_numbers_of_a_small_tape():
     found = nodes(ag.tape((x**3 * np.ones((2, 2))).sum(axis=0)).draw())
     assert found["x"]["text"] == ["x", "f64[] = 2"]
     assert found["power"]["text"] == ["power", "f64[] = 8", "y=3"]
-    assert found["multiply"]["text"] == ["multiply", "f64[2,2]", "y=f64[2,2]"]
+    assert found["multiply"]["text"] == ["multiply", "f64[2,2]"]
     assert found["sum"]["text"] == ["sum", "f64[2]", "axis=0"]
 
 
@@ -118,7 +118,7 @@ def test_frames_are_clusters_in_clusters():
     found = re.findall(r"(\t+)subgraph (cluster\w*)", source)
     (outer, cluster), (inner, nested) = found
     assert len(inner) == len(outer) + 1 and nested.startswith(f"{cluster}_")
-    titles = [text(attributes(line)["label"]) for line in source.splitlines() if "label=<<b>" in line]
+    titles = [text(attributes(line)["label"]) for line in source.splitlines() if "title_" in line and "label=" in line]
     assert titles == [["h.0 … h.3 × 4"], ["attn"]]
 
 
@@ -131,7 +131,8 @@ def test_edges_have_shapes():
         parts = np.exp(q) * 2, np.exp(k) * 2
     drawn = draw(ag.tape(parts[0].sum() * parts[1].sum()), depth=0)
     assert nodes(drawn)["apart"]["text"][1:] == ["4 operations", "f64[1,2]", "f64[5,2]"]
-    label = {at["tooltip"]: text(at["label"]) for (a, _), at in edges(drawn).items() if a == "apart"}
+    label = {at["tooltip"]: [line.strip() for line in text(at["label"])]
+             for (a, _), at in edges(drawn).items() if a == "apart"}
     assert label and all(shown == [shape] for shape, shown in label.items())
 
 
@@ -147,7 +148,7 @@ def test_result_has_a_heavy_border_and_focus_too():
 def test_focus_says_where_it_goes_on():
     tape = gpt_tape()
     attention = [t for t in tape if t.op is not None and t.op.name == "attention"][1]
-    assert tape.draw(focus=attention).source.count("⋯") == 2
+    assert tape.draw(focus=attention).source.count("⋯") == 3  # one in the legend
     assert "⋯" not in tape.draw().source
 
 
@@ -222,7 +223,7 @@ def test_numbers_that_are_not_finite_stand_out():
     graph = tape.draw(color="grad")
     assert nodes(graph)["x"]["fillcolor"] == BAD and "‖∇‖ NaN" in nodes(graph)["x"]["text"]
     bad = edges(graph)["x", "sqrt"]
-    assert bad["label"] == "NaN" and bad["color"] != edges(graph)["multiply", "sum"].get("color")
+    assert text(bad["label"]) == [" NaN"] and bad["color"] != edges(graph)["multiply", "sum"].get("color")
 
 
 def test_one_bad_number_of_many_stands_out():
@@ -285,10 +286,12 @@ def test_after_a_step_of_the_optimizer_a_line_says_what_is_missing(color):
 def test_colour_by_time():
     tape = gpt_tape()
     graph = tape.draw(color="time")
-    shares = [re.search(r"[\d.]+ (µs|ms|s) · (\d+|<1) %$", at["text"][-1]) for at in nodes(graph).values()]
+    time = r"[\d.]+ (?:µs|ms|s)"
+    shares = [re.search(rf"{time} · (\d+|<1) %(, each {time}(…{time})?)?$", "\n".join(at["text"]).strip())
+              for at in nodes(graph).values()]
     assert sum(map(bool, shares)) == len(shares) - 1  # the leaf takes none
-    assert 95 <= sum(int(found[2]) for found in shares if found and found[2] != "<1") <= 105
-    assert re.match(r"colour: time, .* forward and .* backward; .*median of 5", " ".join(legend(graph)))
+    assert 95 <= sum(int(found[1]) for found in shares if found and found[1] != "<1") <= 105
+    assert re.search(r"colour: time, .* forward and .* backward; .*median of 5", " ".join(legend(graph)))
 
 
 def test_colour_by_memory():
@@ -388,6 +391,6 @@ def test_long_names_are_cut():
 def test_svg_has_every_box_edge_and_frame():
     graph = gpt_tape().draw(expand="h.0.attn")
     svg = picture(graph)
-    assert svg.count('class="node"') == len(re.findall(r"^\s*n\d+ \[", graph.source, re.M))
-    assert svg.count('class="edge"') == graph.source.count(" -> ")
+    assert svg.count('class="node"') == len(re.findall(r"^\s*(?:n|title_cluster_)[\d_]+ \[", graph.source, re.M))
+    assert svg.count('class="edge"') == graph.source.count(" -> ") - graph.source.count("style=invis")
     assert svg.count('class="cluster"') == 2
