@@ -22,15 +22,15 @@ from .labels import (
     GAP,
     INK,
     SOFT,
-    contents,
+    add_count,
+    describe_contents,
+    describe_group,
     describe_run,
     escape_text,
-    group_tip,
+    format_times,
+    name_box,
     quote,
     small_text,
-    times,
-    title,
-    with_count,
 )
 from .layout import choose_beside, find_main
 from .render import Graph
@@ -104,7 +104,7 @@ class _Drawing:
                 self._box(item, graph)
             else:
                 with graph.subgraph(name=f"{graph.name if graph is not self.graph else 'cluster'}_{i}") as inner:
-                    tip = quote(group_tip(item))
+                    tip = quote(describe_group(item))
                     inner.attr(tooltip=tip, **_FRAME)
                     self._title(item, inner, tip)
                     self._draw(item, inner)
@@ -116,7 +116,7 @@ class _Drawing:
         """Draw the title of a frame as a node above its first box, which arrows pass by; they would cross a label."""
         first = next(box for box in frame.boxes() if not any(box in leaves for leaves in self.beside.values()))
         name = f"title_{graph.name}"
-        graph.node(name, f"<<b>{escape_text(frame.title)}</b>{times(frame)}>", shape="plain", style="", tooltip=tip)
+        graph.node(name, f"<<b>{escape_text(frame.title)}</b>{format_times(frame)}>", shape="plain", style="", tooltip=tip)
         graph.edge(name, self.names[first], style="invis")
 
     def _draw_row(self, box: Box, graph: Graph) -> None:
@@ -181,10 +181,10 @@ class _Drawing:
         """Return the lines of text in a box, as Graphviz's HTML."""
         parameters = sum(t.size for t in self.fold.firsts(box) if t.op is None and t.requires_grad and t is not box.op)
         small = [f"'{box.op.name}'"] if box.op is not None and box.op.op is not None and box.op.name else []
-        small += contents(self.fold, box) + self._shapes(box)
+        small += describe_contents(self.fold, box) + self._shapes(box)
         small += [f"{plural(parameters, 'parameter')}{' each' * (box.times > 1)}"] if parameters else []
         small += filter(None, [self._attributes(box), self.colors.text(box)])
-        lines = [title(box), *map(small_text, small)]
+        lines = [name_box(box), *map(small_text, small)]
         if (number := self._gradient(box)) is not None and not isinstance(self.colors, ByGradient):
             lines.append(small_text(f"grad {number:.4g}", BACKWARD))
             self.marks["grad"] = _PURPLE
@@ -205,14 +205,14 @@ class _Drawing:
         """Return the shapes of a box's outputs."""
         results, firsts = self.fold.results(box), set(self.fold.firsts(box))
         shapes = Counter(map(self._shape, [t for t in results if t in firsts] or results))
-        texts = [with_count(n, shape) for shape, n in shapes.items()]
+        texts = [add_count(n, shape) for shape, n in shapes.items()]
         return texts if len(texts) < 4 else [*texts[:2], f"… {len(texts) - 2} more"]
 
     def _shape(self, t: Tensor) -> str:
         """Return `f32[3,4]`, `f32[] = 0.5` for a single number, `3 × f32[4]` for a tuple of equal shapes."""
         if isinstance(t._array, tuple) or isinstance(t.saved, list):
             shapes = shape_text(t)[1:-1].split(", ")
-            return with_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
+            return add_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
         text = shape_text(t)
         if text.endswith("[]") and (value := _value(t)) is not None:
             return f"{text} = {value if isinstance(value, bool) else format(value, '.4g')}"
@@ -231,7 +231,7 @@ class _Drawing:
 
     def _tip(self, box: Box) -> str:
         """Return the tooltip of a box."""
-        lines = group_tip(box).splitlines() if box.op is None or box.times > 1 else []
+        lines = describe_group(box).splitlines() if box.op is None or box.times > 1 else []
         if (t := box.op) is not None:
             lines += [record_line(t, self.numbers)]
             if t.op is not None:
@@ -262,7 +262,7 @@ class _Drawing:
         slots: (input, reader) and, of the times that the reader reads this input, which one.
         """
         shapes = Counter(map(shape_text, self.fold.values(edge)))
-        text, look = ", ".join(with_count(n, shape) for shape, n in shapes.items()), {}
+        text, look = ", ".join(add_count(n, shape) for shape, n in shapes.items()), {}
         tip, lines = [text], [] if len(self._shapes(edge.tail)) == 1 else [small_text(text)]
         if not parallel and len(slots) > len({use for use, _ in slots}):
             lines.append(f"read {len(slots)} times")

@@ -15,18 +15,18 @@ INK, SOFT, BACKWARD = LIGHT["ink"], LIGHT["soft"], LIGHT["backward"]
 GAP = "\N{NO-BREAK SPACE}"  # browsers drop a plain space between two elements of a line
 
 
-def title(box: Box) -> str:
+def name_box(box: Box) -> str:
     """Return the first line of a box: `c_attn linear`, `matmul`, a leaf's name, `h.0 … h.3 × 4`."""
     t = box.op
     if t is None:
-        return f"<b>{escape_text(box.title)}</b>{times(box)}"
+        return f"<b>{escape_text(box.title)}</b>{format_times(box)}"
     if t.op is None:
         return f"<b>{escape_text(t.name)}</b>" if t.name else "parameter" if t.requires_grad else "constant"
     name = escape_text(f"item {t.attrs.get('i', 0)}" if is_item(t) else t.op.name)
-    return (f"<b>{escape_text(box.title)}</b>{GAP}{name}" if box.title else f"<b>{name}</b>") + times(box)
+    return (f"<b>{escape_text(box.title)}</b>{GAP}{name}" if box.title else f"<b>{name}</b>") + format_times(box)
 
 
-def contents(folded: Fold, box: Box) -> list[str]:
+def describe_contents(folded: Fold, box: Box) -> list[str]:
     """Return `15 operations` for a closed scope."""
     if box.op is not None or isinstance(box.group, Rest):
         return []
@@ -34,7 +34,7 @@ def contents(folded: Fold, box: Box) -> list[str]:
     return [plural(n, "operation") + " each" * (box.times > 1)]
 
 
-def times(item: Box | Frame) -> str:
+def format_times(item: Box | Frame) -> str:
     """Return ` × 4` for identical scopes that are drawn once."""
     return f"{GAP}× {item.times:,}" if item.times > 1 else ""
 
@@ -45,15 +45,16 @@ def describe_run(item: Box | Frame) -> str:
     return f"{item.title} × {item.times:,}: identical scopes {wiring}, drawn once"
 
 
-def with_count(n: int, text: str) -> str:
+def add_count(n: int, text: str) -> str:
+    """Return `3 × f64[2]`, or the text alone for one."""
     return f"{n} × {text}" if n > 1 else text
 
 
-def group_tip(item: Box | Frame) -> str:
+def describe_group(item: Box | Frame) -> str:
     """Return the path of a scope and its most frequent operations."""
     records = [t for t in item.group.records() if t.op is not None]  # type: ignore[union-attr]
     ops = Counter(t.op.name for t in records if not is_item(t))  # type: ignore[union-attr]
-    return "\n".join([f"{item.group.path or item.title}{times(item)}",  # type: ignore[union-attr]
+    return "\n".join([f"{item.group.path or item.title}{format_times(item)}",  # type: ignore[union-attr]
                       ", ".join(f"{n} {name}" if n > 1 else name for name, n in ops.most_common(8))])
 
 
@@ -72,6 +73,7 @@ def escape_text(text: Any) -> str:
 
 
 def small_text(text: str, color: str = SOFT) -> str:
+    """Return an escaped text in small letters."""
     return f'<font point-size="9" color="{color}">{escape_text(text)}</font>'
 
 
