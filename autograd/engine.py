@@ -51,7 +51,7 @@ class Tensor(ArrayMethods, LeafMethods, TensorViews):
     `dtype`, operators and NumPy's methods in `ArrayMethods`; hashing is by identity.
     """
 
-    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "_requires_grad", "created",
+    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "freed", "_requires_grad", "created",
                  "version", "name", "scope", "_code", "_offset", "__weakref__")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
@@ -60,7 +60,7 @@ class Tensor(ArrayMethods, LeafMethods, TensorViews):
     def _fill(self, data: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
               inputs: tuple = (), attrs: Any = NO_ATTRS, saved: Any = None) -> Tensor:
         """Set all fields of this new tensor, a leaf or the result of `op`, and return it; `frame` asked for it."""
-        self._array, self._grad = data, None  # _array is None once freed, and saved is then (shape, dtype)
+        self._array, self._grad, self.freed = data, None, None  # ends as _array None, and freed (shape, dtype)
         self.op, self.inputs, self.attrs = op, inputs, attrs
         self.saved, self._requires_grad = saved, requires_grad
         self.created = self.version = next(clock)  # one clock, so that a version can be compared with a creation

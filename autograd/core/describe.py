@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import is_tensor, short_repr
+from .multi_output import shape_and_dtype
 
 
 class _InternalPackages(dict[Any, bool]):
@@ -67,16 +68,12 @@ def describe(value: Any) -> str:
 
 def shape_text(t: Any) -> str:
     """Return dtype and shape of a tensor's value, freed or not: `f32[3,4]`, or `(f32[3], f32[3])` for a tuple."""
-    value, remembered = t._array, t.saved
-    if isinstance(value, tuple):
-        remembered = [(v.shape, v.dtype) for v in value]
-    elif value is not None:
-        remembered = value.shape, value.dtype
-    if isinstance(remembered, list):
-        runs = [(len(list(run)), dtype_shape(*form)) for form, run in groupby(remembered)]
+    found = shape_and_dtype(t)
+    if isinstance(found, list):
+        runs = [(len(list(run)), dtype_shape(*pair)) for pair, run in groupby(found)]
         alike = [f"{n:,} × {text}" if n > 2 else ", ".join([text] * n) for n, text in runs]
         return f"({', '.join(shortened(alike))})"
-    return dtype_shape(*remembered) if remembered else "not computed"
+    return dtype_shape(*found) if found else "not computed"
 
 
 def shortened(items: Sequence[Any], more: str = "more") -> list[Any]:
@@ -121,7 +118,7 @@ def label(t: Any) -> str:
 def one_line(t: Any) -> str:
     """Return the repr of a tensor: small arrays with their elements, others with statistics."""
     data = t._array
-    if isinstance(data, tuple) or isinstance(t.saved, list) or data is None and t.saved is None:
+    if not isinstance(shape_and_dtype(t), tuple):  # several arrays, or none was computed
         parts = [shape_text(t)]
     elif is_small(data):
         parts = [numbers(data), str(t.dtype)]

@@ -91,7 +91,7 @@ class ArrayMethods:
     name: str
     op: Any
     requires_grad: Any
-    saved: Any
+    freed: Any
     _array: Any
     _grad: Any
     _requires_grad: bool
@@ -133,7 +133,7 @@ class ArrayMethods:
     @property
     def shape(self) -> tuple[int, ...]:
         """Lengths of the axes; known of a freed value too."""
-        return self._array.shape if self._array is not None else self.saved[0]
+        return self._array.shape if self._array is not None else self.freed[0]
     @property
     def ndim(self) -> int:
         """Number of axes."""
@@ -145,7 +145,7 @@ class ArrayMethods:
     @property
     def dtype(self) -> Any:
         """The value's dtype; known of a freed value too."""
-        return self._array.dtype if self._array is not None else self.saved[1]
+        return self._array.dtype if self._array is not None else self.freed[1]
     @property
     def T(self) -> Tensor:
         """The transpose: all axes reversed."""

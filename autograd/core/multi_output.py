@@ -1,4 +1,4 @@
-"""Gradients of a record whose value is a tuple of arrays."""
+"""Values that are tuples of arrays: their gradients, and the shapes and dtypes of any value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+
+def shape_and_dtype(t: Any) -> Any:
+    """Return (shape, dtype) of the value of record `t`, freed or not, or a list of them if it is a tuple of arrays.
+    None: it was never computed, since its op failed."""
+    value = t._array
+    if value is None:
+        return t.freed
+    return [(a.shape, a.dtype) for a in value] if type(value) is tuple else (value.shape, value.dtype)
 
 
 class OutputGradients(dict):

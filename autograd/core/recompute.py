@@ -8,13 +8,14 @@ from typing import Any
 from .arrays import is_tensor
 from .errors import changed_error, extend, pointing_at
 from .mode import current_mode
+from .multi_output import shape_and_dtype
 
 
 def free(t: Any) -> None:
     """Drop the value of a record, which is recomputed if it is needed; a leaf keeps its value."""
     if t.op is not None and (value := t._array) is not None:
-        t.saved = (value.shape, value.dtype) if type(value) is not tuple else [(v.shape, v.dtype) for v in value]
-        t._array = None
+        t.freed = (value.shape, value.dtype) if type(value) is not tuple else shape_and_dtype(t)
+        t._array = t.saved = None
 
 
 def value_of(t: Any) -> Any:
@@ -42,6 +43,7 @@ def _recompute(record: Any) -> None:
     values = [a._array if is_tensor(a) else a for a in record.inputs]
     try:
         record._array, record.saved = record.op.compute(values, record.attrs)
+        record.freed = None
     except Exception as error:
         pointing_at(record, extend(error, "  when its freed value was recomputed"))
         raise

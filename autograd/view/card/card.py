@@ -12,6 +12,7 @@ from ...core.arrays import as_tuple
 from ...core.describe import describe, label, record_line, shape_text, shortened, statistics
 from ...core.errors import changed_error
 from ...core.mode import within
+from ...core.multi_output import shape_and_dtype
 from ...engine import Tensor, reverse, tape
 from ..backward import restore_freed
 from ..html import Html, code, details, escape, grid, heatmap, number, table
@@ -72,7 +73,7 @@ class Card:
             try:
                 self._fill_values(t, loss)
             except Exception as error:  # a formula or rule under development may raise anything
-                failed = t._array is None and t.saved is None
+                failed = shape_and_dtype(t) is None
                 self.note = f"{'It failed' if failed else 'No numbers'}: {shorten_error(error)}"
 
     def _fill_values(self, t: Tensor, loss: Tensor | None) -> None:

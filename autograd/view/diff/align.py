@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
+from ...core.multi_output import shape_and_dtype
 from ...engine import Tape, Tensor
 from ..text import record_type
 
@@ -45,12 +46,8 @@ def node_type(t: Tensor) -> str:
 
 def shapes(t: Tensor) -> tuple:
     """Return the shape of a record's value, or for a tuple the shapes of its arrays, freed or not."""
-    value, remembered = t._array, t.saved
-    if isinstance(value, tuple):
-        return tuple([array.shape for array in value])
-    if value is None and isinstance(remembered, list):
-        return tuple([shape for shape, _ in remembered])
-    return t.shape
+    found = shape_and_dtype(t)
+    return tuple([shape for shape, _ in found]) if isinstance(found, list) else t.shape
 
 
 def _full_key(t: Tensor) -> Hashable:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...core.describe import describe, index_text, plural, record_line, shape_text
+from ...core.multi_output import shape_and_dtype
 from ...engine import Tape, Tensor
 from ..backward import restore_freed
 from ..card.mathematics import find_formula, find_gradients
@@ -210,7 +211,7 @@ class _Drawing:
 
     def _shape(self, t: Tensor) -> str:
         """Return `f32[3,4]`, `f32[] = 0.5` for a single number, `3 × f32[4]` for a tuple of equal shapes."""
-        if isinstance(t._array, tuple) or isinstance(t.saved, list):
+        if isinstance(shape_and_dtype(t), list):
             shapes = shape_text(t)[1:-1].split(", ")
             return add_count(len(shapes), shapes[0]) if len(set(shapes)) == 1 else shape_text(t)
         text = shape_text(t)

@@ -324,6 +324,7 @@ def _copy(t: Tensor, data: Any, inputs: tuple = (), saved: Any = None) -> Tensor
         if name != "__weakref__":
             setattr(copy, name, getattr(t, name))
     copy._array, copy._grad, copy.inputs, copy.saved, copy.version = data, None, inputs, saved, t.created
+    copy.freed = None
     return copy
 
 
