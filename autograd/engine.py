@@ -1,7 +1,8 @@
 """The engine: Tensors record the operations that made them, and the backward pass applies their VJP rules in reverse.
 
-A Tensor is a value and its record, a node of the computation graph: op, inputs, attributes.  An Op is a formula and its
-VJP rules (vector-Jacobian products).  `tape` lists the records behind a result, `reverse` is the backward pass.
+A Tensor is a value and its record, a node of the computation graph.  An Op is a formula and its VJP rules (vector-
+Jacobian products); `Op.apply` computes and records.  `tape` lists the records behind a result, `reverse` is the
+backward pass over them, and `Tensor.backward` accumulates gradients in the leaves.  `tiny.py` is all this in short.
 """
 
 from __future__ import annotations
@@ -14,61 +15,41 @@ from typing import Any
 
 import numpy as np
 
-from .core import errors
-from .core.arrays import (
-    PLAIN,
-    as_gradient,
-    convert_sequence,
-    freeze_attr,
-    make_array,
-    own,
-    read_only,
-    snapshot,
-    unshare,
-)
-from .core.contract import kernel_backward
-from .core.describe import INTERNAL, label, users_frame
-from .core.errors import extend, pointing_at
+from .core import errors, multi_output
+from .core.arrays import PLAIN, convert_sequence, freeze_attr, has_floats, make_array, read_only, snapshot, unshare
+from .core.contract import kernel_vjp
+from .core.describe import INTERNAL, users_frame
 from .core.formula import Formula
 from .core.leaf import LeafMethods, clock
 from .core.methods import ArrayMethods
 from .core.mode import current_mode
-from .core.multi_output import OutputGradients
 from .core.recompute import free, value_of
 from .core.signature import NO_ATTRS
 from .core.views import TapeViews, TensorViews
 
-_new = object.__new__  # makes an empty Tensor without the detour through a constructor
-
 
 # ---------------------------------------------------------------------- the record
 class Tensor(ArrayMethods, LeafMethods, TensorViews):
-    """A value and the record of how it was made: a node of the computation graph.  `tensor()` makes a leaf, ops make
-    the others.
+    """A value and the record of how it was made: a node of the computation graph.  `tensor()` makes a leaf, an op makes
+    any other.  `LeafMethods` has `data`, `grad`, `requires_grad` and what can be done with a leaf, `ArrayMethods` has
+    `shape`, `dtype`, operators and NumPy's methods.  Hashing is by identity."""
 
-    `op`, `inputs`, `attrs`: the operation that made it (`op` is None for a leaf).  `created`: its creation index.
-    `name`, `scope`: for people.  `data`, `grad`, `requires_grad` and what a leaf can do are in `LeafMethods`, `shape`,
-    `dtype`, operators and NumPy's methods in `ArrayMethods`; hashing is by identity.
-    """
-
-    __slots__ = ("_array", "_grad", "op", "inputs", "attrs", "saved", "freed", "_requires_grad", "created",
-                 "version", "name", "scope", "_code", "_offset", "__weakref__")
+    __slots__ = ("_array", "_grad", "_requires_grad", "op", "inputs", "attrs", "saved", "freed", "created", "version",
+                 "name", "scope", "_code", "_offset", "__weakref__")
+    _array: Any     # the value; None once it was freed
+    op: Any         # the Op that computed it; None for a leaf
+    inputs: tuple   # the arguments of the op: Tensors and arrays
+    attrs: dict     # and those that are no inputs, such as an axis
+    saved: Any      # (kernel, what it saved for its backward); None if the formula ran
+    freed: Any      # (shape, dtype) of a value that was freed, a list of them for a tuple of arrays; else None
+    created: int    # creation index
+    version: int    # of a leaf, the creation index when it was last changed
+    scope: str      # the scopes in which it was made, as `h.0.attn`
+    _code: Any      # the user's code that made it
+    _offset: int    # and the place in it
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
         raise TypeError("ag.tensor(data) makes a tensor")
-
-    def _fill(self, data: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
-              inputs: tuple = (), attrs: Any = NO_ATTRS, saved: Any = None) -> Tensor:
-        """Set all fields of this new tensor, a leaf or the result of `op`, and return it; `frame` asked for it."""
-        self._array, self._grad, self.freed = data, None, None  # ends as _array None, and freed (shape, dtype)
-        self.op, self.inputs, self.attrs = op, inputs, attrs
-        self.saved, self._requires_grad = saved, requires_grad
-        self.created = self.version = next(clock)  # one clock, so that a version can be compared with a creation
-        self.name, self.scope = "", scope
-        if INTERNAL[frame.f_globals.get("__package__")]:
-            frame = users_frame(frame)
-        self._code, self._offset = frame.f_code, frame.f_lasti  # a frame would keep its variables alive
-        return self
 
     def backward(self, gradient: Any = None, create_graph: bool = False, keep: bool = False) -> None:
         """Run the backward pass from this tensor: add the gradient of every leaf that requires one to its `.grad`.
@@ -80,20 +61,16 @@ class Tensor(ArrayMethods, LeafMethods, TensorViews):
         """
         if current_mode().tracing:
             raise errors.traced_error(self, "given to backward", ", or use ag.grad in it")
-        seed, leaves = seed_for(self, gradient, create_graph), []
+        seed = seed_for(self, gradient, create_graph)
+        arrived = []
         for t, g, _ in reverse([self], [seed], create_graph=create_graph, keep=keep):
             if t.op is None:
-                leaves.append((t, g))
+                arrived.append((t, g))
             else:
                 t._grad = g if keep else None
-        while leaves:  # only now, so that a backward pass that fails changes none
-            t, g = leaves.pop()
-            if t._grad is None:  # a copy, since `add` sends the same array to both of its inputs
-                t._grad = +g if create_graph else own(as_gradient(g, t.dtype))
-            elif create_graph or type(t._grad) is Tensor:
-                t._grad = t._grad + g
-            else:
-                np.add(t._grad, g, out=t._grad)
+        while arrived:  # only now, so that a backward pass that fails changes no leaf
+            leaf, g = arrived.pop()
+            leaf._accumulate(g, create_graph)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         self._check_leaf("copied or pickled")
@@ -103,11 +80,27 @@ class Tensor(ArrayMethods, LeafMethods, TensorViews):
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """Return a leaf that owns a copy of `data` (array, number, nested list or Tensor), as `dtype` if one is given.
     Raises TypeError for what has no real numbers, and for `requires_grad` of integers."""
-    data = make_array(data._value() if type(data) is Tensor else data, dtype)
-    t = _new(Tensor)._fill(data, sys._getframe(1), current_mode().scope)
+    array = make_array(data._value() if type(data) is Tensor else data, dtype)
+    t = _new_tensor(array, sys._getframe(1), current_mode().scope)
     t.name = name
     if requires_grad:
         t.requires_grad = True
+    return t
+
+
+def _new_tensor(array: Any, frame: Any, scope: str, requires_grad: bool = False, op: Op | None = None,
+                inputs: tuple = (), attrs: Any = NO_ATTRS, saved: Any = None) -> Tensor:
+    """Return a new Tensor, a leaf or the record of `op`, which the code in `frame` asked for."""
+    t = object.__new__(Tensor)
+    t._array, t.saved, t.freed = array, saved, None
+    t._grad, t._requires_grad = None, requires_grad
+    t.op, t.inputs, t.attrs = op, inputs, attrs
+    t.name, t.scope = "", scope
+    t.created = t.version = next(clock)  # one clock, so that a version can be compared with a creation
+    if INTERNAL[frame.f_globals.get("__package__")]:
+        frame = users_frame(frame)
+    t._code = frame.f_code  # not the frame itself, which would keep its variables alive
+    t._offset = frame.f_lasti
     return t
 
 
@@ -123,79 +116,65 @@ class Op(Formula):
             attrs = {name: freeze_attr(a, f"{self.name}: {name}") for name, a in attrs.items()}
         return self.apply(args, attrs)
 
-    def apply(self, args: tuple, attrs: dict) -> Any:
-        """Compute the op of all inputs, in order, and record it if one of them requires a gradient."""
-        mode, values, n_tensors, needs_grad, unusual = current_mode(), [], 0, False, False
-        if mode.tracing:
-            args = self._own_arrays(args)
-        for a in args:
+    def apply(self, inputs: tuple, attrs: dict) -> Any:
+        """Compute the op of all inputs, in order.  Returns an array if all are arrays; else a Tensor, which is a record
+        if one of the inputs requires a gradient, and a constant if none does."""
+        mode = current_mode()
+        values: list[Any] = []
+        has_tensors = has_arrays = needs_grad = needs_check = False
+        for a in inputs:
             if type(a) is Tensor:
-                n_tensors += 1
-                if a._requires_grad:
-                    needs_grad = True
-                values.append(value if (value := a._array) is not None else value_of(a))
-            elif type(a) in PLAIN:
-                values.append(a)
+                has_tensors = True
+                needs_grad = needs_grad or a._requires_grad
+                value = a._array if a._array is not None else value_of(a)
             else:
-                values.append(convert_sequence(a, len(values) in self.rules))
-                unusual = unusual or type(values[-1]) is not tuple  # which is a shape, say, or an index
+                has_arrays = True
+                value = a
+                if type(a) not in PLAIN:
+                    value = convert_sequence(a, len(values) in self.rules)
+                    needs_check = needs_check or type(value) is not tuple  # which is a shape, say, or an index
+            values.append(value)
         needs_grad = needs_grad and self.differentiable and mode.grad_enabled
+
         try:
-            if unusual and n_tensors:
+            if needs_check and has_tensors:
                 values = self.check_operands(values)
-                if mode.tracing:
-                    args = tuple([a if type(a) is Tensor else v for a, v in zip(args, values)])
-            if needs_grad and n_tensors < len(args) and not mode.tracing:  # an array's owner could change it
-                args = _take_snapshots(args, values)
+            if has_arrays and (needs_grad or mode.tracing):
+                inputs = _take_snapshots(inputs, values)
             y, saved = self.compute(values, attrs)
-            if not n_tensors:
-                return y
-            if needs_grad:  # integers and booleans carry no gradient; a tuple does if one of its arrays does
-                needs_grad = y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
-            if not needs_grad and not mode.tracing:  # a constant is a leaf, and a leaf owns its buffer
-                y = unshare(y, values)
+            requires_grad = needs_grad and has_floats(y)
+            constant = has_tensors and not (requires_grad or mode.tracing)
+            if constant:
+                y = unshare(y, values)  # a constant is a leaf, and a leaf owns its buffer
         except Exception as error:
-            failed = _new(Tensor)._fill(None, sys._getframe(2), mode.scope, needs_grad, self, args, attrs)
+            failed = _new_tensor(None, sys._getframe(2), mode.scope, needs_grad, self, inputs, attrs)
             raise errors.call_error(failed, values, error) from error
-        if needs_grad or mode.tracing:
-            if needs_grad and not self.rules.complete:
-                self.rules.check(args)
-            t = _new(Tensor)._fill(y, sys._getframe(2), mode.scope, needs_grad, self, args, attrs, saved)
+
+        if not has_tensors:
+            return y
+        frame = sys._getframe(2)  # of the caller: frame 0 is this function, 1 is `__call__`, an operator or a method
+        if constant:
+            t = _new_tensor(y, frame, mode.scope)
+        else:
+            if requires_grad and not self.rules.complete:
+                self.rules.check(inputs)
+            t = _new_tensor(y, frame, mode.scope, requires_grad, self, inputs, attrs, saved)
             if mode.observer is not None:
                 mode.observer.on_forward(t)
-        else:
-            t = _new(Tensor)._fill(y, sys._getframe(2), mode.scope)
-        return t if type(y) is not tuple else _items(t, len(y))
-
-    def _own_arrays(self, args: tuple) -> tuple:
-        """Return the arguments with private copies of arrays, for a program that computes with them later."""
-        return tuple([a if type(a) is Tensor else snapshot(convert_sequence(a, i in self.rules))
-                      for i, a in enumerate(args)])
+        return t if type(y) is not tuple else multi_output.unpack(t, _item)
 
 
-def _take_snapshots(args: tuple, values: list[Any]) -> tuple:
-    """Return the inputs for a record: Tensors, and in place of all else private copies, which `values` get too."""
-    inputs = list(args)
-    for i, a in enumerate(args):
+def _take_snapshots(inputs: tuple, values: list[Any]) -> tuple:
+    """Return the inputs with private copies of arrays, whose owners may change them; `values` get the copies too."""
+    kept = list(inputs)
+    for i, a in enumerate(inputs):
         if type(a) is not Tensor:
-            inputs[i] = values[i] = snapshot(values[i])
-    return tuple(inputs)
+            kept[i] = values[i] = snapshot(values[i])
+    return tuple(kept)
 
 
-@Op
-def _item(arrays: tuple, i: int = 0) -> Any:
-    """One of a tuple of arrays.  y = arrays[i]"""
-    return arrays[i]
-
-@_item.gradient("arrays")
-def _(g: Any, y: Any, arrays: tuple, i: int = 0) -> OutputGradients:
-    """∂L/∂arrays[i] = g, and 0 for the others"""
-    return OutputGradients({i: g})
-
-
-def _items(t: Tensor, n: int) -> tuple[Tensor, ...]:
-    """Return the `n` arrays of a record whose value is a tuple, each as a Tensor."""
-    return tuple([_item(t, i=i) for i in range(n)])
+_item = Op(multi_output._item)
+_item.gradient("arrays")(multi_output.item_gradient)
 
 
 # ---------------------------------------------------------------------- the tape
@@ -227,37 +206,27 @@ def tape(*roots: Tensor, since: float = -1) -> Tape:
     return made
 
 
+# ---------------------------------------------------------------------- the backward pass
 def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] | None = None,
             create_graph: bool = False, keep: bool = False) -> Iterator[tuple[Tensor, Any, list]]:
     """Run the backward pass from `roots`, whose gradients are `seeds`.  Yields each record that has a gradient, newest
     first, with that gradient and the list of (input, gradient) that it sends on.
 
-    A result is younger than its inputs, so when a record's turn comes, all records that used it have been processed,
-    and its gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  Unless
-    `keep` or `create_graph`, a record's value is freed when the iterator moves on.  One thread at a time may go through
-    a tape.
+    A result is younger than its inputs, so when a record's turn comes, all records that used it have had theirs, and its
+    gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  A record's value is
+    freed after its turn, unless `keep` or `create_graph`.  One thread at a time may go through a tape.
     """
     wanted = None if to is None else _between(roots, to)
-    ends, freeing, observer = set(roots), not (keep or create_graph), current_mode().observer
+    ends = set(roots)
+    freeing = not (keep or create_graph)
+    observer = current_mode().observer
     grads: dict[Tensor, Any] = {}
-    pending: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
-    sent = list(zip(roots, seeds))  # as if a younger record had sent them
-    while True:
-        try:
-            for a, d in sent:
-                if a in grads:
-                    grads[a] = grads[a] + d
-                else:
-                    grads[a] = d
-                    heappush(pending, (-a.created, a))
-        except Exception as error:  # such as an overflow where NumPy raises for it
-            pointing_at(a, extend(error, f"  where the gradients of {label(a)} are added up"))
-            raise
-        if not pending:
-            return
-        t = heappop(pending)[1]
+    queue: list[tuple[int, Tensor]] = []  # a heap of the records that have a gradient, newest first
+    _add_up(zip(roots, seeds), grads, queue)
+    while queue:
+        _, t = heappop(queue)
         g = grads.pop(t)
-        if type(g) is OutputGradients:
+        if type(g) is multi_output.OutputGradients:
             g = g.fill(value_of(t))
         sent = _record_vjp(t, g, wanted, create_graph) if t.op is not None else []
         if observer is not None:
@@ -265,6 +234,21 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         yield t, g, sent
         if freeing and t not in ends:
             free(t)
+        _add_up(sent, grads, queue)
+
+
+def _add_up(sent: Iterable[tuple[Tensor, Any]], grads: dict[Tensor, Any], queue: list[tuple[int, Tensor]]) -> None:
+    """Add gradients that were sent to those that have arrived before; what gets its first one joins the queue."""
+    try:
+        for a, d in sent:
+            if a in grads:
+                grads[a] = grads[a] + d
+            else:
+                grads[a] = d
+                heappush(queue, (-a.created, a))
+    except Exception as error:  # such as an overflow where NumPy raises for it
+        errors.point_at_sum(a, error)
+        raise
 
 
 def _between(roots: Sequence[Tensor], to: Iterable[Tensor]) -> set[Tensor]:
@@ -279,39 +263,38 @@ def _between(roots: Sequence[Tensor], to: Iterable[Tensor]) -> set[Tensor]:
 
 def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
     """Return (input, gradient) for each input of record `t` that requires a gradient and is wanted; `g` is t's own."""
-    op, inputs, attrs, values, needed = t.op, t.inputs, t.attrs, [], []  # type: ignore[var-annotated]
     y = t._array if t._array is not None else value_of(t)  # first, since recomputing a freed value restores `saved`
-    for a in inputs:
+    values: list[Any] = []
+    needed: list[int] = []  # the indices of those inputs
+    for a in t.inputs:
         if type(a) is Tensor:
             if a.version > t.created:
                 raise errors.changed_error(a, t)
             if a._requires_grad and (wanted is None or a in wanted):
                 needed.append(len(values))
-            values.append(value if (value := a._array) is not None else value_of(a))
+            values.append(a._array if a._array is not None else value_of(a))
         else:
             values.append(a)
+    if not needed:
+        return []
     try:
-        if create_graph:
-            arguments = (g, t if type(y) is not tuple else _items(t, len(y)), *inputs)
-        elif t.saved is not None and needed:
-            return list(zip([inputs[i] for i in needed], kernel_backward(op, t.saved, needed, g, y, values, attrs)))
-        else:
-            arguments = (g, y, *values)
-        return op.vjp(needed, inputs, values, arguments, attrs)  # type: ignore[union-attr]
+        if create_graph:  # by the rules, and on Tensors, so that they are recorded
+            arguments = (g, t if type(y) is not tuple else multi_output.unpack(t, _item), *t.inputs)
+            return t.op.vjp(needed, t.inputs, values, arguments, t.attrs)
+        if t.saved is None:
+            return t.op.vjp(needed, t.inputs, values, (g, y, *values), t.attrs)
+        return kernel_vjp(t.op, t.saved, needed, t.inputs, values, g, y, t.attrs)
     except Exception as error:
-        pointing_at(t, error)
+        errors.pointing_at(t, error)
         raise
 
 
 def seed_for(t: Tensor, gradient: Any, create_graph: bool = False) -> Any:
     """Return the gradient that a backward pass from `t` starts with: `gradient` in t's dtype, or 1 for a single
     element.  Raises RuntimeError if `t` requires none, ValueError for another shape than t's."""
-    if not t.requires_grad:
-        raise errors.no_tape_error(t)
     value = value_of(t)
     errors.check_seed(t, value, gradient)
-    gradient = np.ones_like(value) if gradient is None else gradient
     if type(gradient) is Tensor and create_graph:
         return gradient if gradient.dtype == value.dtype else gradient.astype(value.dtype)
-    gradient = tensor(gradient, value.dtype)
-    return gradient if create_graph else read_only(gradient._array)
+    seed = tensor(np.ones_like(value) if gradient is None else gradient, value.dtype)
+    return seed if create_graph else read_only(seed._array)

@@ -181,7 +181,7 @@ def as_tuple(value: Any) -> tuple:
 
 def has_floats(y: Any) -> bool:
     """Return True if a gradient can flow to `y`, an array or a tuple of arrays: one of them is of floats."""
-    return any(a.dtype.kind == "f" for a in as_tuple(y))
+    return y.dtype.kind == "f" if type(y) is not tuple else any(a.dtype.kind == "f" for a in y)
 
 
 def unshare(y: Any, values: Sequence[Any]) -> Any:
@@ -192,9 +192,12 @@ def unshare(y: Any, values: Sequence[Any]) -> Any:
         raise TypeError(_COMPLEX if y.dtype.kind == "c" else f"a tensor holds real numbers or booleans, not {y.dtype}")
     if isinstance(y, np.generic):
         return np.asarray(y)
-    shared = getattr(y, "base", None) is not None or any(  # a tuple of arrays counts as shared
-        y is v or type(v) is tuple and v and hasattr(v[0], "dtype") for v in values)
-    return y.copy(order="K") if shared else y
+    if getattr(y, "base", None) is not None:
+        return y.copy(order="K")
+    for v in values:
+        if y is v or type(v) is tuple and v and hasattr(v[0], "dtype"):  # y may be one of a tuple of arrays
+            return y.copy(order="K")
+    return y
 
 
 def freeze_attr(a: Any, name: str) -> Any:

@@ -23,21 +23,22 @@ def check_kernel_result(name: str, made: Any) -> tuple[Any, Any]:
                     "is an array of the executor's or a tuple of arrays, or None to decline")
 
 
-def kernel_backward(op: Any, saved: tuple[Any, Any], needed: list[int], g: Any, y: Any, values: Sequence[Any],
-                    attrs: dict) -> Sequence[Any]:
-    """Run the backward of the kernel that computed `y`: the gradients of the inputs numbered in `needed`.  `saved` is
-    that kernel and what it saved."""
+def kernel_vjp(op: Any, saved: tuple[Any, Any], needed: list[int], inputs: Sequence[Any], values: Sequence[Any], g: Any,
+               y: Any, attrs: dict) -> list[tuple[Any, Any]]:
+    """Run the backward of the kernel that computed `y`; `saved` is that kernel and what it saved.  Returns (input,
+    gradient) for each of the `inputs` numbered in `needed`."""
     kernel, statistics = saved
     try:
         gradients = kernel.backward(current_mode().executor, needed, g, y, statistics, *values, **attrs)
-        return check_kernel_gradients(op, needed, values, gradients)
+        check_kernel_gradients(op, needed, values, gradients)
+        return [(inputs[i], d) for i, d in zip(needed, gradients)]
     except Exception as error:
         extend(error, in_gradient(op, needed))
         raise
 
 
-def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> Any:
-    """Return a kernel's gradients.  Raises TypeError unless there is one for each input that needs one, ValueError
+def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gradients: Any) -> None:
+    """Check a kernel's gradients.  Raises TypeError unless there is one for each input that needs one, ValueError
     unless each has its input's shape and dtype."""
     if not isinstance(gradients, (list, tuple)) or len(gradients) != len(needed):
         found = f"{len(gradients)} of them" if isinstance(gradients, (list, tuple)) else describe(gradients)
@@ -50,4 +51,3 @@ def check_kernel_gradients(op: Any, needed: list[int], values: Sequence[Any], gr
         if getattr(d, "shape", None) != x.shape or d.dtype != x.dtype:
             raise ValueError(f"the backward of {op.name}'s kernel returned {describe(d)} as the gradient of "
                              f"{op.input_name(i)}, which is {describe(x)}: they have to be alike")
-    return gradients

@@ -133,12 +133,9 @@ def call_error(t: Any, values: Any, error: Exception) -> Exception:
     return pointing_at(t, extend(_rebuild(*_recipe(error), error.args), f"  in {call}"))
 
 
-def no_tape_error(t: Any) -> Exception:
-    """Return the error of a backward pass from `t`, which has no graph behind it."""
-    return pointing_at(t, RuntimeError(
-        f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
-        "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
-        "through integers"))
+def point_at_sum(t: Any, error: Exception) -> None:
+    """Say in `error` that it occurred where the gradients of `t` are added up."""
+    pointing_at(t, extend(error, f"  where the gradients of {label(t)} are added up"))
 
 
 def changed_error(leaf: Any, t: Any) -> Exception:
@@ -166,7 +163,13 @@ def not_leaf_error(t: Any, verb: str) -> Exception:
 
 
 def check_seed(t: Any, value: Any, gradient: Any) -> None:
-    """Raise ValueError unless a backward pass from `t` can start with `gradient`, or without one."""
+    """Raise RuntimeError unless `t` requires a gradient, ValueError unless a backward pass from it can start with
+    `gradient`, or without one."""
+    if not t.requires_grad:
+        raise pointing_at(t, RuntimeError(
+            f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
+            "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
+            "through integers"))
     if gradient is None and value.size != 1:
         raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
                                         "it with .sum() or .mean(), or pass gradient= of its shape"))

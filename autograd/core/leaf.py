@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import is_tensor, make_array, read_only
+from .arrays import as_gradient, is_tensor, make_array, own, read_only
 from .describe import describe, label
 from .errors import Unavailable, not_floating_error, not_leaf_error, pointing_at, traced_error
 from .mode import current_mode
@@ -95,6 +95,15 @@ class LeafMethods:
                 raise pointing_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
         data[...] = self._array
         self._array, self._grad = data, grad
+
+    def _accumulate(self, g: Any, create_graph: bool) -> None:
+        """Add the gradient `g` of a backward pass to `.grad`: a Tensor with `create_graph`, or else an array."""
+        if self._grad is None:  # a copy, since `add` sends the same array to both of its inputs
+            self._grad = +g if create_graph else own(as_gradient(g, self.dtype))
+        elif create_graph or is_tensor(self._grad):
+            self._grad = self._grad + g
+        else:
+            np.add(self._grad, g, out=self._grad)
 
     def bump_version(self) -> None:
         """Raise the version counter of a leaf that was written to, so that no backward mixes old and new values."""

@@ -31,3 +31,18 @@ class OutputGradients(dict):
     def fill(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return the gradient of every output, 0 for those that nothing used; `values` are the outputs."""
         return tuple([self[i] if i in self else np.zeros_like(v) for i, v in enumerate(values)])
+
+
+def unpack(t: Any, item: Any) -> tuple[Any, ...]:
+    """Return the arrays of `t`, a record whose value is a tuple, each as a Tensor that the op `item` has made of it."""
+    return tuple([item(t, i=i) for i in range(len(t._array))])
+
+
+def _item(arrays: tuple, i: int = 0) -> Any:
+    """One of a tuple of arrays.  y = arrays[i]"""
+    return arrays[i]
+
+
+def item_gradient(g: Any, y: Any, arrays: tuple, i: int = 0) -> OutputGradients:
+    """∂L/∂arrays[i] = g, and 0 for the others"""
+    return OutputGradients({i: g})
