@@ -36,6 +36,7 @@ class Comparison:
         self.numeric: list[np.ndarray] = []
         self.errors: list[np.ndarray] = []
         self.failures: list[ValueError | None] = []  # for each input, why it could not be measured
+        self.reasons: list[dict[tuple[int, ...], str]] = []  # for each input, why elements of it could not be
 
     def weighted_results(self, *xs: Any) -> np.ndarray:
         """Return all results of `f` times their weights, flattened."""
@@ -48,20 +49,24 @@ class Comparison:
         """Compute the gradients by the VJP rules.  Raises whatever a rule raises."""
         self.analytic = [np.asarray(d) for d in self.pullback(tuple(self.weights))]
 
-    def measure(self, choose: Callable[[np.ndarray, np.random.Generator], Any] = lambda *_: None) -> None:
+    def measure(self, choose: Callable[[np.ndarray, np.random.Generator], Any] = lambda *_: None,
+                skip: bool = False) -> None:
         """Compute the gradients by finite differences, at the elements that `choose(analytic gradient, rng)` returns,
-        or those that `measure_derivatives` chooses; they are NaN at all others, and where a measurement failed."""
+        or those that `measure_derivatives` chooses; they are NaN at all others, and where a measurement failed.  With
+        `skip`, only elements at which it failed are left out, and not their whole array."""
         for i, (x, name) in enumerate(zip(self.xs, self.names)):
             derivatives = errors = np.full(x.shape, np.nan)
-            failure = None
+            failure, reasons = None, {}  # type: ignore[var-annotated]
             try:
                 derivatives, errors = measure_derivatives(self.weighted_results, self.xs, i, name, self.rng,
-                                                          choose(self.analytic[i], self.rng))
+                                                          choose(self.analytic[i], self.rng),
+                                                          reasons if skip else None)
             except ValueError as error:
                 failure = error
             self.numeric.append(derivatives)
             self.errors.append(errors)
             self.failures.append(failure)
+            self.reasons.append(reasons)
 
     def disagrees(self, i: int) -> np.ndarray:
         """Return a mask of the elements of input i whose two gradients differ by more than the tolerance."""

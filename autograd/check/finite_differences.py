@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.arrays import short_repr
+
 _ACCURATE = 1e-8  # error, relative to the total slope, at which no further step size is tried
 _UNUSABLE = 5e-5  # relative error above which there is nothing to compare with
 _STEP = 0.0137  # the first step size, as a fraction of the element's scale
@@ -169,12 +171,14 @@ def _extrapolate(coarse: float, fine: float, order: int) -> float:
 
 
 def measure_derivatives(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: int, name: str,
-                        rng: np.random.Generator, elements: Any = None) -> tuple[np.ndarray, np.ndarray]:
+                        rng: np.random.Generator, elements: Any = None,
+                        reasons: dict[tuple[int, ...], str] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivatives of the sum of f's outputs by the elements of xs[i], and their errors.
 
     `elements` are the elements to measure, as indices into the flattened array: by default all, or 64 at random of a
     larger array.  The results are NaN at the others, and at infinities and NaN, which no step moves.  Raises ValueError
-    with the `name` of the input, the element and its value if f is not finite or the derivative cannot be measured.
+    with the `name` of the input, the element and its value if f is not finite or the derivative cannot be measured; with
+    `reasons`, elements of the latter kind are left out, and each is put there with the reason.
     """
     x, y = xs[i], f(*xs)
     finite = np.flatnonzero(np.isfinite(x))
@@ -182,7 +186,7 @@ def measure_derivatives(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: i
         finite = np.intersect1d(elements, finite)
     largest_y, largest_x = float(np.max(abs(y), initial=0)), float(np.max(abs(x.ravel()[finite]), initial=0))
     if not math.isfinite(largest_y) and x.size:
-        raise ValueError(f"nothing to compare with: f is not finite where {name} is {x!r:.60}; check at another point")
+        raise ValueError(f"nothing to compare with: f is not finite where {name} is {short_repr(x)}; check at another point")
     if elements is None and finite.size > _SAMPLE:
         finite = rng.choice(finite, _SAMPLE, replace=False)
     measured = {}
@@ -192,7 +196,7 @@ def measure_derivatives(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: i
         with np.errstate(all="ignore"):
             measured[index] = curve, curve.best_estimate(coarsest=min(0, -round(coarser)))
     largest_y = largest_y or max([curve.largest_change() for curve, _ in measured.values()], default=0.0)
-    return _collect(measured, x, largest_y, largest_x or 1.0, name)
+    return _collect(measured, x, largest_y, largest_x or 1.0, name, reasons)
 
 
 def _along(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: int, index: tuple[int, ...],
@@ -214,8 +218,9 @@ def _scale(value: Any, largest: float) -> float:
 
 
 def _collect(measured: dict[tuple[int, ...], tuple[_Curve, _Estimate]], x: np.ndarray, largest_y: float,
-             largest_x: float, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the derivatives and their errors in arrays like `x`.  Raises ValueError for one that is too uncertain."""
+             largest_x: float, name: str, reasons: dict[tuple[int, ...], str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives and their errors in arrays like `x`.  Raises ValueError for one that is too uncertain, or
+    leaves it NaN and adds it to `reasons`."""
     derivatives, errors = np.full(x.shape, np.nan), np.full(x.shape, np.nan)
     estimates = [best for _, best in measured.values()]
     largest = max([abs(best.derivative) for best in estimates if abs(best.derivative) > best.error], default=0.0)
@@ -230,8 +235,11 @@ def _collect(measured: dict[tuple[int, ...], tuple[_Curve, _Estimate]], x: np.nd
         too_large_for_itself = best.error > own_limit and not is_rounding
         if too_large_for_array or too_large_for_itself:
             with np.errstate(all="ignore"):
-                where = f"{name} at index {index} (value {x[index]:.6g})"
-                raise ValueError(f"{curve.explain_failure().format(where)}; check at another point")
+                reason = curve.explain_failure().format(f"{name} at index {index} (value {x[index]:.6g})")
+            if reasons is None:
+                raise ValueError(f"{reason}; check at another point")
+            reasons[index] = reason
+            continue
         derivatives[index], errors[index] = best.derivative, best.error
         if is_constant:  # a rule may still round where no output changes
             errors[index] += 4 * _EPS * max(steepest, largest_y / largest_x)

@@ -20,6 +20,7 @@ from ..text import number_records
 from .jacobian import (
     Residual,
     apply_vjp,
+    at,
     check_gradients,
     compute_jacobians,
     find_needed,
@@ -32,6 +33,7 @@ from .mathematics import find_description, find_formula, find_gradients, typeset
 
 _SMALL = 8  # rows and columns up to which numbers are shown
 _LARGE = 64  # rows and columns up to which a Jacobian is computed
+_TERMS = 4  # of a sum that is written out, the largest
 _WIDTH = 100  # characters of a line of numbers
 
 
@@ -47,6 +49,7 @@ class Row:
     gradient: list[Any] = field(default_factory=list)
     origin: str = ""  # where the gradient is from, in words
     jacobian: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)  # what its elements are: masked, say
     remarks: list[str] = field(default_factory=list)
     residual: Residual | None = None
 
@@ -88,6 +91,8 @@ class Card:
             if row.place >= 0:
                 a = t.inputs[row.place]
                 row.value = _copy_shown(a._value() if type(a) is Tensor else a)
+                if row.place not in find_needed(t):
+                    row.notes += describe_masked(a._value() if type(a) is Tensor else a, None)
         result.value = _copy_shown(t._value())
         g, result.origin = _find_incoming_gradient(t, loss)
         result.gradient = _copy_shown(float_arrays(g))
@@ -102,9 +107,10 @@ class Card:
         jacobians = compute_jacobians(t, rows) if n <= _LARGE else {}
         for i, row in rows.items():
             row.gradient, m = _copy_shown(float_arrays(sent[i])), _count_floats(t.inputs[i]._value())
+            row.notes += describe_masked(t.inputs[i]._value(), sent[i])
             if i in jacobians and m <= _LARGE and m:
                 row.jacobian = jacobians[i]
-                row.remarks += [_check_product(flatten(g), row.jacobian, flatten(sent[i]))]
+                row.remarks += [_check_product(flatten(g), row.jacobian, flatten(sent[i]), t.inputs[i])]
             elif n * m:
                 row.remarks += [f"Jacobian: {n:,} × {m:,} numbers, too many to show"]
         for i, residual in check_gradients(t, list(rows)).items():
@@ -121,7 +127,8 @@ class Card:
 
 def _describe_leaf(t: Tensor) -> tuple[str, str, list[Row]]:
     """Return the description, the (empty) formula and the row of a leaf."""
-    text = "A parameter: backward gathers its gradient" if t.requires_grad else "A constant: no gradient flows to it"
+    text = "A parameter: backward gathers its gradient" if t.requires_grad else \
+        f"A constant: no gradient flows to it{describe_dtype(t)}"
     return text, "", [Row(t.name or "value", shape_text(t))]
 
 
@@ -135,7 +142,7 @@ def _describe_operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str
             continue
         a, name = t.inputs[place], t.op.input_name(place)  # type: ignore[union-attr]
         if type(a) is not Tensor:
-            remarks = ["an array: no gradient flows to it"] if is_array(a) else []
+            remarks = [f"an array: no gradient flows to it{describe_dtype(a)}"] if is_array(a) else []
             rows.append(Row(name, describe(a), place, remarks=remarks))
             continue
         row = Row(name, " ".join(filter(None, [f"%{numbers[a]}", a.name and repr(a.name), shape_text(a)])), place)
@@ -144,7 +151,7 @@ def _describe_operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str
         elif a.requires_grad:
             row.formula = formulas.get(name.partition("[")[0]) or f"∂L/∂{name}"
         else:
-            row.remarks.append("constant: no gradient flows to it")
+            row.remarks.append(f"constant: no gradient flows to it{describe_dtype(a)}")
         rows.append(row)
     return find_description(t.op), formula, rows
 
@@ -183,17 +190,43 @@ def _find_incoming_gradient(t: Tensor, loss: Tensor | None) -> tuple[Any, str]:
         "all ones, as if L were the sum of all elements: explain(loss) shows the real one"
 
 
-def _check_product(g: np.ndarray, j: np.ndarray, sent: np.ndarray) -> str:
-    """Say whether the gradient that the rule sends is g · J, with the first of its sums written out."""
+def describe_dtype(a: Any) -> str:
+    """Return ` (integers have no derivative)`, and the same for booleans; "" for floating-point numbers."""
+    names = {"b": "booleans", "i": "integers", "u": "integers"}
+    found = names.get(a.dtype.kind) if not (type(a) is Tensor and (a._array is None or type(a._array) is tuple)) else ""
+    return f" ({found} have no derivative)" if found else ""
+
+
+def describe_masked(value: Any, sent: Any) -> list[str]:
+    """Say how many elements are −inf, inf or NaN (or of a mask False), and that no gradient is sent to them if so."""
+    notes = []
+    for a, d in zip(as_tuple(value), as_tuple(sent) if sent is not None else [None] * len(as_tuple(value))):
+        if not isinstance(a, np.ndarray) or not a.ndim:
+            continue
+        odd = {"False": ~a} if a.dtype == bool else {"−inf": a == -np.inf, "inf": a == np.inf, "NaN": np.isnan(a)} \
+            if a.dtype.kind == "f" else {}
+        for name, mask in odd.items():
+            if n := int(mask.sum()):
+                nothing = ", and no gradient is sent to them" if d is not None and not d[mask].any() else ""
+                notes.append(f"masked: {n:,} of {a.size:,} are {name}{nothing}" if name in ("False", "−inf") else
+                             f"{n:,} of {a.size:,} are {name}{nothing}")
+    return notes
+
+
+def _check_product(g: np.ndarray, j: np.ndarray, sent: np.ndarray, x: Tensor) -> str:
+    """Say whether the gradient that the rule sends is g · J, with the largest of its sums written out."""
     product = g @ j
     bound = float(np.sqrt(np.finfo(sent.dtype).eps)) * float((abs(g) @ abs(j)).max())
     if np.isfinite(product).all() and not np.all(abs(product - sent) <= bound):
         return "g · J is NOT the gradient sent: the rule is not linear in g"
     if len(g) > _SMALL or len(sent) > _SMALL:
         return "g · J is the gradient sent"
-    terms = " + ".join(f"{number(a)} · {number(b)}" for a, b in zip(g[:4], j[:4, 0]))
-    terms += " + …" if len(g) > 4 else ""
-    return f"g · J is the gradient sent; the first is {terms} = {number(product[0])}"
+    k = int(np.argmax(abs(np.nan_to_num(product))))
+    shown = np.sort(np.argsort(-abs(np.nan_to_num(g * j[:, k])), kind="stable")[:_TERMS])
+    terms = " + ".join(f"{number(g[i])} · {number(j[i, k])}" for i in shown)
+    terms += " + …" if len(g) > _TERMS else ""
+    place = at(np.unravel_index(k, x.shape)) if type(x._array) is not tuple else ""
+    return f"g · J is the gradient sent; the largest, {place}{terms} = {number(product[k])}"
 
 
 # ---------------------------------------------------------------------- as text
@@ -209,7 +242,7 @@ def _render_text(card: Card) -> str:
         if row.jacobian is not None:
             lines += [f"  Jacobian  ∂{card.rows[0].name}/∂{row.name}, {'{} × {}'.format(*row.jacobian.shape)}",
                       *_indent("", [_format(row.jacobian)])]
-        lines += [f"  {remark}" for remark in [*row.remarks, row.residual and row.residual.text] if remark]
+        lines += [f"  {remark}" for remark in [*row.notes, *row.remarks, row.residual and row.residual.text] if remark]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -258,7 +291,7 @@ def _render_html(card: Card) -> Html:
 def _render_row(row: Row) -> list[Html]:
     name = [typeset(row.name), Html(f"<code>{escape(row.description)}</code>")]
     gradient = [typeset(row.formula), *map(_render_array, row.gradient), escape(row.origin)]
-    gradient += [escape(remark) for remark in row.remarks if row.jacobian is None]
+    gradient += [escape(remark) for remark in [*row.notes, *(row.remarks if row.jacobian is None else [])]]
     if row.residual:
         mark = {True: "✓", False: "✗", None: "–"}[row.residual.agrees]
         gradient.append(Html(f"{mark} <b>{escape(row.residual.text)}</b>" if row.residual.agrees is False else

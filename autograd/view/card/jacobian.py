@@ -112,13 +112,29 @@ def _compare(t: Tensor, values: list[Any], places: list[int], surrogate: Any) ->
         return dict.fromkeys(places, Residual(None, "intended: not the derivative"))
     function = OpFunction(t.op, values, t.attrs, places, surrogate)  # type: ignore[arg-type]
     comparison = Comparison(function.apply, function.xs, function.names, np.random.default_rng(0), function.evaluate)
-    comparison.apply_rules()
-    comparison.measure(_choose_elements)
+    _leave_out_infinite_results(comparison)
+    comparison.measure(_choose_elements, skip=True)
     residuals = {place: _judge(comparison, k) for k, place in enumerate(places)}
     if surrogate is None:
         return residuals
     return {place: residual._replace(text=f"intended: not the derivative, but its surrogate's; {residual.text}")
             for place, residual in residuals.items()}
+
+
+def _leave_out_infinite_results(comparison: Comparison) -> None:
+    """Compute the gradients by the rules, without the results that are not finite (masked scores, say), if others are.
+    """
+    finite = [np.isfinite(y.data) for y in comparison.ys]
+    mixed = not all(map(np.all, finite)) and any(map(np.any, finite))
+    weights, evaluate = comparison.weights, comparison.evaluate
+    if mixed:
+        comparison.weights = [np.where(mask, w, 0.0) for mask, w in zip(finite, weights)]
+    comparison.apply_rules()
+    if mixed and not all(np.isfinite(d).all() for d in comparison.analytic):
+        comparison.weights = weights
+        comparison.apply_rules()
+    elif mixed:
+        comparison.evaluate = lambda *xs: tuple(np.where(mask, y, 0.0) for mask, y in zip(finite, evaluate(*xs)))
 
 
 def _choose_elements(analytic: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
@@ -137,15 +153,32 @@ def _judge(comparison: Comparison, i: int) -> Residual:
     measured = ~np.isnan(numeric)
     count = int(measured.sum())
     sample = "" if count == numeric.size else f", at {count} of its {numeric.size:,} elements"
+    without = describe_reasons(comparison.reasons[i])
     if not count:
-        return Residual(True, "has no elements to compare")
+        return Residual(None, without) if without else Residual(True, "has no elements to compare")
     if not comparison.disagrees(i).any():
-        largest = float(abs(analytic - numeric)[measured].max())
-        digits = _say_digits(largest, float(abs(numeric[measured]).max()))
-        return Residual(True, f"agrees with finite differences{digits}{sample}")
+        residual = float(abs(analytic - numeric)[measured].max())
+        largest = np.unravel_index(int(np.argmax(np.where(measured, abs(numeric), -1))), numeric.shape)
+        digits = _say_digits(residual, float(abs(numeric[largest])))
+        both = f"; its largest, {at(largest)}{numeric[largest]:.4g} for a random g" if numeric[largest] else ""
+        return Residual(True, f"agrees with finite differences{digits}{sample}{both}{without and '; '}{without}")
     worst = comparison.worst_index(i)
     return Residual(False, f"DIFFERS from finite differences{sample}: with random g, at index {worst} it is "
                            f"{analytic[worst]:.6g}, and they give {numeric[worst]:.6g}.  {likely_cause(comparison, i)}")
+
+
+def at(index: Iterable[Any]) -> str:
+    """Return `at [0, 2]: `, or nothing for the only element of a scalar."""
+    index = list(map(int, index))
+    return f"at {index}: " if index else ""
+
+
+def describe_reasons(reasons: dict[tuple[int, ...], str]) -> str:
+    """Say which elements have no derivative that could be measured, and why the first has none."""
+    if not reasons:
+        return ""
+    first, *others = reasons.values()
+    return f"not compared: {first}" + (f"; nor at {len(others)} more" if others else "")
 
 
 def _say_digits(residual: float, size: float) -> str:

@@ -117,7 +117,8 @@ class _Drawing:
         """Draw the title of a frame as a node above its first box, which arrows pass by; they would cross a label."""
         first = next(box for box in frame.boxes() if not any(box in leaves for leaves in self.beside.values()))
         name = f"title_{graph.name}"
-        graph.node(name, f"<<b>{escape_text(frame.title)}</b>{format_times(frame)}>", shape="plain", style="", tooltip=tip)
+        label = f"<<b>{escape_text(frame.title)}</b>{format_times(frame)}>"
+        graph.node(name, label, shape="plain", style="", tooltip=tip)
         graph.edge(name, self.names[first], style="invis")
 
     def _draw_row(self, box: Box, graph: Graph) -> None:

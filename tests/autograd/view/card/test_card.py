@@ -89,8 +89,9 @@ def test_numbers_of_a_card_are_right():
     for part in ("y = exp(x) / Σ exp(x)", "∂L/∂x = y ⊙ (g − Σ g⊙y)", "∂y/∂x, 3 × 3", f"{p[0]:.4g}", f"{j[0, 1]:.4g}",
                  "agrees with finite differences to 1", "where L is sum", "Probabilities along `axis`"):
         assert part in text, (part, text)
-    terms = " + ".join(f"{g} · {d:.4g}" for g, d in zip([1, 2, 4], j[:, 0]))
-    assert f"the first is {terms} = {np.array([1, 2, 4]) @ j[:, 0]:.4g}" in text
+    k = int(np.argmax(abs(np.array([1, 2, 4]) @ j)))
+    terms = " + ".join(f"{g} · {d:.4g}" for g, d in zip([1, 2, 4], j[:, k]))
+    assert f"the largest, at [{k}]: {terms} = {np.array([1, 2, 4]) @ j[:, k]:.4g}" in text
 
 
 def test_a_jacobian_has_a_row_for_each_output_and_a_column_for_each_input():
@@ -428,3 +429,88 @@ def test_of_many_arrays_in_a_tuple_the_card_shows_the_first_and_the_last():
 def test_so_many_arrays_are_not_compared():
     text = both(Card(np.concatenate([parameter(1) for _ in range(2100)])))
     assert "not compared: 2,101 arrays are too many to try" in text
+
+
+# ---------------------------------------------------------------------- masks, kinks, and what has no derivative
+INF = np.inf
+
+
+def masked(*shape):
+    """Return random numbers, of which those above the diagonal are −inf."""
+    return ag.tensor(np.where(np.tri(*shape), rng.normal(size=shape), -INF), requires_grad=True, name="scores")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ag.softmax(masked(3, 3)), lambda: ag.softmax(masked(20, 20)), lambda: ag.log_softmax(masked(3, 3)),
+    lambda: ag.logsumexp(masked(3, 3), axis=-1), lambda: masked(3, 3).max(axis=-1), lambda: np.exp(masked(2, 2)),
+    lambda: ag.cross_entropy(masked(3, 3), np.array([0, 1, 2])), lambda: np.tanh(masked(2, 2)),
+    lambda: np.where(np.tri(3) > 0, parameter(3, 3), -INF), lambda: parameter(3, 3) + np.where(np.tri(3), 0, -INF),
+    lambda: ag.attention(*(parameter(3, 2) for _ in "qkv"), mask=np.tri(3, dtype=bool)),
+    lambda: ag.attention(*(parameter(3, 2) for _ in "qkv"), mask=np.where(np.tri(3), 0.0, -INF)),
+    lambda: np.concatenate([masked(2, 2), parameter(2, 2)])])
+def test_masked_numbers_are_explained_and_compared_where_they_are_finite(make):
+    with np.errstate(all="ignore"):
+        card = Card(make())
+    text = both(card)
+    assert "Error" not in text and "DIFFERS" not in text and "not compared" not in text, text
+    assert all(row.residual.agrees for row in card.rows if row.residual)
+    assert re.search(r"masked: \d+ of \d+ are (−inf|False)", text)
+
+
+@pytest.mark.parametrize("x", [[1.0, -INF, 2.0], [-INF, -INF], [INF, 1.0], [np.nan, 1.0], [-INF], [1e308, -1e308]])
+@pytest.mark.parametrize("f", [ag.softmax, ag.log_softmax, np.exp, np.tanh, np.negative, lambda x: np.square(x).sum()])
+def test_numbers_that_are_not_finite_fail_with_a_reason_if_at_all(f, x):
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        text = both(Card(f(ag.tensor(x, requires_grad=True))))
+        assert "OverflowError" not in text and "Error:" not in text, text
+        try:
+            ag.check_grads(f, np.array(x))
+        except (ValueError, AssertionError) as error:  # and no OverflowError
+            assert str(error)
+
+
+def test_a_mask_says_what_gets_nothing():
+    card = Card(ag.softmax(masked(3, 3)))
+    assert "masked: 3 of 9 are −inf, and no gradient is sent to them" in card.rows[1].notes
+    x = parameter(2, 2)
+    card = Card(np.where(np.array([[True, False], [True, True]]), x, -INF))
+    assert "masked: 1 of 4 are False" in card.rows[1].notes and not card.rows[2].notes
+    assert Card(np.exp(x)).rows[1].notes == []
+
+
+def test_kinks_are_named_and_the_rest_is_compared():
+    x = ag.tensor([0.0, 1.0, -1.0, 0.0], requires_grad=True, name="x")
+    residual = Card(ag.relu(x)).rows[1].residual
+    assert residual.agrees and "at 2 of its 4 elements" in residual.text
+    assert "not compared: not differentiable: x at index (0,) (value 0) is a kink" in residual.text
+    assert "nor at 1 more" in residual.text
+    all_kinks = Card(ag.relu(ag.tensor([0.0], requires_grad=True))).rows[1].residual
+    assert all_kinks.agrees is None and all_kinks.text.startswith("not compared: not differentiable")
+
+
+def test_what_has_no_derivative_is_named():
+    table, ids = parameter(3, 2), ag.tensor([0, 2])
+    assert "constant: no gradient flows to it (integers have no derivative)" in both(Card(ag.embedding(ids, table)))
+    picked = ag.embedding(np.array([0, 2]), table)
+    assert "an array: no gradient flows to it (integers have no derivative)" in both(Card(picked))
+    assert "A constant: no gradient flows to it (integers have no derivative)" in both(Card(ids))
+    assert "(booleans have no derivative)" in both(Card(table > 0))
+    assert "no derivative" not in both(Card(table * ag.tensor(2.0))) + both(Card(ag.tensor(2.0)))
+
+
+@pytest.mark.parametrize("make, place, sum_", [
+    (lambda: ag.tensor([0.0, 5.0, -7.0], requires_grad=True) ** 2, [2], "1 · -14"),
+    (lambda: ag.tensor([[0.0, 1.0], [3.0, 2.0]], requires_grad=True) ** 2, [1, 0], "1 · 6")])
+def test_the_sum_written_out_is_the_largest(make, place, sum_):
+    card = Card(make())
+    text = both(card)
+    assert f"the largest, at {place}:" in text and sum_ in text and "the first is" not in text
+    assert f"its largest, at {place}:" in card.rows[1].residual.text
+
+
+def test_of_many_terms_the_largest_are_written():
+    w = np.zeros((8, 1))
+    w[6:] = [[3.0], [-4.0]]
+    x = parameter(1)
+    text = both(Card(ag.tensor(w) @ x))
+    assert "1 · 3 + 1 · -4 + … = -1" in text
