@@ -398,6 +398,6 @@ def lstsq(a, b, rcond=None):
     Singular values up to rcond times the largest (None: what rounding may leave) count as 0."""
     a, b, s = as_array(a), as_array(b), svdvals(a)
     rcond = _cutoff(a, rcond if rcond is None or rcond >= 0 else float(np.finfo(s.dtype).eps))
-    y, rank = pinv(a, rcond=rcond) @ b, np.count_nonzero(s > rcond * s[:1])
+    y, rank = pinv(a, rcond=rcond) @ b, np.sum(s > rcond * s[:1])
     sums = np.atleast_1d(np.sum(np.square(b - a @ y), axis=0))
     return y, sums if a.shape[0] > a.shape[1] == rank else sums[:0], rank, s

@@ -64,7 +64,8 @@ def policy(pyodide: str) -> str:
 def frame_style() -> str:
     """Return the style of a frame that shows HTML of the reader's code."""
     shared = (ROOT / "autograd" / "view" / "page.css").read_text(encoding="utf-8")
-    return f"<!DOCTYPE html><style>{css()} {shared} body {{ font-size: 13px; margin: 10px; color: var(--ink); }}</style>"
+    own = "body { font-size: 13px; margin: 10px; color: var(--ink); }"
+    return f"<!DOCTYPE html><style>{css()} {shared} {own}</style>"
 
 
 def pack(path: Path) -> str:

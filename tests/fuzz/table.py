@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tests.fuzz import arguments as a
 from tests.fuzz.arguments import alike, along, away, one, pair, reduced, two, two_axes
 from tests.fuzz.builder import Builder, apart
@@ -31,6 +33,7 @@ class Entry:
 
 E = Entry
 KEPT = "axis={axis}, keepdims={keep}"
+SINCE_2_2 = "np" if hasattr(np, "matvec") else "ag"  # as of NumPy 2.2
 REGULAR = "{n}.5 * {eye} + np.tanh({x})"
 SPREAD = "{ramp} + 0.1 * np.tanh({x})"  # singular values stay apart
 SYMMETRIC = "{ramp} + 0.05 * (np.tanh({x}) + np.tanh({x}).mT)"  # eigenvalues do
@@ -127,8 +130,8 @@ TABLE = [
     E("lstsq", a.single, f"np.linalg.lstsq({REGULAR}, {{b}})[0]"),
     E("tensorinv", a.single, f"np.linalg.tensorinv({REGULAR}, 1)"),
     E("vecdot", a.vectors, "np.vecdot({x}, {y})"),
-    E("matvec", a.rows_and_matrices, "np.matvec({x}, {y})"),
-    E("vecmat", a.rows_and_matrices, "np.vecmat({y}, {x}.mT)"),
+    E("matvec", a.rows_and_matrices, f"{SINCE_2_2}.matvec({{x}}, {{y}})"),
+    E("vecmat", a.rows_and_matrices, f"{SINCE_2_2}.vecmat({{y}}, {{x}}.mT)"),
     E("cross", a.threes, "np.cross({x}, {y})"),
     E("slogdet", a.square(), f"np.linalg.slogdet({REGULAR})[1]"),
     E("cholesky", a.square(), "np.linalg.cholesky({x} @ {x}.mT / {n} + {eye})"),

@@ -19,7 +19,8 @@ for _function, _answer in NUMPY_OVERRIDES.items():
         TWINS[_name] = _function
 del TWINS["empty_like"]  # which gives whatever is in memory
 TWINS = {name: f for name, f in TWINS.items() if "fft" not in name}  # NumPy's have complex numbers, and no pairs
-OWN = [name for name in SAMPLES if name not in TWINS and name != "empty_like"]
+LATER = {"cumulative_sum", "cumulative_prod", "unstack", "matvec", "vecmat"}  # NumPy's since 2.1 and 2.2
+OWN = [name for name in SAMPLES if name not in TWINS and name not in LATER and name != "empty_like"]
 INTEGERS = ["int8", "int32", "int64", "uint8", "bool"]
 FLOATS = ["float16", "float32", "float64", "longdouble"]
 OTHER = {  # where ours is not NumPy's, and why

@@ -7,6 +7,8 @@ import pytest
 
 import autograd as ag
 
+NUMPY = np.lib.NumpyVersion(np.__version__)
+
 
 def leaf(data, dtype=float):
     return ag.tensor(data, dtype=dtype, requires_grad=True)
@@ -351,7 +353,7 @@ def test_numpy_scalars_and_matrices_defer(x):
 @pytest.mark.parametrize("f", [
     lambda a: np.sum(a=a), lambda a: np.sum(a, 1, None), lambda a: np.sum(a, axis=0, out=None), lambda a: np.flip(m=a),
     lambda a: np.stack(arrays=[a, a]), lambda a: np.split(ary=a, indices_or_sections=3, axis=1)[1],
-    lambda a: np.clip(a, min=2),
+    lambda a: np.clip(a, min=2) if NUMPY >= "2.1.0" else a,
     lambda a: np.clip(a, None, a_max=3), lambda a: np.zeros_like(a, np.float32),
     lambda a: np.full_like(a, fill_value=2),
     lambda a: np.tile(A=a, reps=2), lambda a: np.pad(array=a, pad_width=1), lambda a: np.take(a=a, indices=[0, 2]),

@@ -361,7 +361,9 @@ def test_samples_cover_the_registry():
 @pytest.mark.parametrize("name, sample", BY_SAMPLE)
 def test_value(name, sample):
     args, attrs = split_attrs(sample)
-    reference = REFERENCE.get(name) or getattr(np, name)  # composed ones have nothing in common with NumPy's
+    reference = REFERENCE.get(name) or getattr(np, name, None)  # composed ones have nothing in common with NumPy's
+    if reference is None and name in ("cumulative_sum", "cumulative_prod", "unstack"):
+        pytest.skip("NumPy has it since 2.1")
     got, expected = outputs(OURS[name](*args, **attrs)), outputs(reference(*args, **attrs))
     if name == "empty_like":
         got, expected = [y.shape for y in got], [y.shape for y in expected]
