@@ -23,7 +23,8 @@ NAN, PLUS_INFINITY, MINUS_INFINITY = (214, 0, 147), (0, 0, 0), (120, 120, 120)
 
 THEME = {
     "paper": ("#ffffff", "#16181c"), "panel": ("#f7f7f5", "#1d2025"), "line": ("#e5e4e0", "#2f333a"),
-    "ink": ("#22252a", "#e6e7e9"), "soft": ("#5f656e", "#9aa1ab"), "shadow": ("#0000002e", "#0000002e"),
+    "ink": ("#22252a", "#e6e7e9"), "soft": ("#5f656e", "#9aa1ab"), "rim": ("#c3c7cd", "#4a5059"),
+    "shadow": ("#0000002e", "#0000002e"),
     "forward": ("#1b7837", "#7bcb92"), "wash-forward": ("#e8f4ea", "#1c3324"),
     "backward": ("#762a83", "#d3a1e0"), "wash-backward": ("#f6ecf9", "#33203a"),
     "positive": ("#b45309", "#f0a35e"), "negative": ("#1f5fae", "#7db4ea"),

@@ -13,7 +13,7 @@ from ...engine import Tensor
 from ..html import downsample
 from ..text import norm
 
-PICTURE_BYTES = 130_000
+PICTURE_BYTES = 120_000
 """Approximate limit for all pictures of values and gradients; the more there are, the coarser they get."""
 WEIGHT_BYTES = 200_000
 """The same for the pictures of attention weights."""

@@ -34,6 +34,8 @@ ROOM = 12_000
 INPUTS = 100
 """Maximum inputs of a record on a page, and arrays of it in memory."""
 
+SCRIPTS = [f"player_{name}.js" for name in ("data", "rows", "units", "places", "graph", "numbers", "card", "control")]
+
 
 class Player:
     """A self-contained web page of the tape as it is now.
@@ -56,8 +58,7 @@ class Player:
         check_focus(tape, focus)
         self.tape = tape
         self.data = _data(tape, tokens, focus)
-        scripts = [f"player_{name}.js" for name in ("data", "rows", "card", "control")]
-        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, scripts)
+        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, SCRIPTS)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page to the file `path`."""

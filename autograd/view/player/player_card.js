@@ -1,4 +1,4 @@
-// The player, 3 of 4: the card of the selected record or group.
+// The player: the card of the selected record or group.
 
 // ------------------------------------------------------------------ the card
 
@@ -31,7 +31,7 @@ function groupCard(entry) {
 
 function recordCard(n) {
   const record = records[n];
-  return [title(n, record), meta(record), formula(record), actions(n, record), figures(n, record),
+  return [title(n, record), meta(record), formula(n, record), actions(n, record), figures(n, record),
     inputTable(n, record), userList(n), attributes(record), memoryOf(n)].flat().filter(Boolean);
 }
 
@@ -44,9 +44,11 @@ function meta(record) {
   return el("p", { className: "meta" }, [record.shape, record.scope, record.source].filter(Boolean).join("  ·  "));
 }
 
-function formula(record) {
+function formula(n, record) {
   const tree = tape.ops[record.rules]?.formula;
-  return tree && tree.length ? el("p", { className: "formula" }, mathematics(tree, "")) : null;
+  if (!tree?.length) return null;
+  const line = hasValue(n, state.step) ? numbersLine(tree, record, shortText(record.value[0])) : null;
+  return el("div", { className: "formula" }, el("p", {}, mathematics(tree, "")), line);
 }
 
 function switchButton(words, pressed, onclick, title) {
@@ -125,28 +127,35 @@ function inputTable(n, record) {
     record.more ? el("p", { className: "status" }, `and ${record.more} more`) : null];
 }
 
-/** The row of an input: its name, its record, the formula of its gradient, and that gradient's norm. */
+/** The row of an input: its name, its record, the formula of its gradient with numbers, and that gradient. */
 function inputRow(record, [name, from, text, needs], send, sending) {
   const { gradients } = tape.ops[record.rules];
-  const tree = needs ? gradients[name] || gradients[name.replace(/\[.*/, "")] : null;
+  const tree = needs ? gradients[name] || gradients[name.replace(/\[.*/, "")] : null, isSent = needs && sending && send;
+  const result = isSent && (from < 0 || records[from].shape === record.shape) ? shortText(sentEntries(send, from)[0]) : "";
   const source = el("td", {}, from >= 0 ? link(from) : "", el("div", { className: "status" }, text),
-    tree && tree.length ? el("div", {}, mathematics(tree, "")) : "");
+    tree && tree.length ? el("div", {}, mathematics(tree, "")) : "", numbersLine(tree, record, result),
+    ...(isSent ? sentFigure(send, from) : []));
   const norm = !needs ? ["no gradient"] : sending ? sentParts(send, record, from) : [];
   return el("tr", {}, el("td", {}, mathematics([["i", name]], "")), source,
     el("td", { className: needs ? "norm" : "norm none" }, ...norm));
 }
 
-/** The norm of an input's gradient, with a bar relative to the largest of this record, and the sum it is added to. */
+/** The number or the norm of an input's gradient, with a bar relative to the largest of this record, and the sum it is
+ * added to. */
 function sentParts(send, record, to) {
   if (!send || !send[0]) return ["no numbers"];
   const largest = Math.max(...record.sends.map((s) => Number(s[0]) || 0));
   const bar = el("div", { className: "bar" });
   bar.style.width = `${largest ? 64 * Number(send[0]) / largest : 0}px`;
-  if (!send[2]) return [`‖${send[0]}‖`, bar];
+  const amount = amountText(sentEntries(send, to), send[0]);
+  if (!send[2]) return [amount, bar];
   const number = arrivals[to].findIndex((arrival) => arrival.send === send) + 1 + isRoot.has(to);
-  const words = `contribution ${number} of ${gradientAt(to, state.step).total}; sum so far ‖${normOf(send[2])}‖`;
-  return [`‖${send[0]}‖`, bar, el("div", { className: "status" }, words)];
+  const words = `contribution ${number} of ${gradientAt(to, state.step).total}; sum so far ${amountText(send[2], normOf(send[2]))}`;
+  return [amount, bar, el("div", { className: "status" }, words)];
 }
+
+/** A single number as it is, the norm of more. */
+const amountText = (entries, norm) => entries.length === 1 && !entries[0].picture && singleNumber(entries[0]) || `‖${norm}‖`;
 
 function normOf(entries) {
   const words = entries[0].words.find(([name]) => name === "norm" || name === "value");

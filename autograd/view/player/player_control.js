@@ -1,4 +1,4 @@
-// The player, 4 of 4: memory, search, keys, and `show()`, the one function that renders the state.
+// The player: memory, search, keys, and `show()`, the one function that renders the state.
 
 // ------------------------------------------------------------------ memory and current step
 
@@ -71,6 +71,7 @@ function show() {
     showWhere();
     showRows();
     showEdges();
+    showGraph();
     showCard();
     showMemory();
   });
@@ -193,6 +194,11 @@ const KEYS = {
   Enter: () => Array.isArray(outline[state.row]) ? toggle(state.row) : goTo(outline[state.row]),
   "/": () => $("search").focus(),
   "?": toggleKeys,
+  g: () => showPane(otherPane()),
+  "+": () => zoomBy(1.25),
+  "=": () => zoomBy(1.25),
+  "-": () => zoomBy(0.8),
+  0: () => fitAll(),
   p: togglePin,
   w: toggleWeights,
 };
@@ -237,6 +243,7 @@ function connect() {
   on("help", "click", toggleKeys);
   rowsBox.addEventListener("scroll", () => { box.top = rowsBox.scrollTop; show(); }, { passive: true });
   new ResizeObserver(measure).observe(rowsBox);
+  connectGraph();
 }
 
 function start() {
@@ -246,6 +253,7 @@ function start() {
   $("way-forward").style.flex = forward || 1;
   $("way-backward").style.flex = backward;
   $("way-backward").hidden = !backward;
+  foldDeepScopes();
   layOut();
   drawMemory();
   connect();

@@ -1,6 +1,6 @@
 "use strict";
-// The player, 1 of 4: the data, tables derived from it, and the drawing of arrays and formulas.  The four files share
-// one state, which `show()` in the last one renders.  Steps 0 … forward−1 compute the operations in order, the others
+// The player: the data, tables derived from it, and the drawing of arrays and formulas.  The files, in the order of
+// player.py, share one state, which `show()` in the last one renders.  Steps 0 … forward−1 compute the operations in order, the others
 // are the backward pass.  Texts of the tape reach the page as textContent only.
 
 const tape = JSON.parse(document.getElementById("data").textContent);

@@ -1,4 +1,4 @@
-// The player, 2 of 4: the rows of the tape, of which only the visible ones exist, and the edges of the selected record.
+// The player: the rows of the tape, of which only the visible ones exist, and the edges of the selected record.
 
 // ------------------------------------------------------------------ rows
 
@@ -23,14 +23,15 @@ function layOut() {
   }
   sheet.style.height = `${visible.length * ROW}px`;
   for (const row of pool) row.entry = -1;
+  isGraphStale = true;
 }
 
 /** Read the pixels of the list, whenever they may have changed. */
 function measure() {
-  const wasHidden = !box.height;  // a notebook may start the frame without any height
+  const before = box.height;  // 0 where a notebook starts the frame without any height
   box.height = rowsBox.clientHeight;
   box.top = rowsBox.scrollTop;
-  if (wasHidden && box.height && state.row >= 0) reveal(placeOf[state.row]);
+  if (box.height !== before && box.height && state.row >= 0) reveal(placeOf[state.row]);
   box.gutter = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--gutter")) - 4;
   show();
 }
@@ -64,10 +65,10 @@ function bindRow(row, entry, place) {
   if (isGroup && item[3]) row.setAttribute("aria-expanded", !folded.has(entry));
   else row.removeAttribute("aria-expanded");
   row.number.textContent = isGroup ? "" : numberText(item);
-  row.call.style.paddingLeft = `${depthOf[entry] * 14}px`;
+  row.call.style.setProperty("--depth", depthOf[entry]);
   row.call.replaceChildren(...(isGroup ? groupParts(entry) : recordParts(item)));
   row.shape.textContent = isGroup ? "" : records[item].shape;
-  row.call.title = row.call.textContent;
+  row.call.title = isGroup ? item[1] : [opText(records[item]), records[item].name].join(" ");
 }
 
 function groupParts(entry) {
@@ -85,8 +86,15 @@ function recordParts(n) {
   const from = record.inputs.filter((input) => input[1] >= 0).map((input) => numberText(input[1])).join(" ");
   const text = record.name && !record.op ? "" : opText(record);
   return [el("span", { className: "fold" }), el("span", { className: "op" }, text),
-    record.name ? el("span", { className: "name" }, record.op ? ` ${record.name}` : record.name) : "",
+    record.name ? el("span", { className: "name" }, (record.op ? " " : "") + nameIn(record.name, groupPath(entryOf[n]))) : "",
     el("span", { className: "from" }, `  ${record.op ? from : record.name ? record.kind : ""}`)];
+}
+
+const groupPath = (entry) => groupOf[entry] < 0 ? "" : outline[groupOf[entry]][1];
+
+/** A name without the path of the group around it: `weight` in h.0.ln_1 for `h.0.ln_1.weight`. */
+function nameIn(name, path) {
+  return path && name.startsWith(`${path}.`) ? name.slice(path.length + 1) : name;
 }
 
 /** The group that a twin is identical to: the nearest one before it with the same parent that is no twin. */
@@ -133,14 +141,15 @@ function showSwatch(swatch, entry = null) {
   swatch.shown = entry;
   const place = entry && entry.picture;
   swatch.canvas.hidden = !place;
-  swatch.text.textContent = entry && !place ? singleNumber(entry) : "";
+  const text = entry && !place ? singleNumber(entry) : "";
+  swatch.text.textContent = text.length > 7 ? singleNumber(entry, 1) : text;
   swatch.odd.textContent = place && isOdd(entry.words[0][0]) ? entry.words[0][0] : "";
   if (place) paint(swatch.canvas, place);
 }
 
-function singleNumber(entry) {
+function singleNumber(entry, digits = 3) {
   const [name, text] = entry.words.at(-1);
-  return name === "value" ? shortNumber(Number(Number(text).toPrecision(3))) : isOdd(name) ? name : "";
+  return name === "value" ? shortNumber(Number(Number(text).toPrecision(digits))) : isOdd(name) ? name : "";
 }
 
 function showRows() {

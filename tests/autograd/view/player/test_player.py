@@ -11,7 +11,6 @@ import pytest
 import autograd as ag
 import gpt
 from autograd.view.player import pictures, player
-from tests.autograd.view.browser import Page, opened_browser
 from tests.duck import Duck
 
 EVIL = "</script><script>alert(1)</script><!--<script>\u2028&amp;'\"\ud800{{script}}{{data}}"
@@ -357,26 +356,6 @@ def test_users_texts_cannot_leave_the_data():
 # ---------------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with opened_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(browser):
-    """Return a function that opens a page, which is checked for errors at the end."""
-    pages = []
-
-    def opened(path, **settings):
-        pages.append(Page(browser, path, **settings))
-        return pages[-1]
-
-    yield opened
-    for page in pages:
-        page.close()
-
-
 def saved(tape, tmp_path, tokens=None):
     player.Player(tape, tokens).save(tmp_path / "tape.html")
     return tmp_path / "tape.html"
@@ -612,10 +591,18 @@ def test_in_a_notebook_it_lies_over_a_picture(opened, tmp_path):
 def test_it_fits_and_can_be_read(opened, gpt_page, size, scheme):
     page = opened(gpt_page, size=size, color_scheme=scheme)
     assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    for part in ("#rows", "#card", "#step", "#play", "#search"):
-        box = page.page.locator(part).bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= size[0] and box["y"] + box["height"] <= size[1]
-        assert box["height"] > 10
+
+    def check_parts(*parts):
+        for part in parts:
+            box = page.page.locator(part).bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= size[0] and box["y"] + box["height"] <= size[1]
+            assert box["height"] > 10
+
+    check_parts("#graph", "#card", "#step", "#play", "#search")
+    assert page.page.locator("#rows").is_visible() == (size[0] > 1080)
+    page.press("g")  # rows and graph take turns where there is little room
+    check_parts("#rows")
+    assert page.page.locator("#graph").is_visible() == (size[0] > 1080)
     rows_box, card_box = (page.page.locator(part).bounding_box() for part in ("#rows", "#card"))
     beside = card_box["x"] >= rows_box["x"] + rows_box["width"]
     below = card_box["y"] >= rows_box["y"] + rows_box["height"]
