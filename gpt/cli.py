@@ -23,6 +23,7 @@ from .training.config import TrainConfig
 from .training.train import train
 from .tuning.tune import TuneConfig, tune
 from .view.info import InfoConfig, info
+from .view.page.page import PageConfig, write_page
 from .view.plot import PlotConfig, plot
 from .view.show import ShowConfig, show
 
@@ -44,6 +45,8 @@ COMMANDS = {
     "plot": Command("Plot the losses, learning rate, gradient norm and speed of runs.", PlotConfig, plot),
     "info": Command("Describe a checkpoint: architecture, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run the forward and backward pass of a model on a prompt, and look into it.", ShowConfig, show),
+    "page": Command("Write a web page in which the model computes: type, sample, switch heads off.", PageConfig,
+                    write_page),
     "import": Command("Make a checkpoint of a GPT-2, Llama, Mistral or Qwen2 from Hugging Face.", ImportConfig,
                       import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
