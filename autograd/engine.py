@@ -212,12 +212,12 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
     """Run the backward pass from `roots`, whose gradients are `seeds`.  Yields each record that has a gradient, newest
     first, with that gradient and the list of (input, gradient) that it sends on.
 
-    A result is younger than its inputs, so when a record's turn comes, all records that used it have had theirs, and its
-    gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  A record's value is
-    freed after its turn, unless `keep` or `create_graph`.  One thread at a time may go through a tape.
+    A result is younger than its inputs, so when a record's turn comes, all records that used it have had theirs, and
+    its gradient is complete.  Gradients flow to whatever requires one, or only `to` the given tensors.  A record's
+    value is freed after its turn, unless `keep` or `create_graph`.  One thread at a time may go through a tape.
     """
-    wanted = None if to is None else _between(roots, to)
-    ends = set(roots)
+    wanted = None if to is None else _records_between(roots, to)
+    kept = set(roots)  # the values of these are never freed
     freeing = not (keep or create_graph)
     observer = current_mode().observer
     grads: dict[Tensor, Any] = {}
@@ -232,7 +232,7 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         if observer is not None:
             observer.on_backward(t, g, sent)
         yield t, g, sent
-        if freeing and t not in ends:
+        if freeing and t not in kept:
             free(t)
         _add_up(sent, grads, queue)
 
@@ -251,9 +251,9 @@ def _add_up(sent: Iterable[tuple[Tensor, Any]], grads: dict[Tensor, Any], queue:
         raise
 
 
-def _between(roots: Sequence[Tensor], to: Iterable[Tensor]) -> set[Tensor]:
-    """Return the records on a path from `to` to `roots`, and those whose input was modified in place since: it may be a
-    view of a buffer on such a path, and the backward pass raises for it."""
+def _records_between(roots: Sequence[Tensor], to: Iterable[Tensor]) -> set[Tensor]:
+    """Return the records on a path from `to` to `roots`, and those with an input that was changed since, where the
+    backward pass raises: other records use their value, which may be a view of that input."""
     wanted = set(to)
     for t in tape(*roots, since=min((t.created for t in wanted), default=0) - 1):  # none older leads to them
         if any(type(a) is Tensor and (a in wanted or a.version > t.created) for a in t.inputs):

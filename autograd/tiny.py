@@ -6,11 +6,12 @@ REGISTRY: dict = {}  # the ops by name
 
 class Tensor(np.lib.mixins.NDArrayOperatorsMixin):  # a + b is np.add(a, b), which comes to __array_ufunc__
     """An array and the record of how it was made: op, inputs and attrs.  A leaf has no op."""
-    newest, shape, __hash__ = 0, property(lambda t: t.data.shape), object.__hash__
+    clock, __hash__ = 0, object.__hash__
     def __init__(self, data, requires_grad=False, op=None, inputs=(), attrs=None):
         self.data, self.requires_grad, self.grad = np.asarray(data), requires_grad, None
         self.op, self.inputs, self.attrs = op, inputs, attrs or {}
-        self.created = Tensor.newest = Tensor.newest + 1
+        self.created = Tensor.clock = Tensor.clock + 1
+    shape = property(lambda self: self.data.shape)
     def __array_ufunc__(self, ufunc, method, *inputs, **attrs): return REGISTRY[ufunc.__name__](*inputs, **attrs)
     def backward(self, gradient=1.0, create_graph=False):
         """Add the gradient of this tensor to `.grad` of every leaf that requires one."""
@@ -25,31 +26,31 @@ class Op:
         """Register the rule of the input that the formula calls `name`."""
         return lambda rule: self.rules.update({self.formula.__code__.co_varnames.index(name): rule})
     def __call__(self, *inputs, **attrs):
-        y, tensors = self.formula(*map(_value, inputs), **attrs), [a for a in inputs if isinstance(a, Tensor)]
+        y, tensors = self.formula(*map(value_of, inputs), **attrs), [a for a in inputs if isinstance(a, Tensor)]
         return Tensor(y, any(t.requires_grad for t in tensors), self, inputs, attrs) if tensors else y
 
 def tape(root):
     """Return the records behind `root`, oldest first: the order of creation is a topological order."""
-    found, stack = {root}, [root]
-    while stack:
-        new = {a for a in stack.pop().inputs if isinstance(a, Tensor)} - found
-        found, stack = found | new, stack + [*new]
-    return sorted(found, key=lambda t: t.created)
+    seen, new = set(), {root}
+    while new:
+        seen |= new
+        new = {a for t in new for a in t.inputs if isinstance(a, Tensor)} - seen
+    return sorted(seen, key=lambda t: t.created)
 
 def reverse(root, seed, create_graph=False):
     """The backward pass: yield each record, newest first, with its gradient and what it sends to its inputs."""
     grads = {root: seed}
-    for t in tape(root)[::-1]:
-        if t in grads:  # complete: all that used t is younger, and has been passed
-            g, (y, *inputs) = grads.pop(t), [a if create_graph else _value(a) for a in (t, *t.inputs)]
-            sent = [(a, _as_input(t.op.rules[i](g, y, *inputs, **t.attrs), a))
-                    for i, a in enumerate(t.inputs) if getattr(a, "requires_grad", False)]
+    for t in reversed(tape(root)):
+        if (g := grads.pop(t, None)) is not None:  # complete, as all that used t is younger and has had its turn
+            y, *inputs = (t, *t.inputs) if create_graph else map(value_of, (t, *t.inputs))
+            sent = [(a, sum_to(t.op.rules[i](g, y, *inputs, **t.attrs), shape=a.shape))  # undoes broadcasting
+                    for i, a in enumerate(t.inputs) if isinstance(a, Tensor) and a.requires_grad]
             for a, d in sent: grads[a] = grads[a] + d if a in grads else d
             yield t, g, sent
 
-def _value(a): return a.data if isinstance(a, Tensor) else a
-def _as_input(d, x): return d if d.shape == x.shape else sum_to(d, shape=x.shape)  # broadcasting backwards is a sum
-
+def value_of(a):
+    """Return the array of a Tensor, and anything else as it is."""
+    return a.data if isinstance(a, Tensor) else a
 @Op
 def sum_to(x, shape):
     """Sum over the axes along which broadcasting would repeat an array of `shape`."""
@@ -74,6 +75,6 @@ for ufunc, *rules in [
         (np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * a), (np.negative, lambda g, y, x: -g),
         (np.divide, lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b), (np.exp, lambda g, y, x: g * y),
         (np.matmul, lambda g, y, a, b: g @ swap(b), lambda g, y, a, b: swap(a) @ g),
-        (np.maximum, lambda g, y, a, b: g * (_value(a) > _value(b)), lambda g, y, a, b: g * (_value(a) <= _value(b))),
+        (np.maximum, lambda g, y, a, b: g * (value_of(a - b) > 0), lambda g, y, a, b: g * (value_of(a - b) <= 0)),
         (np.log, lambda g, y, x: g / x), (np.tanh, lambda g, y, x: g * (1 - y * y))]:
     Op(ufunc).rules = dict(enumerate(rules))

@@ -103,4 +103,4 @@ def test_a_folder_is_small_enough_to_look_over():
 
 
 def test_the_engine_is_read_in_one_sitting():
-    assert len((ROOT / "autograd" / "engine.py").read_text(encoding="utf-8").splitlines()) <= 320
+    assert len((ROOT / "autograd" / "engine.py").read_text(encoding="utf-8").splitlines()) <= 300

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
-from autograd import tiny
+from autograd import engine, tiny
 
 ELEMENTWISE = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
                "maximum": np.maximum}
@@ -90,6 +90,14 @@ def test_an_op_of_ones_own_by_the_engines_contract():
         assert x.grad.tolist() == [2.0, -6.0] and square(np.array(3.0)) == 9
     finally:
         del tiny.REGISTRY["square"]
+
+
+def test_its_names_are_the_engines():
+    defined = {name for name, value in vars(tiny).items() if getattr(value, "__module__", "") == tiny.__name__}
+    assert {"Tensor", "Op", "tape", "reverse"} < defined
+    assert defined - {"_", *tiny.REGISTRY} <= vars(engine).keys()
+    assert vars(tiny.Tensor(1.0)).keys() <= {*dir(ag.tensor(1.0))} and vars(tiny.Op(abs)).keys() <= {*dir(ag.exp)}
+    del tiny.REGISTRY["abs"]
 
 
 def test_it_separates_two_moons():
