@@ -177,8 +177,8 @@ def measure_derivatives(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: i
 
     `elements` are the elements to measure, as indices into the flattened array: by default all, or 64 at random of a
     larger array.  The results are NaN at the others, and at infinities and NaN, which no step moves.  Raises ValueError
-    with the `name` of the input, the element and its value if f is not finite or the derivative cannot be measured; with
-    `reasons`, elements of the latter kind are left out, and each is put there with the reason.
+    with the `name` of the input, the element and its value if f is not finite or the derivative cannot be measured;
+    with `reasons`, elements of the latter kind are left out, and each is put there with the reason.
     """
     x, y = xs[i], f(*xs)
     finite = np.flatnonzero(np.isfinite(x))
@@ -186,7 +186,8 @@ def measure_derivatives(f: Callable[..., np.ndarray], xs: list[np.ndarray], i: i
         finite = np.intersect1d(elements, finite)
     largest_y, largest_x = float(np.max(abs(y), initial=0)), float(np.max(abs(x.ravel()[finite]), initial=0))
     if not math.isfinite(largest_y) and x.size:
-        raise ValueError(f"nothing to compare with: f is not finite where {name} is {short_repr(x)}; check at another point")
+        where = f"where {name} is {short_repr(x)}"
+        raise ValueError(f"nothing to compare with: f is not finite {where}; check at another point")
     if elements is None and finite.size > _SAMPLE:
         finite = rng.choice(finite, _SAMPLE, replace=False)
     measured = {}

@@ -11,6 +11,8 @@ import numpy as np
 from ..core.describe import record_line, shortened
 from ..engine import Tape, Tensor
 from .backward import backward_pass, differentiable_roots, input_values, restore_freed
+from .card.jacobian import find_needed
+from .card.numbers import rule_with_numbers
 from .step_html import stop_html
 from .text import number_records, record_name, summary
 
@@ -35,6 +37,12 @@ class Stop:
         """The incoming gradient as a tuple, whether the record has one array or several; empty in the forward pass."""
         return () if self.phase == "forward" else self.gradient if type(self.gradient) is tuple else (self.gradient,)
 
+    @property
+    def rules(self) -> list[str]:
+        """For each gradient sent, its VJP rule with numbers put in, `g ⊙ y = 2 ⊙ 3`; "" where they are many."""
+        return [rule_with_numbers(self.record, i, self.gradient, d)
+                for i, (_, d) in zip(find_needed(self.record), self.sent)]
+
     def _repr_html_(self) -> str:
         return stop_html(self)
 
@@ -48,8 +56,8 @@ class Stop:
             rows = [f"{name}: {summary(value)}" for name, value in zip(inputs, self.inputs)]
             return "\n  ".join([head, *shortened(rows, "more inputs"), f"= {summary(self.output)}"])
         rows = [f"sends to {record_name(a, names)}: {summary(d)}"
-                + (f"; its sum is now {summary(after)}" if before is not None else "")
-                for (a, d), (_, before, after) in zip(self.sent, self.sums[-len(self.sent):])]
+                + (f"; its sum is now {summary(after)}" if before is not None else "") + (rule and f"   {rule}")
+                for (a, d), (_, before, after), rule in zip(self.sent, self.sums[-len(self.sent):], self.rules)]
         return "\n  ".join([head, f"incoming gradient: {summary(self.gradient)}", *shortened(rows)])
 
 

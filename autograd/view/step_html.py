@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.describe import call_text, describe, label, plural, shape_text, shortened, source_text
 from ..engine import Tensor
+from .card.mathematics import typeset
 from .html import Html, details, escape, number, png, table
 from .palette import diverging
 from .reprs_html import value_html
@@ -43,9 +44,10 @@ def _forward_html(stop: Stop) -> Html:
 def _backward_html(stop: Stop) -> Html:
     names = stop.names
     rows = []
-    for (a, d), (_, before, after) in zip(stop.sent, stop.sums[len(stop.sums) - len(stop.sent):]):
+    for (a, d), (_, before, after), rule in zip(stop.sent, stop.sums[len(stop.sums) - len(stop.sent):], stop.rules):
         total = _array_html(after) if before is not None else "first contribution"
-        rows.append(["sends to", _name(a, names), _array_html(d), total])
+        gradient = Html(f"{_array_html(d)}<div>{typeset(rule)}</div>") if rule else _array_html(d)
+        rows.append(["sends to", _name(a, names), gradient, total])
     incoming = ["incoming", _name(stop.record, names), _array_html(stop.gradient), ""]
     return table([incoming, *_shorten(rows)], ("", "record", "gradient", "sum at that record"))
 

@@ -30,6 +30,7 @@ from .jacobian import (
     shorten_error,
 )
 from .mathematics import find_description, find_formula, find_gradients, typeset
+from .numbers import numbers_of_rule
 
 _SMALL = 8  # rows and columns up to which numbers are shown
 _LARGE = 64  # rows and columns up to which a Jacobian is computed
@@ -46,6 +47,7 @@ class Row:
     place: int = -1  # the number of the input; -1 for the result
     value: list[Any] = field(default_factory=list)  # its arrays, usually one; of many the ends, with a text between
     formula: str = ""  # of its gradient
+    numbers: str = ""  # the formula with numbers put in
     gradient: list[Any] = field(default_factory=list)
     origin: str = ""  # where the gradient is from, in words
     jacobian: np.ndarray | None = None
@@ -108,6 +110,7 @@ class Card:
         for i, row in rows.items():
             row.gradient, m = _copy_shown(float_arrays(sent[i])), _count_floats(t.inputs[i]._value())
             row.notes += describe_masked(t.inputs[i]._value(), sent[i])
+            row.numbers = numbers_of_rule(t, i, g, sent[i])
             if i in jacobians and m <= _LARGE and m:
                 row.jacobian = jacobians[i]
                 row.remarks += [_check_product(flatten(g), row.jacobian, flatten(sent[i]), t.inputs[i])]
@@ -226,7 +229,8 @@ def _check_product(g: np.ndarray, j: np.ndarray, sent: np.ndarray, x: Tensor) ->
     terms = " + ".join(f"{number(g[i])} · {number(j[i, k])}" for i in shown)
     terms += " + …" if len(g) > _TERMS else ""
     place = at(np.unravel_index(k, x.shape)) if type(x._array) is not tuple else ""
-    return f"g · J is the gradient sent; the largest, {place}{terms} = {number(product[k])}"
+    largest = f"; the largest, {place}" if len(sent) > 1 else ": "
+    return f"g · J is the gradient sent{largest}{terms} = {number(product[k])}"
 
 
 # ---------------------------------------------------------------------- as text
@@ -236,7 +240,7 @@ def _render_text(card: Card) -> str:
     lines = [card.line, *[f"  {line}" for line in (card.words, card.formula, card.note) if line]]
     for row in card.rows:
         lines += ["", f"{row.name}  {row.description}", *_indent("value", map(_format, row.value))]
-        lines += [f"  {row.formula}"] if row.formula else []
+        lines += [f"  {row.formula}{row.numbers and ' = '}{row.numbers}"] if row.formula else []
         lines += _indent("" if row.formula else "gradient", map(_format, row.gradient))
         lines += [f"  {'':8}  {row.origin}"] if row.origin else []
         if row.jacobian is not None:
@@ -290,7 +294,8 @@ def _render_html(card: Card) -> Html:
 
 def _render_row(row: Row) -> list[Html]:
     name = [typeset(row.name), Html(f"<code>{escape(row.description)}</code>")]
-    gradient = [typeset(row.formula), *map(_render_array, row.gradient), escape(row.origin)]
+    formula = typeset(f"{row.formula}{row.numbers and ' = '}{row.numbers}")
+    gradient = [formula, *map(_render_array, row.gradient), escape(row.origin)]
     gradient += [escape(remark) for remark in [*row.notes, *(row.remarks if row.jacobian is None else [])]]
     if row.residual:
         mark = {True: "✓", False: "✗", None: "–"}[row.residual.agrees]

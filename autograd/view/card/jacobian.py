@@ -160,7 +160,8 @@ def _judge(comparison: Comparison, i: int) -> Residual:
         residual = float(abs(analytic - numeric)[measured].max())
         largest = np.unravel_index(int(np.argmax(np.where(measured, abs(numeric), -1))), numeric.shape)
         digits = _say_digits(residual, float(abs(numeric[largest])))
-        both = f"; its largest, {at(largest)}{numeric[largest]:.4g} for a random g" if numeric[largest] else ""
+        where = f"; its largest, {at(largest)}" if numeric.size > 1 else ": "
+        both = f"{where}{numeric[largest]:.4g} for a random g" if numeric[largest] else ""
         return Residual(True, f"agrees with finite differences{digits}{sample}{both}{without and '; '}{without}")
     worst = comparison.worst_index(i)
     return Residual(False, f"DIFFERS from finite differences{sample}: with random g, at index {worst} it is "

@@ -25,10 +25,10 @@ from typing import Any
 from ...core.registry import module_of
 from ..html import Html, escape
 
-_SYMBOL = r"[^\W\d][\w\u0300-\u036f′]*"  # a letter or a word, with accents and subscripts: ĝ, xᵢ, label_smoothing
+SYMBOL = r"[^\W\d][\w\u0300-\u036f′]*"  # a letter or a word, with accents and subscripts: ĝ, xᵢ, label_smoothing
 _END = r"(?=\.?$|\.  |    |,?  ∂)"
-FORMULA = re.compile(rf"(?:^|(?<=\.  ))({_SYMBOL}(?:\[[^]\n]*\])?) = (.+?){_END}", re.MULTILINE)
-GRADIENT = re.compile(rf"∂L/∂({_SYMBOL})(\[[^]\n]*\])? = (.+?){_END}", re.MULTILINE)
+FORMULA = re.compile(rf"(?:^|(?<=\.  ))({SYMBOL}(?:\[[^]\n]*\])?) = (.+?){_END}", re.MULTILINE)
+GRADIENT = re.compile(rf"∂L/∂({SYMBOL})(\[[^]\n]*\])? = (.+?){_END}", re.MULTILINE)
 _LETTER = re.compile(r"[^\W\d_][\u0300-\u036f]*")
 _TOKEN = re.compile(r"[α-ωΑ-Ω]|(?:[^\Wα-ωΑ-Ω][\u0300-\u036f]*)+|\W")  # βx is two letters, exp is a word
 
@@ -68,15 +68,15 @@ def _find_gradient(doc: str, name: str, alone: bool) -> str:
     found = list(GRADIENT.finditer(doc))
     if not found:
         return doc.partition("\n")[0]
-    match = next((m for m in found if _without_index(m[1]) == name), found[0] if alone else None)
+    match = next((m for m in found if without_index(m[1]) == name), found[0] if alone else None)
     if match is None:
         return ""
     text = f"∂L/∂{match[1]}{match[2] or ''} = {match[3]}"
-    used = {_without_index(symbol) for symbol in re.findall(_SYMBOL, match[3])}
-    return ", ".join([text, *[f"{s} = {term}" for s, term in FORMULA.findall(doc) if _without_index(s) in used]])
+    used = {without_index(symbol) for symbol in re.findall(SYMBOL, match[3])}
+    return ", ".join([text, *[f"{s} = {term}" for s, term in FORMULA.findall(doc) if without_index(s) in used]])
 
 
-def _without_index(symbol: str) -> str:
+def without_index(symbol: str) -> str:
     """Return a name without subscripts and superscripts: `x` for `xᵢ`."""
     return "".join(c for c in symbol if not _level(c))
 

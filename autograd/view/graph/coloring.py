@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,28 +14,41 @@ from ...core.mode import within
 from ...core.registry import module_of
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, restore_freed
+from ..card.jacobian import find_needed
+from ..card.numbers import rule_with_numbers
 from ..memory.memory import memory
 from ..palette import BAD, FAMILIES, WHITE, hexadecimal, sequential
 from ..text import norm as norm_of
-from .fold import Box, Fold, Frame, is_item
+from .fold import SMALL, Box, Fold, Frame, is_item
 from .timing import REPEATS, duration, measure_times
 
 _DARKEST = 0.5  # of the palette's scale, on which nearly black text can be read
 _SQUARES = 24  # maximum squares in a box
 
 
-class Gradients:
-    """Gradients from one backward pass: `norms` of each record, and those sent along each edge (input, record), in the
-    order of the record's inputs: norms in `edge_norms`, and in `edge_numbers` the number, or None for an array.
+class Flow(NamedTuple):
+    """A gradient that a record sends to an input: its norm, the number it is (None for an array), and in a small tape
+    the VJP rule with its numbers put in."""
 
-    `numbers` are the gradients of scalars.  `missing` is empty, or a line that tells why there are none.
+    norm: float
+    number: float | None
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"norm {self.norm:.4g}" if self.number is None else f"{self.number:.4g}{self.rule and ' = '}{self.rule}"
+
+
+class Gradients:
+    """Gradients from one backward pass: `norms` of each record, `numbers` of the scalars among them, and `flows` along
+    each edge (input, record), one for each time that the record reads the input.
+
+    `missing` is empty, or a line that tells why there are none.
     """
 
     def __init__(self, tape: Tape):
         self.norms: dict[Tensor, float] = {}
         self.numbers: dict[Tensor, float] = {}
-        self.edge_norms: dict[tuple[Tensor, Tensor], list[float]] = defaultdict(list)
-        self.edge_numbers: dict[tuple[Tensor, Tensor], list[float | None]] = defaultdict(list)
+        self.flows: dict[tuple[Tensor, Tensor], list[Flow]] = defaultdict(list)
         self.missing = ""
         try:
             with restore_freed(tape), within(observer=None), np.errstate(all="ignore"):
@@ -43,11 +56,12 @@ class Gradients:
                     self.norms[t] = norm(g)
                     if (number := as_number(g)) is not None:
                         self.numbers[t] = number
-                    for a, d in sent:
-                        self.edge_norms[a, t].append(norm(d))
-                        self.edge_numbers[a, t].append(as_number(d))
+                    places = find_needed(t) if len(tape) <= SMALL else []
+                    for i, (a, d) in enumerate(sent):
+                        rule = rule_with_numbers(t, places[i], g, d) if places else ""
+                        self.flows[a, t].append(Flow(norm(d), as_number(d), rule))
         except Exception as error:  # a modified leaf, or a failing VJP rule: draw the graph all the same
-            self.norms, self.numbers, self.edge_norms, self.edge_numbers = {}, {}, {}, {}
+            self.norms, self.numbers, self.flows = {}, {}, {}
             self.missing = f"no numbers: {first_line(error)}"
 
 

@@ -16,7 +16,7 @@ from ..backward import restore_freed
 from ..card.mathematics import find_formula, find_gradients
 from ..palette import FRAME, FRAME_LINE, LIGHT, OUTLINE, WHITE
 from ..text import number_records
-from .coloring import SCHEMES, ByGradient, ByOp, Gradients, Ramp, as_number, span
+from .coloring import SCHEMES, ByGradient, ByOp, Flow, Gradients, Ramp, as_number, span
 from .fold import Box, Edge, Fold, Frame, Rest, fold, is_item
 from .labels import (
     BACKWARD,
@@ -83,8 +83,8 @@ class _Drawing:
         self.numbers, self.roots = number_records(tape), set(tape.roots)
         self.colors: ByOp = SCHEMES[color](tape, folded, norms)
         self.names = {box: f"n{i}" for i, box in enumerate(folded.frame.boxes())}
-        edge_norms = norms.edge_norms.values() if norms is not None else ()
-        self.ramp = Ramp([n for values in edge_norms for n in values], log=True)
+        flows = norms.flows.values() if norms is not None else ()
+        self.ramp = Ramp([flow.norm for sent in flows for flow in sent], log=True)
         self.graph = Graph("tape", graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
         self.graph.tape = tape
         self.beside, self.main = choose_beside(folded), find_main(folded)
@@ -271,17 +271,18 @@ class _Drawing:
         sent = [(*use, i, self._sent(use, i)) for use, i in slots]
         found = [flow for *_, flow in sent if flow is not None]
         if found:
-            norms = [norm for norm, _ in found]
+            norms = [flow.norm for flow in found]
             look = self._width(norms)
-            numbers = [number for _, number in found if number is not None]
+            numbers = [flow.number for flow in found if flow.number is not None]
             amount = f"‖{span(norms)}‖" if len(numbers) < len(found) and np.isfinite(norms).all() else \
                 f"{numbers[0]:.4g}" if len(numbers) == 1 else span(numbers or norms)
             if self.fold.small or len(numbers) == len(found):
                 lines.append(small_text(amount, look.get("fontcolor", BACKWARD)))
                 self.marks["grad"] = _PURPLE
-            each = [f"gradient as {self._slot(a, t, i)}: {describe_flow(flow)}" for a, t, i, flow in sent if flow]
+            each = [f"gradient as {self._slot(a, t, i)}: {flow}" for a, t, i, flow in sent if flow]
             tip += each if parallel or 1 < len(each) <= ARROWS else \
-                [f"gradient: {amount}" if len(numbers) == len(found) else f"gradient norm: {span(norms)}"]
+                [f"gradient: {found[0] if len(found) == 1 else amount}" if len(numbers) == len(found) else
+                 f"gradient norm: {span(norms)}"]
         look |= {"label": f"<{'<br/>'.join(f'{GAP}{line}' for line in lines)}>"} if lines else {}
         look["tooltip"] = quote("\n".join(tip))
         ends = self.names[edge.tail], self.names[edge.head]
@@ -296,10 +297,10 @@ class _Drawing:
         else:
             self.graph.edge(*ends, **look, constraint="false")
 
-    def _sent(self, use: tuple[Tensor, Tensor], i: int) -> tuple[float, float | None] | None:
-        """Return norm and number of the gradient that a reader sends to an input, the i-th time that it reads it."""
-        found = self.norms.edge_norms.get(use, []) if self.norms is not None else []
-        return (found[i], self.norms.edge_numbers[use][i]) if i < len(found) else None  # type: ignore[union-attr]
+    def _sent(self, use: tuple[Tensor, Tensor], i: int) -> Flow | None:
+        """Return the gradient that a reader sends to an input, the i-th time that it reads it."""
+        found = self.norms.flows.get(use, []) if self.norms is not None else []
+        return found[i] if i < len(found) else None
 
     def _slot(self, a: Tensor, t: Tensor, i: int) -> str:
         """Return the name of the argument by which record `t` reads `a` for the i-th time: `%5 multiply's y`."""
@@ -324,7 +325,7 @@ class _Drawing:
         notes = [*self.colors.notes, " · ".join(filter(None, self.marks.values()))]
         if self.norms is not None and self.norms.missing:
             notes.append(self.norms.missing)
-        elif self.norms is not None and self.norms.edge_norms:
+        elif self.norms is not None and self.norms.flows:
             notes.append("edge width: norm of the gradient that flows back along it, log scale")
         closed = [box.group for box in self.fold.frame.boxes() if box.op is None and not isinstance(box.group, Rest)]
         if closed:
@@ -354,12 +355,6 @@ _FRAME = {"style": "filled,rounded", "fillcolor": FRAME, "color": FRAME_LINE, "m
 _LEAF = {"shape": "ellipse", "margin": "0.04,0.03"}
 _DASHED = "dashed: a constant, or an array outside the tape"
 _PURPLE = "purple: the gradient that flows back, ‖ ‖ its norm"
-
-
-def describe_flow(flow: tuple[float, float | None]) -> str:
-    """Return the number that flows along an edge, or the norm of an array."""
-    norm, number = flow
-    return f"norm {norm:.4g}" if number is None else f"{number:.4g}"
 
 
 def _value(t: Tensor) -> Any:

@@ -63,8 +63,9 @@ def test_a_stop_shows_inputs_output_gradient_and_sums():
     second = walk.step()
     assert second.gradient.tolist() == [1, 1] and [(a is x, d.tolist()) for a, d in second.sent] == [(True, [2, 3])] * 2
     assert walk.gradient(x).tolist() == [4, 6]
-    assert repr(second).splitlines()[1:] == ["  incoming gradient: [1., 1.]", "  sends to %0 'x': [2., 3.]",
-                                             "  sends to %0 'x': [2., 3.]; its sum is now [4., 6.]"]
+    assert repr(second).splitlines()[1:] == [
+        "  incoming gradient: [1., 1.]", "  sends to %0 'x': [2., 3.]   g ⊙ y = [1 1] ⊙ [2 3]",
+        "  sends to %0 'x': [2., 3.]; its sum is now [4., 6.]   g ⊙ x = [1 1] ⊙ [2 3]"]
     assert repr(first).splitlines()[1:] == ["  %0 'x': [2., 3.]", "  %0 'x': [2., 3.]", "  = [4., 9.]"]
     assert walk.step() is None and walk.here is second
 

@@ -62,8 +62,10 @@ def test_a_step_back_with_what_was_sent_before(loss):
     assert "<b>Backward step 4</b>" in html
     assert cells(html)[1:] == [["incoming", "%2", "1 1", ""], ["sends to", "%1", "1 1", "first contribution"],
                                ["sends to", "%0 'w'", "1 1", "first contribution"]]
-    assert cells(stop_html(walk.step()))[1:] == [["incoming", "%1", "1 1", ""], ["sends to", "%0 'w'", "1 2", "2 3"],
-                                                 ["sends to", "%0 'w'", "1 2", "3 5"]]
+    rule = "g  ⊙  y  = [1 1] ⊙ [1 2]"
+    assert cells(stop_html(walk.step()))[1:] == [["incoming", "%1", "1 1", ""],
+                                                 ["sends to", "%0 'w'", f"1 2 {rule}", "2 3"],
+                                                 ["sends to", "%0 'w'", f"1 2 {rule.replace('y', 'x')}", "3 5"]]
     assert walk.gradient(walk.tape[0]).tolist() == [3, 5]
 
 
@@ -71,7 +73,7 @@ def test_the_gradient_that_a_walk_starts_with_is_no_sum_of_what_was_sent(loss):
     w, product, *_ = tape = ag.tape(loss)
     sums = [(loss, None, np.array(1.0)), (w, np.array([1.0, 2.0]), np.array([8.0, 9.0]))]
     stop = Stop(4, "backward", product, [], None, np.ones(2), [(w, np.array([7.0, 7.0]))], sums, number_records(tape))
-    assert cells(stop_html(stop))[2] == ["sends to", "%0 'w'", "7 7", "8 9"]
+    assert cells(stop_html(stop))[2] == ["sends to", "%0 'w'", "7 7 g  ⊙  y  = [1 1] ⊙ [1 2]", "8 9"]
 
 
 def test_steps_of_all_kinds():
