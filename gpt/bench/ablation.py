@@ -88,7 +88,7 @@ class Trial:
             trainer = Trainer(config, model, data, pool)
             with suppress(FloatingPointError):
                 for _ in range(config.max_iters):
-                    ms.append(trainer.step()["ms"])
+                    ms.append(trainer.step().ms)
                 loss = trainer.validate(last=True).val_loss
         self.losses[seed] = loss if math.isfinite(loss) else math.inf
         self.ms, self.n_parameters = self.ms + ms, model.n_parameters

@@ -113,7 +113,7 @@ def profile(rounds: int, config: TrainConfig | None = None, kernel: str = "faste
         floor, steps, products_ms = Floor.of_trainer(trainer), [], []
         floor.choose_threads()
         for _ in range(TURNS):
-            settled(lambda: trainer.step()["ms"])
+            settled(lambda: trainer.step().ms)
             with timed(trainer) as clock:
                 steps += [clock.step(trainer) for _ in range(-(-rounds // TURNS))]
             products_ms.append(floor.ms())

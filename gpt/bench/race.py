@@ -113,11 +113,11 @@ class Outcome:
     updates: dict[str, Array]
 
     @classmethod
-    def after_steps(cls, config: TrainConfig, step: Callable[[], dict[str, float]],
+    def after_steps(cls, config: TrainConfig, step: Callable[[], float],
                     numbers: Callable[[], dict[str, Array]]) -> Outcome:
-        """Take the steps; `numbers()` returns the parameters after them."""
+        """Take the steps, of which `step()` returns the loss; `numbers()` returns the parameters after them."""
         begin = {name: t.data for name, t in start_model(config).named_arrays().items()}
-        losses = [step()["loss"] for _ in range(STEPS)]
+        losses = [step() for _ in range(STEPS)]
         return cls(losses, {name: a - begin[name] for name, a in numbers().items()})
 
     def check(self, other: Outcome) -> None:
@@ -175,7 +175,7 @@ def jax_side(config: TrainConfig, ours: Outcome) -> Side:
 def check_agreement(config: TrainConfig, ours: Outcome, peer: Any) -> PeerTraining:
     """Return a peer's training after STEPS steps with the same result.  Raises Disagreement if it differs."""
     training = PeerTraining(config, peer)
-    ours.check(Outcome.after_steps(config, training.step, peer.numbers))
+    ours.check(Outcome.after_steps(config, lambda: training.step()["loss"], peer.numbers))
     return training
 
 

@@ -69,7 +69,7 @@ def scaling_rows(rounds: int, asked: Sequence[str], base: dict[str, Any] | None 
 
 
 def _ms(trainer: Trainer) -> Any:
-    return lambda: settled(lambda: trainer.step()["ms"])
+    return lambda: settled(lambda: trainer.step().ms)
 
 
 def count_work(trainer: Trainer) -> tuple[float, float]:

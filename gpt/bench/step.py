@@ -32,10 +32,10 @@ def step_rows(rounds: int, asked: Sequence[str], name: str = "step", config: Tra
     weights and must agree with us, in losses and parameters, after STEPS steps."""
     config = config or nanogpt_config()
     with kernels(kernel) as used, training(config) as trainer:
-        outcome = Outcome.after_steps(config, trainer.step, lambda: our_numbers(trainer))
+        outcome = Outcome.after_steps(config, lambda: trainer.step().loss, lambda: our_numbers(trainer))
         floor = Floor.of_trainer(trainer)
         sides = [Side(f"tapegrad, {used} kernels, {plural(config.n_replicas, 'replica')}",
-                      lambda: settled(lambda: trainer.step()["ms"])),
+                      lambda: settled(lambda: trainer.step().ms)),
                  *[SIDES[peer](config, outcome) for peer in asked if peer in SIDES],
                  Side(f"its matrix products alone, {plural(floor.choose_threads(), 'thread')}", floor.ms)]
         yield Row(name, describe_step(config), "ms", in_turns(rounds, sides),
@@ -71,8 +71,8 @@ def recipe_rows(rounds: int, asked: Sequence[str], configs: tuple[TrainConfig, T
             return run
 
         ours.step(), theirs.step()
-        sides = [Side(f"recipe {config.recipe}", lambda: settled(lambda: ours.step()["ms"])),
-                 Side(f"recipe {other.recipe}", lambda: settled(lambda: theirs.step()["ms"])),
+        sides = [Side(f"recipe {config.recipe}", lambda: settled(lambda: ours.step().ms)),
+                 Side(f"recipe {other.recipe}", lambda: settled(lambda: theirs.step().ms)),
                  Side(f"its {config.optimizer} alone", lambda: settled(optimizer_ms(ours))),
                  Side(f"the other's {other.optimizer} alone", lambda: settled(optimizer_ms(theirs)))]
         yield Row("recipe", describe_step(config), "ms", in_turns(rounds, sides))
@@ -90,7 +90,7 @@ def first_step(kernel: str, config: TrainConfig | None = None) -> float:
     """Build a model and take one step; return its loss."""
     config = config or nanogpt_config()
     with kernels(kernel), training(config) as trainer:
-        return trainer.step()["loss"]
+        return trainer.step().loss
 
 
 def first_step_of_torch(config: TrainConfig | None = None) -> float:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from zlib import crc32
 
 import numpy as np
@@ -25,14 +25,17 @@ Batch = tuple[Array, Array]  # ids (B, T), and targets (B, T), the next token of
 
 class Data(Protocol):
     """The interface of a dataset.  Targets of -100 are ignored by the loss."""
-    description: str  # one line: the source, and the sizes of the training and validation parts
-    characters_per_token: float  # of the validation part
+
+    @property
+    def description(self) -> str:
+        """One line: the source, and the sizes of the training and validation parts."""
+
+    @property
+    def characters_per_token(self) -> float:
+        """Of the validation part."""
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """Draw training examples."""
-
-    def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
-        """Return the training examples from number `first` on, counted through epochs, each in its own random order."""
 
     def val_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """Draw validation examples."""
@@ -40,13 +43,22 @@ class Data(Protocol):
     def val_windows(self, batch_size: int) -> Iterator[Batch]:
         """Yield the whole validation part once."""
 
-    def checksum(self, start: int = 0) -> int:
-        """Compute the CRC-32 of all examples, continued from `start`."""
+
+@runtime_checkable
+class EpochData(Data, Protocol):
+    """The interface of a dataset that has a fixed number of training examples, and so shuffled epochs."""
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples in an epoch."""
+
+    def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
+        """Return the training examples from number `first` on, counted through epochs, each in its own random order."""
 
 
 def load_data(paths: Sequence[str], tokenizer: str | Tokenizer, block_size: int, *, lines: bool = False,
               val_fraction: float = 0.1, cache_dir: str | os.PathLike | None = None,
-              vocab_size: int = VOCAB_SIZE) -> tuple[Data, Tokenizer]:
+              vocab_size: int = VOCAB_SIZE) -> "tuple[TextData | LineData, Tokenizer]":
     """Load text as a dataset; return it and its tokenizer, which is made for it if a kind ("char", "bpe" …) is given.
 
     paths: text files, folders, `-` for standard input; none: the default text.
@@ -139,6 +151,7 @@ class TextData:
         return map(self._to_int64, all_windows(self.val, batch_size, self.block_size))
 
     def checksum(self, start: int = 0) -> int:
+        """Compute the CRC-32 of all tokens, continued from `start`."""
         return _checksum(self.val, _checksum(self.train, start, self.release), self.release)
 
     def _to_int64(self, pair: Batch) -> Batch:
@@ -219,6 +232,7 @@ class LineData:
             yield self._examples(self.val[start:start + batch_size])
 
     def checksum(self, start: int = 0) -> int:
+        """Compute the CRC-32 of all tokens, continued from `start`."""
         return _checksum(self.tokens, start, self.release)
 
     def _examples(self, starts: Array) -> Batch:

@@ -90,6 +90,7 @@ class Addition:
             yield self.examples(self.held_out[start:start + batch_size])
 
     def checksum(self, start: int = 0) -> int:
+        """Compute the CRC-32 of the held-out questions, continued from `start`."""
         return crc32(self.held_out, start)
 
     def accuracy(self, model: GPT, tokenizer: Tokenizer | None = None) -> float:

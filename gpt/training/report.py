@@ -2,19 +2,21 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
-from typing import Any
+
+from tqdm import tqdm
 
 import autograd as ag
 
 from ..checkpoint import Checkpoint
+from ..data.dataset import EpochData
 from ..generation.generate import continue_text
 from ..model.families import nearest_family
 from ..optim.schedule import SCHEDULES
 from ..runtime.screen import clock_time, escape_line
 from .config import TrainConfig
-from .trainer import Trainer
+from .trainer import Evaluation, StepResult, Trainer
 
 VANISHED = 1e-7  # norm of a gradient that changes nothing
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
@@ -27,7 +29,7 @@ def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callab
     say(f"text    {escape_line(trainer.data.description)}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {run.config.block_size}: "
         f"{run.model.n_parameters:,} parameters")
-    n = getattr(trainer.data, "n_examples", None)  # a task draws from as many as there are
+    n = trainer.data.n_examples if isinstance(trainer.data, EpochData) else 0  # a task draws from as many as there are
     passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
     say(f"run     {f'from {c.from_}' if c.from_ else f'recipe {c.recipe}'}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
@@ -47,21 +49,39 @@ def describe_learning(c: TrainConfig, trainer: Trainer) -> str:
     return f"{trainer.optimizer.describe(c.learning_rate)}; {c.warmup_iters:,} steps of warm-up, then {decay}"
 
 
-def describe_pace(trainer: Trainer, metrics: dict[str, Any]) -> str:
+def report_steps(trainer: Trainer, results: Iterable[StepResult], say: Callable[[str], None]) -> Iterator[StepResult]:
+    """Yield the results of `trainer.run` with a progress bar on the terminal, and say how fast the first steps are and
+    what each evaluation finds: only once the caller has saved the step, since the reader of the output may have left.
+    """
+    first, val_loss = trainer.iter, math.nan
+    with tqdm(total=trainer.config.max_iters, initial=first, desc="train", unit="it", disable=None,
+              dynamic_ncols=True) as bar:
+        for result in results:
+            val_loss = result.evaluation.val_loss if result.evaluation else val_loss
+            bar.set_postfix_str(f"loss {result.loss:.3f}, val {val_loss:.3f}, lr {result.lr:.1e}, "
+                                f"{result.tokens_per_s:,} tokens/s", refresh=False)
+            bar.update(result.iter - bar.n)
+            yield result
+            if result.iter == first + 10:
+                say(describe_pace(trainer, result))
+            if result.evaluation:
+                say(describe_evaluation(trainer, result, result.evaluation))
+
+
+def describe_pace(trainer: Trainer, result: StepResult) -> str:
     """Return the line about the speed of the first steps."""
-    left = metrics["ms"] / 1e3 * (trainer.config.max_iters - trainer.iter)
-    return (f"pace    {metrics['ms']:.0f} ms a step, gradient norm {metrics['grad_norm']:.2f}; "
-            f"about {clock_time(left)} left")
+    left = result.ms / 1e3 * (trainer.config.max_iters - result.iter)
+    return f"pace    {result.ms:.0f} ms a step, gradient norm {result.grad_norm:.2f}; about {clock_time(left)} left"
 
 
-def describe_evaluation(trainer: Trainer, metrics: dict[str, Any]) -> str:
+def describe_evaluation(trainer: Trainer, result: StepResult, evaluation: Evaluation) -> str:
     """Return the line about an evaluation."""
-    val_loss, i = metrics["val_loss"], metrics["iter"]
+    val_loss, i = evaluation.val_loss, result.iter
     perplexity = math.exp(val_loss) if val_loss < 709 else math.inf
     bits = val_loss / math.log(2) / trainer.data.characters_per_token
     left = trainer.seconds / i * (trainer.config.max_iters - i)
-    return (f"iter {i:>5,}  loss {metrics['loss']:.4f}  val {val_loss:.4f} ({trainer.scope}; perplexity "
-            f"{perplexity:.4g}, {bits:.3f} bits/character)  lr {metrics['lr']:.1e}  {metrics['tokens_per_s']:,} "
+    return (f"iter {i:>5,}  loss {result.loss:.4f}  val {val_loss:.4f} ({evaluation.scope}; perplexity "
+            f"{perplexity:.4g}, {bits:.3f} bits/character)  lr {result.lr:.1e}  {result.tokens_per_s:,} "
             f"tokens/s  {clock_time(trainer.seconds)} passed, {clock_time(left)} left")
 
 

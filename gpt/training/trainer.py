@@ -7,13 +7,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from ..data.dataset import IGNORED, Batch
+from ..data.dataset import IGNORED, Batch, Data, EpochData
 from ..model.gpt import GPT
 from ..model.module import Array
 from ..optim.optimizer import OPTIMIZERS
@@ -28,7 +28,6 @@ from .footprint import RECORDED, step_bytes
 WHOLE = "whole validation part"
 FORWARD = 3  # batches that are evaluated in the time of a training step, which has a backward pass, too
 METRICS = ("iter", "loss", "lr", "grad_norm", "ms", "tokens_per_s")  # of a step
-EVALUATED = ("best", "best_iter", "latest", "without_gain")  # attributes that an evaluation changes
 
 
 @dataclass
@@ -37,14 +36,42 @@ class Evaluation:
     val_loss: float
     scope: str  # the data it is over: `WHOLE`, or `20 batches`
     best: bool = False  # the lowest loss so far
-    last: bool = False  # the run ends with it
+    last: bool = False  # the run is finished with it
+
+
+@dataclass
+class StepResult:
+    """The result of a training step, and of the evaluation after it where there is one."""
+    iter: int  # steps taken
+    loss: float  # mean over the batches of the step, in nats a token
+    lr: float
+    grad_norm: float  # before clipping
+    ms: float
+    tokens_per_s: int
+    evaluation: Evaluation | None = None
+    interrupted: bool = False  # its evaluation is still to be made
+    last: bool = False  # no more steps follow: the run is finished, or was stopped
+
+    @property
+    def finished(self) -> bool:
+        """True if training is complete with this step."""
+        return self.evaluation is not None and self.evaluation.last
+
+    def metrics(self) -> dict[str, Any]:
+        """Return a line of metrics.jsonl, with `val_loss` if there is an evaluation."""
+        val_loss = {"val_loss": self.evaluation.val_loss} if self.evaluation else {}
+        return {name: getattr(self, name) for name in METRICS} | val_loss
 
 
 class Trainer:
-    """A model, its optimizer and its data, advanced a step at a time."""
+    """A model, its optimizer and its data, advanced a step at a time.
 
-    def __init__(self, config: TrainConfig, model: GPT, data: Any, pool: WorkerPool = SINGLE):
+    Raises TypeError if the settings ask for shuffled epochs of data that have none."""
+
+    def __init__(self, config: TrainConfig, model: GPT, data: Data, pool: WorkerPool = SINGLE):
         c = self.config = config
+        if c.batches == "shuffled" and not isinstance(data, EpochData):
+            raise TypeError(f"{type(data).__name__} has no epochs to shuffle: take batches=\"random\"")
         self.model, self.data, self.pool = model, data, pool
         # the weight decay group: matrices and embeddings, but no convolution kernels
         self.parameters = Parameters(model, lambda t: t.ndim >= 2 and parameter_group(t.name, t) != "convolution")
@@ -55,16 +82,45 @@ class Trainer:
         self.replicas = Replicas(model, self.parameters, pool, self.random if c.dropout else [None] * pool.n,
                                  step_bytes(model, windows, c.block_size) <= RECORDED)
         self.iter = 0  # steps taken
-        self.pending: dict[str, Any] | None = None  # metrics of the last step, if its evaluation was interrupted
-        self.finished = False  # training is completed, and was not merely interrupted
+        self.pending: StepResult | None = None  # the last step, if its evaluation was interrupted
         self.seconds = 0.0  # wall-clock time of training and evaluation so far
         self.best = self.latest = math.inf  # the lowest validation loss, and that of the last evaluation
         self.best_iter, self.without_gain = 0, 0  # the step of the lowest, and evaluations since
-        self.scope = ""  # of the last evaluation
         self.recent = deque[tuple[float, float]](maxlen=20)  # the losses and gradient norms of the last steps
 
-    def step(self) -> dict[str, Any]:
-        """Train on one batch, or on `accumulate` of them, and return the metrics of the step."""
+    def run(self, stop_requested: Sequence[int] = ()) -> Iterator[StepResult]:
+        """Take steps and yield the result of each, until the run is finished: by the number of steps, the time limit,
+        the target, or lost patience; or until a signal is in `stop_requested`.
+
+        A signal during an evaluation leaves that pending: the next `run`, also of a trainer that is restored from this
+        one's state, begins with it.
+        """
+        began = time.perf_counter() - self.seconds
+        while True:
+            result, self.pending = self.pending or self.step(), None
+            self.seconds = time.perf_counter() - began
+            if self.is_over or self.iter % self.config.eval_interval == 0:
+                try:
+                    result.evaluation = self.evaluate(stop_requested)
+                except Interrupted:
+                    self.pending = result
+                    yield replace(result, interrupted=True, last=True)
+                    return
+                self.seconds = time.perf_counter() - began
+            result.last = result.finished or bool(stop_requested)  # read once, so that what is saved is what ends
+            yield result
+            if result.last:
+                return
+
+    @property
+    def is_over(self) -> bool:
+        """True after the last step: of max_iters, or within the time limit."""
+        c = self.config
+        return self.iter == c.max_iters or c.time_limit is not None and self.seconds >= 60 * c.time_limit
+
+    # ------------------------------------------------------------------ a step
+    def step(self) -> StepResult:
+        """Train on one batch, or on `accumulate` of them."""
         began, c = time.perf_counter(), self.config
         lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
                               c.lr_decay_iters or c.max_iters, c.falling_share)
@@ -77,8 +133,7 @@ class Trainer:
         self.iter += 1
         self.recent.append((loss, norm))
         seconds = time.perf_counter() - began
-        return {"iter": self.iter, "loss": loss, "lr": lr, "grad_norm": norm, "ms": round(seconds * 1e3, 3),
-                "tokens_per_s": round(tokens / seconds)}
+        return StepResult(self.iter, loss, lr, norm, round(seconds * 1e3, 3), round(tokens / seconds))
 
     def gradient(self) -> tuple[float, int]:
         """Do the gradient accumulation of one step: add up the gradients of the next `accumulate` batches, and return
@@ -104,7 +159,7 @@ class Trainer:
         """Return batch `number`, from 0: its rows of a shuffled epoch, or the next one that `batches` draws."""
         c = self.config
         if c.batches == "shuffled":
-            return self.data.shuffled_batch(c.seed, number * c.batch_size, c.batch_size)
+            return cast(EpochData, self.data).shuffled_batch(c.seed, number * c.batch_size, c.batch_size)
         return self.data.train_batch(self.batches, c.batch_size)
 
     def fail(self, problem: str) -> None:
@@ -115,31 +170,6 @@ class Trainer:
             found = found or find_anomaly(lambda: self.model.loss(ids, targets, self._before[i]))  # noqa: B023
         raise FloatingPointError(f"{problem} at iteration {self.iter + 1}: {found or 'no record is to blame'}; lower "
                                  f"--learning-rate, which is {self.config.learning_rate}, or set --grad-clip")
-
-    # ------------------------------------------------------------------ the loop's view of it
-    def advance(self) -> dict[str, Any]:
-        """Take a step and return its metrics; those of the last step, if its evaluation is still pending."""
-        metrics, self.pending = self.pending or self.step(), None
-        return metrics
-
-    def start_clock(self) -> None:
-        """Let `read_clock` go on from the seconds so far."""
-        self._began = time.perf_counter() - self.seconds
-
-    def read_clock(self) -> None:
-        """Update `seconds`."""
-        self.seconds = time.perf_counter() - self._began
-
-    @property
-    def is_over(self) -> bool:
-        """True after the last step: of max_iters, or within the time limit."""
-        c = self.config
-        return self.iter == c.max_iters or c.time_limit is not None and self.seconds >= 60 * c.time_limit
-
-    @property
-    def steps_logged(self) -> int:
-        """Number of steps with complete metrics."""
-        return self.iter - (self.pending is not None)
 
     # ------------------------------------------------------------------ evaluation
     def validate(self, last: bool = False, stop_requested: Sequence[int] = ()) -> Evaluation:
@@ -162,26 +192,19 @@ class Trainer:
         windows = self.data.val_windows(c.batch_size)
         return Evaluation(mean_loss(self.replicas.loss, until_stopped(stop_requested, windows)), WHOLE)
 
-    def evaluate(self, metrics: dict[str, Any], stop_requested: Sequence[int]) -> Evaluation:
-        """Evaluate after the step of `metrics`, and decide whether the run ends with it: after the last step, by the
-        target, or by lost patience.
+    def evaluate(self, stop_requested: Sequence[int] = ()) -> Evaluation:
+        """Evaluate after a step, and decide whether the run is finished with it: after the last step, by the target, or
+        by lost patience.
 
-        Raises Interrupted: all is then as before, and the metrics are `pending`."""
-        c, before = self.config, {name: getattr(self, name) for name in EVALUATED}
-        last = self.is_over
-        try:
-            found = self.validate(last, stop_requested)
-            # A worse loss at the end may come from the wider scope: compare with `best` over the same batches.
-            worse = last and c.eval_iters and found.val_loss > self.best
-            best = self.update_best(self.validate(False, stop_requested).val_loss if worse else found.val_loss)
-            last = last or found.scope == WHOLE and c.target_val_loss is not None and \
-                found.val_loss <= c.target_val_loss
-            if not last and c.patience is not None and self.without_gain >= c.patience:
-                found, last = self.validate(True, stop_requested), True
-        except Interrupted:
-            vars(self).update(before, pending=metrics)
-            raise
-        self.scope, self.finished = found.scope, last
+        Raises Interrupted as `validate` does: all is then as before."""
+        c, last = self.config, self.is_over
+        found = compared = self.validate(last, stop_requested)
+        if last and c.eval_iters and found.val_loss > self.best:  # perhaps only for its wider scope
+            compared = self.validate(False, stop_requested)
+        last = last or found.scope == WHOLE and c.target_val_loss is not None and found.val_loss <= c.target_val_loss
+        if not last and compared.val_loss >= self.best and c.patience is not None and self.without_gain + 1 >= c.patience:
+            found, last = self.validate(True, stop_requested), True
+        best = self.update_best(compared.val_loss)  # now that nothing interrupts it any more
         return Evaluation(found.val_loss, found.scope, best, last)
 
     def update_best(self, val_loss: float) -> bool:
@@ -197,11 +220,17 @@ class Trainer:
         return lower
 
     # ------------------------------------------------------------------ state to resume from
+    @property
+    def steps_logged(self) -> int:
+        """Number of steps with complete metrics."""
+        return self.iter - (self.pending is not None)
+
     def state(self) -> dict[str, Any]:
         """Return the state that the next step depends on, except arrays, as plain data."""
         best, latest = (loss if math.isfinite(loss) else None for loss in (self.best, self.latest))
         return {"iter": self.iter, "seconds": self.seconds, "best": best, "best_iter": self.best_iter,
-                "latest": latest, "without_gain": self.without_gain, "row": self.pending,
+                "latest": latest, "without_gain": self.without_gain,
+                "row": self.pending and self.pending.metrics(),
                 "batches": self.batches.bit_generator.state,
                 "dropout": [random.bit_generator.state for random in self.random]}
 
@@ -222,9 +251,11 @@ class Trainer:
             self.seconds, self.best_iter = check_number(state["seconds"]), check_count(state.get("best_iter", 0))
             self.best, self.latest = (math.inf if state.get(name) is None else check_number(state[name])
                                       for name in ("best", "latest"))  # earlier versions wrote no `latest`
-            self.pending = state.get("row")
-            if self.pending is not None and [check_number(self.pending[name]) for name in METRICS][0] != self.iter:
-                raise ValueError(f"the metrics of step {self.iter} are those of {self.pending['iter']}")
+            row = state.get("row")
+            numbers: dict[str, Any] = {} if row is None else {name: check_number(row[name]) for name in METRICS}
+            self.pending = StepResult(**numbers) if numbers else None
+            if self.pending and self.pending.iter != self.iter:
+                raise ValueError(f"the metrics of step {self.iter} are those of {self.pending.iter}")
             if not 0 <= int(arrays.get("optimizer.steps", 0)) <= self.iter:
                 raise ValueError(f"the optimizer has taken {arrays['optimizer.steps']} of {self.iter} steps")
             self.batches.bit_generator.state = state["batches"]

@@ -27,8 +27,9 @@ from ..training.config import TrainConfig
 from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
+from ..training.report import report_steps
 from ..training.run_folder import check_run, writable_folder
-from ..training.train import KEPT, loop
+from ..training.train import KEPT
 from ..training.trainer import Trainer, mean_loss
 from . import lora
 from .grow import extend_vocab_and_context
@@ -123,7 +124,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     check_memory(run, c)
     with fastest_kernels(), WorkerPool(c.n_replicas) as pool:
         trainer = Trainer(c, run.model, data, pool)
-        say_plan(config, run, trainer, say)
+        say_plan(config, run, c, data, say)
         before = trainer.validate(last=True).val_loss
         say(f"loss    {before:.4f} on {data.val_description}, before tuning")
         first_answers = answer_all(Checkpoint(whole, run.tokenizer, run.metadata), held_out)
@@ -141,9 +142,9 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     return tuned
 
 
-def say_plan(config: TuneConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
+def say_plan(config: TuneConfig, run: Checkpoint, c: TrainConfig, data: ConversationData,
+             say: Callable[[str], None]) -> None:
     """Say what is learned, and in which steps."""
-    c, data = trainer.config, trainer.data
     rank = f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""
     say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
         f"{run.model.n_parameters:,} parameters are learned{rank}")
@@ -255,18 +256,18 @@ def learn(config: TuneConfig, run: Checkpoint, trainer: Trainer, log: Metrics, s
     """Train, and keep the weights with the lowest held-out loss in the folder of the metrics."""
     first, out = True, log.path.parent
     with stop_on_signal() as stop_requested, log:
-        for result in loop(trainer, stop_requested, say):
-            log.write(result.metrics)
-            if result.best or result.last and first:
-                run.metadata |= {"iter": trainer.iter, "seconds": round(trainer.seconds, 1),
+        for result in report_steps(trainer, trainer.run(stop_requested), say):
+            log.write(result.metrics())
+            if result.evaluation and result.evaluation.best or result.last and first:
+                run.metadata |= {"iter": result.iter, "seconds": round(trainer.seconds, 1),
                                  "metrics": log.pending.name,
-                                 **{name: result.metrics[name] for name in ("val_loss",) if name in result.metrics}}
+                                 **({"val_loss": result.evaluation.val_loss} if result.evaluation else {})}
                 log.sync()
                 save(config, run, out, first)
                 log.publish()
                 first = False
-    if not trainer.finished:
-        raise Stopped(f"stopped after {trainer.iter:,} steps; the best weights so far are in {saved_file(config, out)}",
+    if not result.finished:
+        raise Stopped(f"stopped after {result.iter:,} steps; the best weights so far are in {saved_file(config, out)}",
                       stop_requested[0])
 
 

@@ -38,13 +38,13 @@ def test_parts_add_up_to_the_step(monkeypatch):
 def test_everything_is_as_before_afterwards():
     with kernels("numpy"), training(nanogpt_config(**TINY, replicas=2)) as trainer, \
             training(nanogpt_config(**TINY, replicas=2)) as other:
-        assert trainer.step()["loss"] == other.step()["loss"]
+        assert trainer.step().loss == other.step().loss
         before = procedures(trainer)
         with timed(trainer) as clock:
             clock.step(trainer)
         other.step()
         assert procedures(trainer) == before
-        assert trainer.step()["loss"] == other.step()["loss"]
+        assert trainer.step().loss == other.step().loss
         assert "step" not in vars(trainer.optimizer) and "gradient" not in vars(trainer.replicas)
 
 

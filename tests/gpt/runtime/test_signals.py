@@ -133,7 +133,7 @@ TRAINING = [("training.train:Metrics", 1), ("training.trainer:Trainer.step", 1),
             ("training.data_parallel:Replicas.gradient", 8), ("optim.muon:Muon.step", 8),
             ("training.trainer:Trainer.validate", 1), ("training.trainer:mean_loss", 2),
             ("training.data_parallel:Replicas.loss", 3), ("training.trainer:Trainer.update_best", 2),
-            ("training.train:describe_evaluation", 1), ("training.metrics:Metrics.write", 10),
+            ("training.report:describe_evaluation", 1), ("training.metrics:Metrics.write", 10),
             ("training.metrics:Metrics.sync", 1), ("training.train:save_run", 1), ("training.train:save_run", 2),
             ("checkpoint:write_tensors", 2), ("os:fsync", 1), ("os:fsync", 5), ("os:replace", 1), ("os:replace", 5),
             ("os:link", 2), ("checkpoint:keep_copies", 3)]

@@ -16,8 +16,7 @@ from gpt.data import token_file
 from gpt.data.tokenizers.bpe import BPETokenizer
 from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained.convert import write_pretrained
-from gpt.runtime.worker_pool import SINGLE
-from gpt.training.train import start_run
+from gpt.training.train import load_start
 from tests.gpt.conftest import TEXT
 from tests.tokenizer_files import gpt2_style, llama2_style, llama3_style, unigram_style
 
@@ -66,7 +65,7 @@ def test_an_imported_model_is_trained_on_with_its_tokenizer_and_context(theirs, 
 def test_a_run_begins_with_the_weights_and_learns(run, text_file, tmp_path):
     source = gpt.load(run[1])
     config = TrainConfig.from_recipe(from_=run[1], data=(text_file,), out=str(tmp_path / "on"), max_iters=30)
-    begun, trainer = start_run(config, SINGLE, print)
+    begun, _ = load_start(config, print)
     for name, t in source.model.named_arrays().items():
         assert np.array_equal(begun.model.named_arrays()[name].data, t.data), name
     assert config.block_size == 16 and config.optimizer == "adamw" and config.learning_rate == 0.064 / 16

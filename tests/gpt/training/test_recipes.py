@@ -52,7 +52,7 @@ def curve(tokens, recipe, threads=1, **changes):
     dataset = data.TextData(tokens, tokens, config.block_size)
     with WorkerPool(threads) as pool:
         trainer = Trainer(config, gpt.GPT(config.model_config(int(tokens.max()) + 1), seed=config.seed), dataset, pool)
-        losses = [trainer.step()["loss"] for _ in range(STEPS)]
+        losses = [trainer.step().loss for _ in range(STEPS)]
     return np.reshape(losses, (-1, EVERY)).mean(1)
 
 

@@ -16,7 +16,6 @@ import pytest
 import gpt
 from gpt import TrainConfig, checkpoint, train
 from gpt.runtime import writing
-from gpt.runtime.worker_pool import SINGLE
 from gpt.training.metrics import Metrics
 from gpt.training.run_folder import writable_folder
 from gpt.training.trainer import Evaluation, Interrupted, Trainer
@@ -162,7 +161,9 @@ def test_an_evaluation_that_was_made_up_for_is_recorded_once(tiny, tmp_path, sto
 
 def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, monkeypatch):
     """The one over the whole part, when patience is lost, is the second of its step."""
-    _, trainer = TRAIN.start_run(TrainConfig(**tiny | {"patience": 1}), SINGLE, quiet)
+    config = TrainConfig(**tiny | {"patience": 1})
+    dataset, tokenizer = TRAIN.prepare_data(config)
+    trainer = Trainer(config, gpt.GPT(config.model_config(tokenizer.vocab_size)), dataset)
     trainer.best, trainer.without_gain = 1.0, 0
 
     def validate(self, last, stop_requested):
@@ -172,8 +173,8 @@ def test_what_an_evaluation_that_was_interrupted_has_judged_is_taken_back(tiny, 
 
     monkeypatch.setattr(Trainer, "validate", validate)
     with pytest.raises(Interrupted):
-        trainer.evaluate({"iter": 0}, [])
-    assert (trainer.best, trainer.without_gain, trainer.pending) == (1.0, 0, {"iter": 0})
+        trainer.evaluate()
+    assert (trainer.best, trainer.without_gain) == (1.0, 0)
 
 
 def test_fewer_steps_than_were_taken_are_refused(tiny, stop_after):

@@ -19,7 +19,6 @@ from gpt.cli import main
 from gpt.data import dataset as data
 from gpt.data.tasks import ADDITION
 from gpt.optim.parameters import clip_scale, global_norm
-from gpt.runtime.worker_pool import SINGLE
 from gpt.training import trainer as trainer_module
 from gpt.training.recipes import RECIPES
 from gpt.training.train import writable_folder
@@ -314,7 +313,8 @@ def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
 def test_shuffled_batches_are_those_of_the_data(tiny, monkeypatch):
     """Step after step, and `accumulate` of them each, they go through the text."""
     c = TrainConfig(**tiny | {"batches": "shuffled", "accumulate": 2, "max_iters": 9, "replicas": 1})
-    _, trainer = TRAIN.start_run(c, SINGLE, lambda line: None)
+    dataset, tokenizer = TRAIN.prepare_data(c)
+    trainer = Trainer(c, gpt.GPT(c.model_config(tokenizer.vocab_size)), dataset)
     seen = []
     gradient = trainer.replicas.gradient
     monkeypatch.setattr(trainer.replicas, "gradient", lambda x, y: (seen.append(x), gradient(x, y))[1])

@@ -1,17 +1,22 @@
 """Replicas and the trainer after bad batches, interrupts and odd sizes: the same bits as if nothing had been."""
 
 import json
+import re
+import signal
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpt
 from gpt import TrainConfig
-from gpt.data.tasks import load_task
+from gpt.data.dataset import TextData
+from gpt.data.tasks import Addition, load_task
 from gpt.runtime.worker_pool import WorkerPool
 from gpt.training.data_parallel import Replicas
-from gpt.training.trainer import Trainer
+from gpt.training.trainer import METRICS, Trainer
 
 rng = np.random.default_rng(0)
 
@@ -157,7 +162,7 @@ def left_by(t):
 
 
 def steps(t, n):
-    return [{name: v for name, v in t.step().items() if name not in ("ms", "tokens_per_s")} for _ in range(n)]
+    return [replace(t.step(), ms=0, tokens_per_s=0) for _ in range(n)]
 
 
 @pytest.mark.slow_but_every(3)
@@ -193,3 +198,38 @@ def test_a_validation_between_steps_changes_nothing():
             assert steps(plain, 1) == steps(judged, 1)
             assert judged.validate() == judged.validate()
         assert left_by(plain) == left_by(judged)
+
+
+def test_a_run_yields_a_result_for_each_step_and_goes_on_where_it_was_stopped():
+    """A signal at step 3 leaves its evaluation pending, and the next run begins with that."""
+    with WorkerPool(1) as pool:
+        t, stop_requested = trainer(pool, eval_interval=3), []
+        results = t.run(stop_requested)
+        assert [next(results).metrics().keys() - METRICS for _ in range(2)] == [set(), set()]
+        stop_requested.append(signal.SIGINT)
+        stopped, = results
+        assert (stopped.iter, stopped.evaluation) == (3, None) and t.steps_logged == 2
+        assert stopped.interrupted and stopped.last and not stopped.finished
+        third, *_, sixth = rest = list(t.run())
+        assert [result.iter for result in rest] == [3, 4, 5, 6] == [t.iter - 3, 4, 5, t.steps_logged]
+        assert third == replace(stopped, evaluation=third.evaluation, interrupted=False, last=False)
+        assert third.evaluation.best and third.metrics()["val_loss"] == third.evaluation.val_loss
+        assert sixth.finished and sixth.last and [result.last for result in rest] == [False] * 3 + [True]
+
+
+def test_data_without_epochs_are_not_shuffled():
+    tokens = np.arange(100)
+    config = TrainConfig(n_layer=1, n_head=1, n_embd=8, block_size=9, batches="shuffled")
+    model = gpt.GPT(config.model_config(100))
+    assert Trainer(config, model, TextData(tokens, tokens, 9)).step().iter == 1
+    with pytest.raises(TypeError, match='Addition has no epochs to shuffle: take batches="random"'):
+        Trainer(config, model, Addition(2))
+
+
+def test_no_state_of_a_trainer_is_written_from_outside():
+    """But by the methods of its own: nor by `gpt tune`, `ablate`, `bench` and `show`."""
+    files = [*Path(gpt.__file__).parent.rglob("*.py")]
+    lines = [f"{file.name}: {line}" for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    written = [line for line in lines
+               if re.search(r"\b(trainer|ours|theirs)(\.\w+)+(\[.*\])? ([-+*/|]?=|:=) ", line)]
+    assert len(files) > 60 and written == []
