@@ -7,7 +7,6 @@ import hashlib
 import json
 import mmap
 import os
-import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +28,6 @@ _DTYPES = ("|u1", "<u2", "<u4")
 _BLOCK = 1 << 22  # bytes checked at a time
 _MOST_LEARNED = 1 << 26  # bytes of text that a vocabulary is learned from: more improve it little, and take memory
 _CACHED = "-".join(["[0-9a-f]" * 16] * 2) + ".*"  # pattern of the names of cached files
-_HEADER = re.compile(rb"\{'descr': '(\|u1|<u2|<u4)', 'fortran_order': False, 'shape': \((\d{1,18}),\), \} *\n")
 
 
 class TokenFile:
@@ -38,9 +36,9 @@ class TokenFile:
     def __init__(self, path: str | os.PathLike):
         """Raises ValueError for a file that is damaged or holds anything else, OSError for one that is not there."""
         with open(path, "rb") as file:
-            dtype, n, start = _header(file, os.fstat(file.fileno()).st_size, path)
+            dtype, n = _read_header(file, path)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.tokens = np.frombuffer(self._map, dtype, n, start)
+            self.tokens = np.frombuffer(self._map, dtype, n, file.tell())
 
     def release(self) -> None:
         """Release the pages that this process has mapped, where the system can; they stay in the system's cache."""
@@ -56,21 +54,21 @@ class TokenFile:
         return start
 
 
-def _header(file: IO[bytes], size: int, path: str | os.PathLike) -> tuple[np.dtype, int, int]:
-    """Return type, number and offset of the tokens in a file, in bounded time and memory."""
-    def damaged(reason: str) -> ValueError:
-        return ValueError(f"{path} is no file of tokens, or damaged ({reason})")
-
-    start = file.read(10)
-    if start[:8] != b"\x93NUMPY\x01\x00" or len(start) < 10:
-        raise damaged("it does not start as a .npy file of version 1.0 does")
-    header = file.read(int.from_bytes(start[8:], "little"))  # 64 KB at most
-    if not (found := _HEADER.fullmatch(header)):
-        raise damaged(f"its header is not that of a vector of {', '.join(_DTYPES)}: {header[:80]!r}")
-    dtype, n = np.dtype(found[1].decode()), int(found[2])
-    if n < 1 or file.tell() + n * dtype.itemsize != size:
-        raise damaged(f"{size:,} bytes, and {n:,} tokens of {dtype.itemsize} need {file.tell() + n * dtype.itemsize:,}")
-    return dtype, n, file.tell()
+def _read_header(file: IO[bytes], path: str | os.PathLike) -> tuple[np.dtype, int]:
+    """Return type and number of the tokens, which begin where `file` then stands, in bounded time and memory."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):  # headers of later versions may be of any length
+            raise ValueError("it does not start as a .npy file of version 1.0 does")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=256)
+        if dtype.str not in _DTYPES or len(shape) != 1 or shape[0] < 1:
+            raise ValueError(f"it holds {dtype}{list(shape)}, and no vector of {', '.join(_DTYPES)}")
+        if (needed := file.tell() + shape[0] * dtype.itemsize) != size:
+            raise ValueError(f"{size:,} bytes, and {shape[0]:,} tokens of {dtype.itemsize} need {needed:,}")
+    except Exception as error:  # NumPy raises more than ValueError for a damaged header
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        raise ValueError(f"{path} is no file of tokens, or damaged ({reason:.200})") from None
+    return dtype, shape[0]
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

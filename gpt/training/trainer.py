@@ -202,7 +202,8 @@ class Trainer:
         if last and c.eval_iters and found.val_loss > self.best:  # perhaps only for its wider scope
             compared = self.validate(False, stop_requested)
         last = last or found.scope == WHOLE and c.target_val_loss is not None and found.val_loss <= c.target_val_loss
-        if not last and compared.val_loss >= self.best and c.patience is not None and self.without_gain + 1 >= c.patience:
+        n_without_gain = self.without_gain + 1 if compared.val_loss >= self.best else 0
+        if not last and c.patience is not None and n_without_gain >= c.patience:
             found, last = self.validate(True, stop_requested), True
         best = self.update_best(compared.val_loss)  # now that nothing interrupts it any more
         return Evaluation(found.val_loss, found.scope, best, last)

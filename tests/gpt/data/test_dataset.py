@@ -284,6 +284,8 @@ def test_damaged_token_files_are_refused(tmp_path_factory, picker):
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (25,), }", b"{'descr': '|O', 'fortran_order': False, 'shape': "
     b"(25,), }", b"{'descr': '<u2', 'fortran_order': False, 'shape': (5, 10), }",
     b"{'descr': '<u2', 'fortran_order': False, 'shape': (-50,), }",
+    b"{'descr': '<u2', 'fortran_order': False, 'shape': (50, 1), }",
+    b"{'descr': '<u2', 'fortran_order': False, 'shape': (), }",
     b"{'descr': '<u2', 'fortran_order': False, 'shape': (99999999999999999999999,), }",
     b"{'descr': [('a', '<u2')], 'fortran_order': False, 'shape': (50,), }", b"(" * 117, b"-" * 117, b"9" * 117,
     b"{'descr': '<u2', 'fortran_order': False, 'shape': (True,), }", b"[]", b"\xff" * 50, b""])
@@ -291,6 +293,22 @@ def test_headers_of_something_else_are_refused(tmp_path, header):
     raw = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117) + b"\n" + bytes(100)
     (tmp_path / "t.npy").write_bytes(raw)
     with pytest.raises(ValueError, match=r"t.npy is no file of tokens, or damaged \("):
+        token_file.TokenFile(tmp_path / "t.npy")
+
+
+@pytest.mark.parametrize("header", [b"(" * 5000, b"-" * 5000, b"{'descr':" * 600, b"9" * 5000])
+def test_a_long_header_is_refused_in_a_line(tmp_path, header):
+    """NumPy's reader of such ones takes them apart as Python, and says what it found in pages, or nothing at all."""
+    raw = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + bytes(100)
+    (tmp_path / "t.npy").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"t.npy is no file of tokens, or damaged \(Header info length") as error:
+        token_file.TokenFile(tmp_path / "t.npy")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_no_tokens_is_refused(tmp_path):
+    token_file.write_tokens(tmp_path / "t.npy", [], np.dtype("<u2"))
+    with pytest.raises(ValueError, match=r"damaged \(it holds uint16\[0\], and no vector of"):
         token_file.TokenFile(tmp_path / "t.npy")
 
 
