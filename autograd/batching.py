@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.errors import pointing_at
+from .core.errors import point_at
 from .core.mode import within
 from .core.recompute import value_of
 from .core.registry import REGISTRY
@@ -66,7 +66,7 @@ def by_example(t: Any, args: tuple, mapped: Mapped) -> Any:
 def _stack(t: Any, like: Any, results: list[Any]) -> Any:
     """Stack the results of all examples, which have the shape of `like`."""
     if shapes := {y.shape for y in results} - {like.shape}:
-        raise pointing_at(t, ValueError(
+        raise point_at(t, ValueError(
             f"{t.op.name} gives shape {like.shape} for the first example and {shapes.pop()} for another: shapes cannot "
             "depend on values (np.where in place of a mask)"))
     return np.stack(results) if results else np.zeros_like(like, shape=(0, *like.shape))

@@ -110,7 +110,7 @@ class Op(Formula):
     Tensor it computes, records, and returns a Tensor."""
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
-        if len(args) != self.plain or attrs and not attrs.keys() <= self.attr_names:
+        if len(args) != self.arity or attrs and not attrs.keys() <= self.attr_names:
             args, attrs = self.bind(args, attrs)
         if attrs:
             attrs = {name: freeze_attr(a, f"{self.name}: {name}") for name, a in attrs.items()}
@@ -131,7 +131,7 @@ class Op(Formula):
                 has_arrays = True
                 value = a
                 if type(a) not in PLAIN:
-                    value = convert_sequence(a, len(values) in self.rules)
+                    value = convert_sequence(a, is_array=len(values) in self.rules)
                     needs_check = needs_check or type(value) is not tuple  # which is a shape, say, or an index
             values.append(value)
         needs_grad = needs_grad and self.differentiable and mode.grad_enabled
@@ -227,8 +227,8 @@ def reverse(roots: Sequence[Tensor], seeds: Sequence[Any], to: Iterable[Tensor] 
         _, t = heappop(queue)
         g = grads.pop(t)
         if type(g) is multi_output.OutputGradients:
-            g = g.fill(value_of(t))
-        sent = _record_vjp(t, g, wanted, create_graph) if t.op is not None else []
+            g = g.to_tuple(value_of(t))
+        sent = _record_vjp(t, g, wanted, create_graph)
         if observer is not None:
             observer.on_backward(t, g, sent)
         yield t, g, sent
@@ -262,7 +262,7 @@ def _records_between(roots: Sequence[Tensor], to: Iterable[Tensor]) -> set[Tenso
 
 
 def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: bool) -> list[tuple[Tensor, Any]]:
-    """Return (input, gradient) for each input of record `t` that requires a gradient and is wanted; `g` is t's own."""
+    """Return (input, gradient) for each input of `t` that requires a gradient and is wanted; [] for a leaf."""
     y = t._array if t._array is not None else value_of(t)  # first, since recomputing a freed value restores `saved`
     values: list[Any] = []
     needed: list[int] = []  # the indices of those inputs
@@ -285,7 +285,7 @@ def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: boo
             return t.op.vjp(needed, t.inputs, values, (g, y, *values), t.attrs)
         return kernel_vjp(t.op, t.saved, needed, t.inputs, values, g, y, t.attrs)
     except Exception as error:
-        errors.pointing_at(t, error)
+        errors.point_at(t, error)
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.arrays import has_floats, own
+from .core.arrays import has_floats, private_copy
 from .core.errors import NumberError, not_floating_error
 from .core.leaf import now
 from .core.mode import current_mode, within
@@ -91,7 +91,7 @@ class _Traced:
             return tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), tree)
         if self.given_tensors:
             return tree_map(tensor, tree)
-        return tree_map(lambda t: own(t._value() if isinstance(t, Tensor) else t), tree)
+        return tree_map(lambda t: private_copy(t._value() if isinstance(t, Tensor) else t), tree)
 
     def aux_out(self) -> Any:
         """Convert the Tensors of the aux as `out` does, and leave all else in it as it is."""
@@ -192,7 +192,7 @@ def jvp(f: Callable[..., Any], xs: tuple, tangents: tuple, has_aux: bool = False
     if any(isinstance(leaf, Tensor) for leaf in tree_leaves(y)):  # Tensors in, Tensors out; arrays in, arrays out
         derivative = tree_map(lambda t: t if isinstance(t, Tensor) else tensor(t), derivative)
     else:
-        derivative = tree_map(lambda t: own(t._value()) if isinstance(t, Tensor) else t, derivative)
+        derivative = tree_map(lambda t: private_copy(t._value()) if isinstance(t, Tensor) else t, derivative)
     return (y, derivative, *aux)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .batching import apply_batched, only
-from .core.arrays import own
-from .core.errors import pointing_at
+from .core.arrays import private_copy
+from .core.errors import point_at
 from .core.leaf import now
 from .core.mode import EagerExecutor, Mode, current_mode, resampled, within
 from .core.recompute import value_of
@@ -177,7 +177,7 @@ def _evaluate(results: list[Tensor], start: int, values: dict[Tensor, tuple[Any,
             inputs = [_look_up(a, values) for a in t.inputs]
             values[t] = y, is_mapped = _compute(t, tuple([a for a, _ in inputs]), [m for _, m in inputs], mode)
             if is_mapped and type(y) is not tuple and y.shape != (n, *t.shape):
-                raise pointing_at(t, ValueError(f"the batching rule of {t.op.name} returned shape {y.shape} for {n} "
+                raise point_at(t, ValueError(f"the batching rule of {t.op.name} returned shape {y.shape} for {n} "
                                                 f"examples of shape {t.shape}"))
         for a in t.inputs:
             if type(a) is Tensor and last.get(a) == i:
@@ -218,7 +218,7 @@ def _finish(f: Callable[..., Any], value: Any, is_mapped: bool, axis: Any, n: in
         value = _move_axis(value, 0, axis)
     if as_tensor or type(value) is Tensor and value.requires_grad:
         return value if type(value) is Tensor else tensor(value)
-    return own(value_of(value) if type(value) is Tensor else value)
+    return private_copy(value_of(value) if type(value) is Tensor else value)
 
 
 # ---------------------------------------------------------------------- ops that are composed of others

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import pointing_at
+from ..core.errors import point_at
 from ..core.tree import is_module, tree_leaves
 from ..engine import Tensor, tape, tensor
 from ..transform import vjp
@@ -47,9 +47,9 @@ def check_grads(f: Callable[..., Any], *xs: Any, order: int = 2, seed: int = 0) 
 def _refuse_surrogates(t: Tensor) -> None:
     """Raise ValueError if a rule of the record `t` is meant not to be the derivative."""
     op, places = t.op, [i for i, a in enumerate(t.inputs) if isinstance(a, Tensor) and a.requires_grad]
-    for surrogate, (i, *_) in op.rules.by_surrogate(places).items() if op is not None else ():
+    for surrogate, (i, *_) in op.rules.group_by_surrogate(places).items() if op is not None else ():
         if surrogate is not None:
-            raise pointing_at(t, ValueError(
+            raise point_at(t, ValueError(
                 f"nothing to compare with: the gradient of {op.name} for its input {op.input_name(i)} is intended not "
                 "to be the derivative (surrogate=): check_op checks that op, and check_grads what stands around it"))
 

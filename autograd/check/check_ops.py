@@ -67,7 +67,7 @@ def _check_sample(op: Op, inputs: tuple, attrs: dict, order: int, rng: np.random
     _check_rules_exist(op, floats)
     _check_rules_are_pure(op, inputs, attrs, floats, y, rng.spawn(1)[0])
     _check_batching(op, inputs, attrs, floats)
-    for surrogate, places in op.rules.by_surrogate(floats).items():
+    for surrogate, places in op.rules.group_by_surrogate(floats).items():
         _check_gradients(op, inputs, attrs, places, surrogate, order, rng)
     return bool(floats)
 

@@ -15,13 +15,13 @@ LARGE = 1 << 16
 _copies: dict[int, tuple[Any, Any, Any]] = {}  # id of an array -> a weak reference to it, its layout then, the copy
 PLAIN = frozenset({np.ndarray, np.memmap, int, float, bool, str, slice, type, type(None), type(Ellipsis),
                    *[scalar for scalar in np.sctypeDict.values() if np.dtype(scalar).kind in "biuf"]})
-"""Types that an op takes without a look; an input of any other type beside Tensors is checked."""
+"""Types of arguments that need no check; beside a Tensor, `check_operand` sees those of any other type."""
 _IMMUTABLE = PLAIN - {np.ndarray, np.memmap}
 _COMPLEX = "complex numbers are not supported, only real numbers: use the real and the imaginary part as two tensors"
 
 
 class Deferred(TypeError):
-    """An operand says `__array_ufunc__ = None`, so Python is to try its reflected operator."""
+    """An operand has `__array_ufunc__ = None`: the operator returns NotImplemented, and Python tries the other one."""
 
 
 def is_tensor(a: Any) -> bool:
@@ -35,7 +35,7 @@ def is_foreign(a: Any) -> bool:
 
 
 def check_operand(a: Any, name: str) -> Any:
-    """Return `a`, the input `name` of an op beside Tensors, as the op computes with it.
+    """Return `a`, an argument beside Tensors that the op calls `name`, as its formula is to get it.
 
     Raises TypeError for anything that would lose a gradient or a property of its own: a masked array its mask, a matrix
     its product, an object of another library its labels.  Arrays of a library that implements NumPy's protocols, as
@@ -61,7 +61,7 @@ def explain_misfit(a: Any, name: str) -> str:
         return _COMPLEX if isinstance(a, complex) else f"{name} is a {_type_name(a)}: pass float({name})"
     if isinstance(a, np.ma.MaskedArray):
         return f"{name} is a masked array, whose mask would be lost: pass np.ma.filled({name}, value)"
-    if isinstance(a, np.ndarray) and computes_as_arrays_do(type(a)):
+    if isinstance(a, np.ndarray) and keeps_operators(type(a)):
         return ""
     if hasattr(a, "toarray"):
         return f"{name} is a sparse {_type_name(a)}: pass {name}.toarray()"
@@ -71,7 +71,7 @@ def explain_misfit(a: Any, name: str) -> str:
     return ""
 
 
-def computes_as_arrays_do(subclass: Any) -> bool:
+def keeps_operators(subclass: Any) -> bool:
     """Return True for a subclass of np.ndarray that keeps the meaning of its operators (np.memmap, not np.matrix)."""
     return subclass.__mul__ is np.ndarray.__mul__ and subclass.__array_ufunc__ is np.ndarray.__array_ufunc__
 
@@ -87,13 +87,13 @@ def _type_name(a: Any) -> str:
     return f"{type(a).__module__.partition('.')[0]} {type(a).__name__}"
 
 
-def own(a: Any) -> Any:
+def private_copy(a: Any) -> Any:
     """Return a copy of an array, which no caller can change, with the arrays of a tuple copied too; anything else as it
     is.  Raises TypeError for an array of anything but real numbers and booleans."""
     if type(a) in _IMMUTABLE or is_tensor(a):
         return a
     if type(a) is tuple:
-        return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([own(convert_sequence(item)) for item in a])
+        return a if _IMMUTABLE.issuperset(map(type, a)) else tuple([private_copy(convert_sequence(item)) for item in a])
     if hasattr(a, "__array_function__") and not isinstance(a, np.generic):
         if a.dtype.kind not in "biuf":
             raise TypeError(_COMPLEX if a.dtype.kind == "c" else f"an op takes real numbers, and no array of {a.dtype}")
@@ -104,12 +104,12 @@ def own(a: Any) -> Any:
 
 
 def snapshot(a: Any) -> Any:
-    """Return `own(a)`, for reading only.  The copy of a large array is kept while the array lives, and returned again
+    """Return a private copy for reading only.  That of a large array is kept while the array lives, and returned again
     as long as both have the same bits."""
     if type(a) in _IMMUTABLE:  # a shortcut for the most frequent constants
         return a
     if type(a) not in (np.ndarray, np.memmap) or a.dtype.kind not in "fiub":
-        return own(a)
+        return private_copy(a)
     if a.nbytes < LARGE or a.dtype.itemsize > 8:
         return np.array(a)  # of a memmap too
     layout, (array, its_layout, copy) = (a.shape, a.strides, a.dtype), _copies.get(id(a), (int, None, None))
@@ -167,7 +167,7 @@ def check_result(y: Any) -> Any:
         return np.asarray(y)[()]
     if is_tensor(y):
         raise TypeError("the formula used a Tensor that it was not given: make it a parameter")
-    if isinstance(y, np.ndarray) and computes_as_arrays_do(type(y)):
+    if isinstance(y, np.ndarray) and keeps_operators(type(y)):
         return np.asarray(y)
     if not is_foreign(y):
         raise TypeError(f"the formula returned {short_repr(y)}, and should return an array, or a tuple of arrays")

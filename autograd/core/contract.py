@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrays import as_tuple, is_foreign
 from .describe import describe
-from .errors import extend, in_gradient
+from .errors import extend, gradient_line
 from .mode import current_mode
 
 
@@ -33,7 +33,7 @@ def kernel_vjp(op: Any, saved: tuple[Any, Any], needed: list[int], inputs: Seque
         check_kernel_gradients(op, needed, values, gradients)
         return [(inputs[i], d) for i, d in zip(needed, gradients)]
     except Exception as error:
-        extend(error, in_gradient(op, needed))
+        extend(error, gradient_line(op, needed))
         raise
 
 

@@ -72,11 +72,11 @@ def shape_text(t: Any) -> str:
     if isinstance(found, list):
         runs = [(len(list(run)), dtype_shape(*pair)) for pair, run in groupby(found)]
         alike = [f"{n:,} × {text}" if n > 2 else ", ".join([text] * n) for n, text in runs]
-        return f"({', '.join(shortened(alike))})"
+        return f"({', '.join(shorten(alike))})"
     return dtype_shape(*found) if found else "not computed"
 
 
-def shortened(items: Sequence[Any], more: str = "more") -> list[Any]:
+def shorten(items: Sequence[Any], more: str = "more") -> list[Any]:
     """Return the items; of more than MANY the first and last, with a text between that counts the others."""
     half = MANY // 2
     left = len(items) - 2 * half
@@ -115,7 +115,7 @@ def label(t: Any) -> str:
     return " ".join(filter(None, [maker, f"'{t.name}'" if t.name else "", shape_text(t)]))
 
 
-def one_line(t: Any) -> str:
+def tensor_repr(t: Any) -> str:
     """Return the repr of a tensor: small arrays with their elements, others with statistics."""
     data = t._array
     if not isinstance(shape_and_dtype(t), tuple):  # several arrays, or none was computed
@@ -174,7 +174,7 @@ def call_text(t: Any, number_of: Mapping[Any, int]) -> str:
     if index := index_text(t, number_of):
         inputs[t.op.star:] = [index]
     attrs = [f"{key}={describe(value)}" for key, value in t.attrs.items()]
-    return f"{t.op.name}({', '.join(shortened(inputs) + attrs)})"
+    return f"{t.op.name}({', '.join(shorten(inputs) + attrs)})"
 
 
 def index_text(t: Any, number_of: Mapping[Any, int] = {}) -> str:  # noqa: B006

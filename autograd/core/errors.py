@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import explain_misfit, is_tensor
-from .describe import describe, label, record_line, shortened
+from .describe import describe, label, record_line, shorten
 from .mode import current_mode
 
-NUMBERED = 10_000
+MAX_NUMBERED = 10_000
 """Longest tape of a record for which an error numbers its inputs."""
 
 
@@ -26,25 +26,25 @@ class Unavailable(RuntimeError, AttributeError):
     """The value or gradient of a record is not available now; also an AttributeError, so that `hasattr` is False."""
 
 
-def pointing_at(t: Any, error: Any) -> Any:
+def point_at(t: Any, error: Any) -> Any:
     """Return `error` with the line of record `t` appended to its text, numbered as in `ag.tape(error.record)` unless
     that is very long.
 
     `error.record` is the record; a pickle or copy of the error leaves it out.  An error that points at a record already
     gets the line as a note, and keeps its record, the innermost.
     """
-    return error if getattr(error, "record", None) is t else _marked(t, extend(error, _line(t)))
+    return error if getattr(error, "record", None) is t else _attach(t, extend(error, _line(t)))
 
 
 def _line(t: Any) -> str:
     """Return the line of the tape of record `t`, indented."""
-    return "  " + record_line(t, _numbered(t))
+    return "  " + record_line(t, _number_records(t))
 
 
-def _numbered(t: Any) -> dict[Any, int]:
+def _number_records(t: Any) -> dict[Any, int]:
     """Map each record in `ag.tape(t)` to its number; {} for a long tape, since errors in a loop would cost too much."""
     seen, stack = {t}, [t]
-    while stack and len(seen) <= NUMBERED:
+    while stack and len(seen) <= MAX_NUMBERED:
         for a in stack.pop().inputs:
             if is_tensor(a) and a not in seen:
                 seen.add(a)
@@ -52,7 +52,7 @@ def _numbered(t: Any) -> dict[Any, int]:
     return {} if stack else {a: i for i, a in enumerate(sorted(seen, key=attrgetter("created")))}
 
 
-def _marked(t: Any, error: Any) -> Any:
+def _attach(t: Any, error: Any) -> Any:
     """Set `error.record`, unless it has one, and make pickle leave it out."""
     if "record" not in vars(error):
         vars(error).setdefault("__notes__", [])  # now, so that later notes are pickled too
@@ -103,7 +103,7 @@ def _says_its_argument(error: BaseException) -> bool:
         return False
 
 
-def in_gradient(op: Any, inputs: Sequence[int]) -> str:
+def gradient_line(op: Any, inputs: Sequence[int]) -> str:
     """Return the line about an error in a VJP rule or in the backward of a kernel."""
     names = ", ".join([op.input_name(i) for i in inputs])
     return f"  in the gradient of {op.name} for its input{'s' * (len(inputs) > 1)} {names}"
@@ -112,7 +112,7 @@ def in_gradient(op: Any, inputs: Sequence[int]) -> str:
 def call_error(t: Any, values: Any, error: Exception) -> Exception:
     """Return an error of the same type that begins with the call of the op that failed (`t` is its record, without a
     value) and says what to pass instead; the call is a note if the class composes its text."""
-    given = shortened([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
+    given = shorten([describe(v) for v in values]) + [f"{key}={v!r}" for key, v in t.attrs.items()]
     call = f"{t.op.name}({', '.join(given)})"
     reasons = [explain_misfit(v, t.op.input_name(i)) for i, v in enumerate(values)]
     try:
@@ -121,7 +121,7 @@ def call_error(t: Any, values: Any, error: Exception) -> Exception:
         text = type(error).__name__
     text = "; ".join(dict.fromkeys([f"{call}: {text}", *[r for r in reasons if r and r not in text]])) + "\n" + _line(t)
     if any(reasons) and isinstance(error, AttributeError):  # such as that a Fraction has no hypot
-        return _marked(t, TypeError(text))
+        return _attach(t, TypeError(text))
     classes = [cls for cls in (type(error), IndexError, ValueError, TypeError)
                if isinstance(error, (IndexError, ValueError, TypeError)) and isinstance(error, cls)]
     makers: list[Callable[[], Any]] = [partial(_rebuild, *_recipe(error), (text,)),
@@ -129,18 +129,18 @@ def call_error(t: Any, values: Any, error: Exception) -> Exception:
     for make in makers:
         with suppress(Exception):  # a constructor that requires other arguments
             if str(made := make()) == text:
-                return _marked(t, made)
-    return pointing_at(t, extend(_rebuild(*_recipe(error), error.args), f"  in {call}"))
+                return _attach(t, made)
+    return point_at(t, extend(_rebuild(*_recipe(error), error.args), f"  in {call}"))
 
 
 def point_at_sum(t: Any, error: Exception) -> None:
     """Say in `error` that it occurred where the gradients of `t` are added up."""
-    pointing_at(t, extend(error, f"  where the gradients of {label(t)} are added up"))
+    point_at(t, extend(error, f"  where the gradients of {label(t)} are added up"))
 
 
 def changed_error(leaf: Any, t: Any) -> Exception:
     """Return the error of a leaf that was modified in place after record `t` was computed from it."""
-    return pointing_at(t, Unavailable(
+    return point_at(t, Unavailable(
         f"{label(leaf)} was changed after {label(t)} was computed from it: call backward before assigning t.data or "
         "stepping an optimizer, or compute the loss again"))
 
@@ -149,16 +149,16 @@ def traced_error(t: Any, verb: str = "", advice: str = "") -> Exception:
     """Return the error of reading the value of `t`, or of changing it (`verb`), while a function is traced."""
     tracing = current_mode().tracing
     if verb:
-        return pointing_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
+        return point_at(t, TypeError(f"{label(t)} was to be {verb} while {tracing}, which would do so this once "
                                         f"only: do it outside the function{advice}"))
-    return pointing_at(t, NumberError(
+    return point_at(t, NumberError(
         f"the values of {label(t)} were asked for while {tracing}, and would be used for all other inputs, too: "
         "compute with the tensor itself (np.where in place of if), or look outside the function"))
 
 
 def not_leaf_error(t: Any, verb: str) -> Exception:
     """Return the error of a result that was to be changed (`verb`), as only a leaf can be."""
-    return pointing_at(t, TypeError(f"{label(t)} is a result, and only a leaf can be {verb}: t.detach() makes one of "
+    return point_at(t, TypeError(f"{label(t)} is a result, and only a leaf can be {verb}: t.detach() makes one of "
                                     "it"))
 
 
@@ -166,15 +166,15 @@ def check_seed(t: Any, value: Any, gradient: Any) -> None:
     """Raise RuntimeError unless `t` requires a gradient, ValueError unless a backward pass from it can start with
     `gradient`, or without one."""
     if not t.requires_grad:
-        raise pointing_at(t, RuntimeError(
+        raise point_at(t, RuntimeError(
             f"{label(t)} has no tape behind it: nothing it was made from requires a gradient (tensor(..., "
             "requires_grad=True)), it was made under no_grad, or by an op that no gradient flows through, as none does "
             "through integers"))
     if gradient is None and value.size != 1:
-        raise pointing_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
+        raise point_at(t, ValueError(f"{label(t)} has {value.size} elements, and backward starts from one: reduce "
                                         "it with .sum() or .mean(), or pass gradient= of its shape"))
     if gradient is not None and np.shape(gradient) != value.shape:
-        raise pointing_at(t, ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the "
+        raise point_at(t, ValueError(f"the gradient for {label(t)} has shape {np.shape(gradient)}: it needs the "
                                         "tensor's own"))
 
 

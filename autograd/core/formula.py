@@ -1,4 +1,4 @@
-"""An op without its record: a formula on arrays, its VJP rules and its kernels."""
+"""An op as far as arrays go: its formula, its VJP rules and its kernels.  `engine.Op` adds the record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .arrays import check_operand, check_result, unbroadcast
 from .contract import check_kernel_result
-from .errors import extend, in_gradient
+from .errors import extend, gradient_line
 from .mode import current_mode
 from .multi_output import OutputGradients
 from .signature import Rules, Signature
@@ -49,8 +49,8 @@ class Formula(Signature):
         return [check_operand(v, self.input_name(i)) for i, v in enumerate(values)]
 
     def compute(self, values: Sequence[Any], attrs: dict) -> tuple[Any, Any]:
-        """Run the kernel for arrays of this type, or the formula.  Returns (y, saved): what a kernel saved for
-        backward, with the kernel itself, or None."""
+        """Run the kernel for arrays of this type, or the formula.  Returns (y, saved), where `saved` is the kernel and
+        the values that it saved for its backward, or None."""
         if self.kernels and (kernel := self.kernels.get(type(values[0]))):
             if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
                 y, saved = check_kernel_result(self.name, made)
@@ -64,19 +64,19 @@ class Formula(Signature):
         `inputs` numbered in `needed`, in the shape and dtype of its entry of `values`."""
         sent, shared = [], None  # shared: the rule of several inputs that has run last
         for i in needed:
-            rule, place = self.rules[i]
+            rule, index = self.rules[i]
             try:
-                if place is None:
+                if index is None:
                     d = rule(*arguments, **attrs) if attrs else rule(*arguments)
                 else:
                     if rule is not shared:
-                        shared, results = rule, self.rules.parts(rule(*arguments, **attrs), rule, len(values))
-                    d = results[place]
+                        shared, results = rule, self.rules.split_results(rule(*arguments, **attrs), rule, len(values))
+                    d = results[index]
                 x = values[i]
                 if type(d) is not np.ndarray or d.shape != x.shape or d.dtype is not x.dtype:
                     d = unbroadcast(d, x) if type(d) is not OutputGradients else d
             except Exception as error:
-                extend(error, in_gradient(self, [i]))
+                extend(error, gradient_line(self, [i]))
                 raise
             sent.append((inputs[i], d))
         return sent

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_gradient, is_tensor, make_array, own, read_only
+from .arrays import as_gradient, is_tensor, make_array, private_copy, read_only
 from .describe import describe, label
-from .errors import Unavailable, not_floating_error, not_leaf_error, pointing_at, traced_error
+from .errors import Unavailable, not_floating_error, not_leaf_error, point_at, traced_error
 from .mode import current_mode
 from .recompute import value_of
 
@@ -35,7 +35,8 @@ class LeafMethods:
     _requires_grad: bool
 
     def _value(self) -> Any:
-        """Return the value itself, for the package: nobody else may write into it."""
+        """Return the array itself, where `data` is a view; raises while a function is traced.  For use within the
+        package, which does not write into it."""
         if current_mode().tracing:
             raise traced_error(self)
         return value_of(self)
@@ -52,7 +53,7 @@ class LeafMethods:
         self._check_leaf("assigned")
         value = value._value() if is_tensor(value) else make_array(value, None, copy=False)
         if np.shape(value) != self.shape:
-            raise pointing_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
+            raise point_at(self, ValueError(f"{label(self)} takes no data of shape {np.shape(value)}: make another"))
         self._array[...] = value
         self.bump_version()
 
@@ -60,7 +61,7 @@ class LeafMethods:
     def grad(self) -> Any:
         """Gradient that backward has accumulated in a leaf: an array (a Tensor after `create_graph`), or None."""
         if self.op is not None and self._grad is None:
-            raise pointing_at(self, Unavailable(f"{label(self)} is no leaf, and only leaves accumulate gradients: "
+            raise point_at(self, Unavailable(f"{label(self)} is no leaf, and only leaves accumulate gradients: "
                                                 "call backward(keep=True), or differentiate with ag.grad"))
         return self._grad if self.op is None else read_only(self._grad)
 
@@ -68,7 +69,7 @@ class LeafMethods:
     def grad(self, value: Any) -> None:
         self._check_leaf("given a gradient")
         if value is not None and np.shape(value) != self.shape:
-            raise pointing_at(self, ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}"))
+            raise point_at(self, ValueError(f"{label(self)} cannot take a gradient of shape {np.shape(value)}"))
         self._grad = value if value is None or is_tensor(value) else make_array(value, self.dtype)
 
     @property
@@ -92,14 +93,14 @@ class LeafMethods:
         self._check_leaf("moved")
         for a in (data, grad) if grad is not None else (data,):
             if (a.shape, a.dtype) != (self.shape, self.dtype):
-                raise pointing_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
+                raise point_at(self, ValueError(f"{label(self)} cannot live in {describe(a)}"))
         data[...] = self._array
         self._array, self._grad = data, grad
 
     def _accumulate(self, g: Any, create_graph: bool) -> None:
         """Add the gradient `g` of a backward pass to `.grad`: a Tensor with `create_graph`, or else an array."""
         if self._grad is None:  # a copy, since `add` sends the same array to both of its inputs
-            self._grad = +g if create_graph else own(as_gradient(g, self.dtype))
+            self._grad = +g if create_graph else private_copy(as_gradient(g, self.dtype))
         elif create_graph or is_tensor(self._grad):
             self._grad = self._grad + g
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import Deferred
-from .describe import label, one_line, source_line
+from .describe import label, source_line, tensor_repr
 from .errors import NumberError
 from .mode import current_mode, no_grad
 from .registry import FUNCTIONS, NUMPY_OVERRIDES, REGISTRY, find_override, numpy_name
@@ -101,7 +101,7 @@ class ArrayMethods:
         if ArrayMethods not in cls.__bases__:
             raise TypeError("Tensor is no base class, since ops know it by its type: keep one in a field of yours")
 
-    __repr__ = one_line
+    __repr__ = tensor_repr
     source = property(source_line, doc="File and line of the user's code that made it.")
 
     # ------------------------------------------------------------------ operators

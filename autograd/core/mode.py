@@ -46,7 +46,8 @@ class Mode:
     record's turn in the backward pass (`on_backward(t, g, sent)`), or None.  tracing: non-empty while a function is
     traced, a phrase for errors that says by whom: ops on constants are recorded too then, and reading a tensor's value
     raises.  differentiating: True within a function that a transform differentiates, where float(t) would lose a
-    gradient.  outer, entered, changes: the mode before, the `within` that left it, and the fields that it set.
+    gradient.  outer: the mode before this one.  entered, changes: the `within` that made this one of it, and the fields
+    that it changed.
     """
 
     grad_enabled: bool = True

@@ -28,7 +28,7 @@ class OutputGradients(dict):
         total.update({i: total[i] + d if i in total else d for i, d in other.items()})
         return total
 
-    def fill(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def to_tuple(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return the gradient of every output, 0 for those that nothing used; `values` are the outputs."""
         return tuple([self[i] if i in self else np.zeros_like(v) for i, v in enumerate(values)])
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 from .arrays import is_tensor
-from .errors import changed_error, extend, pointing_at
+from .errors import changed_error, extend, point_at
 from .mode import current_mode
 from .multi_output import shape_and_dtype
 
@@ -45,7 +45,7 @@ def _recompute(record: Any) -> None:
         record._array, record.saved = record.op.compute(values, record.attrs)
         record.freed = None
     except Exception as error:
-        pointing_at(record, extend(error, "  when its freed value was recomputed"))
+        point_at(record, extend(error, "  when its freed value was recomputed"))
         raise
     if (observer := current_mode().observer) is not None:
         observer.on_forward(record)

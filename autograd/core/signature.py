@@ -49,7 +49,7 @@ class Signature:
     def take_inputs(self, n: int) -> None:
         """Make the first `n` parameters the inputs, and the others attributes."""
         self.n_inputs, self.attr_names = n, frozenset(self.parameters[n:])
-        self.plain = n if self.star is None else -1  # number of positional arguments that needs no binding
+        self.arity = n if self.star is None else -1  # number of positional arguments with which a call needs no `bind`
 
     def positions(self, names: tuple[str, ...]) -> list[int]:
         """Return the indices of the named parameters (`*xs` with its star).  Raises TypeError for an unknown name."""
@@ -119,7 +119,7 @@ class Rules(dict):
         self.complete = all(i in self for i in range(op.n_inputs))
         return rule
 
-    def parts(self, results: Any, rule: Callable[..., Any], n_inputs: int) -> Any:
+    def split_results(self, results: Any, rule: Callable[..., Any], n_inputs: int) -> Any:
         """Return the results of a rule of several inputs.  Raises TypeError unless it is one gradient for each."""
         names = self.shared.get(rule)
         n = n_inputs - (self.op.star or 0) if names and names[0].startswith("*") else len(names or results)
@@ -133,9 +133,9 @@ class Rules(dict):
         """Raise TypeError for an input that requires a gradient and has no rule."""
         for i, a in enumerate(inputs):
             if getattr(a, "requires_grad", False) and i not in self:
-                self[i]
+                raise self._no_rule_error(i)
 
-    def by_surrogate(self, places: Iterable[int]) -> dict[Any, list[int]]:
+    def group_by_surrogate(self, places: Iterable[int]) -> dict[Any, list[int]]:
         """Group the inputs at `places` by what their rules differentiate: a surrogate, or the formula (None)."""
         found: dict[Any, list[int]] = {}
         for i in places:
@@ -151,5 +151,8 @@ class Rules(dict):
         star = self.op.star
         if star is not None and i > star and i in self:
             return self[star][0], i - star
-        raise TypeError(f"{self.op.name} has no gradient rule for its input {self.op.input_name(i)}: write one with "
-                        f"@{self.op.name}.gradient(...), or detach() that input")
+        raise self._no_rule_error(i)
+
+    def _no_rule_error(self, i: int) -> Exception:
+        return TypeError(f"{self.op.name} has no gradient rule for its input {self.op.input_name(i)}: write one with "
+                         f"@{self.op.name}.gradient(...), or detach() that input")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import changed_error, extend, pointing_at
+from ..core.errors import changed_error, extend, point_at
 from ..core.leaf import now
 from ..core.mode import within
 from ..core.recompute import free
@@ -148,7 +148,7 @@ class Capture:
                 procedure(*arguments)
         except Exception as error:
             t, purpose = next(origin for origin, s in zip(self.plan.origins, self.plan.steps) if s is step)
-            pointing_at(t, extend(error, f"  in a recorded program ({purpose})"))
+            point_at(t, extend(error, f"  in a recorded program ({purpose})"))
             raise
 
     def current_tape(self) -> Tape:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.arrays import as_tuple, find_owner
 from ..core.describe import label
-from ..core.errors import pointing_at
+from ..core.errors import point_at
 from ..core.mode import current_mode
 from ..engine import Tensor, tensor
 from .replay import Redraw, run_formula, run_rules
@@ -97,7 +97,7 @@ class TraceObserver:
         for a in t.inputs:
             if type(a) is Tensor and a.op is not None:
                 if a not in self._computed:
-                    raise pointing_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute "
+                    raise point_at(a, TypeError(f"{label(a)} was computed before the program is recorded: compute "
                                                    "it in the function, or detach() it before"))
             else:
                 self.trace.add_constant(a._array if type(a) is Tensor else a)

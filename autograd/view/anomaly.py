@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.describe import label
-from ..core.errors import pointing_at
+from ..core.errors import point_at
 from ..core.mode import within
 from ..engine import Tensor, _item
 
@@ -30,7 +30,7 @@ class _Observer:
         if t.op is not _item and (bad := _describe_bad(_arrays(t._array), t.inputs)):
             source = next((a for a in t.inputs if _count(_arrays(a), np.isnan)), None)
             since = f", and so does its input {_name(source)}" if source is not None and "NaN" in bad else ""
-            raise pointing_at(t, FloatingPointError(f"the value of {label(t)} holds {bad}{since}"))
+            raise point_at(t, FloatingPointError(f"the value of {label(t)} holds {bad}{since}"))
 
     @staticmethod
     def on_backward(t: Tensor, g: Any, sent: list[tuple[Tensor, Any]]) -> None:
@@ -39,7 +39,7 @@ class _Observer:
         for a, d in sent:
             if bad := _describe_bad(_arrays(d), sources):
                 since = ", as does the incoming gradient" if "NaN" in bad and _count(_arrays(g), np.isnan) else ""
-                raise pointing_at(t, FloatingPointError(
+                raise point_at(t, FloatingPointError(
                     f"the gradient that {label(t)} sends to {_name(a)} holds {bad}{since}"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.describe import record_line, shortened
+from ..core.describe import record_line, shorten
 from ..engine import Tape, Tensor
 from .backward import backward_pass, differentiable_roots, input_values, restore_freed
 from .card.jacobian import find_needed
@@ -54,11 +54,11 @@ class Stop:
             inputs = [record_name(a, names) if type(a) is Tensor else given[i] if i < len(given) else i
                       for i, a in enumerate(t.inputs)]
             rows = [f"{name}: {summary(value)}" for name, value in zip(inputs, self.inputs)]
-            return "\n  ".join([head, *shortened(rows, "more inputs"), f"= {summary(self.output)}"])
+            return "\n  ".join([head, *shorten(rows, "more inputs"), f"= {summary(self.output)}"])
         rows = [f"sends to {record_name(a, names)}: {summary(d)}"
                 + (f"; its sum is now {summary(after)}" if before is not None else "") + (rule and f"   {rule}")
                 for (a, d), (_, before, after), rule in zip(self.sent, self.sums[-len(self.sent):], self.rules)]
-        return "\n  ".join([head, f"incoming gradient: {summary(self.gradient)}", *shortened(rows)])
+        return "\n  ".join([head, f"incoming gradient: {summary(self.gradient)}", *shorten(rows)])
 
 
 class Stepper:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.describe import call_text, describe, label, plural, shape_text, shortened, source_text
+from ..core.describe import call_text, describe, label, plural, shape_text, shorten, source_text
 from ..engine import Tensor
 from .card.mathematics import typeset
 from .html import Html, details, escape, number, png, table
@@ -54,7 +54,7 @@ def _backward_html(stop: Stop) -> Html:
 
 def _shorten(rows: list[list[Any]]) -> list[list[Any]]:
     """Replace the middle of many rows by one that tells how many are left out."""
-    return [[row] if isinstance(row, str) else row for row in shortened(rows)]
+    return [[row] if isinstance(row, str) else row for row in shorten(rows)]
 
 
 def ledger_html(ledger: Ledger) -> Html:

@@ -17,7 +17,7 @@ from ..core.describe import (
     numbers,
     plural,
     record_line,
-    shortened,
+    shorten,
     statistics,
 )
 from ..engine import Tape, Tensor
@@ -94,7 +94,7 @@ def summary(value: Any) -> str:
 def some_items(value: Any) -> list[tuple[Any, Any]]:
     """Return pairs (number, array) of a tuple, or of a dict with some of its arrays.  The middle of a long one is
     replaced by a pair (text, None), which tells how many are left out."""
-    indices = shortened(sorted(value) if isinstance(value, dict) else range(len(value)))
+    indices = shorten(sorted(value) if isinstance(value, dict) else range(len(value)))
     return [(i, None if isinstance(i, str) else value[i]) for i in indices]
 
 

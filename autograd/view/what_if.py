@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arrays import as_tuple, has_floats
 from ..core.describe import describe, label, plural
-from ..core.errors import changed_error, pointing_at
+from ..core.errors import changed_error, point_at
 from ..core.mode import current_mode, within
 from ..core.registry import REGISTRY
 from ..engine import Tape, Tensor, tensor
@@ -97,7 +97,7 @@ def _recompute(t: Tensor, new: Mapping[Tensor, Tensor]) -> Tensor:
     try:
         y, saved = t.op.compute(values, t.attrs)  # type: ignore[union-attr]
     except Exception as error:
-        pointing_at(t, error)
+        point_at(t, error)
         raise
     needs = any(type(a) is Tensor and a.requires_grad for a in inputs)
     made = tensor(0.0)
@@ -115,7 +115,7 @@ def _copy_names(t: Tensor, made: Tensor) -> Tensor:
 def _replace(t: Tensor, made: Tensor, value: Any) -> Tensor:
     """Return the record that takes the place of `t`, computed anew as `made`, with another value."""
     if type(made._value()) is tuple:
-        raise pointing_at(t, TypeError(f"{label(t)} is a tuple of arrays: replace one of its items, which are records "
+        raise point_at(t, TypeError(f"{label(t)} is a tuple of arrays: replace one of its items, which are records "
                                        "of their own"))
     index, value = value if type(value) is tuple and len(value) == 2 else (..., value)
     old = made if t.op is not None else made._value()
@@ -125,7 +125,7 @@ def _replace(t: Tensor, made: Tensor, value: Any) -> Tensor:
     if index is not ...:
         changed = REGISTRY["put"](old, changed, index)
     if np.shape(changed) != t.shape:
-        raise pointing_at(t, ValueError(f"a value of shape {np.shape(changed)} in place of {label(t)}: give an array "
+        raise point_at(t, ValueError(f"a value of shape {np.shape(changed)} in place of {label(t)}: give an array "
                                         f"of shape {t.shape}, or one number"))
     if isinstance(changed, Tensor) and changed.requires_grad:
         return changed
@@ -139,9 +139,9 @@ def _as_value(t: Tensor, value: Any, shape: tuple[int, ...]) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or t.dtype.kind in "iub" and array.dtype.kind == "f":
         found = describe(array) if array.dtype.kind in "fiub" else describe(value)
-        raise pointing_at(t, TypeError(f"{label(t)} cannot become {found}: give {t.dtype} numbers"))
+        raise point_at(t, TypeError(f"{label(t)} cannot become {found}: give {t.dtype} numbers"))
     if array.shape not in ((), shape):
-        raise pointing_at(t, ValueError(f"a value of shape {array.shape} in place of {label(t)}: give an array of "
+        raise point_at(t, ValueError(f"a value of shape {array.shape} in place of {label(t)}: give an array of "
                                         f"shape {shape}, or one number"))
     return np.broadcast_to(array.astype(t.dtype), shape)
 
@@ -152,6 +152,6 @@ def _check_replay(tape: Tape, new: Mapping[Tensor, Tensor]) -> None:
         for a, b in zip(as_tuple(s._value()), as_tuple(t._value())):
             if a.dtype != b.dtype or np.asarray(a).tobytes() != np.asarray(b).tobytes():
                 n = int(np.sum(np.asarray(a) != np.asarray(b)))
-                raise pointing_at(s, RuntimeError(
+                raise point_at(s, RuntimeError(
                     f"{label(s)} gets another value when it is computed again ({plural(n, 'element')} differ): its "
                     "formula draws random numbers or reads something that has changed, or other kernels are in use"))

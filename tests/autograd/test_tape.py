@@ -333,7 +333,7 @@ def test_a_tape_of_something_else_is_refused(root):
 
 @pytest.mark.parametrize("n, numbered", [(3, True), (30, False)])
 def test_an_error_numbers_no_more_records_than_it_can_afford(n, numbered, monkeypatch):
-    monkeypatch.setattr(errors, "NUMBERED", 10)
+    monkeypatch.setattr(errors, "MAX_NUMBERED", 10)
     x = ag.tensor(np.ones(2), requires_grad=True)
     for _ in range(n):
         x = x * 2.0

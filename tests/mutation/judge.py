@@ -129,7 +129,7 @@ def check_single(op, sample):
     for i, arguments in itertools.product(places, (given, tensors)):
         rule, place = op.rules[i]
         d = rule(*arguments, **attrs)
-        d = d if place is None else op.rules.parts(d, rule, len(given) - 2)[place]
+        d = d if place is None else op.rules.split_results(d, rule, len(given) - 2)[place]
         assert isinstance(d.data if isinstance(d, ag.Tensor) else d, Duck) and (d.dtype == np.float32 or not alike)
 
 

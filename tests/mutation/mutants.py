@@ -168,7 +168,7 @@ def _label(function):
 
 
 # What the engine does around every rule: functions, and the beginning of the part that counts.
-ENGINE = {unbroadcast: "def", Formula.vjp: "for i in needed", engine.reverse: "while True",
+ENGINE = {unbroadcast: "def", Formula.vjp: "for i in needed", engine.reverse: "while queue", engine._add_up: "try",
           OutputGradients.__add__: "def"}
 
 

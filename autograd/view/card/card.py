@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...core.arrays import as_tuple
-from ...core.describe import describe, label, record_line, shape_text, shortened, statistics
+from ...core.describe import describe, label, record_line, shape_text, shorten, statistics
 from ...core.errors import changed_error
 from ...core.mode import within
 from ...core.multi_output import shape_and_dtype
@@ -139,7 +139,7 @@ def _describe_operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str
     """Return the description of an op, its formula, and rows for the record's result and inputs."""
     formula, formulas = find_formula(t.op), find_gradients(t.op)
     rows = [Row(formula[0] if formula[:1] in ("y", "z", "L") else "y", shape_text(t))]
-    for place in shortened(range(len(t.inputs)), "more inputs"):
+    for place in shorten(range(len(t.inputs)), "more inputs"):
         if isinstance(place, str):
             rows.append(Row("", place))
             continue
@@ -162,7 +162,7 @@ def _describe_operation(t: Tensor, numbers: dict[Tensor, int]) -> tuple[str, str
 def _copy_shown(value: Any) -> list[Any]:
     """Return copies of the arrays in a value, since a leaf may change while the card is looked at; of many the first
     and the last, with a text between.  Raises TypeError for arrays of another library."""
-    arrays = shortened([a for a in as_tuple(value) if is_array(a)], "more arrays")
+    arrays = shorten([a for a in as_tuple(value) if is_array(a)], "more arrays")
     for array in arrays:
         if not isinstance(array, (np.ndarray, np.generic, str)):
             raise TypeError(f"not a NumPy array but a {type(array).__name__}")

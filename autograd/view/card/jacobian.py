@@ -99,7 +99,7 @@ def check_gradients(t: Tensor, places: list[int]) -> dict[int, Residual]:
     with np.errstate(all="ignore"):
         try:
             residuals: dict[int, Residual] = {}
-            for surrogate, group in t.op.rules.by_surrogate(places).items():  # type: ignore[union-attr]
+            for surrogate, group in t.op.rules.group_by_surrogate(places).items():  # type: ignore[union-attr]
                 residuals |= _compare(t, values, group, surrogate)
             return residuals
         except Exception as error:  # a rule or formula under development may raise anything

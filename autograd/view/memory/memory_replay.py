@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.arrays import find_owner, own
+from ...core.arrays import find_owner, private_copy
 from ...core.mode import EagerExecutor, within
 from ...core.recompute import free
 from ...engine import Tape, Tensor, _item, reverse
@@ -154,7 +154,7 @@ class MemoryProfiler:
         stay = {self._owner.get(id(find_owner(g))) for g in arrived}
         grads = []
         while arrived:
-            grads.append(own(arrived.pop()))
+            grads.append(private_copy(arrived.pop()))
         self._measure()
         del grads
         for life in self.lifetimes:

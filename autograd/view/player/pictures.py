@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, shortened
+from ...core.describe import describe, shorten
 from ...engine import Tensor
 from ..html import downsample
 from ..text import norm
@@ -76,7 +76,7 @@ class Pictures:
 def entries_of(value: Any, pictures: Pictures) -> list[Any]:
     """Return an entry for an array, or one for each array of a tuple or dict; of many the first and last."""
     arrays = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-    return [entry_of(array, pictures) for array in shortened(arrays)]
+    return [entry_of(array, pictures) for array in shorten(arrays)]
 
 
 def entry_of(array: Any, pictures: Pictures) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.describe import describe, plural, shape_text, shortened, source_text
+from ...core.describe import describe, plural, shape_text, shorten, source_text
 from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, check_focus, differentiable_roots, restore_freed
@@ -153,7 +153,7 @@ def _add_values(places: dict[Tensor, int], records: list[dict[str, Any]], pictur
         except RuntimeError as error:
             notes = notes or [f"values are missing: {_first_line(error)}"]
             continue
-        for array in shortened(value) if type(value) is tuple else [value]:
+        for array in shorten(value) if type(value) is tuple else [value]:
             if id(array) not in entries:
                 entries[id(array)] = entry_of(array, pictures)
             record["value"].append(entries[id(array)])
