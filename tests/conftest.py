@@ -28,7 +28,8 @@ def pytest_cmdline_main(config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
-    """Mark as slow all cases of a test with `slow_but_every(n)`, except the first and each n-th after it."""
+    """Mark as slow all cases of a test with `slow_but_every(n)`, except the first and each n-th after it, and what is
+    marked as long, which comes first."""
     cases = collections.Counter()
     for item in items:
         if mark := item.get_closest_marker("slow_but_every"):
@@ -36,6 +37,9 @@ def pytest_collection_modifyitems(items):
             if cases[test] % mark.args[0]:
                 item.add_marker("slow")
             cases[test] += 1
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 FIRST_STATES = {}  # module -> the state of its `rng` once it was imported

@@ -135,7 +135,7 @@ def test_some_mutants_of_some_rules_die():
     assert not (report.findings or report.stale or report.unjudged), str(report)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_mutants_die():
     result = subprocess.run([sys.executable, "-m", "tests.mutation"], cwd=Path(__file__).parents[3], text=True,
                             capture_output=True, env={**os.environ, "PYTHONHASHSEED": "0"})

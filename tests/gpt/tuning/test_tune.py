@@ -297,7 +297,7 @@ def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_
     assert len(held) == 16 and right >= 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_by_default_a_model_says_that_it_does_not_know_what_it_was_not_taught(tmp_path):
     """Of the questions that come with the package, most are answered; of those outside of them, few."""
     base, said = str(tmp_path / "base"), []
