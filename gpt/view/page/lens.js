@@ -7,17 +7,16 @@ function show_lens() {
   if (!table.rows.length) table.append(...names.map(line));
   names.forEach((_, row) => {
     const line = table.rows[row];
-    while (line.cells.length > ids.length + 1) line.lastChild.remove();
-    while (line.cells.length < ids.length + 1) line.append(make_cell(row, line.cells.length - 1));
+    resize(line, ids.length, (i) => make_cell(row, i), 1);
     ids.forEach((id, i) => {
       const cell = line.cells[i + 1];
       cell.classList.toggle("chosen", i === place);
       if (!row) {
-        cell.textContent = visible(id);
+        set_text(cell, visible(id));
         return;
       }
       const p = now.lens[row - 1][i], before = intact.lens[row - 1][i], best = argmax(p);
-      cell.textContent = visible(best);
+      set_text(cell, visible(best));
       cell.classList.toggle("other", altered && best !== argmax(before));
       paint(cell, state.comparing ? moved(p, before) : p[best]);
     });

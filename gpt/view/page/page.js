@@ -115,8 +115,21 @@ function colour(x) {
   return data.palette[Math.max(0, Math.min(n, Math.round((x + 1) / 2 * n)))];
 }
 
+/** Show a text; one that is there already costs nothing. */
+function set_text(node, text) {
+  if (node.firstChild?.data !== text) node.textContent = text;
+}
+
+/** Let a row of boxes have `n` children after the first `fixed` ones, which `make(i)` makes. */
+function resize(row, n, make, fixed = 0) {
+  while (row.children.length > n + fixed) row.lastChild.remove();
+  while (row.children.length < n + fixed) row.append(make(row.children.length - fixed));
+}
+
 /** Colour a box, with ink that can be read on it; the same in light and dark. */
 function paint(node, x) {
+  if (node.painted === x) return;
+  node.painted = x;
   const [r, g, b] = colour(x);
   node.style.backgroundColor = `rgb(${r} ${g} ${b})`;
   node.style.color = 0.3 * r + 0.6 * g + 0.1 * b < 123 ? "var(--on-dark)" : "var(--on-light)";

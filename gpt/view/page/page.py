@@ -3,7 +3,7 @@
 import base64
 import re
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,22 @@ from ...chat.turns import NAMES
 from ...checkpoint import Checkpoint, count_weights, load_checkpoint, read_config
 from ...data.tokenizers.bpe import byte_of_character
 from ...generation.generate import continue_text, encode_start, read_prompt
-from ...model.gpt import GPT
+from ...model.gpt import GPT, GPTConfig
 from ...model.module import Array, raw
-from ...runtime.settings import Settings, overwrite_setting, setting
+from ...runtime.settings import Settings, flag_of, overwrite_setting, setting
 from ...runtime.writing import check_ours, write_file
 
 MARK = "gpt page"  # in a comment at the end of the file
 CONTEXT = 128      # tokens that the page computes at a time: each key takes a forward pass of them
 LARGEST = 16_000_000  # weights of a model: 32 MB
 SCRIPTS = ("arrays", "gpt", "tokenizers", "load", "text", "blocks", "lens", "page")
+
+# What gpt.js computes: the choices of an architecture, and the values of those that are names.
+CHOICES = {"vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd", "n_hidden", "bias", "qkv_bias",
+           "dropout", "activation", "gated", "positions", "rope_base", "norm", "norm_gain", "norm_eps",
+           "norm_embedding", "qk_norm", "convolution", "smear", "tied", "zero_init"}
+VALUES = {"activation": ("gelu", "gelu_tanh", "relu", "squared_relu", "silu"), "norm": ("layer_norm", "rms_norm"),
+          "positions": ("learned", "sinusoidal", "rotary")}
 
 _WORDS = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # GPT-2's
 _LINES = {"type": "Split", "pattern": {"String": "\n"}, "behavior": "Isolated", "invert": False}
@@ -73,9 +80,18 @@ def check_size(path: str) -> None:
                          f"each token in plain JavaScript; gpt page takes models of up to {LARGEST:,} weights")
 
 
+def check_choices(config: GPTConfig) -> None:
+    """Raise ValueError for an architecture that the page does not compute."""
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if value not in VALUES.get(f.name, (value,)) or f.name not in CHOICES and value != f.default:
+            raise ValueError(f"gpt page does not compute {flag_of(f.name)} {value}, which this model has")
+
+
 def page_data(run: Checkpoint, prompt: str, name: str) -> dict[str, Any]:
     """Return all data of the page, ready for JSON: the model and its tokenizer, the text to open with, and logits to
     check it by.  Raises ValueError for a model that a page cannot hold."""
+    check_choices(run.config)
     tokenizer, rounded = describe_tokenizer(run.tokenizer.to_json()), round_weights(run.model)
     arrays = {name: a for name, a in rounded.named_arrays().items() if name != "frequencies"}
     shapes, weights = pack_weights(arrays)

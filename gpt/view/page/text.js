@@ -89,14 +89,14 @@ function show_text() {
 }
 
 function show_tokens() {
-  $("tokens").replaceChildren(...view.ids.map((id, i) => {
-    const box = el("span", { className: "token", id: `token-${i}` }, visible(id));
-    box.setAttribute("role", "option");
+  resize($("tokens"), view.ids.length, (i) =>
+    el("span", { className: "token", id: `token-${i}`, role: "option", onclick: () => choose(i) }));
+  view.ids.forEach((id, i) => {
+    const box = $("tokens").children[i];
+    set_text(box, visible(id));
     box.setAttribute("aria-selected", i === view.place);
     paint(box, i ? Math.min(1, -Math.log(view.now.lens.at(-1)[i - 1][id]) / 8) : 0);
-    box.onclick = () => choose(i);
-    return box;
-  }));
+  });
   $("reads").textContent = `${view.ids.length} of at most ${data.context}, in ${Math.ceil(view.ms)} ms. The browner, `
     + "the less the model expected it. Arrow keys choose a place, End the last one.";
   $("tokens").setAttribute("aria-activedescendant", `token-${view.place}`);

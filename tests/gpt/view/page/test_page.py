@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,10 +17,11 @@ from gpt.cli import main
 from gpt.data import tokenizers
 from gpt.data.tokenizers.bpe import BPETokenizer
 from gpt.model.module import raw
+from gpt.runtime.settings import setting
 from gpt.tuning import lora
 from gpt.tuning.grow import extend_vocab_and_context
 from gpt.view.page import page as page_module
-from gpt.view.page.page import describe_tokenizer, pack_weights, page_data, round_weights
+from gpt.view.page.page import check_choices, describe_tokenizer, pack_weights, page_data, round_weights
 from tests.gpt.view.page.models import SIGNS, saved, varied, written
 from tests.tokenizer_files import STYLES
 
@@ -95,6 +96,19 @@ def test_a_foreign_tokenizer_is_refused():
         except ValueError as error:
             assert "gpt page knows tokens of characters, bytes and words" in str(error)
     assert taken == {"gpt2"}
+
+
+def test_an_architecture_that_the_page_does_not_compute_is_refused(config):
+    @dataclass(kw_only=True)
+    class Newer(GPTConfig):
+        window: int = setting(0, "a choice that came later")
+
+    check_choices(Newer(**asdict(config)))
+    with pytest.raises(ValueError, match="gpt page does not compute --window 3, which this model has"):
+        check_choices(Newer(**asdict(config), window=3))
+    config.activation = "mish"
+    with pytest.raises(ValueError, match="--activation mish"):
+        check_choices(config)
 
 
 def test_bad_input_is_said_in_a_line(config, tokenizer, tmp_path, capsys, monkeypatch):

@@ -37,7 +37,7 @@ CHOICES = [
 TEXTS = ["", "a", "The cat's at the mat, isn't it?  12 of 3,456 \n\n\t we'll\r\n",
          " \u00a0\u0085\u3000x\u2028y\u200bz\ufeff\x1c\x1d ",
          "naïve café\u0301 ΑΒΓ русский עברית 日本語 한국어 हिन्दी",
-         "🙂👩‍👩‍👧 𝔸²½ⅣⅨ٣", "a_b __c__ 'S 'LL x'd", "\0\x01\x7f\x80"]
+         "🙂👩‍👩‍👧 𝔸²½ⅣⅨ٣", "a_b __c__ 'S 'LL x'd", "\ufeffx", "\0\x01\x7f\x80"]
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_switches_and_an_overwritten_weight_by_keyboard(browser, tmp_path):
     page.focus("[aria-label='Attention of block 1, head 0']")
     shown.press("Enter")
     page.focus("#map")
-    shown.press("ArrowUp", "ArrowUp", "Home", "ArrowRight", "9", "+")
+    shown.press("ArrowUp", "ArrowUp", "Home", "ArrowRight", "9", "+", "+", "+", "-")
     assert page.inner_text("#reading").startswith("From c (place 4) to h (place 1): 0.950; ")
     assert page.inner_text("#changes") == "1 overwritten weight" and page.input_value("#weight") == "0.95"
     rows = page.evaluate("view.now.attention[1][0].map((row) => [...row])")
