@@ -34,7 +34,8 @@ ROOM = 12_000
 INPUTS = 100
 """Maximum inputs of a record on a page, and arrays of it in memory."""
 
-SCRIPTS = [f"player_{name}.js" for name in ("data", "rows", "units", "places", "graph", "numbers", "card", "control")]
+SCRIPTS = [f"player_{name}.js" for name in ("data", "rows", "units", "places", "graph", "camera", "numbers", "card",
+                                            "control")]
 
 
 class Player:
@@ -43,8 +44,9 @@ class Player:
         ag.tape(loss).player().save("tape.html")
 
     A slider and the arrow keys select the step: the operations in the order of the tape, then their backward pass,
-    newest first.  The page shows each record's formula, numbers, gradient, the gradients of its inputs, and the reason
-    why it is in memory.  A notebook shows the page, or a picture of the rows where scripts are not allowed.
+    newest first.  Rows and graph show the records, with closed scopes and the current step; the card shows a record's
+    formula, numbers, gradient, what it sends to its inputs, and the reason why it is in memory.  A notebook shows the
+    page, or a picture of the rows where scripts are not allowed.
 
     A page has room for some thousands of records (`ROOM`).  Of a longer tape it shows those at the two ends, or around
     the tensor `focus`, and the leaves that they read; numbers, gradients and memory are those of the whole tape.

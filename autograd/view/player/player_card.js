@@ -26,7 +26,13 @@ function groupCard(entry) {
   return [el("h2", {}, name), el("p", { className: "meta" }, path, like),
     el("p", { className: "formula" }, counts.join(", ")),
     el("div", { className: "actions" }, el("button", { type: "button", onclick: () => toggle(entry) },
-      folded.has(entry) ? "Unfold" : "Fold"))];
+      folded.has(entry) ? "Unfold" : "Fold")), ...outputFigures(outputOf(entry))];
+}
+
+/** The last operation of a group, with its value and gradient. */
+function outputFigures(n) {
+  return n < 0 ? [] : [el("h3", {}, "Its last operation ", link(n)),
+    el("div", { className: "pair" }, valueFigure(n, records[n]), gradientFigure(n, records[n]))];
 }
 
 function recordCard(n) {

@@ -161,15 +161,25 @@ function showPlaying() {
 
 // ------------------------------------------------------------------ search
 
-const haystacks = records.map((record, n) =>
-  [numberText(n), opText(record), ...["op", "kind", "name", "scope", "source", "shape"].map((key) => record[key])]
-    .join(" ").toLowerCase());
+const haystacks = records.map((record, n) => [numberText(n), opText(record),
+  ...["op", "kind", "name", "scope", "source", "shape"].map((key) => record[key]),
+  ...[...record.value, ...record.gradient].flatMap(({ words }) => words.map(([name]) => name).filter(isOdd))]
+  .join(" ").toLowerCase());
+
+/** A test of records by a word of the search: `%12`, a part of a text, or as in Tape.find `op:softmax`, `name:*.weight`,
+ * and `scope:h.*.attn` for all inside it. */
+function testOf(word) {
+  const [, key, pattern] = word.match(/^(op|scope|name):(.+)$/) ?? [];
+  if (!key) return (n) => word.startsWith("%") ? haystacks[n].startsWith(`${word} `) : haystacks[n].includes(word);
+  const text = pattern.replaceAll(/[^\w*]/g, "\\$&").replaceAll("*", ".*"), inside = key === "scope" ? "(\\..*)?" : "";
+  const expression = new RegExp(`^${text}${inside}$`, "u");
+  return (n) => expression.test(records[n][key].toLowerCase());
+}
 
 /** Find the records that match all words, and select the next one from the selection on. */
 function search(way) {
   const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const has = (n) => words.every((word) =>
-    word.startsWith("%") ? haystacks[n].startsWith(`${word} `) : haystacks[n].includes(word));
+  const tests = words.map(testOf), has = (n) => tests.every((test) => test(n));
   const found = words.length ? outline.flatMap((item, i) => typeof item === "number" && has(item) ? [i] : []) : [];
   state.found = new Set(found);
   $("found").textContent = words.length ? (found.length ? `${found.length} found` : "none found") : "";

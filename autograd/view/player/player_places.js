@@ -1,4 +1,4 @@
-// The player's graph, 2 of 3: where it is drawn.  Each frame is laid out by itself, inner ones first, in the manner of
+// The player's graph: where it is drawn.  Each frame is laid out by itself, inner ones first, in the manner of
 // Sugiyama: ranks by the longest path, an order of few crossings, and columns as straight as possible, long edges (a
 // residual stream) straightest.  Outputs that cross a frame's border do so at a port.  Positions are pixels.
 

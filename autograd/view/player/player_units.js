@@ -1,4 +1,4 @@
-// The player's graph, 1 of 3: what is drawn.  A unit is a box: an operation with the items of its tuple, a leaf, a closed
+// The player's graph: what is drawn.  A unit is a box: an operation with the items of its tuple, a leaf, a closed
 // scope, or a run of closed identical ones.  A frame is an open scope around its units.  Rows and graph fold together.
 
 const SMALL_TAPE = 30;                           // in a tape of so few records a leaf that several read has one box

@@ -435,7 +435,7 @@ def test_a_folded_block_opens_and_closes(opened, gpt_page):
     assert not any("%64" in row for row in rows(page))
 
 
-def test_search_finds_what_is_folded(opened, gpt_page):
+def test_search_finds_what_is_folded(opened, gpt_page, gpt_tape):
     page = opened(gpt_page)
     page.press("/")
     page.page.keyboard.type("h.2.attn attention")
@@ -445,6 +445,12 @@ def test_search_finds_what_is_folded(opened, gpt_page):
     page.page.fill("#search", "c_proj.weight")
     page.press("Enter", "Enter")
     assert text(page, "#found").endswith("of 8")
+    for wanted in ({"op": "add"}, {"op": "add", "scope": "h.2"}, {"op": "attention", "scope": "h.*.attn"},
+                   {"scope": "h"}, {"scope": "*.attn"}, {"name": "*.c_proj.weight"}, {"name": "h.1.mlp.c_fc.weight"}, {"name": "wte"}):
+        page.page.fill("#search", " ".join(f"{key}:{pattern}" for key, pattern in wanted.items()))
+        page.settle()
+        n = len(gpt_tape.find(**wanted))
+        assert text(page, "#found") == (f"{text(page, '#found').split()[0]} of {n}" if n else "none found")
     page.page.fill("#search", "no such thing")
     page.settle()
     assert text(page, "#found") == "none found"
