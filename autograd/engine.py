@@ -97,7 +97,7 @@ def _new_tensor(array: Any, frame: Any, scope: str, requires_grad: bool = False,
     t.op, t.inputs, t.attrs = op, inputs, attrs
     t.name, t.scope = "", scope
     t.created = t.version = next(clock)  # one clock, so that a version can be compared with a creation
-    if INTERNAL[frame.f_globals.get("__package__")]:
+    if INTERNAL[frame.f_globals.get("__package__")]:  # a function of this package, such as a composed one
         frame = users_frame(frame)
     t._code = frame.f_code  # not the frame itself, which would keep its variables alive
     t._offset = frame.f_lasti
@@ -116,16 +116,16 @@ class Op(Formula):
             attrs = {name: freeze_attr(a, f"{self.name}: {name}") for name, a in attrs.items()}
         return self.apply(args, attrs)
 
-    def apply(self, inputs: tuple, attrs: dict) -> Any:
-        """Compute the op of all inputs, in order.  Returns an array if all are arrays; else a Tensor, which is a record
-        if one of the inputs requires a gradient, and a constant if none does."""
+    def apply(self, args: tuple, attrs: dict) -> Any:
+        """Compute the op of all its inputs, in order.  Returns an array if all are arrays; else a Tensor: a record if
+        one of them requires a gradient, or a function is traced, and otherwise a constant."""
         mode = current_mode()
         values: list[Any] = []
-        has_tensors = has_arrays = needs_grad = needs_check = False
-        for a in inputs:
+        has_tensors = has_arrays = needs_check = any_requires_grad = False
+        for a in args:
             if type(a) is Tensor:
                 has_tensors = True
-                needs_grad = needs_grad or a._requires_grad
+                any_requires_grad = any_requires_grad or a._requires_grad
                 value = a._array if a._array is not None else value_of(a)
             else:
                 has_arrays = True
@@ -134,20 +134,19 @@ class Op(Formula):
                     value = convert_sequence(a, is_array=len(values) in self.rules)
                     needs_check = needs_check or type(value) is not tuple  # which is a shape, say, or an index
             values.append(value)
-        needs_grad = needs_grad and self.differentiable and mode.grad_enabled
+        needs_grad = any_requires_grad and self.differentiable and mode.grad_enabled
 
         try:
             if needs_check and has_tensors:
                 values = self.check_operands(values)
-            if has_arrays and (needs_grad or mode.tracing):
-                inputs = _take_snapshots(inputs, values)
+            inputs = _take_snapshots(args, values) if has_arrays and (needs_grad or mode.tracing) else args
             y, saved = self.compute(values, attrs)
             requires_grad = needs_grad and has_floats(y)
             constant = has_tensors and not (requires_grad or mode.tracing)
             if constant:
                 y = unshare(y, values)  # a constant is a leaf, and a leaf owns its buffer
         except Exception as error:
-            failed = _new_tensor(None, sys._getframe(2), mode.scope, needs_grad, self, inputs, attrs)
+            failed = _new_tensor(None, sys._getframe(2), mode.scope, needs_grad, self, args, attrs)
             raise errors.call_error(failed, values, error) from error
 
         if not has_tensors:
@@ -164,13 +163,13 @@ class Op(Formula):
         return t if type(y) is not tuple else multi_output.unpack(t, _item)
 
 
-def _take_snapshots(inputs: tuple, values: list[Any]) -> tuple:
-    """Return the inputs with private copies of arrays, whose owners may change them; `values` get the copies too."""
-    kept = list(inputs)
-    for i, a in enumerate(inputs):
+def _take_snapshots(args: tuple, values: list[Any]) -> tuple:
+    """Return the arguments with private copies of arrays, whose owners may change them; `values` get them too."""
+    inputs = list(args)
+    for i, a in enumerate(args):
         if type(a) is not Tensor:
-            kept[i] = values[i] = snapshot(values[i])
-    return tuple(kept)
+            inputs[i] = values[i] = snapshot(values[i])
+    return tuple(inputs)
 
 
 _item = Op(multi_output._item)
