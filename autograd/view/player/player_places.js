@@ -331,7 +331,7 @@ function routeOf(link) {
     const x = node.x + (i === 0 ? portShift(node, "bottoms", link.source) + (link.hasTwin ? link.spread : 0) : 0) +
       (i === last ? portShift(node, "tops", link.source) + (link.spread ?? 0) : 0);
     const bottom = node.y + (node.height ?? 0), box = node.h ? node.y + node.h : bottom;
-    if (i === 0) points.push([x, box], [x, node.band[1]]);
+    if (i === 0) points.push([x, box], [x, node.band[1] + (node.h ? 6 : 0)]);
     else if (i === last && node.h) points.push([x, node.y - STUB], [x, node.y]);
     else if (i === last) points.push([x, node.y]);
     else points.push([x, node.band[0]], [x, node.band[1]]);

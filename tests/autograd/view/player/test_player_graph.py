@@ -73,6 +73,11 @@ def test_a_gpt_is_a_column_beside_which_its_branches_and_parameters_stand(opened
     assert len(found) < 70 and not overlaps(found)
     adds = [left + width / 2 for title, classes, left, _, width, _ in found if title.startswith("add")]
     assert len(adds) == 3 and max(adds) - min(adds) < 1  # the residual stream
+    split, attention = (next(left + width / 2 for title, _, left, _, width, _ in found if title.startswith(op))
+                        for op in ("split", "attention"))
+    swaps = [left + width / 2 for title, _, left, _, width, _ in found if title.startswith("swapaxes")]
+    assert (min(swaps) + max(swaps)) / 2 == pytest.approx(split, abs=1)
+    assert split == pytest.approx(attention)  # q, k and v leave and come back symmetrically
     run = next(each for each in found if "run" in each[1])
     assert "h.1 … h.11" in run[0] and "× 11" in run[0] and abs(run[2] + run[4] / 2 - adds[0]) < 1
     assert said(page, ".frame") == ["▾ h.0", "▾ attn", "▾ mlp"]
@@ -164,8 +169,9 @@ def test_both_arrows_of_a_square_carry_numbers_and_so_does_the_rule(opened, tmp_
     page.press("End")
     arrows = [edge for edge in edges(page) if edge[0] == "x"]
     assert [edge[3] for edge in arrows] == ["−1.5", "−1.5"] and all({"sent", "lit"} <= set(edge[2]) for edge in arrows)
-    ends = evaluate(page, "graph.edges.filter(edge => edge.tail.output === 0).map(edge => edge.points.at(-1)[0])")
-    assert ends[0] + 10 < ends[1]
+    for end in (0, -1):  # apart at both ends
+        left, right = evaluate(page, f"graph.edges.filter(e => e.tail.output === 0).map(e => e.points.at({end})[0])")
+        assert left + 10 < right
     lines = page.page.locator("#card .numbers").all_inner_texts()
     assert lines == ["= 3 · 3 = 9", "= −0.5 · 3 = −1.5", "= −0.5 · 3 = −1.5"]
     assert [text.split("\n")[0] for text in page.page.locator("#card td.norm").all_inner_texts()] == ["−1.5", "−1.5"]
