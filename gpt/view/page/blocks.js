@@ -129,8 +129,9 @@ function cell_at({ offsetX, offsetY }) {
 }
 
 function chosen_cell() {
-  if (state.cell) return [state.cell.query - view.start, state.cell.key - view.start];
-  return [view.place, argmax(weights_of(view.now, state.head)[view.place])];
+  const { start, place, now } = current();
+  if (state.cell) return [state.cell.query - start, state.cell.key - start];
+  return [place, argmax(weights_of(now, state.head)[place])];
 }
 
 function choose_cell(query, key) {
@@ -139,7 +140,7 @@ function choose_cell(query, key) {
 }
 
 function map_key(event) {
-  const { now } = current(), [query, key] = chosen_cell(), weight = weights_of(now, state.head)[query][key];
+  const [query, key] = chosen_cell(), weight = weights_of(view.now, state.head)[query][key];
   const to = { ArrowUp: [query - 1, key], ArrowDown: [query + 1, key], ArrowLeft: [query, key - 1],
                ArrowRight: [query, key + 1], Home: [query, 0], End: [query, query] }[event.key];
   const step = { "+": 0.05, "-": -0.05 }[event.key];
@@ -183,7 +184,7 @@ function show_map() {
     context.font = `${Math.min(22, cell)}px ui-monospace, Menlo, Consolas, monospace`;
     Object.assign(context, { textAlign: "center", textBaseline: "middle" });
     view.ids.forEach((id, i) => {
-      const text = visible(id).slice(0, 3), at = margin + (i + 0.5) * cell;
+      const text = [...visible(id)].slice(0, 3).join(""), at = margin + (i + 0.5) * cell;
       context.fillText(text, at, margin / 2, cell);
       context.fillText(text, margin / 2, at, margin);
     });

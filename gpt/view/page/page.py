@@ -43,7 +43,8 @@ _LINES_AND_WORDS = {"type": "Sequence", "pretokenizers": [_LINES, _WORDS]}
 class PageConfig(Settings):
     """The settings of `gpt page`."""
 
-    checkpoint: str = setting("out", "folder or file that gpt train left", positional=True, path=True)
+    checkpoint: str = setting("out", f"folder or file that gpt train left, of at most {LARGEST:,} weights",
+                              positional=True, path=True)
     prompt: str = setting("", "text that the page opens with, which can be changed there; -: standard input; none: "
                               "text that the model writes", group="text", metavar="TEXT")
     out: str = setting("page.html", "file to write", group="output", path=True)

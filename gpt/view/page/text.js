@@ -133,7 +133,7 @@ function show_next() {
     change.textContent = signed(100 * (p[id] - before[id]), 1);
     change.className = p[id] >= before[id] ? "more" : "less";
   });
-  $("came").textContent = altered ? "The line across a bar is its probability in the unchanged model."
-    : last ? "Choose one to add it. The temperature and top k apply."
-    : `In the text comes ${visible(ids[place + 1])}, with ${percent(p[ids[place + 1]])}.`;
+  $("came").textContent = (last ? "Choose one to add it. The temperature and top k apply."
+    : `In the text comes ${visible(ids[place + 1])}, with ${percent(p[ids[place + 1]])}.`)
+    + (altered ? " The line across a bar is its probability in the unchanged model." : "");
 }

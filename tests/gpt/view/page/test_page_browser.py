@@ -58,7 +58,7 @@ def page(browser, tmp_path_factory):
 
 def opened(browser, folder, *args, **settings):
     shown = Page(browser, folder / "page.html", *args, **settings)
-    shown.page.wait_for_function("document.querySelector('main').inert === false")
+    shown.page.wait_for_selector("main:not([inert])")
     shown.settle()
     return shown
 
@@ -237,7 +237,8 @@ def test_typing_sampling_and_changing(browser, tmp_path):
 
     page.focus("#text")
     shown.press("Control+Enter")
-    page.wait_for_function("state.ids.length > 20")
+    while page.evaluate("state.ids.length") <= 20:  # a token a frame
+        shown.settle()
     assert page.inner_text("#go") == "Stop"
     shown.press("Control+Enter")
     assert page.inner_text("#go") == "Write" and page.evaluate("!state.writing")
