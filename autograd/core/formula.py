@@ -52,7 +52,8 @@ class Formula(Signature):
         """Run the kernel for arrays of this type, or the formula.  Returns (y, saved), where `saved` is the kernel and
         the values that it saved for its backward, or None."""
         if self.kernels and (kernel := self.kernels.get(type(values[0]))):
-            if (made := kernel.forward(current_mode().executor, *values, **attrs)) is not None:
+            executor = current_mode().executor  # None: formulas alone
+            if executor is not None and (made := kernel.forward(executor, *values, **attrs)) is not None:
                 y, saved = check_kernel_result(self.name, made)
                 return y, (kernel, saved)
         y = self.formula(*values, **attrs) if attrs else self.formula(*values)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..engine import Tape, Tensor
     from ..view.card.card import Card
+    from ..view.code.code import Code
     from ..view.diff.diff import Difference
     from ..view.ledger import Ledger
     from ..view.memory.memory import Memory
@@ -81,6 +82,10 @@ class TapeViews:
         """
         return view("player.player").Player(self, tokens, focus)
 
+    def code(self) -> Code:
+        """Write the forward and the backward pass as a NumPy program."""
+        return view("code.code").Code(self)
+
     def find(self, op: Any = None, scope: str | None = None, name: str | None = None,
              where: Callable[[Tensor], Any] | None = None) -> list[Tensor]:
         """Return the records that match all given conditions, oldest first.
@@ -102,8 +107,8 @@ class TapeViews:
         A value is a number, an array of the record's shape, or a function of the old value; a pair (index, value)
         replaces what is at that index only (a head, a channel).  Functions are recorded, so that gradients flow through
         them; a number or an array takes the record's place as a leaf, where they end.  A leaf gets new numbers and
-        stays a leaf.  Constants computed from a replaced value (a mask, the order of a sort) are leaves too, and stay as they
-        are.  Returns the new `tape`, and its `diff` with this one, as of `ag.diff`.
+        stays a leaf.  Constants computed from a replaced value (a mask, the order of a sort) are leaves too, and stay
+        as they are.  Returns the new `tape`, and its `diff` with this one, as of `ag.diff`.
 
         Raises ValueError for a record of another tape and for another shape, TypeError for numbers that the record
         cannot hold, RuntimeError if a leaf has changed, or if the tape, played again as it is, gives other bits.
