@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dis
 import functools
+import linecache
 import re
 from types import CodeType
 from typing import Any
@@ -14,30 +16,79 @@ from ...engine import Tape, Tensor, _item
 PLAIN = {"x", "y", "a", "b", "xs", "arrays", "z"}  # names of inputs that say nothing
 
 
-def name_records(tape: Tape, taken: set[str]) -> dict[Tensor, str]:
-    """Return a variable's name for each record, all different and none of them `taken`."""
-    roles = _roles(tape)
+def name_records(tape: Tape, taken: set[str], repeated: dict[Tensor, tuple[Tensor, str]]) -> dict[Tensor, str]:
+    """Return a variable's name for each record, all different and none of them `taken`.
+
+    `repeated` maps each record of a repeated scope to that of the first such scope, whose name it has, and to a suffix.
+    """
+    roles, alone, roots = _roles(tape), _alone_in_scope(tape), set(tape.roots)
     last_in_scope = {id(t.scope): t for t in tape}
-    alone, roots = _alone_in_scope(tape), set(tape.roots)
+    arguments = name_arguments(tape)
     names: dict[Tensor, str] = {}
-    taken = set(taken)
+    used: dict[str, set[str]] = {}                   # suffix (of the first scope of a run) -> the names in that run
     for t in tape:
+        first, suffix = repeated.get(t, (t, ""))
+        if first is not t:
+            continue
         stored = _stored_name(t, last_in_scope)
-        scope = t.scope.rpartition(".")[2]
+        inner = _identifier(t.scope.rpartition(".")[2]) if t.scope else ""
         if t.name:
-            wanted = [_identifier(t.name)]
+            parts = t.name.split(".") if suffix else [t.name]
+            wanted = [_identifier(".".join(parts[-n:])) for n in range(2 if suffix else 1, len(parts) + 1)] or [t.name]
         elif stored:
-            wanted = [stored, f"{_identifier(scope)}_{stored}" if scope else stored]
-        elif t.op is None:
-            wanted = [roles.get(t) or ("p" if t.requires_grad else "c")]
+            wanted = [stored, f"{inner}_{stored}" if inner and not inner[0] == "_" else stored]
         elif t in alone:
-            wanted = [_identifier(scope)]
+            wanted = [inner]
         elif t in roots and t.size == 1:
             wanted = ["loss"]
+        elif t.op is None and arguments.get(id(t)):
+            wanted = [arguments[id(t)]]
+        elif t in roles and (t.op is None or roles[t] not in ("w", "b", "table", "ids")):
+            wanted = [roles[t]]
+        elif t.op is None:
+            wanted = ["p" if t.requires_grad else "c"]
         else:
             wanted = ["h1" if t.op is not _item else "part"]
-        names[t] = _free(wanted, taken)
+        names[t] = _free(wanted, used.setdefault(suffix, set(taken))) + suffix
+    for t, (first, suffix) in repeated.items():
+        if first is not t:
+            names[t] = names[first][:-len(repeated[first][1])] + suffix
     return names
+
+
+def name_arguments(tape: Tape) -> dict[int, str]:
+    """Map the id of an input of a record (an array, or a leaf) to the variable that the user's code passed it in."""
+    found: dict[int, str] = {}
+    for t in tape:
+        if t.op is not None and getattr(t.scope, "name", "") not in FUNCTIONS:
+            for a, given in zip(t.inputs, _names_given(t._code, t._offset, len(t.inputs))):
+                if given and not given.startswith("_"):
+                    found.setdefault(id(a), given)
+    return found
+
+
+@functools.lru_cache(1024)
+def _names_given(code: CodeType, offset: int, n: int) -> list[str]:
+    """Return the variables that are the operands of the expression at an offset, "" for one that is no variable."""
+    start, end, left, right = list(code.co_positions())[offset // 2]
+    if start is None or end is None or left is None or right is None:
+        return []
+    lines = [linecache.getline(code.co_filename, i).encode() for i in range(start, end + 1)]
+    lines[-1] = lines[-1][:right]
+    lines[0] = lines[0][left:]
+    try:
+        node = ast.parse(b"(" + b"".join(lines) + b")", mode="eval").body
+    except SyntaxError:
+        return []
+    if isinstance(node, ast.BinOp):
+        operands = [node.left, node.right]
+    elif isinstance(node, ast.Call):
+        is_method = isinstance(node.func, ast.Attribute) and len(node.args) == n - 1
+        operands = [node.func.value, *node.args] if is_method else node.args  # type: ignore[attr-defined]
+    else:
+        return []
+    names = [o.id if isinstance(o, ast.Name) else o.attr if isinstance(o, ast.Attribute) else "" for o in operands]
+    return names if len(names) == n else []
 
 
 def _free(wanted: list[str], taken: set[str]) -> str:
@@ -45,7 +96,7 @@ def _free(wanted: list[str], taken: set[str]) -> str:
     if candidates:
         found = candidates[0]
     else:
-        root = wanted[-1].rstrip("0123456789") if wanted[-1] == "h1" else wanted[-1] + "_"
+        root = "h" if wanted[-1] == "h1" else wanted[-1] + "_"
         n = 2
         while (found := f"{root}{n}") in taken:
             n += 1
@@ -60,11 +111,11 @@ def _identifier(text: str) -> str:
 
 
 def _roles(tape: Tape) -> dict[Tensor, str]:
-    """Return for leaves the name of the input that they are of the first op which says something by it."""
+    """Return for records the name of the input that they are of the first op which says something by it."""
     roles: dict[Tensor, str] = {}
     for t in tape:
         for i, a in enumerate(t.inputs):
-            if type(a) is Tensor and a.op is None and a not in roles:
+            if type(a) is Tensor and a not in roles:
                 role = t.op.input_name(i).partition("[")[0]  # type: ignore[union-attr]
                 if role not in PLAIN:
                     roles[a] = role

@@ -14,6 +14,7 @@ from ...core.describe import dtype_shape
 from ...core.multi_output import OutputGradients
 from ...engine import Tape, Tensor, _item
 from .library import Library
+from .names import name_arguments
 from .source import call, docstring_formula, literal, name, text_of
 from .specialize import Value, as_line
 
@@ -36,7 +37,8 @@ class Passes:
     def __init__(self, tape: Tape, library: Library, names: dict[Tensor, str]):
         self.tape, self.library, self.names = tape, library, names
         self.constants: dict[str, Any] = {}
-        self._constant_names: dict[int, str] = {}
+        self._given = name_arguments(tape)
+        self._constant_names: dict[tuple, str] = {}
         self._items: dict[Tensor, list[str]] = {}       # tuple -> the variables of its arrays
         self._sums: dict[Any, Any] = {}                 # record, or (tuple, i) -> its gradient so far
         self._inputs: dict[Tensor, list[Value]] = {}
@@ -55,7 +57,8 @@ class Passes:
         arguments = self._inputs[t] = [self._input(t, i, a) for i, a in enumerate(t.inputs)]
         attrs = {key: Value(literal(a), a, True) for key, a in t.attrs.items()}
         op = t.op
-        made = as_line(self.library, op.formula, (op.name, f"{op.name}_forward"), arguments, attrs)  # type: ignore
+        made = as_line(self.library, op.formula, (op.name, f"{op.name}_forward"), arguments, attrs,
+                       "formula")  # type: ignore
         if type(value) is tuple and isinstance(made.node, ast.Call) and text_of(made.node.func) == "tuple":
             made.node = made.node.args[0]
         target = self.names[t] if type(value) is not tuple else ", ".join(self._items[t]) + "," * (len(value) == 1)
@@ -72,7 +75,8 @@ class Passes:
                 self.names[item] = names[i]
         for i, a in enumerate(value):
             if names[i] == "_" and has_floats(a) or names[i] == "_" and t.op.name == "top_k":  # type: ignore
-                names[i] = self.library.free_name(f"{self.names[t]}_{i}")
+                head, mark, suffix = self.names[t].partition("__r")
+                names[i] = self.library.free_name(f"{head}_{i}{mark}{suffix}")
         self._items[t] = names
 
     def _input(self, t: Tensor, i: int, a: Any) -> Value:
@@ -81,7 +85,7 @@ class Passes:
             if type(value) is tuple:
                 return Value(ast.Tuple([name(n) for n in self._items[a]], ast.Load()), value)
             return Value(name(self.names[a]), value)
-        if isinstance(a, np.ndarray) and a.ndim:
+        if isinstance(a, np.ndarray) and a.ndim and a.size > 4:
             return Value(name(self._constant(t, i, a)), a)
         if type(a) is tuple:
             items = [self._input(t, i, item) for item in a]
@@ -89,11 +93,13 @@ class Passes:
         return Value(literal(a), a, not isinstance(a, (np.ndarray, np.generic)))
 
     def _constant(self, t: Tensor, i: int, a: Any) -> str:
-        if id(a) not in self._constant_names:
+        key = a.tobytes(), a.dtype, a.shape, a.strides
+        if key not in self._constant_names:
             role = t.op.input_name(i).partition("[")[0]  # type: ignore[union-attr]
-            self._constant_names[id(a)] = made = self.library.free_name(role if len(role) > 2 else "c1")
+            wanted = self._given.get(id(a)) or (role if len(role) > 2 else "c")
+            self._constant_names[key] = made = self.library.free_name(wanted, f"{wanted}_given")
             self.constants[made] = a
-        return self._constant_names[id(a)]
+        return self._constant_names[key]
 
     # ------------------------------------------------------------------ backward
     def gradient_name(self, a: Any) -> str:
@@ -151,10 +157,10 @@ class Passes:
             wanted = self._rule_names(t, i, place)
             comment = docstring_formula(rule)
             if place is None:
-                d = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs)
+                d = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs, "rule")
             else:
                 if rule not in shared:
-                    made = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs)
+                    made = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs, "rule")
                     shared[rule] = self._unpack(t, rule, made, needed, comment)
                     comment = "" if not isinstance(made.node, (ast.Tuple, ast.List)) else comment
                 else:
@@ -182,7 +188,7 @@ class Passes:
                 first = a not in self._sums and sum(b is a for b in t.inputs) == 1 and a.op is not _item
                 plain = _same_form(results[place], a._value())
                 names[place] = self.gradient_name(a) if first and plain else self.library.free_name(
-                    f"{self.gradient_name(a)}_from_{self.names[t]}")
+                    f"d_{t.op.input_name(i).strip('[]')}_from_{self.names[t]}".replace("[", "_"))  # type: ignore
         self.backward.append(Line(f"{', '.join(names)}{',' * (len(names) == 1)} = {text_of(made.node)}", comment, t))
         return [Value(name(n), v) for n, v in zip(names, results)]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import io
 import re
+import tokenize
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +185,9 @@ class _Polish(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         function = ast.unparse(node.func)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "transpose" and not node.keywords and (
+                not node.args or ast.unparse(node.args[0]) == "None"):
+            return ast.Attribute(node.func.value, "T", ast.Load())
         if function == "np.broadcast_to" and node.args:
             node.args[0] = _without_ones(node.args[0])
         if function.startswith("np."):
@@ -196,6 +201,16 @@ class _Polish(ast.NodeTransformer):
                     x, [operator()], [y])  # type: ignore[list-item]
             if function == "np.negative" and len(node.args) == 1:
                 return ast.UnaryOp(ast.USub(), node.args[0])
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        x, y = node.left, node.right
+        if all(isinstance(n, ast.Constant) and type(n.value) is int for n in (x, y)) and isinstance(
+                node.op, (ast.Add, ast.Sub, ast.Mult)):
+            return ast.Constant(eval(ast.unparse(node)))
+        if isinstance(node.op, ast.Pow) and isinstance(y, ast.Constant) and type(y.value) is int and y.value == 1:
+            return x
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
@@ -219,17 +234,28 @@ class _Polish(ast.NodeTransformer):
 def text_of(node: ast.AST) -> str:
     """Return the source of an expression or a statement."""
     text = ast.unparse(ast.fix_missing_locations(_Polish().visit(_copy(node))))
-    return re.sub(r"^( +return) \((.*)\)$", _bare_tuple, text, flags=re.MULTILINE)
+    return re.sub(r"^( +(?:return|[\w, ]+ =)) \((.*)\)$", _bare_tuple, text, flags=re.MULTILINE)
 
 
 def _bare_tuple(found: re.Match) -> str:
-    """Return a line that returns a tuple without its brackets."""
+    """Return a line that returns or assigns a tuple without its brackets."""
     bare = f"{found[1]} {found[2]}"
     try:
-        same = ast.dump(ast.parse(bare.strip().removeprefix("return "))) == ast.dump(ast.parse(f"({found[2]})"))
+        same = ast.dump(ast.parse(found[2])) == ast.dump(ast.parse(f"({found[2]})"))
     except SyntaxError:
         same = False
     return bare if same and found[2] and not found[2].startswith("*") else found[0]
+
+
+def double_quoted(text: str) -> str:
+    """Return a program with its strings in double quotes, but for those that hold some."""
+    rows = text.splitlines(keepends=True)
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
+        if token.type == tokenize.STRING and token.string[0] == "'" and '"' not in token.string:
+            (row, start), (_, end) = token.start, token.end
+            line = rows[row - 1]
+            rows[row - 1] = f'{line[:start]}"{token.string[1:-1]}"{line[end:]}'
+    return "".join(rows)
 
 
 def _copy(node: Any) -> Any:

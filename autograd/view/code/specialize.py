@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from .source import (
 
 SHORT = 60
 """Longest expression that is written in the place of a call."""
+FEW = {"formula": 1, "rule": 4, "helper": 1}
+"""Most calls and operators in it."""
 STRUCTURE = {"shape", "ndim", "dtype", "size"}
 _OF_STRUCTURE = {len, isinstance, type, hasattr, np.ndim, np.shape}
 
@@ -77,10 +80,10 @@ def _form(value: Any) -> Any:
 
 
 def as_line(library: Library, function: Any, names: tuple[str, ...], arguments: Sequence[Value],
-            attrs: dict[str, Value]) -> Value:
-    """Return the call of a formula or rule as an expression of its arguments: written in place if it is short, else
+            attrs: dict[str, Value], role: str) -> Value:
+    """Return the call of a "formula" or "rule" as an expression of its arguments: written in place if it is short, else
     the call of a function that is called by the first of `names` that is free."""
-    return _Caller(library).call(function, list(arguments), attrs, names)
+    return _Caller(library).call(function, list(arguments), attrs, names, role)
 
 
 class _Caller:
@@ -90,7 +93,7 @@ class _Caller:
         self.library = library
 
     def call(self, function: Any, arguments: list[Value], keywords: dict[str, Value],
-             names: tuple[str, ...] = ()) -> Value:
+             names: tuple[str, ...] = (), role: str = "helper") -> Value:
         """Return a call as an expression: the function's own, if that is short, or the name of a function with it."""
         if isinstance(function, Op):
             arguments = _unpacked(function, arguments)
@@ -100,7 +103,7 @@ class _Caller:
             return self._plain_call(self.library.reference(function, getattr(function, "__name__", "")), function,
                                     arguments, keywords)
         try:
-            return self._specialised(function, arguments, keywords, names)
+            return self._specialised(function, arguments, keywords, names, role)
         except Verbatim:
             return self._plain_call(self.library.reference(function, function.__name__), function, arguments, keywords)
 
@@ -116,7 +119,7 @@ class _Caller:
         return Value(made, value, static)
 
     def _specialised(self, function: Callable[..., Any], arguments: list[Value], keywords: dict[str, Value],
-                     names: tuple[str, ...]) -> Value:
+                     names: tuple[str, ...], role: str) -> Value:
         if any(isinstance(a.node, ast.Starred) for a in arguments):
             raise Verbatim
         bound = inspect.signature(function).bind(*arguments, **keywords)
@@ -148,12 +151,12 @@ class _Caller:
                 if a.value is result.value:
                     return a
         if not body.statements:
-            short = self._in_place(result, bound.arguments, star)
+            short = self._in_place(result, bound.arguments, star, FEW[role])
             if short is not None:
                 return short
         return self._as_function(function, body, result, bound, given, star, names)
 
-    def _in_place(self, result: Value, arguments: dict[str, Any], star: str | None) -> Value | None:
+    def _in_place(self, result: Value, arguments: dict[str, Any], star: str | None, few: int) -> Value | None:
         """Return the result as an expression of the arguments; None if that is long or computes something twice."""
         nodes = {}
         for key, a in arguments.items():
@@ -165,7 +168,9 @@ class _Caller:
                 return None
         made = substitute(result.node, nodes)
         parts = made.elts if isinstance(made, (ast.Tuple, ast.List)) else [made]
-        if max((len(text_of(part)) for part in parts), default=0) > SHORT:
+        if max(map(_count_steps, [result.node] if few == 1 else parts), default=0) > few:
+            return None
+        if max((len(re.sub(r"__r\d+i\d+", "", text_of(part))) for part in parts), default=0) > SHORT:
             return None
         return Value(_flattened(made), result.value, result.static)
 
@@ -188,7 +193,7 @@ class _Caller:
                 parameters.append(f"*{key}")
                 made.args += [each.node for each in a]
                 after_star = True
-            elif key in defaults and key not in given:
+            elif key in defaults and (key not in given or _is_default(a, parameter[key].default)):
                 parameters.append(f"{key}={text_of(literal(parameter[key].default))}")
             elif key in defaults or after_star:
                 parameters.append(f"{key}={text_of(literal(parameter[key].default))}" if key in defaults else key)
@@ -198,10 +203,15 @@ class _Caller:
                 made.args.append(a.node)
         head = ast.parse(f"def f({', '.join(_in_order(parameters))}): pass").body[0]
         assert isinstance(head, ast.FunctionDef)
-        head.body = [*_docstring(tree), *body.statements, *([] if body.returned else [ast.Return(result.node)])]
+        left = [s for s in body.statements if not isinstance(s, ast.Pass)]
+        head.body = [*_docstring(tree), *left, *([] if body.returned else [ast.Return(result.node)])]
         wanted = names or (self.library.function_name(function),)
         made.func = name(self.library.add(wanted, head))
         return Value(made, result.value, result.static)
+
+
+def _is_default(a: Value, default: Any) -> bool:
+    return a.static and is_plain(a.value) and type(a.value) is type(default) and a.value == default
 
 
 def _without_last_step(statements: list[ast.stmt], result: Value) -> Value:
@@ -264,6 +274,12 @@ def _is_simple(node: ast.expr) -> bool:
     if isinstance(node, ast.UnaryOp):
         return _is_simple(node.operand)
     return isinstance(node, (ast.Name, ast.Constant, ast.Slice))
+
+
+def _count_steps(node: ast.expr) -> int:
+    """Return the number of calls and operators in an expression."""
+    return sum(isinstance(found, (ast.BinOp, ast.Compare)) or isinstance(found, ast.Call) and
+               ast.unparse(found.func) != "tuple" for found in ast.walk(node))
 
 
 def _flattened(node: ast.expr) -> ast.expr:
