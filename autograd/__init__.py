@@ -6,7 +6,7 @@ from . import kernels, ops  # kernels imports ops before it registers its own in
 from .check import check_grads, check_kernel, check_op
 from .core.mode import no_grad, resampled, scope
 from .core.registry import FUNCTIONS, REGISTRY
-from .core.views import detect_anomaly, diff
+from .core.views import detect_anomaly, diff, source
 from .define import op
 from .engine import Op, Tape, Tensor, reverse, tape, tensor
 from .program.program import record
@@ -22,8 +22,8 @@ __all__ = [
     "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap", "checkpoint",
     # ops of one's own, and checks of them
     "Op", "op", "REGISTRY", "FUNCTIONS", "check_op", "check_grads", "check_kernel",
-    # captured programs, random numbers in them, and a comparison of two tapes
-    "record", "resampled", "drawn", "diff",
+    # captured programs, random numbers in them, a comparison of two tapes, and a gradient as a program
+    "record", "resampled", "drawn", "diff", "source",
     # the modules of ops and of kernels
     "ops", "kernels",
 ]

@@ -83,7 +83,19 @@ class TapeViews:
         return view("player.player").Player(self, tokens, focus)
 
     def code(self) -> Code:
-        """Write the forward and the backward pass as a NumPy program."""
+        """Write the forward and the backward pass as a program that needs NumPy alone.
+
+            print(ag.tape(loss).code())                               # the program: a line a record, in your names
+            ag.tape(loss).code().save("pass.py")                      # python pass.py prints the loss and the norms
+
+        `forward_backward(**leaves)` in it returns the result and the gradients of the leaves by name; numbers that are
+        not given are those of the tape.  Formulas and VJP rules are written as they are for these shapes and dtypes,
+        repeated scopes as a loop.  It has no kernels, which may round differently from the formulas: `code().rounding`
+        says by how much; to formulas and rules it is equal to the bit, which is checked.
+
+        Raises ValueError for a tape of several results and for an op whose source cannot be read, RuntimeError if a
+        leaf has changed or if the program's numbers are not those of the tape.
+        """
         return view("code.code").Code(self)
 
     def find(self, op: Any = None, scope: str | None = None, name: str | None = None,
@@ -140,6 +152,16 @@ class TensorViews:
         Raises ValueError if `loss` was not computed from this tensor.
         """
         return view("card.card").Card(self, loss)
+
+
+def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Code:
+    """Write the gradient that `function(*args)` computes as a program that needs NumPy alone, as `Tape.code` does.
+
+        print(ag.source(ag.grad(f), x))
+
+    Raises TypeError for a function that computes no gradient.
+    """
+    return view("code.code").source(function, *args, **kwargs)
 
 
 def diff(tape_a: Tape, tape_b: Tape, rtol: float = 0.0) -> Difference:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +12,17 @@ import numpy as np
 
 from ...core.describe import plural
 from ...core.mode import within
+from ...core.tree import tree_leaves
 from ...engine import Tape, Tensor, reverse
 from ...engine import tape as tape_of
 from ..backward import differentiable_roots, restore_freed
 from ..what_if import replay
 from .layout import break_line, lay_out
 from .library import Library
-from .names import name_records
+from .names import identifier, name_records
 from .numbers import READER, is_large, number_text, stored
 from .passes import Passes
-from .repeats import TOKEN, Loop, Misfit, find_runs, repeated_records, write_loop
+from .repeats import TOKEN, Loop, Misfit, Run, find_runs, repeated_records, write_loop
 from .source import double_quoted
 
 MOST = 8
@@ -31,6 +35,52 @@ MAIN = '''if __name__ == "__main__":
     for name, gradient in gradients.items():
         print(f"|d_{{name}}| = {{np.linalg.norm(gradient):.6g}}")
 '''
+
+
+def source(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Code:
+    """Write the program of the gradient that a transformed function computes; `ag.source` says more."""
+    caught = _Caught()
+    with within(observer=caught):
+        function(*args, **kwargs)
+    if caught.passes != 1:
+        raise TypeError(f"{plural(caught.passes, 'backward pass').replace('passs', 'passes')} ran in this call, and a "
+                        "program has one: source takes a function that computes a gradient, such as ag.grad(f), and "
+                        "the arguments to call it with")
+    tape = tape_of(caught.root)
+    _name_leaves(tape, inspect.signature(function).bind(*args, **kwargs).arguments)
+    return Code(tape)
+
+
+class _Caught:
+    """An observer that keeps the result from which a backward pass starts, and counts the passes."""
+
+    root: Any = None
+    last: Any = None
+    passes = 0
+
+    def on_forward(self, t: Tensor) -> None:
+        """Do nothing."""
+
+    def on_backward(self, t: Tensor, g: Any, sent: Any) -> None:
+        """Keep the first record of a pass, each of whose later ones is older than the one before."""
+        if self.last is None or t.created >= self.last.created:
+            self.root, self.passes = t, self.passes + 1
+        self.last = t
+
+
+def _name_leaves(tape: Tape, arguments: dict[str, Any]) -> None:
+    """Name the leaves that a transform made of the arguments of a call: as its parameters."""
+    given = []
+    for parameter, argument in arguments.items():
+        leaves = [a for a in tree_leaves(argument) if isinstance(a, (np.ndarray, np.generic, float, Tensor))]
+        given += [(parameter if len(leaves) == 1 else f"{parameter}_{i}", a) for i, a in enumerate(leaves)]
+    for t in tape:
+        if t.op is None and t.requires_grad and not t.name:
+            fitting = [pair for pair in given if np.shape(pair[1]) == t.shape and np.array_equal(
+                pair[1]._value() if isinstance(pair[1], Tensor) else pair[1], t._value(), equal_nan=True)]
+            if fitting:
+                t.name = fitting[0][0]
+                given.remove(fitting[0])
 
 
 class Code:
@@ -66,10 +116,13 @@ class Code:
         self.passes = Passes(self.tape, self.library, names)
         self.arrays = {names[t]: np.asarray(t._value()) for t in self.tape if t.op is None} | self.passes.constants
         given = [t.name for t in self.tape if t.op is None]
+        self.flat = {names[t]: self.library.free_name(identifier(t.name)) for t in self.tape
+                     if t.op is None and "__r" in names[t] and t.name}
+        self.flat |= {f"d_{n}": f"d_{flat}" for n, flat in self.flat.items()}
         self.keys = {names[t]: t.name if t.name and given.count(t.name) == 1 else self._flat(names[t])
                      for t in self.tape if t.op is None} | {n: n for n in self.passes.constants}
         has_gradient = {names[t] for t in self.gradients}
-        self.loops: list[tuple[Any, Loop]] = []
+        self.loops: list[tuple[Run, Loop]] = []
         for run in runs:
             first = run.groups[0].name
             called = self.library.free_name(*[first] * (first.isidentifier() and first.islower()), "block")
@@ -79,7 +132,9 @@ class Code:
                 continue
 
     def _flat(self, name: str) -> str:
-        """Return a variable's name without the mark of its run: `h_2` of `h__r0i2`."""
+        """Return a variable's name without the mark of its run: `h_2` of `h__r0i2`; a leaf's is that of its key."""
+        if name in self.flat:
+            return self.flat[name]
         head, mark, number = name.rpartition("__r")
         return f"{head}_{number.partition('i')[2]}" if mark else name
 
@@ -116,7 +171,7 @@ class Code:
         large = any(map(is_large, self.arrays.values()))
         head = [f'"""{self._words(result)}"""', "", *imports, *["from pathlib import Path"] * large,
                 *[""] * bool(imports or large), "import numpy as np", ""]
-        tables = [f"{loop.table} = {_table_text(loop)}" for _, loop in self.loops]
+        tables = [f"{loop.table} = {_table_text(run, loop)}" for run, loop in self.loops]
         data = [*[break_line(text) for text in constants], *[READER, "", ""] * large, *self._data(), *tables]
         parts = ["\n".join([*head, *data]), *functions, *loops, main, MAIN.format(loss=result)]
         return double_quoted("\n\n\n".join(parts))
@@ -127,10 +182,11 @@ class Code:
         said = ("It gives the same bits as backward() does." if not self.rounding else
                 f"backward() runs kernels for some ops, which round differently: its numbers are\n"
                 f"within {self.rounding:.1g} of the largest in their array.")
+        needs = " and ".join(["NumPy", *sorted(self.library.foreign)]) if self.library.foreign else "NumPy alone"
         return (f"Forward and backward pass of {result}: {plural(n, 'operation')}, gradients of "
                 f"{plural(len(self.gradients), 'leaf').replace('leafs', 'leaves')}.\n\n"
-                f"Written by tapegrad's tape.code(); it needs NumPy alone.  The gradient of x is d_x, and the comment beside "
-                f"it is\nthe VJP rule.  {said}\n")
+                f"Written by tapegrad's tape.code(); it needs {needs}.  The gradient of x is d_x, and the comment "
+                f"beside it\nis the VJP rule.  {said}\n")
 
     def _definition(self) -> list[str]:
         if len(self.arrays) > MOST:
@@ -224,15 +280,17 @@ def _distance(a: Any, b: Any) -> float:
     return max(float(np.max(apart, initial=0.0) / largest), 5e-324)
 
 
-def _table_text(loop: Loop) -> str:
+def _table_text(run: Run, loop: Loop) -> str:
     """Return the table of the keys of the leaves of each repeated scope, as a comprehension if they are alike."""
-    first = loop.keys[0]
-    for head in {key.partition("0")[0] for key in first}:
-        tails = [key.removeprefix(f"{head}0") for key in first]
-        if all(keys == [f"{head}{i}{tail}" for tail in tails] for i, keys in enumerate(loop.keys)):
-            names = ", ".join(f'"{tail[1:]}"' for tail in tails)
-            if all(tail.startswith(".") for tail in tails):
-                return f'[[f"{head}{{i}}.{{name}}" for name in (\n    {names})] for i in range({len(loop.keys)})]'
+    number = re.search(r"\d+$", run.groups[0].path)
+    start, first = int(number[0]) if number else 0, loop.keys[0]
+    for head in {key.partition(str(start))[0] for key in first}:
+        tails = [key.removeprefix(f"{head}{start}.") for key in first]
+        if all(keys == [f"{head}{i}.{tail}" for tail in tails] for i, keys in enumerate(loop.keys, start)):
+            names = "".join(f'"{tail}", ' for tail in tails).rstrip(" " if len(tails) == 1 else ", ")
+            every = f"range({start}, {start + len(loop.keys)})" if start else f"range({len(loop.keys)})"
+            line = f'[[f"{head}{{i}}.{{name}}" for name in ({names})] for i in {every}]'
+            return line if len(line) < 105 else line.replace("for name in (", "for name in (\n    ")
     return "[" + ",\n    ".join(break_line(str(keys)) for keys in loop.keys) + "]"
 
 

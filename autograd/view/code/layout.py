@@ -31,7 +31,7 @@ def break_line(line: str) -> str:
     opening = next((i for i, c in enumerate(line) if c in "([{"), None)
     if opening is None:
         return line
-    rows, depth, row = [], 0, line[:opening + 1]
+    rows, row = [], line[:opening + 1]
     space = " " * (opening + 1 if opening < 60 else len(line) - len(line.lstrip()) + 8)
     for piece in _pieces(line[opening + 1:]):
         if len(row) + len(piece) > WIDTH - 1 and row.strip():
@@ -76,7 +76,8 @@ def array_text(a: np.ndarray, indent: int) -> str:
 
 
 def _wrapped(row: str, indent: int, width: int, between: str = ", ") -> str:
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for piece in row.split(between):
         if line and len(line) + len(piece) + len(between) > (width if not lines else WIDTH):
             lines.append(line + between.rstrip())

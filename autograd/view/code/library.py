@@ -33,7 +33,7 @@ RESERVED = {*dir(builtins), *keyword.kwlist, "np", "math"}
 
 
 class Library:
-    """What a program defines before its passes: `functions` and `constants` (name -> text), and `imports`."""
+    """Definitions before the passes of a program: `functions` and `constants` (name -> text), and `imports`."""
 
     def __init__(self, taken: set[str]):
         self.taken = taken | RESERVED
@@ -57,7 +57,7 @@ class Library:
         if isinstance(value, Op):
             return self.reference(value.formula, value.name)
         if callable(value) and hasattr(value, "__wrapped__") and inspect.isfunction(value):
-            return self.reference(value.__wrapped__, hint)
+            return self.reference(inspect.unwrap(value), hint)
         if inspect.isfunction(value):
             return self._function(value)
         if inspect.isbuiltin(value) and value.__module__ == "builtins":
@@ -97,9 +97,10 @@ class Library:
 
     def _numpys(self, function: Any) -> ast.expr:
         """Return the expression for one of NumPy's functions, `np.linalg.inv`; or for a ufunc of another library."""
+        called = str(function.__name__)
         for prefix, module in (("np", np), ("np.linalg", np.linalg), ("np.fft", np.fft)):
-            if getattr(module, function.__name__, None) is function:
-                return parse(f"{prefix}.{function.__name__}")
+            if getattr(module, called, None) is function:
+                return parse(f"{prefix}.{called}")
         return self._import(function)
 
     def _import(self, value: Any) -> ast.expr:
@@ -207,6 +208,7 @@ class Rewriter(ast.NodeTransformer):
         self.local = {*local, *names_set(function_tree(function))}
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Replace a global name, or a variable that has an alias."""
         if node.id in self.aliases and isinstance(node.ctx, ast.Load):
             return copy_tree(self.aliases[node.id])
         if not isinstance(node.ctx, ast.Load) or node.id in self.local:
@@ -215,17 +217,19 @@ class Rewriter(ast.NodeTransformer):
         return node if value is Unwritable else self.library.reference(value, node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """Replace an attribute of a module."""
         if ast.unparse(node) == "current_mode().tracing":  # which a program is not
             return ast.Constant("")
         value = resolve(self.function, node, self.local)
         if value is Unwritable:
             return self.generic_visit(node)  # type: ignore[return-value]
-        module = resolve(self.function, node.value, self.local)
+        module: Any = resolve(self.function, node.value, self.local)
         if is_library(module.__name__):
             return ast.Attribute(self.library.reference(module, ""), node.attr, ast.Load())
         return self.library.reference(value, node.attr)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Pass what an op takes as a list one by one, since its formula does."""
         callee = resolve(self.function, node.func, self.local)
         if getattr(callee, "__name__", "") == "by_convention":
             return self.visit(node.args[0])  # type: ignore[no-any-return]
@@ -235,10 +239,12 @@ class Rewriter(ast.NodeTransformer):
         return self.generic_visit(node)  # type: ignore[return-value]
 
     def visit_If(self, node: ast.If) -> ast.stmt:
+        """Leave out a check that only raises."""
         is_check = isinstance(node.body[-1], ast.Raise) and not node.orelse
         return ast.Pass() if is_check else self.generic_visit(node)  # type: ignore[return-value]
 
     def visit_For(self, node: ast.For) -> ast.stmt:
+        """Leave out a loop of such checks."""
         made = self.generic_visit(node)
         return ast.Pass() if all(isinstance(s, ast.Pass) for s in node.body) else made  # type: ignore[return-value]
 

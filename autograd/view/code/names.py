@@ -31,10 +31,11 @@ def name_records(tape: Tape, taken: set[str], repeated: dict[Tensor, tuple[Tenso
         if first is not t:
             continue
         stored = _stored_name(t, last_in_scope)
-        inner = _identifier(t.scope.rpartition(".")[2]) if t.scope else ""
+        inner = identifier(t.scope.rpartition(".")[2]) if t.scope else ""
         if t.name:
             parts = t.name.split(".") if suffix else [t.name]
-            wanted = [_identifier(".".join(parts[-n:])) for n in range(2 if suffix else 1, len(parts) + 1)] or [t.name]
+            fewest = 2 if len(parts) > 1 and not parts[-2].isdigit() else 1
+            wanted = [identifier(".".join(parts[-n:])) for n in range(fewest, len(parts) + 1)]
         elif stored:
             wanted = [stored, f"{inner}_{stored}" if inner and not inner[0] == "_" else stored]
         elif t in alone:
@@ -104,7 +105,7 @@ def _free(wanted: list[str], taken: set[str]) -> str:
     return found
 
 
-def _identifier(text: str) -> str:
+def identifier(text: str) -> str:
     """Return a name as a variable's: `h.0.attn.weight` as `h_0_attn_weight`."""
     text = re.sub(r"\W+", "_", text).strip("_") or "leaf"
     return f"_{text}" if text[0].isdigit() else text
@@ -146,7 +147,8 @@ def _names_behind(code: CodeType, offset: int) -> list[str]:
     """Return the variable into which the result of the instruction at an offset is stored, several if unpacked."""
     behind = [each for each in dis.get_instructions(code) if each.offset > offset]
     if behind and behind[0].opname == "UNPACK_SEQUENCE":
-        n, names = behind[0].argval, []
+        n = behind[0].argval
+        names: list[str] = []
         for each in behind[1:]:
             stored = _stored(each)
             if stored is None or len(names) >= n:

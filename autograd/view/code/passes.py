@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...core.arrays import as_tuple, has_floats
-from ...core.describe import dtype_shape
 from ...core.multi_output import OutputGradients
 from ...engine import Tape, Tensor, _item
+from .expressions import Value
 from .library import Library
 from .names import name_arguments
 from .source import call, docstring_formula, literal, name, text_of
-from .specialize import Value, as_line
+from .specialize import as_line
 
 
 @dataclass
@@ -40,6 +40,11 @@ class Passes:
         self._given = name_arguments(tape)
         self._constant_names: dict[tuple, str] = {}
         self._items: dict[Tensor, list[str]] = {}       # tuple -> the variables of its arrays
+        self._items_of: dict[Tensor, list[Tensor]] = {}
+        for t in tape:
+            if t.op is _item:
+                self._items_of.setdefault(t.inputs[0], []).append(t)
+        self._item_gradients: dict[Tensor, str] = {}    # of items that are there twice, each with a gradient of its own
         self._sums: dict[Any, Any] = {}                 # record, or (tuple, i) -> its gradient so far
         self._inputs: dict[Tensor, list[Value]] = {}
         self.forward: list[Line] = []
@@ -56,9 +61,8 @@ class Passes:
             self._name_items(t, value)
         arguments = self._inputs[t] = [self._input(t, i, a) for i, a in enumerate(t.inputs)]
         attrs = {key: Value(literal(a), a, True) for key, a in t.attrs.items()}
-        op = t.op
-        made = as_line(self.library, op.formula, (op.name, f"{op.name}_forward"), arguments, attrs,
-                       "formula")  # type: ignore
+        names = _function_name(t), f"{_function_name(t)}_forward"
+        made = as_line(self.library, t.op.formula, names, arguments, attrs, "formula")  # type: ignore[union-attr]
         if type(value) is tuple and isinstance(made.node, ast.Call) and text_of(made.node.func) == "tuple":
             made.node = made.node.args[0]
         target = self.names[t] if type(value) is not tuple else ", ".join(self._items[t]) + "," * (len(value) == 1)
@@ -67,12 +71,14 @@ class Passes:
     def _name_items(self, t: Tensor, value: tuple) -> None:
         """Name the arrays of a tuple: as their records are, or `_` for one that nothing reads."""
         names = ["_"] * len(value)
-        for item in self.tape:
-            if item.op is _item and item.inputs[0] is t:
-                i = item.attrs.get("i", 0)
-                if names[i] == "_":
-                    names[i] = self.names[item]
-                self.names[item] = names[i]
+        items = self._items_of.get(t, [])
+        for item in items:
+            i = item.attrs.get("i", 0)
+            if names[i] == "_":
+                names[i] = self.names[item]
+            if sum(other.attrs.get("i", 0) == i for other in items) > 1:  # as a second derivative makes them
+                self._item_gradients[item] = self.library.free_name(f"d_{self.names[item]}_here")
+            self.names[item] = names[i]
         for i, a in enumerate(value):
             if names[i] == "_" and has_floats(a) or names[i] == "_" and t.op.name == "top_k":  # type: ignore
                 head, mark, suffix = self.names[t].partition("__r")
@@ -85,7 +91,7 @@ class Passes:
             if type(value) is tuple:
                 return Value(ast.Tuple([name(n) for n in self._items[a]], ast.Load()), value)
             return Value(name(self.names[a]), value)
-        if isinstance(a, np.ndarray) and a.ndim and a.size > 4:
+        if isinstance(a, np.ndarray) and a.ndim and (a.size > 4 or self._given.get(id(a))):
             return Value(name(self._constant(t, i, a)), a)
         if type(a) is tuple:
             items = [self._input(t, i, item) for item in a]
@@ -104,6 +110,8 @@ class Passes:
     # ------------------------------------------------------------------ backward
     def gradient_name(self, a: Any) -> str:
         """Return the variable of the gradient of a record, or of item i of a tuple, (record, i)."""
+        if type(a) is Tensor and a in self._item_gradients:
+            return self._item_gradients[a]
         return f"d_{self._items[a[0]][a[1]] if type(a) is tuple else self.names[a]}"
 
     def _write_backward(self) -> None:
@@ -122,13 +130,13 @@ class Passes:
                 self._record_lines(t, g)
 
     def _pass_on_item(self, t: Tensor) -> None:
-        """The gradient of an item of a tuple has its name already; only a second record of the same item is added."""
+        """Add the gradient of an item to that of its array in the tuple, which has its name unless there are several
+        records of that array."""
         key = t.inputs[0], t.attrs.get("i", 0)
-        d = self._sums[t]
-        if key in self._sums:
-            self._sums[key] = self._sums[key] + d
-        else:
-            self._sums[key] = d
+        total, d = self.gradient_name(key), self.gradient_name(t)
+        if total != d:
+            self.backward.append(Line(f"{total} = {f'{total} + ' * (key in self._sums)}{d}", "", t))
+        self._sums[key] = self._sums[key] + self._sums[t] if key in self._sums else self._sums[t]
 
     def _incoming(self, t: Tensor) -> Value | None:
         """Return the gradient of a record; None if it has none."""
@@ -141,7 +149,8 @@ class Passes:
         arrays = []
         for i, (a, n) in enumerate(zip(value, self._items[t])):
             there = (t, i) in self._sums
-            nodes.append(name(f"d_{n}") if there else call("np.zeros_like", name(n)) if n != "_" else ast.Constant(None))
+            unused = call("np.zeros_like", name(n)) if n != "_" else ast.Constant(None)
+            nodes.append(name(f"d_{n}") if there else unused)
             arrays.append(self._sums[t, i] if there else np.zeros_like(a))
         return Value(ast.Tuple(nodes, ast.Load()), tuple(arrays))
 
@@ -169,10 +178,10 @@ class Passes:
             self._send(t, t.inputs[i], i, d, comment)
 
     def _rule_names(self, t: Tensor, i: int, place: int | None) -> tuple[str, ...]:
-        op = t.op
+        op, name = t.op, _function_name(t)
         if place is not None or len(set(op.rules)) == 1:  # type: ignore[union-attr]
-            return (f"{op.name}_backward",)  # type: ignore[union-attr]
-        return (f"{op.name}_backward_{op.input_name(i).partition('[')[0]}",)  # type: ignore[union-attr]
+            return (f"{name}_backward",)
+        return (f"{name}_backward_{op.input_name(i).partition('[')[0]}",)  # type: ignore[union-attr]
 
     def _unpack(self, t: Tensor, rule: Any, made: Value, needed: list[int], comment: str) -> Sequence[Value]:
         """Return the gradients that a rule of several inputs returns, each as an expression."""
@@ -211,6 +220,11 @@ class Passes:
             self._sums[a] = d.value
         if text != target:
             self.backward.append(Line(f"{target} = {text}", comment, t))
+
+
+def _function_name(t: Tensor) -> str:
+    name = t.op.name  # type: ignore[union-attr]
+    return name if name.isidentifier() else "function"
 
 
 def _is_loose(node: ast.expr) -> bool:
@@ -252,4 +266,4 @@ def _unbroadcast(d: Value, x: Any, node: ast.expr) -> Value:
 
 def shape_text(a: Any) -> str:
     """Return the shape of an array as a comment says it: `(2, 3)`; nothing for a number."""
-    return dtype_shape(a.shape, a.dtype).partition("[")[2].rstrip("]").replace(",", ", ").join("()") if a.ndim else ""
+    return str(a.shape) if a.ndim else ""

@@ -27,8 +27,8 @@ def function_tree(function: Callable[..., Any]) -> ast.FunctionDef:
     try:
         tree = _parse("".join(inspect.findsource(function)[0]))
     except (OSError, TypeError) as error:
-        raise Unwritable(f"the source of {function.__qualname__} cannot be read ({error}): define it in a file, or in a "
-                         "cell of a notebook") from error
+        raise Unwritable(f"the source of {function.__qualname__} cannot be read ({error}): define it in a file, or in "
+                         "a cell of a notebook") from error
     first, spans = function.__code__.co_firstlineno, _spans(function)
     found: list[ast.FunctionDef] = []
     for node in ast.walk(tree):
@@ -56,7 +56,7 @@ def _spans(function: Callable[..., Any]) -> set[tuple]:
 
 
 def _nested_spans(tree: ast.AST) -> set[tuple]:
-    return {(node.lineno, node.col_offset) for node in ast.walk(tree) if hasattr(node, "lineno")}
+    return {(node.lineno, node.col_offset) for node in ast.walk(tree) if isinstance(node, ast.expr)}
 
 
 def docstring_formula(function: Any) -> str:
@@ -88,7 +88,7 @@ def literal(value: Any) -> ast.expr:
         return _type_literal(value)
     if isinstance(value, (float, np.floating)) and not np.isfinite(value):
         special = parse("np.nan" if np.isnan(value) else "np.inf" if value > 0 else "-np.inf")
-        return special if type(value) is float else call(f"np.{value.dtype.name}", special)
+        return special if type(value) is float else call(f"np.{np.asarray(value).dtype}", special)  # float64 is a float
     if isinstance(value, np.generic):
         return call(f"np.{value.dtype.name}" if value.dtype != bool else "np.bool_", ast.Constant(value.item())
                     if value.dtype.kind != "f" else parse(str(value)))
@@ -175,8 +175,9 @@ def _without_ones(node: ast.expr) -> ast.expr:
     return node
 
 
-_DEFAULTS = {("axis", "None"), ("keepdims", "False")}
-_OVER_ALL = {"sum", "mean", "max", "min", "prod", "var", "cumsum", "cumprod"}
+_REDUCTIONS = {"sum", "mean", "max", "min", "prod", "var"}
+_DEFAULTS = {"keepdims=False": _REDUCTIONS, "axis=None": _REDUCTIONS | {"cumsum", "cumprod"},
+             "axis=0": {"split", "concatenate"}}
 
 
 class _Polish(ast.NodeTransformer):
@@ -191,14 +192,14 @@ class _Polish(ast.NodeTransformer):
         if function == "np.broadcast_to" and node.args:
             node.args[0] = _without_ones(node.args[0])
         if function.startswith("np."):
-            node.keywords = [k for k in node.keywords if (k.arg, ast.unparse(k.value)) not in _DEFAULTS or (
-                k.arg == "axis" and function[3:] not in _OVER_ALL)]
+            node.keywords = [k for k in node.keywords if function[3:] not in _DEFAULTS.get(
+                f"{k.arg}={ast.unparse(k.value)}", ())]
         if function.startswith("np.") and not node.keywords and not any(isinstance(a, ast.Starred) for a in node.args):
             operator = _OPERATORS.get(function[3:])
             if operator is not None and len(node.args) == 2:
                 x, y = node.args
-                return ast.BinOp(x, operator(), y) if issubclass(operator, ast.operator) else ast.Compare(
-                    x, [operator()], [y])  # type: ignore[list-item]
+                made: Any = operator()
+                return ast.BinOp(x, made, y) if isinstance(made, ast.operator) else ast.Compare(x, [made], [y])
             if function == "np.negative" and len(node.args) == 1:
                 return ast.UnaryOp(ast.USub(), node.args[0])
         return node
