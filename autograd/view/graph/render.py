@@ -27,7 +27,7 @@ _PYGRAPHVIZ = """
 import sys
 from pygraphviz import AGraph
 source = sys.stdin.buffer.read().decode()
-sys.stdout.buffer.write(AGraph(string=source).draw(format=sys.argv[1], prog="dot"))
+sys.stdout.buffer.write(AGraph(string=source).draw(format=sys.argv[1], prog=sys.argv[2]))
 """
 
 
@@ -96,17 +96,18 @@ class Graph(graphviz.Digraph):
         return bundle
 
 
-def render_dot(source: str, format: str) -> bytes:
-    """Render DOT source as "svg", "png" or "pdf", with `dot` or else pygraphviz.  Raises NoGraphviz without them."""
+def render_dot(source: str, format: str, engine: str = "dot") -> bytes:
+    """Render DOT source as "svg", "png" or "pdf", with `dot` (or another engine of Graphviz) or else pygraphviz.
+    Raises NoGraphviz without them."""
     try:
-        return graphviz.Source(source).pipe(format=format, quiet=True)
+        return graphviz.Source(source, engine=engine).pipe(format=format, quiet=True)
     except graphviz.ExecutableNotFound:
         why = CURE
     except (subprocess.SubprocessError, OSError) as error:
         why = f"dot could not draw it: {' '.join(str(error).split()):.300}"
     if importlib.util.find_spec("pygraphviz") is None:
         raise NoGraphviz(why)
-    command = [sys.executable, "-P", "-c", _PYGRAPHVIZ, format]  # -P: no pygraphviz.py of the working directory
+    command = [sys.executable, "-P", "-c", _PYGRAPHVIZ, format, engine]  # -P: no pygraphviz.py of the working directory
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True)
     except OSError as error:  # when Python is embedded in another program

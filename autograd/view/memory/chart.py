@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from ...core.describe import format_bytes
+from ..graph.raster import Picture
 from ..html import escape
 from ..palette import GREY, MEMORY, PEAK
 
@@ -42,7 +43,7 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
         parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{GREY}" stroke-width="1"/>')
         parts += _phases(n_forward, n, x)
         parts += _mark(x(high.index(most) + 0.5), y(most), peak)
-    return _picture([*parts, *_legend(list(layers))])
+    return _picture([*parts, *_legend(list(layers), "line: with temporary memory")])
 
 
 def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forward: int, n_bytes: int, step: int,
@@ -74,10 +75,10 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
     return _picture([*parts, *_legend(list(layers))])
 
 
-def _picture(parts: list[str]) -> str:
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
-            f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" fill="{GREY}">'
-            f'{"".join(parts)}</svg>')
+def _picture(parts: list[str]) -> Picture:
+    size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    return Picture(f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" '
+                   f'font-size="12" fill="{GREY}">{"".join(parts)}</svg>')
 
 
 def _tick(most: float) -> float:
@@ -124,10 +125,14 @@ def _mark(x: float, y: float, words: str) -> list[str]:
             f'<text x="{at:.1f}" y="{y - 7:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
 
 
-def _legend(names: list[str]) -> list[str]:
+def _legend(names: list[str], line: str = "") -> list[str]:
+    """Draw the colours of the layers with their names, and of the line above them."""
     rows, x = [], _LEFT
     for colour, name in zip((*COLOURS, GREY), names):
         rows.append(f'<rect x="{x}" y="8" width="11" height="11" rx="2" fill="{colour}" fill-opacity=".85"/>'
                     f'<text x="{x + 17}" y="18">{escape(name)}</text>')
         x += 34 + 7 * len(name)
+    if line:
+        rows.append(f'<path d="M{x} 13.5H{x + 14}" fill="none" stroke="{GREY}"/>'
+                    f'<text x="{x + 20}" y="18">{line}</text>')
     return rows

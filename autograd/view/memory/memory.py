@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.describe import format_bytes, plural, record_line
 from ...engine import Tape, Tensor
+from ..graph.raster import picture_source
 from ..html import Html, details, escape, table
 from ..outline import outline
 from ..text import number_records
@@ -79,9 +79,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows, left = self._rows()
-        data = base64.b64encode(self.svg().encode()).decode()
         words = escape(self._totals()[0])
-        chart = f'<img src="data:image/svg+xml;base64,{data}" alt="{words}" width="720" height="300">'
+        chart = f'<img src="{picture_source(self.svg())}" alt="{words}" width="720" height="300">'
         again = details(self.title, table(_forbid_breaks([a.row() for a in self.again]), RECOMPUTED_HEAD), open=True)
         return (f"{_divs(self._totals())}{chart}"
                 f"{details('at the peak', Html(table(_forbid_breaks(rows), self.head) + _divs(left)), open=True)}"

@@ -20,6 +20,7 @@ from ...core.mode import within
 from ...engine import Tape, Tensor
 from ..backward import backward_pass, check_focus, differentiable_roots, restore_freed
 from ..card.mathematics import find_formula, find_gradients, typeset
+from ..graph.raster import picture_source
 from ..memory.memory import memory
 from ..outline import Group, outline
 from ..page import page
@@ -72,11 +73,10 @@ class Player:
 
     def _repr_html_(self) -> str:
         """Return the page in a sandboxed frame, over a picture that is visible where frames are not allowed."""
-        picture = base64.b64encode(rows_svg(self.tape).encode()).decode()
         words = html.escape(totals(self.tape))
         framed = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
         return (f'<div style="position: relative; height: 640px; overflow: auto">'
-                f'<img src="data:image/svg+xml;base64,{picture}" alt="{words}" style="max-width: 100%">'
+                f'<img src="{picture_source(rows_svg(self.tape))}" alt="{words}" style="max-width: 100%">'
                 f"<iframe srcdoc='{framed}' sandbox=\"allow-scripts\" title=\"{words}\" width=\"100%\" height=\"640\" "
                 f'style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0"></iframe></div>')
 
