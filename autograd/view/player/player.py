@@ -39,6 +39,12 @@ SCRIPTS = [f"player_{name}.js" for name in ("data", "rows", "units", "places", "
                                             "control")]
 
 
+# A page in a frame is light or dark as the frame's `color-scheme` is; notebooks mark their theme in various ways.
+_THEMES = " ".join(f":is({hosts}) iframe.tapegrad {{ color-scheme: {theme}; }}" for theme, hosts in {
+    "dark": '[data-jp-theme-light="false"], .vscode-dark, .vscode-high-contrast, [theme="dark"], .dark',
+    "light": '[data-jp-theme-light="true"], .vscode-light, [theme="light"]'}.items())
+
+
 class Player:
     """A self-contained web page of the tape as it is now.
 
@@ -75,10 +81,11 @@ class Player:
         """Return the page in a sandboxed frame, over a picture that is visible where frames are not allowed."""
         words = html.escape(totals(self.tape))
         framed = self.page.replace("&", "&amp;").replace("'", "&#39;")  # the many " stay as they are
-        return (f'<div style="position: relative; height: 640px; overflow: auto">'
+        return (f'<style>{_THEMES}</style><div style="position: relative; height: 640px; overflow: auto">'
                 f'<img src="{picture_source(rows_svg(self.tape))}" alt="{words}" style="max-width: 100%">'
-                f"<iframe srcdoc='{framed}' sandbox=\"allow-scripts\" title=\"{words}\" width=\"100%\" height=\"640\" "
-                f'style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0"></iframe></div>')
+                f"<iframe class=\"tapegrad\" srcdoc='{framed}' sandbox=\"allow-scripts\" title=\"{words}\" "
+                'width="100%" height="640" style="position: absolute; inset: 0; width: 100%; height: 100%; border: 0">'
+                "</iframe></div>")
 
 
 # ---------------------------------------------------------------------- the data

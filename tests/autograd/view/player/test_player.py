@@ -10,6 +10,7 @@ import pytest
 
 import autograd as ag
 import gpt
+from autograd.view.palette import THEME
 from autograd.view.player import pictures, player
 from tests.duck import Duck
 
@@ -590,6 +591,18 @@ def test_in_a_notebook_it_lies_over_a_picture(opened, tmp_path):
     page.page.locator("iframe").evaluate("frame => frame.remove()")
     page.page.locator("img").scroll_into_view_if_needed()
     assert page.page.evaluate("document.elementFromPoint(200, 100).tagName") == "IMG"
+
+
+@pytest.mark.parametrize("body, is_dark", [
+    ('data-jp-theme-light="false"', True), ('data-jp-theme-light="true"', False), ('class="vscode-dark"', True),
+    ('class="dark"', True), ('style="color-scheme: dark"', True), ("", False)])
+def test_in_a_notebook_it_has_the_notebooks_theme(opened, tmp_path, body, is_dark):
+    cell = player.Player(ag.tape(np.tanh(ag.tensor([1.0, 2.0], requires_grad=True)).sum()))._repr_html_()
+    (tmp_path / "cell.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><body {body}>{cell}", encoding="utf-8")
+    page = opened(tmp_path / "cell.html", color_scheme="null")  # the system's theme is light here
+    page.page.frame_locator("iframe").locator("#rows").wait_for()
+    background = page.page.frames[-1].evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == f"rgb({', '.join(str(int(THEME['paper'][is_dark][i:i + 2], 16)) for i in (1, 3, 5))})"
 
 
 @pytest.mark.parametrize("size", [(1400, 900), (900, 600), (390, 844)])
