@@ -1,4 +1,4 @@
-"""The walk back, freed values, and who owns the numbers."""
+"""The backward pass, freed values, and who owns the numbers."""
 
 import copy
 import pickle
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
+from autograd.core.multi_output import shape_and_dtype
 from tests.autograd.common import leaf
 
 # ---------------------------------------------------------------------- backward
@@ -263,6 +264,23 @@ def test_recomputed_values_are_the_same_through_views_and_tuples():
     np.testing.assert_array_equal(second.data, [[9, 16, 25]])
     loss.backward()
     np.testing.assert_array_equal(x.grad, 2 * once)
+
+
+def test_of_a_freed_record_its_shapes_stay_and_recomputing_restores_all():
+    x = leaf(np.arange(4.0).reshape(2, 2))
+    p = ag.softmax(x)
+    halves = np.split(p * p, 2)
+    records = {"kernel": p, "tuple": halves[0].inputs[0]}
+    saved = p.saved
+    assert saved[0] is ag.softmax.kernels[np.ndarray] and p.freed is None
+    shapes = {name: shape_and_dtype(t) for name, t in records.items()}
+    (halves[0] * halves[1]).sum().backward()
+    assert {name: t.freed for name, t in records.items()} == shapes == {
+        "kernel": ((2, 2), np.float64), "tuple": [((1, 2), np.float64)] * 2}
+    assert [(t._array, t.saved) for t in records.values()] == [(None, None)] * 2
+    assert {name: shape_and_dtype(t) for name, t in records.items()} == shapes
+    halves[0].data, p.data  # noqa: B018
+    assert [t.freed for t in records.values()] == [None, None] and p.saved[0] is saved[0]
 
 
 # ---------------------------------------------------------------------- who owns the numbers
