@@ -184,7 +184,7 @@ function show_map() {
     context.font = `${Math.min(22, cell)}px ui-monospace, Menlo, Consolas, monospace`;
     Object.assign(context, { textAlign: "center", textBaseline: "middle" });
     view.ids.forEach((id, i) => {
-      const text = [...visible(id)].slice(0, 3).join(""), at = margin + (i + 0.5) * cell;
+      const text = [...visible(id)].slice(0, 4).join(""), at = margin + (i + 0.5) * cell;
       context.fillText(text, at, margin / 2, cell);
       context.fillText(text, margin / 2, at, margin);
     });

@@ -88,8 +88,8 @@ function el(tag, properties, ...children) {
 /** The text of a token, with signs for what cannot be seen or would break the line. */
 function visible(id) {
   return tokenizer.labels[id].replace(/[\p{C}\p{Z}]/gu, (c) => {
-    const point = c.codePointAt(0), sign = { " ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡" }[c];
-    return sign ?? (point < 32 ? String.fromCharCode(0x2400 + point) : `‹${hex(point, 4)}›`);
+    const point = c.codePointAt(0), sign = { " ": "␣", "\n": "⏎", "\t": "⇥" }[c];
+    return sign ?? `‹${hex(point, point < 256 ? 2 : 4)}›`;
   }).replace(/^\p{M}/u, "◌$&");
 }
 

@@ -129,7 +129,7 @@ def describe_rounding(rounded: Array, original: Array) -> str:
     """Describe in a sentence how far two models' logits (T, V) differ."""
     same, most = (rounded.argmax(-1) == original.argmax(-1)).sum(), np.abs(rounded - original).max()
     return (f"Rounded to float16, which changes logits by {most:.2g} at most: the likeliest "
-            f"token is the same at {same} of the {plural(len(rounded), 'place')} that were compared.")
+            f"token stays the same at {same} of {plural(len(rounded), 'place')} that were compared.")
 
 
 # ---------------------------------------------------------------------- weights
