@@ -36,42 +36,45 @@ function symbolsOf(record) {
   return symbols;
 }
 
-/** The right side of a formula with numbers for its symbols, as text; "" if it has symbols without numbers. */
+/** The right side of a formula with numbers for its symbols, as a tree; null if a symbol has none, or what follows a comma
+ * says that the formula is not all. */
 function withNumbers(tree, symbols) {
-  let isRight = false, depth = 0, count = 0, text = [""];
-  const put = (piece) => typeof piece === "string" && typeof text.at(-1) === "string" ? text.push(text.pop() + piece) : text.push(piece);
-  for (let i = 0; i < tree.length; i++) {
-    let part = tree[i];
-    if (!isRight) {
-      const start = typeof part === "string" ? part.indexOf("= ") : -1;
-      if (start < 0) continue;
-      isRight = true;
-      part = part.slice(start + 2);
-    }
-    if (typeof part !== "string") {
-      if (part[0] === "sup") { put(part); continue; }
-      const value = symbols.get(part[1]), next = tree[i + 1];
-      if (part[0] !== "i" || !value || Array.isArray(next) && next[0] === "sub") return null;
-      count++;
-      if (typeof text.at(-1) !== "string" || /[\d\])] ?$/.test(text.at(-1))) put("\u2009·\u2009");
-      put(/^−/.test(value) && (text.at(-1) !== "" || Array.isArray(next)) ? `(${value})` : value);
-      continue;
-    }
-    for (const piece of part.match(/[A-Za-z_]\w*|./g) ?? []) {
-      depth += (piece === "(" || piece === "[") - (piece === ")" || piece === "]");
-      if (piece === "," && depth === 0 || piece === "Σ") return piece === "," && count ? text : null;
-      if (symbols.get(piece) && tree.length) { count++; put(`(${symbols.get(piece)})`); } else put(piece);
+  const made = [""], start = tree.findIndex((part) => typeof part === "string" && part.includes("= "));
+  let depth = 0, count = 0;
+  const put = (piece) => typeof piece === "string" && typeof made.at(-1) === "string" ? made.push(made.pop() + piece) : made.push(piece);
+  const putNumber = (value, isPower) => {
+    const before = made.at(-1), isFirst = before === "" && made.length === 1;
+    if (typeof before !== "string" || /[\d\])] $/.test(before)) put("\u2009·\u2009");        // a product without a sign
+    put(/^−/.test(value) && (!isFirst || isPower) || /\d$/.test(before) ? `(${value})` : value);
+    count++;
+  };
+  for (let i = start; start >= 0 && i < tree.length; i++) {
+    const part = i === start ? tree[i].slice(tree[i].indexOf("= ") + 2) : tree[i], next = tree[i + 1]?.[0];
+    if (part[0] === "sup" && typeof part !== "string") {
+      put(["sup", ...part.slice(1).map((inner) => typeof inner === "string" ? inner : symbols.get(inner[1]) || inner)]);
+    } else if (typeof part !== "string") {
+      const value = symbols.get(part[1]);
+      if (part[0] !== "i" || !value || next === "sub") return null;
+      putNumber(value, next === "sup");
+    } else {
+      for (const [piece, ...rest] of [...part.matchAll(/([A-Za-z_]\w*|.)(?=(.*))/g)].map((match) => match.slice(1))) {
+        depth += (piece === "(" || piece === "[") - (piece === ")" || piece === "]");
+        if (piece === "Σ" || piece === "index") return null;
+        if (piece === "," && !depth && !rest[0].startsWith(" else")) return count && !/^ (and|then|summed)/.test(rest[0]) ? made : null;
+        if (symbols.get(piece)) putNumber(symbols.get(piece), false);
+        else put(piece);
+      }
     }
   }
-  return count ? text : null;
+  return count ? made : null;
 }
 
-/** A line `= 0.5 · (−3) = −1.5` for a formula, or nothing where the numbers are too many. */
+/** A line `= 0.5 · (−3) = −1.5` for a formula, or nothing where the numbers are too many or the formula is prose. */
 function numbersLine(tree, record, result) {
-  const parts = tree && result && withNumbers(tree, symbolsOf(record));
-  if (!parts) return null;
-  const isScalar = !parts.some((part) => typeof part === "string" && part.includes("["));
-  const shown = parts.map((part) => typeof part === "string" && isScalar ? part.replaceAll("⊙", "·") : part);
+  const parts = tree && result ? withNumbers(tree, symbolsOf(record)) : null;
+  const text = parts?.filter((part) => typeof part === "string").join(" ");
+  if (!parts || /[a-z]{2} [a-z]{2}|[a-z]_[a-z]/.test(text)) return null;
+  const shown = parts.map((part) => typeof part === "string" && !text.includes("[") ? part.replaceAll("⊙", "·") : part);
   const isPlain = shown.length === 1 && shown[0].replace(/^\((.*)\)$/, "$1") === result;
   return el("div", { className: "numbers" }, "= ", mathematics(shown, ""), isPlain ? "" : ` = ${result}`);
 }

@@ -253,3 +253,57 @@ def test_any_program_is_drawn_without_overlaps(opened, tmp_path):
             graph.edges.some(edge => edge.uses.some(use => use.n === n && use.m === m))))""")
         groups = evaluate(page, "outline.flatMap((entry, i) => Array.isArray(entry) && entry[3] ? [i] : [])")
         evaluate(page, f"toggle({rng.choice(groups)})")
+
+
+FUNCTIONS = {"trunc": np.trunc, "ln": np.log, "arcosh": np.arccosh, "arsinh": np.arcsinh, "artanh": np.arctanh,
+             "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softmax": lambda x: 1.0, "max": max, "min": min,
+             **{name: getattr(np, name) for name in ("sign", "floor", "sqrt", "cbrt", "exp", "sin", "cos", "tan", "sinh",
+                                                     "cosh", "tanh", "arcsin", "arccos", "arctan")}}
+
+
+def computed(line):
+    """Return the value of a line of numbers, without its result."""
+    text = re.sub(r" (?:where|else).*", "", line).replace("−", "-").replace("·", "*").replace("\u2009", " ")
+    text = text.replace("√", "sqrt").replace("∛", "cbrt").replace("⌊", "floor(").replace("⌋", ")")
+    text = re.sub(r"\|(.*)\|", r"abs(\1)", text)
+    text = re.sub(r"(?<= )(\d)\(([\d.]+)\)(\*\*\(\d\))?", r"(\1*\2\3)", text)  # 2y below a line
+    text = re.sub(r"cosh\*\*\((\d)\) ([\d.]+)", r"cosh(\2)**\1", text)
+    text = re.sub(r"\b([a-z]{2,}) ?(-?[\d.]+)", r"\1(\2)", text)  # tanh 0.5
+    text = re.sub(r"([\d.)]) ?(?=[a-z(])", r"\1*", text).rstrip(",")
+    return eval(text, {"__builtins__": {}, "abs": abs}, FUNCTIONS)
+
+
+@pytest.mark.slow
+def test_lines_of_numbers_are_true(opened, tmp_path):
+    """The formulas of all ops of numbers, with numbers put in, give the result that stands beside them."""
+    total = ag.tensor(0.0)
+    for values in ([0.5], [1.5], [0.7, 2.0], [2.0, 0.3]):
+        for _, op in sorted(ag.REGISTRY.items()):
+            try:
+                with np.errstate(all="raise"):
+                    y = op(*(ag.tensor(v, requires_grad=True) for v in values))
+                    total = total + y * y * -0.3 if y.shape == () and op.rules else total
+            except Exception:  # not an op of so many numbers, or not defined there
+                continue
+    page = opened(saved(ag.tape(total), tmp_path), **QUIET)
+    lines = evaluate(page, """(() => {
+        state.step = lastStep;
+        const plain = (node) => [...node.childNodes].map((n) => n.nodeType === 3 ? n.data :
+            n.tagName === "SUP" ? `**(${plain(n)})` : plain(n)).join("");
+        const line = (tree, record, result) => [numbersLine(tree, record, result)].filter(Boolean)
+            .map((made) => [record.op, plain(made).slice(2), result]);
+        return records.filter((record) => record.op).flatMap((record) => {
+            const { formula, gradients } = tape.ops[record.rules];
+            let sent = 0;
+            const forward = line(formula, record, shortText(record.value[0]));
+            return [...forward, ...record.inputs.flatMap(([name, m, , needs]) => {
+                const send = needs && record.sends[sent++];
+                return send ? line(gradients[name], record, shortText(sentEntries(send, m)[0])) : [];
+            })];
+        }); })()""")
+    assert len({op for op, _, _ in lines}) > 35
+    for op, line, result in lines:
+        left, _, right = line.rpartition(" = ")
+        assert right == result or line == result
+        wanted = float(result.replace("−", "-"))
+        assert computed(left or line) == pytest.approx(wanted, rel=0.02, abs=0.01), (op, line)
