@@ -294,7 +294,8 @@ def test_signs_of_a_vocabulary_on_a_phone(browser, tmp_path, scheme):
     assert page.inner_text("#name") == "<i>run" and "✓" in page.inner_text("#status")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     signs = page.evaluate("tokenizer.labels.map((_, id) => visible(id))")
-    assert {"‹00›", "⏎", "⇥", "‹0D›", "‹1B›", "‹7F›", "‹200F›", "‹2028›", "‹FEFF›", "‹D800›", "◌\u0301", "𝔸", "<"} <= {*signs}
+    assert {"‹00›", "⏎", "⇥", "‹0D›", "‹1B›", "‹7F›", "‹200F›", "‹2028›", "‹FEFF›", "‹D800›", "◌\u0301", "𝔸",
+            "<"} <= {*signs}
     assert page.locator("#write b, #write i").count() == 20  # those of the bars, and none of the text
     shown.close()
 
