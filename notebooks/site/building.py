@@ -35,10 +35,10 @@ def examples() -> list[dict[str, str]]:
 
 def build(folder: Path, pyodide: str = PYODIDE) -> None:
     """Write the live page and what it loads into a folder; `pyodide` is a URL, or a path on the site's own host."""
+    pyodide = check_address(pyodide)
     folder.mkdir(parents=True, exist_ok=True)
     digest = pack(folder / ARCHIVE)
-    pyodide = check_address(pyodide)
-    data = {"pyodide": pyodide, "digest": digest, "examples": examples(), "frame": frame_style(),
+    data = {"pyodide": pyodide, "digest": digest, "examples": examples(), "frame": frame_style(), "scripts": scripts(),
             "worker": (HERE / "worker.js").read_text(encoding="utf-8")}
     live = page(HERE, "live", "tapegrad live", data, ["live_editor.js", "live.js"], allowed=policy(pyodide))
     (folder / "live.html").write_text(live, encoding="utf-8")
@@ -51,13 +51,17 @@ def check_address(pyodide: str) -> str:
     return pyodide.rstrip("/") + "/"
 
 
+def scripts() -> str:
+    """Return the sources of scripts beside the page's own and Pyodide's: WebAssembly, and the player's, in a frame."""
+    player = ag.tape(ag.tensor(1.0, requires_grad=True) * 2.0).player().page
+    return " ".join(["'wasm-unsafe-eval'", *re.findall(r"script-src ('sha256-[^']+')", player)])
+
+
 def policy(pyodide: str) -> str:
-    """Return what the live page may load beside its own script: Pyodide, the archive, and the player's script, which
-    runs in a frame.  The page narrows `connect-src` to these two addresses once it knows its own."""
-    player = re.search(r"'sha256-[^']+'", ag.tape(ag.tensor(1.0, requires_grad=True) * 2.0).player().page)
+    """Return what the live page may load beside its own script.  Once it knows its own address, the page narrows this
+    to the folder of Pyodide and the archive."""
     own = pyodide if "://" in pyodide else "'self'"
-    assert player
-    return (f"{player[0]} 'wasm-unsafe-eval' {own}; connect-src 'self' {own}; img-src data:; worker-src blob:; "
+    return (f"{scripts()} {own}; connect-src 'self' {own}; img-src data:; worker-src blob:; "
             "frame-src 'none'; base-uri 'none'; form-action 'none'")
 
 

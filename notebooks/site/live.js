@@ -7,12 +7,12 @@ const archive = new URL(`tapegrad.zip?${data.digest}`, location.href).href;
 const allowed = [archive.split("?")[0], pyodide].map(url => url.replaceAll(";", "%3B").replaceAll(",", "%2C"));
 const policy = document.createElement("meta");
 policy.httpEquiv = "Content-Security-Policy";
-policy.content = `connect-src ${allowed.join(" ")}`;
+policy.content = `connect-src ${allowed.join(" ")}; script-src ${data.scripts} ${allowed[1]}; worker-src blob:`;
 document.head.append(policy);
 
 // ---------------------------------------------------------------------- Python
 const script = URL.createObjectURL(new Blob([data.worker], { type: "text/javascript" }));
-let worker, state, wanted, began, clock;
+let worker, state, wanted, played, began, clock;
 
 function show(words, failed = false) {
   element("status").textContent = words;
@@ -47,6 +47,7 @@ function run() {
   wanted = false;
   element("output").replaceChildren();
   markLine(0);
+  played = false;
   began = performance.now();
   enter("running");
   show("running …");
@@ -69,13 +70,13 @@ const RECEIVE = {
   },
   html: text => frame(element("output"), data.frame + text, "What the last line shows"),
   player(text) {
-    element("player").replaceChildren();
-    element("waiting").hidden = true;
+    clearPlayer(true);
     frame(element("player"), text, "Player of the tape");
   },
   done(what) {
     clearInterval(clock);
     const first = what === "load", seconds = (performance.now() - (first ? 0 : began)) / 1000;
+    if (!first && !played) clearPlayer(false);
     enter("ready");
     show(first ? "Python is ready." : `done in ${seconds < 1 ? Math.round(seconds * 1000) + " ms" : seconds.toFixed(1) + " s"}`);
     if (wanted) run();
@@ -111,6 +112,12 @@ function print(text, className = "") {
   }
   last.append(text);
   if (below) output.scrollTop = output.scrollHeight;
+}
+
+function clearPlayer(another) {
+  played = another;
+  element("player").replaceChildren();
+  element("waiting").hidden = another;
 }
 
 function frame(place, html, title) {
@@ -152,9 +159,9 @@ async function keep() {
 }
 
 async function open(first) {
-  const [what, value] = location.hash.slice(1).split("=", 2);
+  const [what, value] = location.hash ? location.hash.slice(1).split("=", 2) : ["example", data.examples[0].name];
   element("notice").hidden = true;
-  const name = what === "example" ? value : what === "code" ? "" : data.examples[0].name;
+  const name = what === "example" ? value : "";
   const example = data.examples.find(each => each.name === name);
   try {
     if (what === "code") {
@@ -164,7 +171,7 @@ async function open(first) {
       writeAll(example.source);
       if (first) wanted = true;  // it is the page's own
     } else {
-      say("The link names an example that is not here.");
+      say("The link has no code, and no example that is here.");
     }
   } catch {
     say("The code in the link cannot be read: it is cut off or damaged.");
