@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from importlib.util import find_spec
 from pathlib import Path
+
+from notebooks.reference.__main__ import main as build_reference
 
 from . import building
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m notebooks.site", description="Write the site for any static host, "
-                                     "under any path: the page on which tapegrad runs in the browser.")
+                                     "under any path: the live page, on which tapegrad runs in the browser, and the "
+                                     "reference.  To publish it, copy the folder to a host.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("site"), help="where to (site)")
     parser.add_argument("--pyodide", default=building.PYODIDE, metavar="URL",
                         help="folder with Pyodide 0.27.7, at a URL or a path on the site's host (%(default)s)")
+    parser.add_argument("--without-reference", action="store_true", help="leave out the reference (a minute)")
     options = parser.parse_args(arguments)
+    folder, began = options.folder, time.perf_counter()
     try:
-        building.build(options.folder, options.pyodide)
+        building.build_live(folder, options.pyodide)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    if options.without_reference or not find_spec("sphinx"):
+        cure = "" if options.without_reference else ', which needs pip install -e ".[reference]"'
+        print(f"without the reference{cure}")
+    elif build_reference([str(folder / "reference")]):
+        return 1
+    building.build_index(folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder / 'index.html'}: {size / 1e6:.1f} MB, in {time.perf_counter() - began:.0f} s; "
+          f"to look at it: python -m http.server -d {folder}")
     return 0
 
 

@@ -22,6 +22,9 @@ PYODIDE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
 PURE = ("graphviz", "tqdm")
 """What tapegrad imports beside NumPy, in pure Python, of which the archive has a copy with its licence."""
 ARCHIVE = "tapegrad.zip"
+PAGES = (("live.html", "Live", "Write NumPy, run it in this browser, and play its tape, forward and backward"),
+         ("reference/index.html", "Reference", "A page for each operation, with the derivation of its gradient"))
+"""The pages that index.html names, as far as they are there: path, title, description."""
 
 
 def examples() -> list[dict[str, str]]:
@@ -33,7 +36,7 @@ def examples() -> list[dict[str, str]]:
             for file, source in zip(files, sources)]
 
 
-def build(folder: Path, pyodide: str = PYODIDE) -> None:
+def build_live(folder: Path, pyodide: str = PYODIDE) -> None:
     """Write the live page and what it loads into a folder; `pyodide` is a URL, or a path on the site's own host."""
     pyodide = check_address(pyodide)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +45,20 @@ def build(folder: Path, pyodide: str = PYODIDE) -> None:
             "worker": (HERE / "worker.js").read_text(encoding="utf-8")}
     live = page(HERE, "live", "tapegrad live", data, ["live_editor.js", "live.js"], allowed=policy(pyodide))
     (folder / "live.html").write_text(live, encoding="utf-8")
+
+
+def build_index(folder: Path) -> None:
+    """Write index.html, with a link to each of `PAGES` that is in the folder."""
+    links = [f'<li><a href="{path}"><b>{title}</b> <span>{words}.</span></a></li>'
+             for path, title, words in PAGES if (folder / path).exists()]
+    gaps = {"style": shared_style(), "links": "\n".join(links)}
+    template = (HERE / "index.html").read_text(encoding="utf-8")
+    (folder / "index.html").write_text(re.sub(r"{{(\w+)}}", lambda gap: gaps[gap[1]], template), encoding="utf-8")
+
+
+def shared_style() -> str:
+    """Return the colours and fonts that all pages share."""
+    return css() + (ROOT / "autograd" / "view" / "page.css").read_text(encoding="utf-8")
 
 
 def check_address(pyodide: str) -> str:
@@ -67,9 +84,8 @@ def policy(pyodide: str) -> str:
 
 def frame_style() -> str:
     """Return the style of a frame that shows HTML of the reader's code."""
-    shared = (ROOT / "autograd" / "view" / "page.css").read_text(encoding="utf-8")
     own = "body { font-size: 13px; margin: 10px; color: var(--ink); }"
-    return f"<!DOCTYPE html><style>{css()} {shared} {own}</style>"
+    return f"<!DOCTYPE html><style>{shared_style()} {own}</style>"
 
 
 def pack(path: Path) -> str:

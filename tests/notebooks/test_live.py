@@ -36,7 +36,7 @@ needs_pyodide = pytest.mark.skipif(PYODIDE is None, reason="no Pyodide beside th
 
 @pytest.fixture(scope="module")
 def natively():
-    """What each example sends when Python runs it here: (what, text), …"""
+    """Return (what, text), … for each example, as sent when Python runs it here."""
     done = subprocess.run([sys.executable, "-c", RUN_ALL], cwd=ROOT, capture_output=True, text=True, check=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})
     return json.loads(done.stdout)
@@ -78,6 +78,17 @@ def test_an_address_that_is_none_is_refused(tmp_path, capsys):
     assert "--pyodide takes a URL" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+def test_the_site_names_the_pages_that_it_has(tmp_path, capsys):
+    assert main([str(tmp_path), "--without-reference"]) == 0
+    index = (tmp_path / "index.html").read_text()
+    assert 'href="live.html"' in index and "reference" not in index and "{{" not in index
+    assert building.PYODIDE in (tmp_path / "live.html").read_text() and "http.server" in capsys.readouterr().out
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "index.html").touch()
+    building.build_index(tmp_path)
+    assert 'href="reference/index.html"' in (tmp_path / "index.html").read_text()
+
+
 def test_the_same_files_make_the_same_archive(tmp_path):
     assert building.pack(tmp_path / "a.zip") == building.pack(tmp_path / "b.zip")
 
@@ -93,7 +104,7 @@ class Address(str):
 def host(tmp_path_factory):
     """A static host: the site in a folder of it, and Pyodide in another."""
     root = tmp_path_factory.mktemp("host")
-    assert main([str(root / "some" / "where"), "--pyodide", "/pyodide"]) == 0
+    assert main([str(root / "some" / "where"), "--pyodide", "/pyodide", "--without-reference"]) == 0
     (root / "pyodide").symlink_to(PYODIDE)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -323,7 +334,7 @@ Evil()""")
 @pytest.mark.slow
 @needs_pyodide
 def test_a_python_that_is_out_of_reach_is_said(browser, host):
-    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere"]) == 0
+    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-reference"]) == 0
     live = Live(browser, host)
     live.wait("failed")
     words = live.page.inner_text("#status")
