@@ -338,7 +338,8 @@ def format_axes(axes: Any, histories: list[History], keys: Sequence[str]) -> Non
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 100 else f"{v:g}"))
     elif values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
-        axes.set_title(f"{QUANTITIES[keys[0]][1]}, logarithmic", fontweight="bold")
+        comma = ", " if keys[0] == "loss" else ",\n"  # a small panel has no room for all of it in a line
+        axes.set_title(f"{QUANTITIES[keys[0]][1]}{comma}logarithmic", fontweight="bold")
         decades = np.log10(values.max() / values.min())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))

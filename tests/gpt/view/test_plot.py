@@ -297,3 +297,17 @@ def test_metrics_that_are_too_large(tmp_path, monkeypatch):
     (tmp_path / "metrics.jsonl").write_text('{"iter": 1, "loss": 2}\n')
     with pytest.raises(ValueError, match="has more than"):
         read_history(str(tmp_path))
+
+
+@pytest.mark.parametrize("n_runs", [1, 2, 9])
+def test_titles_and_labels_do_not_overlap(tmp_path, drawn, n_runs):
+    for run in range(n_runs):
+        (tmp_path / f"run {run}").mkdir()
+        write(tmp_path / f"run {run}", [row(i, grad_norm=50 * 0.9**i + 1, tokens_per_s=123_456.0) for i in range(1, 60)])
+    main(["plot", *(str(tmp_path / f"run {run}") for run in range(n_runs)), "--out", str(tmp_path / "p.png")])
+    picture, = drawn
+    picture.canvas.draw()
+    boxes = [text.get_window_extent() for axes in picture.axes for text in (axes._left_title, axes.xaxis.label)]
+    assert len(boxes) == 8 and "logarithmic" in " ".join(titles(picture))
+    for i, a in enumerate(boxes):
+        assert not any(a.overlaps(b) for b in boxes[i + 1:]), (a, boxes)
