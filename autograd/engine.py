@@ -92,7 +92,8 @@ def _new_tensor(array: Any, frame: Any, scope: str, requires_grad: bool = False,
                 inputs: tuple = (), attrs: Any = NO_ATTRS, saved: Any = None) -> Tensor:
     """Return a new Tensor, a leaf or the record of `op`, which the code in `frame` asked for."""
     t = object.__new__(Tensor)
-    t._array, t.saved, t.freed = array, saved, None
+    t._array, t.freed = array, None
+    t.saved = saved
     t._grad, t._requires_grad = None, requires_grad
     t.op, t.inputs, t.attrs = op, inputs, attrs
     t.name, t.scope = "", scope
@@ -280,9 +281,9 @@ def _record_vjp(t: Tensor, g: Any, wanted: set[Tensor] | None, create_graph: boo
         if create_graph:  # by the rules, and on Tensors, so that they are recorded
             arguments = (g, t if type(y) is not tuple else multi_output.unpack(t, _item), *t.inputs)
             return t.op.vjp(needed, t.inputs, values, arguments, t.attrs)
-        if t.saved is None:
+        if t.saved is None:  # by the rules, on arrays
             return t.op.vjp(needed, t.inputs, values, (g, y, *values), t.attrs)
-        return kernel_vjp(t.op, t.saved, needed, t.inputs, values, g, y, t.attrs)
+        return kernel_vjp(t.op, t.saved, needed, t.inputs, values, g, y, t.attrs)  # by the kernel that computed y
     except Exception as error:
         errors.point_at(t, error)
         raise
