@@ -245,6 +245,23 @@ def test_typing_sampling_and_changing(browser, tmp_path):
     shown.close()
 
 
+def test_temperature_and_top_k(browser, tmp_path):
+    model, tokenizer = varied(CONFIG), CharTokenizer(ALPHABET.replace(".", "\t"))  # the newline is token 1
+    written(tmp_path, model, tokenizer)
+    shown = opened(browser, tmp_path)
+    page = shown.page
+    page.fill("#text", "")  # which begins as `gpt sample` does, after a newline
+    page.fill("#temperature", "0.5")
+    page.focus("#top-k")
+    shown.press("Home", "ArrowRight", "ArrowRight")
+    assert page.inner_text("#top-k-value") == "3" and page.inner_text("#temperature-value") == "0.50"
+    p = np.sort(np.exp(numpy_logits(model, tokenizer.encode("\n"))[-1] / 0.5))[::-1][:3]
+    shares = [float(share[:-2]) if "<" not in share else 0 for share in bars(page)[1]]
+    np.testing.assert_allclose(shares, [*100 * p / p.sum(), *[0] * 7], atol=0.51)
+    assert shares[2] > 1
+    shown.close()
+
+
 def test_switches_and_an_overwritten_weight_by_keyboard(browser, tmp_path):
     model, tokenizer = varied(CONFIG), CharTokenizer(ALPHABET)
     written(tmp_path, model, tokenizer, "--prompt", "the cat")
