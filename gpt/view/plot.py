@@ -326,7 +326,8 @@ def format_axes(axes: Any, histories: list[History], keys: Sequence[str]) -> Non
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     values = np.concatenate([h.curves[key].values for h in histories for key in keys if key in h.curves] or [[1.0]])
-    axes.set_title(QUANTITIES[keys[0]][1], fontweight="bold")
+    title, style = QUANTITIES[keys[0]][1], {"fontweight": "bold", "fontsize": 10.5 if keys[0] == "loss" else 9}
+    axes.set_title(title, **style)
     axes.set_xlabel("Iteration")
     axes.grid(color=LIGHT["line"], linewidth=0.7)
     axes.set_axisbelow(True)
@@ -339,7 +340,7 @@ def format_axes(axes: Any, histories: list[History], keys: Sequence[str]) -> Non
     elif values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
         comma = ", " if keys[0] == "loss" else ",\n"  # a small panel has no room for all of it in a line
-        axes.set_title(f"{QUANTITIES[keys[0]][1]}{comma}logarithmic", fontweight="bold")
+        axes.set_title(f"{title}{comma}logarithmic", **style)
         decades = np.log10(values.max() / values.min())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))

@@ -303,9 +303,11 @@ def test_metrics_that_are_too_large(tmp_path, monkeypatch):
 def test_titles_and_labels_do_not_overlap(tmp_path, drawn, n_runs):
     for run in range(n_runs):
         (tmp_path / f"run {run}").mkdir()
-        write(tmp_path / f"run {run}", [row(i, grad_norm=50 * 0.9**i + 1, tokens_per_s=123_456.0) for i in range(1, 60)])
+        rows = [row(i, grad_norm=50 * 0.9**i + 1, tokens_per_s=123_456.0) for i in range(1, 60)]
+        write(tmp_path / f"run {run}", rows)
     main(["plot", *(str(tmp_path / f"run {run}") for run in range(n_runs)), "--out", str(tmp_path / "p.png")])
     picture, = drawn
+    picture.set_dpi(150)  # as it was written
     picture.canvas.draw()
     boxes = [text.get_window_extent() for axes in picture.axes for text in (axes._left_title, axes.xaxis.label)]
     assert len(boxes) == 8 and "logarithmic" in " ".join(titles(picture))
