@@ -25,14 +25,8 @@ Batch = tuple[Array, Array]  # ids (B, T), and targets (B, T), the next token of
 
 class Data(Protocol):
     """The interface of a dataset.  Targets of -100 are ignored by the loss."""
-
-    @property
-    def description(self) -> str:
-        """One line: the source, and the sizes of the training and validation parts."""
-
-    @property
-    def characters_per_token(self) -> float:
-        """Of the validation part."""
+    description: str  # one line: the source, and the sizes of the training and validation parts
+    characters_per_token: float  # of the validation part
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
         """Draw training examples."""

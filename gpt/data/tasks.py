@@ -30,13 +30,17 @@ class Addition:
 
     digits: int = 2
     held_out: Array = field(init=False, repr=False)  # sorted questions (n,): a + b is number a·10^digits + b
+    description: str = field(init=False, repr=False)
+    characters_per_token: float = field(default=1.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= 9:
             raise ValueError(f"addition of {self.digits} digits: choose from 1 to 9")
         self.base = 10 ** self.digits
         self.tokenizer = CharTokenizer("0123456789+=\n")
-        self.held_out = self._hold_out(min(2000, self.base ** 2 // 5))
+        self.held_out = self._hold_out(n_val := min(2000, self.base ** 2 // 5))
+        self.description = (f"sums of two numbers of up to {self.digits} digits: {self.base ** 2 - n_val:,} to train on, "
+                            f"{n_val:,} to validate on")
 
     def _hold_out(self, n: int) -> Array:
         """Return `n` questions, n even: a + b and b + a for n/2 random pairs of different numbers."""
@@ -51,14 +55,6 @@ class Addition:
     def block_size(self) -> int:
         """The number of tokens in the longest example, less one."""
         return 3 * self.digits + 3
-
-    @property
-    def description(self) -> str:
-        """The task, and the sizes of the training and validation parts, in a line."""
-        n, n_val = self.base ** 2, len(self.held_out)
-        return f"sums of two numbers of up to {self.digits} digits: {n - n_val:,} to train on, {n_val:,} to validate on"
-
-    characters_per_token = 1.0
 
     def text(self, question: int) -> str:
         """Return `12+34=64\\n`, the sum from its last digit to its first."""
