@@ -38,8 +38,9 @@ class Addition:
             raise ValueError(f"addition of {self.digits} digits: choose from 1 to 9")
         self.base = 10 ** self.digits
         self.tokenizer = CharTokenizer("0123456789+=\n")
-        self.held_out = self._hold_out(n_val := min(2000, self.base ** 2 // 5))
-        self.description = (f"sums of two numbers of up to {self.digits} digits: {self.base ** 2 - n_val:,} to train on, "
+        n, n_val = self.base ** 2, min(2000, self.base ** 2 // 5)
+        self.held_out = self._hold_out(n_val)
+        self.description = (f"sums of two numbers of up to {self.digits} digits: {n - n_val:,} to train on, "
                             f"{n_val:,} to validate on")
 
     def _hold_out(self, n: int) -> Array:
