@@ -198,8 +198,8 @@ function pillTitle(n, unit) {
 
 /** Close scopes, the deepest first, until the graph has a size that one can look over. */
 function foldDeepScopes() {
-  const deepest = Math.max(0, ...depthOf);
-  for (let level = deepest; level >= 0 && buildGraph(-1).units.length > MOST_UNITS; level--) {
+  const deepest = depthOf.reduce((a, b) => Math.max(a, b), 0), opened = entryOf[tape.focus >= 0 ? tape.focus : atStep[state.step]] ?? 0;
+  for (let level = deepest; level >= 0 && buildGraph(opened).units.length > MOST_UNITS; level--) {
     outline.forEach((item, i) => { if (Array.isArray(item) && item[3] && depthOf[i] === level) folded.add(i); });
   }
 }
