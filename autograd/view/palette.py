@@ -86,3 +86,10 @@ def css() -> str:
     for name, colours in (("diverging", DIVERGING), ("sequential", SEQUENTIAL)):
         lines.append(f"  --{name}: linear-gradient(90deg, {', '.join(map(hexadecimal, colours))});")
     return "\n".join([":root {", "  color-scheme: light dark;", *lines, "}", ""])
+
+
+def colormap(colours: Array = DIVERGING) -> Any:
+    """Return a scale as a colormap of Matplotlib: DIVERGING for numbers from −v to v, SEQUENTIAL for amounts."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("tapegrad", colours / 255)
