@@ -17,11 +17,11 @@ from .source import (
     Unwritable,
     copy_tree,
     function_tree,
+    is_name,
     is_plain,
     literal,
+    local_names,
     name,
-    names_set,
-    text_of,
 )
 
 STRUCTURE = {"shape", "ndim", "dtype", "size"}
@@ -72,12 +72,12 @@ class Expressions:
     def __init__(self, caller: Any, function: Callable[..., Any], env: dict[str, Value]):
         self.caller, self.library, self.function, self.env = caller, caller.library, function, env
         self.tree = function_tree(function)
-        self.local = names_set(self.tree)
+        self.local = local_names(function)
 
     # ------------------------------------------------------------------ what stays as it is
     def _rewritten(self, node: Any) -> Any:
         """Return a part of the function as it is, but for the names of what it refers to."""
-        aliases = {key: a.node for key, a in self.env.items() if text_of(a.node) != key}
+        aliases = {key: a.node for key, a in self.env.items() if not is_name(a.node, key)}
         return Rewriter(self.library, self.function, set(self.env), aliases).visit(copy_tree(node))
 
     def _execute(self, statement: ast.stmt, **values: Any) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 from .expressions import Expressions, Value, Verbatim
 from .source import (
+    is_name,
     is_plain,
     literal,
     name,
     names_in,
     names_set,
-    text_of,
 )
 
 
@@ -130,7 +130,8 @@ class Body(Expressions):
         root: ast.expr = target
         while isinstance(root, (ast.Subscript, ast.Attribute)):
             root = root.value
-        if not isinstance(root, ast.Name) or root.id not in self.env or text_of(self.env[root.id].node) != root.id:
+        if not isinstance(root, ast.Name) or root.id not in self.env or not is_name(
+                self.env[root.id].node, root.id):
             raise Verbatim
         out.append(ast.AugAssign(self._rewritten(target), statement.op, made.node))
         self._execute(ast.AugAssign(target, statement.op, name("__value")), __value=made.value)
@@ -186,7 +187,7 @@ class Body(Expressions):
                 statement, ast.FunctionDef):
             raise Verbatim
         stored = names_set(statement)
-        if any(text_of(self.env[each].node) != each for each in stored if each in self.env):
+        if any(not is_name(self.env[each].node, each) for each in stored if each in self.env):
             raise Verbatim
         self._forget_aliases(stored)
         out.append(self._rewritten(statement))

@@ -21,9 +21,9 @@ from .source import (
     copy_tree,
     function_tree,
     literal,
+    local_names,
     name,
     names_in,
-    names_set,
     parse,
     text_of,
 )
@@ -205,7 +205,7 @@ class Rewriter(ast.NodeTransformer):
     def __init__(self, library: Library, function: Callable[..., Any], local: set[str],
                  aliases: dict[str, ast.expr] | None = None):
         self.library, self.function, self.aliases = library, function, aliases or {}
-        self.local = {*local, *names_set(function_tree(function))}
+        self.local = {*local, *local_names(function)}
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         """Replace a global name, or a variable that has an alias."""

@@ -59,6 +59,17 @@ def _nested_spans(tree: ast.AST) -> set[tuple]:
     return {(node.lineno, node.col_offset) for node in ast.walk(tree) if isinstance(node, ast.expr)}
 
 
+@functools.lru_cache(4096)
+def local_names(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the variables of a function, those of functions and comprehensions in it too."""
+    return frozenset(names_set(function_tree(function)))
+
+
+def is_name(node: ast.expr, called: str) -> bool:
+    """Return True for the expression that reads the variable of this name."""
+    return isinstance(node, ast.Name) and node.id == called
+
+
 def docstring_formula(function: Any) -> str:
     """Return the formula in the docstring of a VJP rule, on one line: `∂L/∂x = g ⊙ y`."""
     lines = (inspect.getdoc(function) or "").partition("    ")[0].splitlines()

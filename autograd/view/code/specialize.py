@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ def as_line(library: Library, function: Any, names: tuple[str, ...], arguments: 
     """Return the call of a "formula" or "rule" as an expression of its arguments: written in place if it is short, else
     the call of a function that is called by the first of `names` that is free."""
     return _Caller(library).call(function, list(arguments), attrs, names, role)
+
+
+signature = functools.lru_cache(4096)(inspect.signature)
 
 
 class _Caller:
@@ -75,12 +79,12 @@ class _Caller:
                      names: tuple[str, ...], role: str) -> Value:
         if any(isinstance(a.node, ast.Starred) for a in arguments):
             raise Verbatim
-        bound = inspect.signature(function).bind(*arguments, **keywords)
+        bound = signature(function).bind(*arguments, **keywords)
         given = dict(bound.arguments)
         bound.apply_defaults()
         env, star = {}, None
         for key, a in bound.arguments.items():
-            kind = inspect.signature(function).parameters[key].kind
+            kind = signature(function).parameters[key].kind
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 star = key
                 env[key] = Value(name(key), tuple(each.value for each in a), all(each.static for each in a))
@@ -136,7 +140,7 @@ class _Caller:
         parameters, spec = [], tree.args
         defaults = dict(zip([a.arg for a in (spec.posonlyargs + spec.args)][::-1], spec.defaults[::-1]))
         defaults |= {a.arg: d for a, d in zip(spec.kwonlyargs, spec.kw_defaults) if d is not None}
-        parameter = inspect.signature(function).parameters
+        parameter = signature(function).parameters
         after_star = False
         for key in parameter:
             if key not in used:
