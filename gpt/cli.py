@@ -20,7 +20,7 @@ from .runtime.screen import escape_line, protect_terminal
 from .runtime.settings import base_type, flag_of, is_path
 from .runtime.signals import ignore_signals, stop_at_once
 from .training.config import TrainConfig
-from .training.train import train
+from .training.train_program import train_or_write
 from .tuning.tune import TuneConfig, tune
 from .view.info import InfoConfig, info
 from .view.page.page import PageConfig, write_page
@@ -38,7 +38,7 @@ class Command:
 
 
 COMMANDS = {
-    "train": Command("Train a GPT on text.", TrainConfig, train, TrainConfig.from_recipe),
+    "train": Command("Train a GPT on text.", TrainConfig, train_or_write, TrainConfig.from_recipe),
     "sample": Command("Generate text with a trained GPT (sampling).", SampleConfig, sample),
     "tune": Command("Fine-tune a GPT on conversations (instruction tuning), whole or by LoRA.", TuneConfig, tune),
     "chat": Command("Chat with a GPT.", ChatConfig, chat),

@@ -51,6 +51,8 @@ class TrainConfig(Architecture):
                                 "of the windows of text", group="model", path=True)
     resume: str | None = setting(None, "resume the run in this folder, or from this checkpoint, with its settings",
                                  group="output", path=True)
+    code: str | None = setting(None, "do not train: write the training step, forward, backward and AdamW, as this "
+                               "Python file, which trains with NumPy alone", group="output", path=True)
     checkpoint_interval: int = setting(100, "steps between checkpoints", at_least=1, group="output")
     keep: int = setting(2, "number of the last checkpoints to keep, besides the best", at_least=1, group="output")
     recipe: str = setting("nanogpt", "hyperparameters by name: fast, or nanoGPT's own, to the letter; single flags "
@@ -170,7 +172,7 @@ class TrainConfig(Architecture):
     def _parse(cls, plain: Any) -> dict[str, Any]:
         """Return the settings that JSON holds.  Raises AttributeError, TypeError or ValueError if they are invalid."""
         names = {f.name for f in fields(cls)}
-        settings = {name: value for name, value in plain.items() if name in names - {"resume", "overwrite"}}
+        settings = {name: value for name, value in plain.items() if name in names - {"resume", "overwrite", "code"}}
         if settings.get("cache_dir") == "":  # as earlier versions wrote
             del settings["cache_dir"]
         data = settings.get("data", [])

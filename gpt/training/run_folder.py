@@ -16,7 +16,7 @@ from . import metrics
 from .config import SHORT_RUN
 
 # Settings on which the weights do not depend: runs that differ in these alone are the same.
-FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas")
+FREE = ("out", "resume", "overwrite", "cache_dir", "checkpoint_interval", "keep", "time_limit", "replicas", "code")
 
 
 @contextmanager

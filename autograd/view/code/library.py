@@ -8,7 +8,7 @@ import inspect
 import keyword
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,7 @@ def look_up(function: Callable[..., Any], found: str) -> Any:
     return getattr(builtins, found)
 
 
-def resolve(function: Callable[..., Any], node: ast.expr, local: set[str]) -> Any:
+def resolve(function: Callable[..., Any], node: ast.expr, local: Collection[str]) -> Any:
     """Return the value of a global name or of an attribute of a module, `np.linalg.inv`; Unwritable for another."""
     if isinstance(node, ast.Name) and node.id not in local:
         try:

@@ -248,7 +248,7 @@ NANOGPT = dict(
     beta1=0.9, beta2=0.99, momentum=0.9, embedding_lr=0.015, taps_lr=0.04, grad_clip=1.0, eval_interval=250,
     eval_iters=20, eval_whole=False, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
 DATA_AND_OUTPUT = {"data", "task", "digits", "tokenizer", "vocab_size", "lines", "val_fraction", "cache_dir", "out",
-                   "overwrite", "from_", "resume", "checkpoint_interval", "keep", "replicas"}
+                   "overwrite", "from_", "resume", "checkpoint_interval", "keep", "replicas", "code"}
 
 
 def test_the_nanogpt_recipe_to_the_letter():
