@@ -51,6 +51,7 @@ def main() -> None:
                 page.press("#search", "Enter")
                 page.click("#card button:has-text('Backward')")
                 page.fill("#search", "")
+                page.evaluate("document.activeElement.blur()")
             page.screenshot(path=HERE / f"{name}.png", full_page=name == "card")
         browser.close()
 

@@ -155,12 +155,13 @@ function unitOfEntry(entry) {
 
 function edgeElement(edge) {
   const { points } = edge, [tip, start] = [points.at(-1), points[0]];
-  const isPill = Boolean(edge.tail.reader), isLeft = !isPill && edge.links.at(-1).isLeft;
+  const isPill = Boolean(edge.tail.reader), { isLeft, isCrowded } = edge.links?.at(-1) ?? {};
   edge.path = svg("path", { d: pathOf(edge), class: "line" });
   edge.heads = [arrowAt(tip, points.at(-2)), arrowAt(start, points.find(([x, y]) => x !== start[0] || y !== start[1]) ?? start)];
   edge.arrow = svg("path", { class: "arrow" });
   edge.label = svg("text", isPill ? { x: (tip[0] + start[0]) / 2, y: start[1] - 5, "text-anchor": "middle" }
-    : { x: tip[0] + (isLeft ? -7 : 7), y: tip[1] - 6, "text-anchor": isLeft ? "end" : "start" });
+    : isCrowded ? { x: start[0] + 7, y: start[1] + 14 }                       // at the end where there is room
+      : { x: tip[0] + (isLeft ? -7 : 7), y: tip[1] - 6, "text-anchor": isLeft ? "end" : "start" });
   edge.element = svg("g", {});
   edge.element.append(edge.path, edge.arrow);
   edge.shown = "";

@@ -320,7 +320,7 @@ function spreadArrivals(nodes, links) {
     const straight = list.filter((link) => Math.abs(from(link) - end.x) < 1);
     const center = straight.length === 1 ? list.indexOf(straight[0]) : (list.length - 1) / 2;
     for (const link of list) link.hasTwin = last(link) && list.some((other) => other !== link && other.from === link.from && last(other));
-    list.forEach((link, i) => { link.isLeft = list.length > 1 && i === 0; link.spread = Math.max(-end.w / 2 + 12, Math.min(end.w / 2 - 12, (i - center) * step)); });
+    list.forEach((link, i) => { link.isLeft = list.length > 1 && i === 0; link.isCrowded = list.length > 2; link.spread = Math.max(-end.w / 2 + 12, Math.min(end.w / 2 - 12, (i - center) * step)); });
   }
 }
 
