@@ -40,7 +40,7 @@ class Stop:
     @property
     def rules(self) -> list[str]:
         """For each gradient sent, its VJP rule with numbers put in, `g ⊙ y = 2 ⊙ 3`; "" where they are many."""
-        return [rule_with_numbers(self.record, i, self.gradient, d)
+        return [rule_with_numbers(self.record, i, self.gradient, d, (self.inputs, self.output))
                 for i, (_, d) in zip(find_needed(self.record), self.sent)]
 
     def _repr_html_(self) -> str:

@@ -21,10 +21,10 @@ _SYMBOL = re.compile(rf"({SYMBOL})(?:⁻\w+)?")
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-def rule_with_numbers(t: Tensor, place: int, g: Any, sent: Any) -> str:
+def rule_with_numbers(t: Tensor, place: int, g: Any, sent: Any, values: tuple[list[Any], Any] | None = None) -> str:
     """Return the formula of the gradient that record `t` sends to the input at `place`, and the formula with numbers
-    put in: `g ⊙ y = 2 ⊙ 3`; "" without numbers."""
-    rule, numbers = find_rule(t, place), numbers_of_rule(t, place, g, sent)
+    put in: `g ⊙ y = 2 ⊙ 3`; "" without numbers.  `values`: inputs and output of the record, if they are at hand."""
+    rule, numbers = find_rule(t, place), numbers_of_rule(t, place, g, sent, values)
     return f"{rule} = {numbers}" if numbers else ""
 
 
@@ -34,7 +34,7 @@ def find_rule(t: Tensor, place: int) -> str:
     return re.split(r" = (?![^\[]*\])", rule)[0]
 
 
-def numbers_of_rule(t: Tensor, place: int, g: Any, sent: Any) -> str:
+def numbers_of_rule(t: Tensor, place: int, g: Any, sent: Any, values: tuple[list[Any], Any] | None = None) -> str:
     """Return the formula of the gradient that record `t` sends to the input at `place`, with the numbers of g, the
     result and the inputs in the place of their names: `2 ⊙ 3`.
 
@@ -43,10 +43,11 @@ def numbers_of_rule(t: Tensor, place: int, g: Any, sent: Any) -> str:
     """
     if t.op is None or not is_shown(g) or np.shape(sent) != np.shape(g):
         return ""
-    values = dict(zip(map(t.op.input_name, range(len(t.inputs))), input_values(t.inputs)))
-    values |= {"g": g, find_formula(t.op)[:1] or "y": t._value()}
+    inputs, y = values or (input_values(t.inputs), t._value())
+    named = dict(zip(map(t.op.input_name, range(len(t.inputs))), inputs))
+    named |= {"g": g, find_formula(t.op)[:1] or "y": y}
     rule = find_rule(t, place)
-    numbers = put_numbers(rule, values)
+    numbers = put_numbers(rule, named)
     return numbers if rule not in (numbers, "g", "−g") else ""  # not worth a line
 
 

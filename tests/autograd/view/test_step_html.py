@@ -72,7 +72,8 @@ def test_a_step_back_with_what_was_sent_before(loss):
 def test_the_gradient_that_a_walk_starts_with_is_no_sum_of_what_was_sent(loss):
     w, product, *_ = tape = ag.tape(loss)
     sums = [(loss, None, np.array(1.0)), (w, np.array([1.0, 2.0]), np.array([8.0, 9.0]))]
-    stop = Stop(4, "backward", product, [], None, np.ones(2), [(w, np.array([7.0, 7.0]))], sums, number_records(tape))
+    values = [a.data for a in product.inputs], product.data
+    stop = Stop(4, "backward", product, *values, np.ones(2), [(w, np.array([7.0, 7.0]))], sums, number_records(tape))
     assert cells(stop_html(stop))[2] == ["sends to", "%0 'w'", "7 7 g  ⊙  y  = [1 1] ⊙ [1 2]", "8 9"]
 
 
