@@ -94,7 +94,7 @@ def write_program(config: TrainConfig, say: Callable[[str], None]) -> None:
     rates = {name: getattr(config, name) if own else RECIPES["nanogpt"][name]
              for name in ("learning_rate", "min_lr", "warmup_iters", "weight_decay", "grad_clip")}
     weights = [t.name for t in code.gradients]
-    head = code.source.rpartition('if __name__ == "__main__":')[0]
+    head = code.source.rpartition('if __name__ == "__main__":')[0].rstrip() + "\n\n"
     text = head + LOOP.format(
         line="-" * 70, weights=_in_rows(weights), steps=config.max_iters, warmup=rates["warmup_iters"],
         peak=rates["learning_rate"], floor=rates["min_lr"], beta1=config.beta1, beta2=config.beta2,

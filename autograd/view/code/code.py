@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,10 @@ def _table_text(run: Run, loop: Loop) -> str:
             names = "".join(f'"{tail}", ' for tail in tails).rstrip(" " if len(tails) == 1 else ", ")
             every = f"range({start}, {start + len(loop.keys)})" if start else f"range({len(loop.keys)})"
             line = f'[[f"{head}{{i}}.{{name}}" for name in ({names})] for i in {every}]'
-            return line if len(line) < 105 else line.replace("for name in (", "for name in (\n    ")
+            if len(line) < 105:
+                return line
+            rows = textwrap.fill(names, 112, break_on_hyphens=False, initial_indent="    ", subsequent_indent="    ")
+            return line.replace(f"({names})", f"(\n{rows})")
     return "[" + ",\n    ".join(break_line(str(keys)) for keys in loop.keys) + "]"
 
 

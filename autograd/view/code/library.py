@@ -17,7 +17,6 @@ from ...core.signature import is_ufunc
 from ...engine import Op, Tensor
 from .source import (
     Unwritable,
-    call,
     copy_tree,
     function_tree,
     literal,
@@ -260,6 +259,3 @@ def is_library(module: str) -> bool:
     """Return True for a module of Python, of NumPy or SciPy, from which a program imports what it needs."""
     root = module.partition(".")[0]
     return root in ("numpy", "scipy") or root in sys.stdlib_module_names and root != "__main__"
-
-
-__all__ = ["Library", "Rewriter", "call", "is_numpys_own", "look_up", "resolve"]
