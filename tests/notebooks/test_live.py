@@ -60,7 +60,8 @@ def test_examples_are_short_and_named():
     ("layer_norm", "the same gradient: True"), ("attention", "as ag.attention has it: True"),
     ("wrong_rule", "swish: gradient of x is wrong"), ("nan_hunt", "sqrt f64[3] sends to multiply f64[3] holds 1 inf"),
     ("hessian", "6 [1. 1.]"), ("own_op", "log1mexp "), ("two_moons", "97% right"),
-    ("gpt_block", "h.0.attn.c_attn.weight"), ("vmap", "the batch: True")])
+    ("gpt_block", "h.0.attn.c_attn.weight"), ("vmap", "the batch: True"),
+    ("what_if", "maximum against put"), ("code", "def forward_backward(x=X, w=W, b=B):")])
 def test_examples_say_what_they_are_for(natively, name, words):
     assert words in printed(natively[name])
     assert [what for what, _ in natively[name]].count("player") == 1
@@ -152,6 +153,7 @@ class Live:
     def rows(self):
         """The player's rows, as text."""
         frame = self.page.frame_locator("#player iframe")
+        frame.locator("#tab-rows").click()
         frame.locator(".row:visible").first.wait_for()
         return frame.locator(".row:visible").all_inner_texts()
 

@@ -99,6 +99,8 @@ class Graph(graphviz.Digraph):
 def render_dot(source: str, format: str, engine: str = "dot") -> bytes:
     """Render DOT source as "svg", "png" or "pdf", with `dot` (or another engine of Graphviz) or else pygraphviz.
     Raises NoGraphviz without them."""
+    if sys.platform == "emscripten":
+        raise NoGraphviz("no program can be started in a browser, where .player() draws the graph by itself")
     try:
         return graphviz.Source(source, engine=engine).pipe(format=format, quiet=True)
     except graphviz.ExecutableNotFound:
