@@ -21,14 +21,14 @@ from ..what_if import replay
 from .layout import break_line, lay_out
 from .library import Library
 from .names import identifier, name_records
-from .numbers import READER, is_large, number_text, stored
+from .numbers import READER, is_large, number_text, quoted, stored
 from .passes import Passes
 from .repeats import TOKEN, Loop, Misfit, Run, find_runs, repeated_records, write_loop
 from .source import double_quoted
 
 MOST = 8
 """Most leaves that are parameters by their names; of more there is a table."""
-OWN_NAMES = {"np", "math", "array", "Path", "forward_backward"}
+OWN_NAMES = {"np", "math", "array", "Path", "forward_backward", "zip", "tuple", "slice", "len", "range", "print"}
 IN_LOOPS = {"given", "leaves", "d", "names", "saved", "gradients"}
 MAIN = '''if __name__ == "__main__":
     {loss}, gradients = forward_backward()
@@ -160,7 +160,7 @@ class Code:
     def _source(self) -> str:
         backward, result = self._lines("backward"), self._flat(self.passes.names[self.tape.roots[0]])
         in_loops = {key for _, loop in self.loops for keys in loop.keys for key in keys}
-        made = [f'"{self.keys[n]}": d_{self._flat(n)}' for t in self.gradients
+        made = [f'{quoted(self.keys[n])}: d_{self._flat(n)}' for t in self.gradients
                 if self.keys[n := self.passes.names[t]] not in in_loops]
         gradients = f"{{{', '.join(['**gradients'] * bool(self.loops) + made)}}}"
         body = ['    """Return the result, and the gradients of the leaves by name."""', *self._leaf_lines(in_loops),
@@ -198,10 +198,10 @@ class Code:
     def _leaf_lines(self, in_loops: set[str]) -> list[str]:
         """Return the lines that read leaves from the table."""
         if len(self.arrays) <= MOST:
-            return ["    given = {" + ", ".join(f'"{self.keys[n]}": {self._flat(n)}' for n in self.arrays
+            return ["    given = {" + ", ".join(f'{quoted(self.keys[n])}: {self._flat(n)}' for n in self.arrays
                                            if self.keys[n] in in_loops) + "}"] if in_loops else []
         return ["    given = {**LEAVES, **leaves}",
-                *[f'    {self._flat(n)} = given["{key}"]' for n, key in self.keys.items() if key not in in_loops]]
+                *[f'    {self._flat(n)} = given[{quoted(key)}]' for n, key in self.keys.items() if key not in in_loops]]
 
     def _data(self) -> list[str]:
         """Return the lines that define the numbers of the leaves."""
@@ -209,7 +209,7 @@ class Code:
             names = {_upper(self._flat(n)): n for n in self.arrays}
             return [f"{called} = {number_text(self.keys[n], self.arrays[n], len(called) + 3)}"
                     for called, n in names.items()]
-        rows = [f'    "{self.keys[n]}": {number_text(self.keys[n], a, len(self.keys[n]) + 8)},'
+        rows = [f'    {quoted(self.keys[n])}: {number_text(self.keys[n], a, len(self.keys[n]) + 8)},'
                 for n, a in self.arrays.items()]
         return ["LEAVES = {", *rows, "}"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import keyword
 import linecache
 import re
+import unicodedata
 from types import CodeType
 from typing import Any
 
@@ -93,7 +95,7 @@ def _names_given(code: CodeType, offset: int, n: int) -> list[str]:
 
 
 def _free(wanted: list[str], taken: set[str]) -> str:
-    candidates = [w for w in wanted if w not in taken]
+    candidates = [w for w in wanted if w not in taken and not keyword.iskeyword(w)]
     if candidates:
         found = candidates[0]
     else:
@@ -107,8 +109,10 @@ def _free(wanted: list[str], taken: set[str]) -> str:
 
 def identifier(text: str) -> str:
     """Return a name as a variable's: `h.0.attn.weight` as `h_0_attn_weight`."""
+    text = unicodedata.normalize("NFKC", text)  # as Python does with the names in a program
     text = re.sub(r"\W+", "_", text).strip("_") or "leaf"
-    return f"_{text}" if text[0].isdigit() else text
+    text = f"_{text}" if text[0].isdigit() else text
+    return text if text.isidentifier() else re.sub(r"\W+", "_", text, flags=re.ASCII)
 
 
 def _roles(tape: Tape) -> dict[Tensor, str]:

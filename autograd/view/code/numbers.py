@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def array(name, shape, dtype, low, high):
     return RANDOM.integers(low, high + 1, shape).astype(dtype)'''
 
 
+def quoted(key: str) -> str:
+    """Return a name as a string in the program."""
+    return json.dumps(key, ensure_ascii=False)
+
+
 def is_large(a: Any) -> bool:
     """Return True for an array that is not written out."""
     return bool(a.size > SMALL)
@@ -44,7 +50,7 @@ def number_text(key: str, a: Any, indent: int) -> str:
     finite = a[np.isfinite(a)] if a.dtype.kind == "f" else a
     low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
     ends = [f"{float(end):.3g}" if a.dtype.kind == "f" else str(int(end)) for end in (low, high)]
-    text = f'array("{key}", {text_of(literal(stored(a).shape))}, "{a.dtype.name}", {", ".join(ends)})'
+    text = f'array({quoted(key)}, {text_of(literal(stored(a).shape))}, "{a.dtype.name}", {", ".join(ends)})'
     if order != tuple(range(a.ndim)):
         text += f".transpose({text_of(literal(tuple(order.index(i) for i in range(a.ndim))))})"
     return text

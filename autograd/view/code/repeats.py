@@ -10,7 +10,7 @@ from ..outline import Group, outline
 from .layout import break_line, lay_out
 from .passes import Line, Passes
 
-TOKEN = re.compile(r"(?<![\w.])[A-Za-z_]\w*\b(?!=[^=])")
+TOKEN = re.compile(r"(?<![\w.])[^\W\d]\w*\b(?!=[^=])")
 """A variable in a line, or a function; no attribute, and no keyword."""
 
 

@@ -286,6 +286,18 @@ def test_large_arrays_are_in_a_file_beside_the_program(tmp_path):
     assert again.stdout != done.stdout and again.stdout.startswith("loss 0.")
 
 
+def test_any_name_of_a_leaf():
+    names = ['a "b"', "lambda", "x²", "α", "3", "+", "h.0.w", "sum", "np", "back\\slash", "x", "d_x", "loss",
+             "forward_backward", "zip"]
+    for few in (names[:7], names):
+        leaves = [leaf([float(i), 1.0], name) for i, name in enumerate(few)]
+        total = 0
+        for t in leaves:
+            total = total + t * t
+        result, gradients = run(ag.tape(total.sum()).code())
+        assert list(gradients) == few and [g[0] for g in gradients.values()] == [2.0 * i for i in range(len(few))]
+
+
 def test_other_numbers_than_those_of_the_tape():
     x, w = leaf([1.0, 2.0], "x"), leaf([3.0, 4.0], "w")
     code = ag.tape((x * w).sum()).code()
