@@ -1,4 +1,4 @@
-"""What if a neuron were dead?"""
+"""Switching neurons off, with what_if"""
 import numpy as np
 
 import autograd as ag
