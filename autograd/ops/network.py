@@ -454,12 +454,12 @@ def _(g, y, x, weight, eps=1e-5):
 
 @op
 def rotary(x, angles):
-    """Rotary position embedding (RoPE, Su et al. 2021): x (…, T, d), d even, angles (T, d/2) in radians -> (…, T, d).
+    """Rotary position embedding (RoPE, Su et al. 2021): x (…, T, d), d even, angles (…, T, d/2) in radians.
 
     The pairs (xᵢ, xᵢ₊ₕ), h = d/2, turn by angleᵢ.  y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin), x₁ and x₂ the halves of x
     """
     h = x.shape[-1] // 2
-    if x.ndim < 2 or x.shape[-1] % 2 or angles.shape != (x.shape[-2], h):
+    if x.ndim < 2 or x.shape[-1] % 2 or angles.shape[-2:] != (x.shape[-2], h):
         raise ValueError(f"x has shape {x.shape} and angles {angles.shape}: x needs an even last axis d, and angles "
                          "shape (T, d/2), where T is the last axis of x but one")
     x, angles = as_floats(x), as_floats(angles)

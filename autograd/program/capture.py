@@ -15,7 +15,7 @@ from ..core.tree import copy_structure, tree_leaves, tree_map
 from ..engine import Tape, Tensor, reverse, tape, tensor
 from ..transform import call_function
 from .memory_plan import plan_memory
-from .trace import SUM, Step, Trace
+from .trace import FORWARD, SUM, Step, Trace
 from .tracer import RecordingExecutor, TraceObserver
 
 
@@ -33,6 +33,7 @@ class Capture:
         observer = TraceObserver(trace)
         with within(observer=observer, executor=RecordingExecutor(trace)):
             self._trace_forward(function, arguments, trace)
+            trace.commit_steps(self.roots[-1], FORWARD)  # what ran after the last record
             self.n_forward, self.seed = len(trace.steps), None
             if len(self.roots) == 1 and self.roots[0].requires_grad:
                 self._mark_recompute()
@@ -115,6 +116,14 @@ class Capture:
         self.called, self.may_backward = now(), True
         outputs = iter(self.outputs)
         return tree_map(lambda t: next(outputs).copy(), self.result)
+
+    def replay(self, arrays: tuple) -> Any:
+        """Run the forward steps on other arrays, and return the first output itself."""
+        for t, a in zip(self.inputs, arrays):
+            np.copyto(t._array, a)
+        self.may_backward = False
+        self._run(0, self.n_forward)
+        return self.outputs[0]
 
     def backward(self, gradient: Any) -> None:
         """Write the gradients of the parameters."""

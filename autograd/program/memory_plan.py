@@ -57,7 +57,7 @@ def plan_memory(steps: list[Step], buffers: dict[int, Any], results: Iterable[An
     arena = _allocate(n_bytes)
 
     def relocate(array: Any) -> Any:
-        if not isinstance(array, np.ndarray) or id(base := find_owner(array)) not in alias_of:
+        if not isinstance(array, np.ndarray) or not array.size or id(base := find_owner(array)) not in alias_of:
             return array
         k = alias_of[id(base)]
         start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]

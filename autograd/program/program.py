@@ -66,6 +66,14 @@ class Program:
             self._last = capture = self._capture(arguments)
             return capture.forward(arguments)
 
+    def replay(self, *arrays: Any) -> Any:
+        """Call the program again where each microsecond counts: on arrays of the shapes of the last call, and with the
+        parameters where they were, which is not checked.  Return the first result in the program's own memory, which
+        the next call overwrites."""
+        if self._last is None:
+            raise RuntimeError("replay repeats a call, and this program has not been called")
+        return self._last.replay(arrays)
+
     def backward(self, gradient: Any = None) -> None:
         """Set `.grad` of each parameter to the gradient of the last call's result, weighted by `gradient` (an array of
         its shape; 1 for a single element).  It runs once after each call, as it reuses the buffers."""

@@ -1,62 +1,67 @@
-"""Incremental decoding: the window of tokens that a model sees, and a GPT with a KV cache."""
+"""Texts as the model sees them: the window of the last tokens, and what a cache keeps of those already read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from ..model.gpt import GPT, Linear
+import autograd as ag
+from autograd.program.program import Program
+
+from ..model.gpt import GPT
 from ..model.module import Array, raw
-from .kv_cache import MLP, Attention, ConvState, Norm, RowMean, TokenChunk, linear, rotations
-from .pace import Threads
+from .kv_cache import Cache
+from .pace import Paced, Threads
 
 NO_WARNING = np.errstate(over="ignore", invalid="ignore")  # `sample_token` raises if logits are not finite
-FOLD = 1 << 26   # bytes of weights up to which they are folded: see `IncrementalGPT`
 CAPACITY = 1024  # tokens that the KV cache holds at first
 PREFILL = 512    # tokens of a prompt that are read at once
+SMALL = 1 << 13  # numbers in the residual stream up to which a prefill costs calls more than arithmetic
 
 
 class DecodingState:
     """Texts that grow by a token at a time, and the logits of the next token of each.
 
     prompts: for each text integers (T,), T at least 1.  The model sees the last block_size tokens of a prompt.  Once a
-    text has filled this window, the next token drops the older half of it: the model then sees block_size // 2 tokens
+    text has filled the window, the next token drops the older half of it: the model then sees block_size // 2 tokens
     and the new one, at positions from 0, and the window fills again.  (A window that slid by one would give every token
-    a new position, and so new keys and values: all of it would be computed again for each token.)
+    a new position, and so new keys and values: all of it would have to be read again for each token.)
 
-    With `cache` only new tokens are read, and the keys and values of earlier ones come from the KV cache; without it
+    With `cache` only new tokens are read, and attention looks up the keys and values of the earlier ones; without it
     the model reads the whole window each time.  Both see the same tokens at the same positions, so the logits are the
-    same up to rounding.  Texts of different lengths lie in rows that start at position 0 and are padded on the right,
-    where the causal mask hides what follows the last token.
+    same up to rounding.  Texts of different lengths are padded on the right, where the causal mask hides what follows
+    the last token.
+
+    What is read again in the same shape is read by a program: the model's forward pass on a cache, recorded for one new
+    token of each text (decoding), so that a token costs calls of kernels and little else; of a small model also the
+    prompt that is left of a full window (prefill).
     """
 
     def __init__(self, model: GPT, prompts: Sequence[Array], cache: bool = True):
-        self.model, self.window = model.map(raw), model.config.block_size
+        self.source, self.model, self.window, self.threads = model, model.map(raw), model.config.block_size, Threads()
+        self.model.h = Paced(self.model.h, self.threads)
         self.texts = [np.asarray(ids)[-self.window:].tolist() for ids in prompts]
         self.n_cached = [0] * len(self.texts)  # tokens of each text that are in the cache
-        self.cache = IncrementalGPT(self.model, len(self.texts)) if cache else None
+        self.cache = Cache(min(CAPACITY, self.window)) if cache else None
+        self.programs: dict[Any, Program | None] = {}  # by function and shape of ids; None: called once so far
 
     @NO_WARNING
     def logits(self) -> Array:
         """Compute the logits of the next token of each text, (B, V)."""
+        lengths = [len(text) for text in self.texts]
         if self.cache is None:
-            every = self.model(pad_rows(self.texts))
-            return every[np.arange(len(every)), [len(text) - 1 for text in self.texts]]
-        empty = [i for i, n in enumerate(self.n_cached) if n == 0]
-        if len(empty) in (0, len(self.n_cached)):
-            return self._read(self.cache, range(len(self.n_cached)), slice(None))
-        others = [i for i, n in enumerate(self.n_cached) if n]
-        logits = np.empty((len(self.n_cached), self.model.config.vocab_size), self.cache.dtype)
-        for rows in (empty, others):
-            logits[rows] = self._read(self.cache, rows, np.array(rows))
+            x = self.model.stream(pad_rows(self.texts))
+            return self.model.logits(x[np.arange(len(x)), np.array(lengths) - 1])
+        with self.threads:
+            if (longest := max(lengths)) > self.cache.room:
+                self.cache.grow(min(max(2 * self.cache.room, longest), self.window))
+                self.programs.clear()  # which write into the old arrays
+            several = [i for i, n in enumerate(lengths) if n - self.n_cached[i] > 1 or not self.cache.arrays]
+            logits = self._prefill(self.cache, several) if several else None
+            if logits is None:
+                logits = self._decode(self.cache)
+        self.n_cached = lengths
         return logits
-
-    def _read(self, cache: "IncrementalGPT", rows: Sequence[int], index: slice | Array) -> Array:
-        """Return the logits of some rows; of each the cache holds no token, or all but the last."""
-        start = [self.n_cached[i] for i in rows]
-        new = [self.texts[i][self.n_cached[i]:] for i in rows]
-        for i in rows:
-            self.n_cached[i] = len(self.texts[i])
-        return cache(pad_rows(new), start, [len(ids) for ids in new], index)
 
     def append(self, tokens: Sequence[int] | Array) -> None:
         """Append a token to each text, (B,)."""
@@ -70,7 +75,61 @@ class DecodingState:
         """Drop all texts but these, given by index."""
         self.texts, self.n_cached = [self.texts[i] for i in rows], [self.n_cached[i] for i in rows]
         if self.cache is not None:
-            self.cache.keep(np.asarray(rows))
+            self.cache = self.cache.take(rows)
+            self.programs.clear()
+
+    # ------------------------------------------------------------------ how tokens are read
+    def _prefill(self, cache: Cache, several: list[int]) -> Array | None:
+        """Read the new tokens of the texts `several`.  Return the logits, if those are all."""
+        for start in {self.n_cached[i] for i in several}:
+            rows = [i for i in several if self.n_cached[i] == start]
+            every = len(rows) == len(self.texts)
+            some, new = cache if every else cache.take(rows), [self.texts[i][start:] for i in rows]
+            ids, last = pad_rows(new), [np.empty(0)] * len(rows)
+            for begin in range(0, ids.shape[1], PREFILL):
+                x = self._read(some, GPT.stream, ids[:, begin:begin + PREFILL], [start + begin])  # (R, T, C)
+                for i, text in enumerate(new):
+                    if begin < len(text) <= begin + PREFILL:
+                        last[i] = x[i, len(text) - begin - 1].copy()
+            if every:
+                with ag.no_grad():
+                    return self.model.logits(np.stack(last))
+            cache.put(rows, some)
+        return None
+
+    def _decode(self, cache: Cache) -> Array:
+        """Read the last token of each text (if it has been read, once more), and return the logits."""
+        ids = np.array([text[-1:] for text in self.texts])
+        return self._read(cache, GPT.__call__, ids, [len(text) - 1 for text in self.texts])[:, 0].copy()
+
+    def _read(self, cache: Cache, forward: Callable[..., Any], ids: Array, starts: list[int]) -> Array:
+        """Return `forward(model, ids, cache)`; by a program, once tokens of this shape are read again."""
+        key, (_, T) = (forward, ids.shape), ids.shape
+        cache.move(starts, T)
+        self.threads.size = ids.size
+        if cache is self.cache and (program := self.programs.get(key)) is not None:
+            return program.replay(ids, cache.positions)
+        with ag.no_grad():
+            large = T > 1 and ids.size * self.model.config.n_embd > SMALL
+            if large or key not in self.programs or cache is not self.cache:
+                self.programs.setdefault(key)
+                return forward(self.model, ids, cache)
+            program = self.programs[key] = self._record(cache, forward, ids)
+            return program(ids, cache.positions.astype(cache.dtype))
+
+    def _record(self, cache: Cache, forward: Callable[..., Any], ids: Array) -> Program:
+        """Record `forward(model, ids, cache)` as a program of the ids and their positions."""
+        model = self.source.map(leaf)
+        model.h = Paced(model.h, self.threads)
+
+        def step(ids: Array, positions: Array) -> Array:
+            cache.given = positions
+            try:
+                return forward(model, ids, cache)
+            finally:
+                cache.given = None
+
+        return ag.record(step, ids, cache.positions.astype(cache.dtype))
 
 
 def pad_rows(texts: Sequence[Sequence[int]]) -> Array:
@@ -79,90 +138,9 @@ def pad_rows(texts: Sequence[Sequence[int]]) -> Array:
     return np.array([[*text, *[0] * (longest - len(text))] for text in texts])
 
 
-class IncrementalGPT:
-    """A GPT with a KV cache for `batch_size` rows, which reads only new tokens: the forward pass of `GPT.__call__` on
-    plain arrays (a test compares the two).
-
-    For models of up to `FOLD` bytes, norm gains and biases and the 1/√d of attention are folded into a copy of the next
-    layer's weights, to save calls of NumPy, which count for a single token.  The mean that layer norms subtract is
-    taken out of the embedding and of all weights that write to the residual stream.  Larger models are bound by memory,
-    not by calls, and use the weights as they are.
-
-    The KV cache grows with the texts: 8 n_layer n_kv_head d bytes a token of each row in single precision.
-    """
-
-    @NO_WARNING
-    def __init__(self, model: GPT, batch_size: int):
-        c, table = model.config, model.wte.weight
-        self.config, self.batch_size, self.dtype = c, batch_size, table.dtype
-        fold = sum(a.nbytes for a in model.named_arrays().values()) <= FOLD
-        self.wte, self.wpe, self.frequencies = table, model.wpe, model.frequencies
-        self.smear = ConvState(model.smear, batch_size) if model.smear else None
-        self.norm = Norm(model.norm, c.n_embd, self.dtype) if model.norm else None
-        self.mean = RowMean(c.n_embd, self.dtype) if fold and c.norm == "layer_norm" else None
-        self.h = [(Attention(block, c, batch_size, self.dtype, fold), MLP(block, c, batch_size, self.dtype, fold))
-                  for block in model.h]
-        self.ln_f, self.head = Norm(model.ln_f, c.n_embd, self.dtype, fold), model.lm_head or Linear(table.T, None)
-        if fold:
-            self.head, = self.ln_f.fold_into(self.head)
-        convs = [self.smear, *[layer.conv for layers in self.h for layer in layers]]
-        self.convs = [conv for conv in convs if conv is not None]
-        self.threads = Threads()
-        self._grow(min(c.block_size, CAPACITY))
-
-    def __call__(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array = slice(None)
-                 ) -> Array:
-        """Return the logits (R, V) of some rows after new tokens `ids` (R, T), which begin at position `start[r]`; all
-        but the first `count[r]`, at least 1, are padding.  A row that begins at 0 is reset."""
-        if 0 in start and self.convs:
-            reset = np.arange(self.batch_size)[rows][np.array(start) == 0]
-            for conv in self.convs:
-                conv.state[reset] = 0
-        with self.threads:
-            if ids.shape[1] == 1:
-                last = self._read(ids, start, count, rows)
-            else:
-                last = np.empty((len(ids), self.config.n_embd), self.dtype)
-                for begin in range(0, ids.shape[1], PREFILL):
-                    block = ids[:, begin:begin + PREFILL]
-                    T = block.shape[1]
-                    x = self._read(block, [s + begin for s in start], [min(max(n - begin, 0), T) for n in count], rows)
-                    ends = [r for r, n in enumerate(count) if begin < n <= begin + T]
-                    last[ends] = x[[r * T + count[r] - begin - 1 for r in ends]]
-            return linear(self.ln_f(last), self.head)              # (R, C) -> (R, V)
-
-    def _read(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array) -> Array:
-        """Return the last block's output for new tokens, (R T, C)."""
-        chunk = TokenChunk(ids, start, count, rows, self.batch_size, self.config, self.dtype)
-        if chunk.end > self.capacity:
-            self._grow(min(max(2 * self.capacity, chunk.end), self.config.block_size))
-        x = self.wte.take(ids.ravel().astype(np.intp, copy=False), 0)  # (R T, C)
-        if self.wpe is not None:
-            x += self.wpe.weight[chunk.positions]
-        if self.rotations is not None:
-            chunk.rotation = self.rotations[0][chunk.positions], self.rotations[1][chunk.positions]
-        if self.smear is not None:
-            x = self.smear(x, chunk)
-        if self.norm is not None:
-            x = self.norm(x)
-        if self.mean is not None:
-            x -= self.mean(x)
-        for attn, mlp in self.threads.each(self.h, ids.size):
-            x += attn(x, chunk)
-            x += mlp(x, chunk)
-        return x
-
-    def keep(self, rows: Array) -> None:
-        """Drop all rows but these."""
-        self.batch_size = len(rows)
-        for conv in self.convs:
-            conv.state = conv.state[rows]
-        for attn, _ in self.h:
-            attn.kv = attn.kv[:, rows]
-
-    def _grow(self, n: int) -> None:
-        """Grow the KV cache to n tokens, a layer at a time, since its old arrays take memory meanwhile."""
-        self.capacity = n
-        self.rotations = None if self.frequencies is None else rotations(self.frequencies, n)
-        for attn, _ in self.h:
-            attn.grow(n)
+def leaf(a: Array) -> ag.Tensor:
+    """Return a Tensor that lies in the memory of an array; a Tensor as it is."""
+    t = a if isinstance(a, ag.Tensor) else ag.tensor(a)
+    if t is not a and a.flags.writeable:
+        t.use_buffers(a)
+    return t

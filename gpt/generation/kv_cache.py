@@ -1,307 +1,151 @@
-"""The layers of an incremental GPT, on plain arrays, with a KV cache and the state of convolutions.
-
-For a single token each call of NumPy counts (about a microsecond), and they are chosen with that in mind.
-"""
+"""The KV cache: what attention and convolutions keep of the tokens read so far, each at its position."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ..model import gpt as gpt
-from ..model.gpt import GPTConfig, Linear
+from autograd.core.mode import EagerExecutor
+from autograd.engine import Op
+
 from ..model.module import Array
 
-EVERY = slice(None)
 
+class Cache:
+    """Keys and values, and inputs of convolutions, of the tokens that a GPT has read of each of B texts:
+    `model(ids, cache)` reads on.
 
-class TokenChunk:
-    """New tokens (R, T) of some rows of the cache: those of row r begin at position `start[r]`, and all but the first
-    `count[r]` are padding.  `rows` are among the `n_rows` of the cache."""
+    It stands in for the two operations by which tokens see others, `attention` and `causal_conv`.  Each token lies at
+    its position, and what lies at later ones, of padding or of an earlier text, is never looked at.
 
-    def __init__(self, ids: Array, start: Sequence[int], count: Sequence[int], rows: slice | Array, n_rows: int,
-                 config: GPTConfig, dtype: np.dtype):
-        self.rows, self.start, self.count = rows, start, count
-        self.R, self.T = ids.shape
-        self.end = max(start) + self.T
-        self.full = min(count) == self.T                           # no padding
-        self.aligned = len(set(start)) == 1                        # all rows begin at the same position
-        self.n_kv_head = config.n_kv_head or config.n_head
-        self.positions: slice | Array = slice(start[0], self.end)  # of the tokens, (R T,)
-        self.kv_index = self._kv_index(n_rows)                     # of the tokens in the cache (2, n_rows, G, S, d)
-        self.mask = self._mask(config.n_head // self.n_kv_head, dtype)
-        self.rotation: tuple[Array, Array] | None = None           # cosines and sines of rotary positions
-        if self.R > 1:
-            self.positions = self._grid().ravel()
+    room: positions that there is room for.  arrays: what is kept, (B, …, room, n), in the order in which the model asks
+    for it.
+    """
 
-    def _grid(self) -> Array:
-        """Return the positions of all tokens, (R, T)."""
-        return np.array(self.start)[:, None] + np.arange(self.T)
+    def __init__(self, room: int, arrays: Sequence[Array] = ()):
+        self.room, self.arrays = room, list(arrays)
+        self.given: Any = None  # positions of the new tokens, as a program's input
+        self.move([0])
 
-    def _kv_index(self, n_rows: int) -> tuple:
-        if self.aligned:                                           # a slice is faster than an array of positions
-            return EVERY, self.rows, EVERY, slice(self.start[0], self.end)
-        heads = np.arange(self.n_kv_head)[:, None]
-        return EVERY, np.arange(n_rows)[self.rows][:, None, None], heads, self._grid()[:, None]
+    def move(self, starts: Sequence[int], T: int = 1) -> None:
+        """Let the next T tokens of each text begin at position `starts[b]`; more than one at the same for all."""
+        self.start, self.end, self.mask = min(starts), max(starts) + T, None
+        self.aligned = self.start + T == self.end
+        if not self.aligned and T > 1:
+            raise ValueError("texts at different positions read one new token each")
+        self.positions = np.array(starts)[:, None] if T == 1 else np.arange(self.start, self.end)  # (B, 1) or (T,)
+        if T > 1 or not self.aligned:
+            seen = np.arange(self.end) <= self.positions[..., None]            # (T, S), or (B, 1, S)
+            self.mask = np.where(seen if T > 1 else seen[:, None, None], 0, -np.inf)
 
-    def _mask(self, n_sharing: int, dtype: np.dtype) -> Array | None:
-        """Return the causal mask (R, 1, n T, S), 0 or −∞, for the n query heads that share a key; None if every token
-        sees all that the cache holds."""
-        if self.T == 1 and self.aligned:
-            return None
-        seen = np.arange(self.end) <= self._grid()[:, None, :, None]
-        return np.tile(np.where(seen, 0, -np.inf).astype(dtype), (n_sharing, 1))
+    def begin(self, dtype: Any) -> Array:
+        """Begin a forward pass over new tokens, and return their positions, as `dtype`: (T,), or (B, 1) for T = 1."""
+        self.asked, self.dtype = 0, dtype
+        return self.positions.astype(dtype) if self.given is None else self.given
 
+    def attention(self, q: Array, k: Array, v: Array, causal: bool = True) -> Array:
+        """Return the attention of new tokens, q (B, H, T, d), to those before and to each other, k and v (B, G, T, d).
+        """
+        return _attention(q, k, v, cache=self, keys=self._next(k), values=self._next(v))
 
-class Norm:
-    """x / √(mean x² + eps) ⊙ gain + bias; of x − mean x, for a layer norm."""
+    def causal_conv(self, x: Array, weight: Array) -> Array:
+        """Return the convolution of new tokens x (B, T, C), and those before, with the taps `weight` (K, C)."""
+        return _causal_conv(x, weight, cache=self, kept=self._next(x, len(weight) - 1))
 
-    def __init__(self, norm: gpt.LayerNorm | gpt.RMSNorm, n: int, dtype: np.dtype, mean_removed: bool = False):
-        self.gain, self.bias = norm.weight, getattr(norm, "bias", None)
-        self.root, self.eps = n ** 0.5, make_positive(n * norm.eps, dtype)
-        self.mean = RowMean(n, dtype) if isinstance(norm, gpt.LayerNorm) and not mean_removed else None
+    def take(self, rows: Sequence[int] | Array) -> Cache:
+        """Return a cache of its own for some of the texts."""
+        return Cache(self.room, [a[rows] for a in self.arrays])
 
-    def __call__(self, x: Array) -> Array:                         # (N, C) -> (N, C)
-        if self.mean is not None:
-            x = x - self.mean(x)
-        if len(x) == 1:                                            # plain numbers are faster than arrays of one
-            row = x[0]
-            x = x * (self.root / math.sqrt(row.dot(row) + self.eps))
+    def put(self, rows: Sequence[int] | Array, cache: Cache) -> None:
+        """Take over what a cache made by `take` keeps of these texts."""
+        for mine, its in zip(self.arrays, cache.arrays):
+            mine[rows] = its
+
+    def grow(self, room: int) -> None:
+        """Make room for more positions; an array at a time, since its old one takes memory meanwhile."""
+        for i, old in enumerate(self.arrays):
+            self.arrays[i] = np.zeros((*old.shape[:-2], old.shape[-2] + room - self.room, old.shape[-1]), old.dtype)
+            self.arrays[i][..., :old.shape[-2], :] = old
+        self.room = room
+
+    def _next(self, x: Array, before: int = 0) -> int:
+        """Return the number of the array for x (B, …, T, n), with so many zeros before the first token."""
+        if self.asked == len(self.arrays):
+            self.arrays.append(np.zeros((*x.shape[:-2], before + self.room, x.shape[-1]), x.dtype))
+        self.asked += 1
+        return self.asked - 1
+
+    def _store(self, kept: Array, new: Array, before: int = 0) -> None:
+        """Write new tokens (B, …, T, n) to their positions."""
+        if self.aligned:
+            kept[..., self.start + before:self.end + before, :] = new
         else:
-            x = x * (self.root / np.sqrt(np.vecdot(x, x) + self.eps))[:, None]
-        if self.gain is not None:
-            x *= self.gain
-        if self.bias is not None:
-            x += self.bias
-        return x
+            kept[range(len(new)), ..., self.positions[:, 0] + before, :] = new[..., 0, :]
 
-    def fold_into(self, *layers: Linear) -> list[Linear]:
-        """Return the linear layers that follow, with this norm's gain and bias folded in, which it then applies no
-        more."""
-        gain, bias = self.gain, self.bias
-        self.gain = self.bias = None
-        return [fold_affine(gain, bias, layer) for layer in layers]
+    def _attend(self, q: Array, k: Array, v: Array, keys: Array, values: Array, y: Array, scale: Array) -> None:
+        """Store k and v (B, G, T, d), and write the attention of q (B, G, H/G, T, d) into y."""
+        self._store(keys, k)
+        self._store(values, v)
+        p = q @ keys[:, :, None, :self.end].mT                                 # (B, G, H/G, T, S)
+        p *= scale
+        if self.mask is not None:
+            self.mask = self.mask.astype(p.dtype, copy=False)
+            p += self.mask
+        p -= np.maximum.reduce(p, -1, keepdims=True)
+        np.exp(p, p)
+        np.matmul(p, values[:, :, None, :self.end], y)
+        y /= np.add.reduce(p, -1, keepdims=True)                               # here, since y is shorter than p
 
-
-class RowMean:
-    """Mean of each row, as a matrix product, which is the fastest."""
-
-    def __init__(self, n: int, dtype: np.dtype):
-        self.weights = np.full((n, 1), 1 / n, dtype)
-
-    def __call__(self, x: Array) -> Array:                         # (N, C) -> (N, 1)
-        return x.dot(self.weights)
-
-
-class ConvState:
-    """A causal convolution and its state, the K − 1 inputs before the new ones."""
-
-    def __init__(self, conv: gpt.Convolution, n_rows: int):
-        K, C = conv.weight.shape
-        self.weight, self.reversed = conv.weight, conv.weight[::-1].copy()
-        self.state = np.zeros((n_rows, K - 1, C), conv.weight.dtype)
-
-    def __call__(self, x: Array, chunk: TokenChunk) -> Array:               # (R T, C) -> (R T, C)
-        R, T, (n, C) = chunk.R, chunk.T, self.state.shape[1:]
-        every = np.concatenate([self.state[chunk.rows], x.reshape(R, T, C)], 1)  # (R, K − 1 + T, C)
+    def _convolve(self, x: Array, weight: Array, kept: Array, y: Array) -> None:
+        """Store x (B, T, C), and write its convolution into y; the taps are those for the farthest token first."""
+        T, n = x.shape[1], len(weight) - 1
+        self._store(kept, x, n)
+        seen = kept[:, self.start:self.end + n] if self.aligned else \
+            kept[np.arange(len(x))[:, None], self.positions + np.arange(n + 1)]
         if T == 1:
-            y = np.add.reduce(every * self.reversed, 1)
-        else:
-            y = every[:, n:] * self.weight[0]
-            for k in range(1, n + 1):
-                y += every[:, n - k:n - k + T] * self.weight[k]
-        if chunk.full:
-            self.state[chunk.rows] = every[:, T:]
-        else:                                                      # the last inputs before each row's padding
-            self.state[chunk.rows] = every[np.arange(R)[:, None], np.array(chunk.count)[:, None] + np.arange(n)]
-        return y.reshape(R * T, C)
+            np.add.reduce(seen * weight, 1, out=y, keepdims=True)
+            return
+        np.multiply(seen[:, :T], weight[0], y)
+        for k in range(1, n + 1):
+            y += seen[:, k:k + T] * weight[k]
 
 
-class Attention:
-    """Attention from new tokens to themselves and to earlier ones, with their keys and values in `kv`."""
-
-    def __init__(self, block: gpt.Block, config: GPTConfig, n_rows: int, dtype: np.dtype, fold: bool):
-        c, attn = config, block.attn
-        self.heads, self.d = (c.n_head, c.n_kv_head or c.n_head), c.head_size
-        self.norm = Norm(block.ln_1, c.n_embd, dtype, mean_removed=fold)
-        self.conv = ConvState(attn.conv, n_rows) if attn.conv else None
-        self.c_attn, self.c_proj = attn.c_attn, attn.c_proj
-        H, G = self.heads
-        self.scale: Array | None = np.ones((H + G, 1), dtype)      # factors of queries and keys
-        self.eps = make_positive(self.d * c.norm_eps, dtype) if c.qk_norm else None
-        if c.qk_norm:
-            self.scale[H:] = self.d ** 0.5                         # of their norms, and 1/√d of attention
-        else:
-            self.scale[:H] = self.d ** -0.5
-        if fold:
-            self.c_proj = remove_mean(self.c_proj, c)
-            if self.conv is None or self.norm.bias is None:        # a convolution starts without the bias
-                self.c_attn, = self.norm.fold_into(self.c_attn)
-            if not c.qk_norm:
-                self.c_attn, self.scale = scale_outputs(self.c_attn, self.scale.repeat(self.d)), None
-        self.kv = np.zeros((2, n_rows, G, 0, self.d), dtype)       # keys and values; H / G queries share one
-
-    def __call__(self, x: Array, chunk: TokenChunk) -> Array:               # (R T, C) -> (R T, C)
-        R, T, (H, G), d = chunk.R, chunk.T, self.heads, self.d
-        x = self.norm(x)
-        if self.conv is not None:
-            x = self.conv(x, chunk)
-        qkv = linear(x, self.c_attn).reshape(R * T, H + 2 * G, d)
-        qk = qkv[:, :H + G]                                        # a view
-        if self.eps is not None:
-            qk *= self.scale / np.sqrt(np.vecdot(qk, qk) + self.eps)[..., None]
-        elif self.scale is not None:
-            qk *= self.scale
-        if chunk.rotation is not None:
-            apply_rotary(qk, *chunk.rotation)
-        self.kv[chunk.kv_index] = qkv[:, H:].reshape(R, T, 2, G, d).transpose(2, 0, 3, 1, 4)
-        k, v = self.kv[:, chunk.rows, :, :chunk.end]                   # each (R, G, S, d)
-        q = qkv[:, :H]
-        if T > 1:                                                  # the queries of all tokens beside their keys' head
-            q = q.reshape(R, T, G, H // G, d).transpose(0, 2, 3, 1, 4)
-        y = attention(q.reshape(R, G, H // G * T, d), k, v, chunk.mask)
-        if T > 1:
-            y = y.reshape(R, G, H // G, T, d).transpose(0, 3, 1, 2, 4)
-        return linear(y.reshape(R * T, H * d), self.c_proj)
-
-    def grow(self, n: int) -> None:
-        """Grow the cache to the keys and values of n tokens."""
-        old = self.kv
-        self.kv = np.zeros((*old.shape[:3], n, self.d), old.dtype)
-        self.kv[:, :, :, :old.shape[3]] = old
+# ---------------------------------------------------------------------- the operations that a cache stands in for
 
 
-class MLP:
-    """A block's second part, norm and all."""
+class _Kernel:
+    """The kernel of an op whose formula leaves its work to an executor."""
 
-    def __init__(self, block: gpt.Block, config: GPTConfig, n_rows: int, dtype: np.dtype, fold: bool):
-        mlp = block.mlp
-        self.norm = Norm(block.ln_2, config.n_embd, dtype, mean_removed=fold)
-        self.conv = ConvState(mlp.conv, n_rows) if mlp.conv else None
-        self.c_fc, self.c_gate, self.c_proj = mlp.c_fc, mlp.c_gate, mlp.c_proj
-        if fold:
-            self.c_proj = remove_mean(self.c_proj, config)
-            if self.conv is None or self.norm.bias is None:
-                layers = [self.c_fc] if self.c_gate is None else [self.c_fc, self.c_gate]
-                self.c_fc, *gate = self.norm.fold_into(*layers)
-                self.c_gate = gate[0] if gate else None
-        self.activation = gpt.ACTIVATIONS[config.activation]
-        if config.activation == "squared_relu":
-            self.activation = squared_relu
-        if config.activation == "gelu" and dtype == np.float32:
-            self.activation = gelu_single
+    def __init__(self, formula: Callable[..., Array]):
+        self.formula = formula
 
-    def __call__(self, x: Array, chunk: TokenChunk) -> Array:               # (R T, C) -> (R T, C)
-        x = self.norm(x)
-        if self.conv is not None:
-            x = self.conv(x, chunk)
-        hidden = linear(x, self.c_fc)                              # (R T, F)
-        if self.c_gate is None:
-            hidden = self.activation(hidden)
-        else:
-            hidden *= self.activation(linear(x, self.c_gate))
-        return linear(hidden, self.c_proj)
+    def forward(self, executor: Any, *inputs: Array, **attrs: Any) -> tuple[Array, None]:
+        """Return the formula's result, and nothing that is saved."""
+        return self.formula(*inputs, **attrs, executor=executor), None
 
 
-def linear(x: Array, layer: Linear) -> Array:
-    """y = x W + b"""
-    y = x.dot(layer.weight)  # a microsecond faster than @
-    if layer.bias is not None:
-        y += layer.bias
+@partial(Op, differentiable=False)
+def _attention(q: Array, k: Array, v: Array, cache: Any = None, keys: int = 0, values: int = 0,
+               executor: Any = EagerExecutor) -> Array:
+    """Attention of new tokens to those in the cache and to each other."""
+    y, (B, G, T, d) = executor.empty_like(q), k.shape
+    heads = (B, G, q.shape[1] // G, T, d)                                  # queries beside their key's head
+    kept = executor.constant(cache.arrays[keys]), executor.constant(cache.arrays[values])
+    scale = executor.constant(np.array([d ** -0.5], q.dtype))              # an array is faster than the number
+    executor.run(cache._attend, q.reshape(heads), k, v, *kept, y.reshape(heads), scale)
     return y
 
 
-def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    """y = softmax(q kᵀ + mask) v"""
-    p = q @ k.mT
-    if mask is not None:
-        p += mask
-    p -= np.maximum.reduce(p, -1, keepdims=True)
-    np.exp(p, out=p)
-    y = p @ v
-    y /= np.add.reduce(p, -1, keepdims=True)  # here, since y is shorter than p
+@partial(Op, differentiable=False)
+def _causal_conv(x: Array, weight: Array, cache: Any = None, kept: int = 0, executor: Any = EagerExecutor) -> Array:
+    """Causal convolution of new tokens and those in the cache."""
+    y = executor.empty_like(x)
+    executor.run(cache._convolve, x, weight[::-1], executor.constant(cache.arrays[kept]), y)
     return y
 
 
-def apply_rotary(x: Array, cos: Array, sin: Array) -> None:
-    """Rotate the pairs of x (N, heads, d) by `rotations`, in place, as `ag.rotary` does."""
-    halves = x.reshape(*x.shape[:2], 2, -1)                        # a view
-    y = halves * cos
-    y += halves[:, :, ::-1] * sin
-    halves[...] = y
-
-
-def rotations(frequencies: Array, n: int) -> tuple[Array, Array]:
-    """Return (cos, cos) and (−sin, sin) of the angles at positions up to n, each (n, 1, 2, d/2)."""
-    angles = (np.arange(n, dtype=frequencies.dtype)[:, None] * frequencies)[:, None, None]
-    return np.cos(angles).repeat(2, 2), np.concatenate([-np.sin(angles), np.sin(angles)], 2)
-
-
-# ---------------------------------------------------------------------- activations, in fewer calls
-
-
-# Φ(x) = (1 + tanh(x P(x²) / Q(x²))) / 2: artanh(2 Φ(x) − 1) / x is smooth and nearly straight, so short polynomials do
-# (lowest power first; fitted for the least largest error).  gelu's error is 5e-9 before rounding.
-_PHI = np.array([[0.7978846917092716, 0.09884055281518771, 0.007448527298871863, 0.00018707992589218572],
-                 [1.0, 0.07833894530532226, 0.005813482171204563, 3.90110269559393e-05]], np.float32)
-
-
-def squared_relu(x: Array) -> Array:
-    """Compute `ag.squared_relu`."""
-    y = np.maximum(x, 0)
-    y *= y
-    return y
-
-
-def gelu_single(x: Array) -> Array:
-    """Compute `ag.gelu` in single precision in half as many calls: both polynomials are one product."""
-    flat = x.reshape(-1)
-    if flat.dot(flat) > 1e12:                                      # so that no power overflows
-        return gpt.ACTIVATIONS["gelu"](x)
-    powers = np.empty((4, x.size), np.float32)
-    one, u, square, cube = powers
-    one.fill(1)
-    np.multiply(flat, flat, u)
-    np.multiply(u, u, square)
-    np.multiply(u, square, cube)
-    y, bottom = _PHI.dot(powers)
-    y /= bottom
-    y *= flat
-    np.tanh(y, y)
-    y += one                                                       # an array of ones is faster than the number
-    y *= flat
-    y *= 0.5
-    return y.reshape(x.shape)
-
-
-# ---------------------------------------------------------------------- folding into weights
-
-
-def fold_affine(gain: Array | None, bias: Array | None, layer: Linear) -> Linear:
-    """Return (x ⊙ gain + bias) W + b as one linear layer of x."""
-    biases = [] if layer.bias is None else [layer.bias]
-    if bias is not None:
-        biases.append(bias @ layer.weight)
-    return Linear(layer.weight if gain is None else gain[:, None] * layer.weight, sum(biases) if biases else None)
-
-
-def remove_mean(layer: Linear, config: GPTConfig) -> Linear:
-    """Return a layer that adds to the residual stream without the mean of its outputs, which layer norms would take out
-    again."""
-    if config.norm != "layer_norm":
-        return layer
-    bias = None if layer.bias is None else layer.bias - layer.bias.mean()
-    return Linear(layer.weight - layer.weight.mean(-1, keepdims=True), bias)
-
-
-def scale_outputs(layer: Linear, factors: Array) -> Linear:
-    """Return the layer with its first outputs multiplied by `factors`."""
-    factors = np.concatenate([factors, np.ones(layer.weight.shape[1] - len(factors), factors.dtype)])
-    return Linear(layer.weight * factors, None if layer.bias is None else layer.bias * factors)
-
-
-def make_positive(eps: float, dtype: np.dtype) -> float:
-    """Return `eps`, or the smallest positive number of a dtype in place of 0, so that nothing is divided by 0."""
-    return max(eps, float(np.finfo(dtype).tiny))
+for _op in (_attention, _causal_conv):
+    _op.kernels[np.ndarray] = _Kernel(_op.formula)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Self, TypeVar
 
+from autograd.core.mode import current_mode
+
 from ..runtime.blas import blas_libraries
 
 Step = TypeVar("Step")
@@ -97,12 +99,15 @@ class Threads:
     def __init__(self) -> None:
         self.paces: dict[int, Pace] = {}  # by the size of steps: a power of two
         self.latest: Pace | None = None
+        self.size, self.began, self.most, self.entered = 1, 0.0, 1, 0
 
     def __enter__(self) -> Self:
         self.chooses = _CHOOSING.acquire(blocking=False)
-        self.most = self.now = 1
-        if self.chooses:
-            self.most = self.now = max((each.get_num_threads() for each in _libraries()), default=1)
+        if not self.chooses:
+            self.most = 1
+        elif self.most > 1 or self.entered % REST == 0:  # one thread is left alone, and asking takes a while
+            self.most = max((each.get_num_threads() for each in _libraries()), default=1)
+        self.now, self.entered = self.most, self.entered + 1 if self.chooses else 0
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -112,29 +117,49 @@ class Threads:
             _CHOOSING.release()
 
     def each(self, steps: Iterable[Step], size: int) -> Iterator[Step]:
-        """Yield steps of equal work, on `size` tokens; the time until the next one is asked for counts as the
-        step's."""
+        """Yield steps of equal work, on `size` tokens; the time until the next one is asked for counts as the step's.
+        In a program that is being recorded, they are timed in each of its calls."""
+        run = current_mode().executor.run
+        run(self._begin, size)
+        for step in steps:
+            yield step
+            run(self._next, size)
+
+    def _begin(self, size: int) -> None:
         if self.most == 1:
-            yield from steps
             return
         pace = self.paces.get(power := size.bit_length())
         if pace is None or pace.most != self.most:
             latest = self.latest.chosen if self.latest and self.latest.most == self.most else 0
             pace = self.paces[power] = Pace(self.most, latest)
-        self.latest = pace
-        began = time.perf_counter()
-        for step in steps:
-            if pace.n != self.now:
-                self._use(pace.n)
-            yield step
-            ended = time.perf_counter()
-            pace.note((ended - began) / size)
-            began = ended
+        self.latest, self.began = pace, time.perf_counter()
+        if pace.n != self.now:
+            self._use(pace.n)
+
+    def _next(self, size: int) -> None:
+        if self.most == 1 or self.latest is None:
+            return
+        ended = time.perf_counter()
+        self.latest.note((ended - self.began) / size)
+        self.began = ended
+        if self.latest.n != self.now:
+            self._use(self.latest.n)
 
     def _use(self, n: int) -> None:
         for each in _libraries():
             each.set_num_threads(n)
         self.now = n
+
+
+class Paced(list):
+    """A model's layers, which `threads` times as the model goes through them."""
+
+    def __init__(self, layers: Iterable[Any], threads: Threads):
+        super().__init__(layers)
+        self.threads = threads
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.threads.each(super().__iter__(), self.threads.size)
 
 
 @cache

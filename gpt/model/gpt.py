@@ -50,7 +50,7 @@ class LayerNorm(Module):
     eps: float = 1e-5
 
     def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
-        return ag.layer_norm(x, self.weight, self.bias, self.eps)
+        return ag.layer_norm(x, self.weight, self.bias, eps=self.eps)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class RMSNorm(Module):
     eps: float = 1e-5
 
     def __call__(self, x: Array) -> Array:                     # (…, C) -> (…, C)
-        return ag.rms_norm(x, self.weight, self.eps)
+        return ag.rms_norm(x, self.weight, eps=self.eps)
 
 
 @dataclass
@@ -68,8 +68,8 @@ class Convolution(Module):
     """A short causal depthwise convolution: weight[k] is for the k-th token before (So et al. 2021, 3.2)."""
     weight: Array                                              # (K, C)
 
-    def __call__(self, x: Array) -> Array:                     # (…, T, C) -> (…, T, C)
-        return ag.causal_conv(x, self.weight)
+    def __call__(self, x: Array, cache: Any = None) -> Array:  # (B, T, C) -> (B, T, C)
+        return (ag if cache is None else cache).causal_conv(x, self.weight)
 
 
 @dataclass
@@ -81,19 +81,21 @@ class Attention(Module):
     head_size: int                                             # d = C / H
     norm: RMSNorm | None                                       # of queries and keys (Henry et al. 2020)
 
-    def __call__(self, x: Array, angles: Array | None) -> Array:
+    def __call__(self, x: Array, angles: Array | None, cache: Any = None) -> Array:
         B, T, C = x.shape
         if self.conv is not None:
-            x = self.conv(x)
-        qkv = self.c_attn(x)                                   # (B, T, C + 2D)
-        D = (qkv.shape[-1] - C) // 2
-        q, k, v = (x.reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, T, H d) -> (B, H, T, d)
-                   for x in ag.split(qkv, [C, C + D], axis=-1))
-        if self.norm is not None:
-            q, k = self.norm(q), self.norm(k)
-        if angles is not None:
-            q, k = ag.rotary(q, angles), ag.rotary(k, angles)
-        y = ag.attention(q, k, v, causal=True)                 # (B, H, T, d)
+            x = self.conv(x, cache)
+        heads = self.c_attn(x).reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, H + 2G, T, d)
+        H = C // self.head_size
+        G = (heads.shape[1] - H) // 2
+        if self.norm is None and angles is None:
+            q, k, v = ag.split(heads, (H, H + G), axis=1)
+        else:                                                  # queries and keys side by side, in fewer operations
+            qk, v = ag.split(heads, (H + G,), axis=1)
+            qk = qk if self.norm is None else self.norm(qk)
+            qk = qk if angles is None else ag.rotary(qk, angles)
+            q, k = ag.split(qk, (H,), axis=1)
+        y = (ag if cache is None else cache).attention(q, k, v, causal=True)  # (B, H, T, d)
         y = y.swapaxes(1, 2).reshape(B, T, C)                  # heads side by side again
         return self.c_proj(y)                                  # (B, T, C)
 
@@ -107,9 +109,9 @@ class MLP(Module):
     c_proj: Linear                                             # F -> C
     activation: str
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, cache: Any = None) -> Array:
         if self.conv is not None:
-            x = self.conv(x)
+            x = self.conv(x, cache)
         activation = ACTIVATIONS[self.activation]
         hidden = self.c_fc(x)                                  # (B, T, C) -> (B, T, F)
         hidden = activation(hidden) if self.c_gate is None else activation(self.c_gate(x)) * hidden
@@ -124,9 +126,9 @@ class Block(Module):
     ln_2: LayerNorm | RMSNorm
     mlp: MLP
 
-    def __call__(self, x: Array, angles: Array | None, drop: Dropout) -> Array:  # (B, T, C) -> (B, T, C)
-        x = x + drop(self.attn(self.ln_1(x), angles))
-        x = x + drop(self.mlp(self.ln_2(x)))
+    def __call__(self, x: Array, angles: Array | None, drop: Dropout, cache: Any = None) -> Array:
+        x = x + drop(self.attn(self.ln_1(x), angles, cache))   # (B, T, C)
+        x = x + drop(self.mlp(self.ln_2(x), cache))
         return x
 
 
@@ -185,26 +187,33 @@ class GPT(Module):
         for name, t in self.named_arrays().items():
             t.name = name
 
-    def __call__(self, ids: Array, rng: np.random.Generator | None = None) -> Array:
+    def __call__(self, ids: Array, cache: Any = None, rng: np.random.Generator | None = None) -> Array:
+        return self.logits(self.stream(ids, cache, rng))       # (B, T) -> (B, T, V)
+
+    def stream(self, ids: Array, cache: Any = None, rng: np.random.Generator | None = None) -> Array:
+        """The residual stream after the last block, (B, T, C)."""
         shape = np.shape(ids)
         if len(shape) != 2 or not 0 < (T := shape[1]) <= self.config.block_size:
             raise ValueError(f"GPT: ids have shape {shape}: they need to be (B, T), "
                              f"with T from 1 to block_size, which is {self.config.block_size}")
         drop = dropout(self.config.dropout, rng)
         x = self.wte(ids)                                      # (B, T) -> (B, T, C)
+        dtype = int if self.frequencies is None else x.dtype
+        positions = np.arange(T, dtype=dtype) if cache is None else cache.begin(dtype)  # (T,), or (B, T)
         if self.wpe is not None:
-            x = x + self.wpe(np.arange(T))                     # (B, T, C) + (T, C)
-        angles = None                                          # (T, d/2), of queries and keys
+            x = x + self.wpe(positions)                        # (B, T, C) + (T, C)
+        angles = None                                          # of queries and keys: (T, d/2), or (B, 1, T, d/2)
         if self.frequencies is not None:
-            angles = np.arange(T, dtype=x.dtype)[:, None] * self.frequencies
+            angles = positions[..., None, :, None] * self.frequencies if positions.ndim == 2 else \
+                positions[:, None] * self.frequencies
         if self.smear is not None:
-            x = self.smear(x)
+            x = self.smear(x, cache)
         if self.norm is not None:
             x = self.norm(x)
         x = drop(x)
         for block in self.h:
-            x = block(x, angles, drop)                         # (B, T, C)
-        return self.logits(x)                                  # (B, T, C) -> (B, T, V)
+            x = block(x, angles, drop, cache)                  # (B, T, C)
+        return x
 
     def logits(self, x: Array) -> Array:
         """Return the logits (…, V) of a residual stream (…, C), after the last block or an earlier one (logit lens)."""
@@ -213,7 +222,7 @@ class GPT(Module):
 
     def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
         """Return the mean cross-entropy, in nats a token, of `targets` (B, T), the token after each of `ids` (B, T)."""
-        return ag.cross_entropy(self(ids, rng), targets)
+        return ag.cross_entropy(self(ids, rng=rng), targets)
 
 
 def dropout(p: float, rng: np.random.Generator | None) -> Dropout:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Self
 
 import autograd as ag
+from autograd.core.mode import current_mode
 
 from .tree import flatten_containers, is_array, module_html, module_text
 
@@ -56,9 +56,9 @@ class Module:
             if id(value) in done:
                 return done[id(value)]
             if isinstance(value, Module):
-                new = copy.copy(value)
-                for f in fields(value):  # type: ignore[arg-type]
-                    setattr(new, f.name, visit(getattr(value, f.name)))
+                new = object.__new__(type(value))
+                new.__dict__.update(vars(value))
+                new.__dict__.update({f.name: visit(getattr(value, f.name)) for f in fields(value)})  # type: ignore[arg-type]
             elif isinstance(value, (list, tuple)):
                 return type(value)([visit(v) for v in value])
             elif isinstance(value, dict):
@@ -111,7 +111,9 @@ def _open_scope(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def scoped(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if not self._scope or type(self).__call__ is not scoped:  # type: ignore[operator]  # by super(): open already
+        mode = current_mode()
+        records = mode.grad_enabled or mode.tracing  # otherwise nobody would see the scope
+        if not records or not self._scope or type(self).__call__ is not scoped:  # type: ignore[operator]  # by super()
             return call(self, *args, **kwargs)
         with ag.scope(self._scope):
             return call(self, *args, **kwargs)

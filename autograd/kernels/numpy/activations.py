@@ -59,7 +59,10 @@ class SquaredRelu:
         if not x.flags.c_contiguous or x.dtype.kind != "f":
             return None
         y = executor.empty(x, x.shape)
-        executor.run(_squared_relu_forward, x, y)
+        if x.size <= BLOCK:
+            executor.run(_squared_relu_block, x, executor.constant(_zeros(x.dtype)[:x.size].reshape(x.shape)), y)
+        else:
+            executor.run(_squared_relu_forward, x, y)
         return y, None
 
     @staticmethod
@@ -77,8 +80,12 @@ def _zeros(dtype):
 
 def _squared_relu_forward(x, y):
     for x_part, y_part in blocks(x, y):
-        np.maximum(x_part, _zeros(x.dtype)[:x_part.size], out=y_part)
-        y_part *= y_part
+        _squared_relu_block(x_part, _zeros(x.dtype)[:x_part.size], y_part)
+
+
+def _squared_relu_block(x, zeros, y):
+    np.maximum(x, zeros, out=y)
+    np.multiply(y, y, y)
 
 
 def _squared_relu_backward(g, x, d):

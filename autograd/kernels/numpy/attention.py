@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
+from ...core.arrays import unbroadcast
 from ...ops.network import attention_scale
 from .common import are_floats, kernel, row_sum, subtract_largest
 
@@ -38,13 +41,18 @@ def _attention_forward(q, k, v, p, y, causal, scale):
     q, k, v, p, y = group_heads(q, k, [q, k, v, p, y])
     np.matmul(q, k.mT, out=p)
     p *= scale
-    if causal:
-        t, s = p.shape[-2:]
-        p += np.where(np.tri(t, s, s - t, dtype=bool), 0, -np.inf).astype(p.dtype)
+    if causal and p.shape[-2] > 1:
+        p += _later(*p.shape[-2:], p.dtype)
     subtract_largest(p, p)
     np.exp(p, out=p)
     p /= np.maximum(row_sum(p), 1)
     np.matmul(p, v, out=y)
+
+
+@functools.lru_cache(maxsize=1)
+def _later(t, s, dtype):
+    """−∞ where a causal mask hides a key, and 0 elsewhere; layer after layer the same."""
+    return np.where(np.tri(t, s, s - t, dtype=bool), 0, -np.inf).astype(dtype)
 
 
 def _attention_backward(g, y, p, q, k, v, s, dq, dk, dv, each_dk, each_dv, scale):
@@ -105,22 +113,21 @@ def sum_heads(each, d):
 
 @kernel("rotary")
 class Rotary:
-    """Kernel of rotary; saves the cosines and sines, each twice side by side, as x is as wide."""
+    """Kernel of rotary; saves the cosines twice, for both halves of x, and the sines with both signs."""
 
     @staticmethod
     def forward(executor, x, angles):
         if x.ndim < 2 or x.shape[-1] % 2 or not are_floats(x) or not are_floats(angles) \
-                or angles.shape != (x.shape[-2], x.shape[-1] // 2):
+                or angles.shape[-2:] != (x.shape[-2], x.shape[-1] // 2) or angles.ndim > x.ndim:
             return None
-        y, scratch = executor.empty_like(x), executor.empty_like(x)
-        cos, sin = executor.empty(x, x.shape[-2:]), executor.empty(x, x.shape[-2:])
-        executor.run(_rotary_forward, x, angles, cos, sin, scratch, y)
-        return y, (cos, sin)
+        t, h = angles.shape[-2:]
+        cos, sin = (executor.empty(x, (*angles.shape[:-2], t, 2, h)) for _ in range(2))
+        executor.run(_cos_and_sin, angles, cos[..., 0, :], cos[..., 1, :], sin[..., 0, :], sin[..., 1, :])
+        return _rotate(executor, np.add, x, cos, sin), (cos, sin)
 
     @staticmethod
     def backward(executor, needed, g, y, saved, x, angles):
-        dx, scratch = executor.empty_like(x), executor.empty_like(x)
-        executor.run(_rotary_backward, g, *saved, scratch, dx)
+        dx = _rotate(executor, np.subtract, g, *saved)
         if 1 not in needed:
             return [dx]
         d = executor.empty(angles, angles.shape)
@@ -128,23 +135,21 @@ class Rotary:
         return [(dx, d)[i] for i in needed]
 
 
-def _rotary_forward(x, angles, cos, sin, scratch, y):
-    h = angles.shape[-1]
-    for wave, of_angles in ((np.cos, cos), (np.sin, sin)):
-        wave(angles, out=of_angles[:, :h], casting="same_kind")
-        of_angles[:, h:] = of_angles[:, :h]
-    np.multiply(x, cos, out=y)
-    np.multiply(x, sin, out=scratch)
-    y[..., :h] -= scratch[..., h:]
-    y[..., h:] += scratch[..., :h]
+def _cos_and_sin(angles, cos, same_cos, negative_sin, sin):
+    np.cos(angles, out=cos, casting="same_kind")
+    np.positive(cos, same_cos)
+    np.sin(angles, out=sin, casting="same_kind")
+    np.negative(sin, negative_sin)
 
 
-def _rotary_backward(g, cos, sin, scratch, dx):
-    h = cos.shape[-1] // 2
-    np.multiply(g, cos, out=dx)
-    np.multiply(g, sin, out=scratch)
-    dx[..., :h] += scratch[..., h:]
-    dx[..., h:] -= scratch[..., :h]
+def _rotate(executor, ufunc, x, cos, sin):
+    """Return x rotated: its halves times cosines, plus (or back: minus) the other halves times sines."""
+    y, scratch = executor.empty_like(x), executor.empty_like(x)
+    x, halves, scratch = (a.reshape(*a.shape[:-1], 2, a.shape[-1] // 2) for a in (x, y, scratch))
+    executor.run(np.multiply, x, cos, halves)
+    executor.run(np.multiply, x[..., ::-1, :], sin, scratch)
+    executor.run(ufunc, halves, scratch, halves)
+    return y
 
 
 def _rotary_angles(x, dx, d):
@@ -152,4 +157,4 @@ def _rotary_angles(x, dx, d):
     h = d.shape[-1]
     each = x[..., :h] * dx[..., h:]
     each -= x[..., h:] * dx[..., :h]
-    np.add.reduce(each, axis=tuple(range(x.ndim - 2)), out=d)
+    d[...] = unbroadcast(each, d)

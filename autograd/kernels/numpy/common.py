@@ -40,9 +40,9 @@ def as_rows(a):
 
 def subtract_largest(x, out):
     """Write x minus the maximum of each row into `out`, with the formula's conventions for infinities."""
-    largest = x.max(axis=-1, keepdims=True, initial=-np.inf)
-    if np.isfinite(largest).all():
-        np.subtract(x, largest, out=out)
+    largest = np.maximum.reduce(x, -1, None, None, True, -np.inf)
+    if np.count_nonzero(np.isfinite(largest)) == largest.size:  # .all() takes three times as long
+        np.subtract(x, largest, out)
     else:
         np.copyto(out, below_largest(x, -1)[0])
 
@@ -54,5 +54,8 @@ def row_sum(a):
 
 def are_floats(*arrays):
     """Return True for floats of one dtype, single or double: sums of squares of half precision overflow."""
-    return all(isinstance(a, np.ndarray) and a.dtype == arrays[0].dtype for a in arrays) \
-        and arrays[0].dtype.kind == "f" and arrays[0].dtype.itemsize >= 4
+    dtype = arrays[0].dtype
+    for a in arrays:
+        if not isinstance(a, np.ndarray) or a.dtype != dtype:
+            return False
+    return dtype.kind == "f" and dtype.itemsize >= 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .common import are_floats, as_rows, kernel
+from .common import are_floats, as_rows, contiguous, kernel
 
 
 @kernel("linear")
@@ -16,21 +16,18 @@ class Linear:
         if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or not are_floats(x, w) \
                 or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
             return None
-        y = executor.empty(x, (*x.shape[:-1], w.shape[1]))
-        executor.run(_linear_forward, x, w, b, y)
-        return y, None
+        rows = as_rows(contiguous(executor, x))
+        y = executor.empty(x, (len(rows), w.shape[1]))
+        executor.run(np.dot, rows, w, y)
+        if b is not None:
+            executor.run(np.add, y, b, y)
+        return y.reshape(*x.shape[:-1], w.shape[1]), None
 
     @staticmethod
     def backward(executor, needed, g, y, saved, x, w, b):
         dx, dw, db = (executor.empty(a, a.shape) if i in needed else None for i, a in enumerate((x, w, b)))
         executor.run(_linear_backward, g, x, w, dx, dw, db)
         return [(dx, dw, db)[i] for i in needed]
-
-
-def _linear_forward(x, w, b, y):
-    np.matmul(as_rows(x), w, out=as_rows(y))
-    if b is not None:
-        y += b
 
 
 def _linear_backward(g, x, w, dx, dw, db):

@@ -23,7 +23,9 @@ class LayerNorm:
         if not x.size or not eps > 0 or not are_floats(x, *given) or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, normal, scale = (executor.empty(x, shape) for shape in (x.shape, x.shape, (*x.shape[:-1], 1)))
-        executor.run(_layer_norm_forward, x, weight, bias, eps, y, normal, scale)
+        one = x.size == x.shape[-1]
+        arrays = [a.reshape(a.size) if one else a for a in (x, y, normal, scale)]
+        executor.run(_layer_norm_row if one else _layer_norm_forward, *arrays, weight, bias, eps)
         return y, (normal, scale)
 
     @staticmethod
@@ -34,7 +36,21 @@ class LayerNorm:
         return [(dx, dw, db)[i] for i in needed]
 
 
-def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
+def _layer_norm_row(x, y, normal, scale, weight, bias, eps):
+    """For a single row, with numbers of Python, which are faster than arrays of one."""
+    np.subtract(x, np.add.reduce(x) / x.size, normal)
+    square = float(normal.dot(normal)) / x.size
+    if square == math.inf:
+        _layer_norm_forward(x, y, normal, scale, weight, bias, eps)
+        return
+    scale[0] = 1 / math.sqrt(square + eps)
+    np.multiply(normal, scale, normal)
+    np.multiply(normal, 1 if weight is None else weight, y)
+    if bias is not None:
+        np.add(y, bias, y)
+
+
+def _layer_norm_forward(x, y, normal, scale, weight, bias, eps):
     n = x.shape[-1]
     np.subtract(x, row_sum(x) / n, out=normal)
     with np.errstate(over="ignore"):
@@ -44,7 +60,7 @@ def _layer_norm_forward(x, weight, bias, eps, y, normal, scale):
     np.sqrt(scale, out=scale)
     np.reciprocal(scale, out=scale)
     normal *= scale
-    if not scale.all():  # a sum of squares has overflowed
+    if np.count_nonzero(scale) < scale.size:  # a sum of squares has overflowed
         normal[...], scale[...] = normalize(x, eps)
     np.multiply(normal, 1 if weight is None else weight, out=y)
     if bias is not None:
@@ -80,7 +96,9 @@ class RmsNorm:
                 or any(a.shape != x.shape[-1:] for a in given):
             return None
         y, scale = executor.empty_like(x), executor.empty(x, (*x.shape[:-1], 1))
-        executor.run(_rms_norm_forward, x, weight, eps, y, scale)
+        one = x.size == x.shape[-1]
+        arrays = [a.reshape(a.size) if one else a for a in (x, y, scale)]
+        executor.run(_rms_norm_row if one else _rms_norm_forward, *arrays, weight, eps)
         return y, scale
 
     @staticmethod
@@ -91,14 +109,26 @@ class RmsNorm:
         return [(dx, dw)[i] for i in needed]
 
 
-def _rms_norm_forward(x, weight, eps, y, scale):
+def _rms_norm_row(x, y, scale, weight, eps):
+    """For a single row, with numbers of Python, which are faster than arrays of one."""
+    square = float(x.dot(x)) / x.size
+    if square == math.inf:
+        _rms_norm_forward(x, y, scale, weight, eps)
+        return
+    scale[0] = 1 / math.sqrt(square + eps)
+    np.multiply(x, scale, y)
+    if weight is not None:
+        np.multiply(y, weight, y)
+
+
+def _rms_norm_forward(x, y, scale, weight, eps):
+    n = x.shape[-1]
     with np.errstate(over="ignore"):
-        np.vecdot(x, x, out=scale[..., 0])
-    scale /= x.shape[-1]
-    scale += eps
-    np.sqrt(scale, out=scale)
-    np.reciprocal(scale, out=scale)
-    if not scale.all():  # a sum of squares has overflowed
+        np.vecdot(x, x, scale[..., 0])
+    scale += n * eps
+    np.sqrt(scale, scale)
+    np.divide(math.sqrt(n), scale, scale)
+    if np.count_nonzero(scale) < scale.size:  # a sum of squares has overflowed
         scale[...] = rms_scale(x, eps)
     np.multiply(x, scale, out=y)
     if weight is not None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import autograd as ag
 from gpt import GPT, GPTConfig, generate
-from gpt.generation import incremental, kv_cache
+from gpt.generation import incremental
 from gpt.generation.generate import GenerationBatch
-from gpt.generation.incremental import DecodingState, IncrementalGPT
+from gpt.generation.incremental import DecodingState
+from gpt.generation.kv_cache import Cache
 from gpt.generation.sampling import Sampling
 from gpt.model.gpt import ACTIVATIONS
 
@@ -68,16 +69,15 @@ def architectures(draw):
 
 @pytest.mark.slow
 @settings(max_examples=100)
-@given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12), st.booleans(),
+@given(architectures(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 12),
        st.sampled_from([np.float64, np.float32]), st.sampled_from([1, 3, 512]), st.integers(0, 2**16))
-def test_every_architecture_has_the_models_logits(config, lengths, when, folds, dtype, piece, seed):
+def test_every_architecture_has_the_models_logits(config, lengths, when, dtype, piece, seed):
     rng, model = np.random.default_rng(seed), strong(config, 0.3, dtype, seed)
     texts = rng.integers(11, size=(len(lengths), 24))
     rows = rng.permutation(len(lengths))[:max(1, len(lengths) - 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(incremental, "FOLD", 1 << 26 if folds else 0)
         patch.setattr(incremental, "PREFILL", piece)  # so that prompts are read in several
-        patch.setattr(incremental, "CAPACITY", 2)    # so that it has to grow
+        patch.setattr(incremental, "CAPACITY", 2)       # so that it has to grow
         context, going = DecodingState(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
         for step in range(12):
             if step == when:
@@ -136,22 +136,30 @@ def test_some_texts_go_on_without_the_others(config, when):
 
 
 def test_only_new_tokens_are_read(config, monkeypatch):
-    read, call = [], IncrementalGPT.__call__
-    monkeypatch.setattr(IncrementalGPT, "__call__",
-                        lambda self, ids, *rest: read.append(ids.shape) or call(self, ids, *rest))
-    list(generate(GPT(config), np.zeros(3, int), 12, np.random.default_rng(0)))
-    assert read == [(1, 3), *[(1, 1)] * 5, (1, 5), *[(1, 1)] * 3, (1, 5), (1, 1)]
+    read = []
+    monkeypatch.setattr(GPT, "stream", lambda self, ids, *rest, stream=GPT.stream: read.append(
+        (ids.shape, type(ids))) or stream(self, ids, *rest))
+    context = DecodingState(GPT(config), [np.zeros(3, int)])
+    for token in range(10):
+        context.logits()
+        context.append([token])
+    program = context.programs[GPT.__call__, (1, 1)]
+    assert read == [((1, 3), np.ndarray), ((1, 1), np.ndarray), ((1, 1), ag.Tensor), ((1, 5), np.ndarray)]
+    assert len(program._captures) == 1                          # which reads all other tokens
 
 
 def test_it_works_on_arrays_made_once_and_records_nothing(config):
     model = GPT(config)
-    context = DecodingState(model, [np.array([1])])
-    kept, before = context.cache.h[0][0].kv, model.wte.weight.created
+    context = DecodingState(model, [np.array([1, 2])])
+    context.logits()
+    context.append([2])
+    context.logits()
+    kept, before = context.cache.arrays[0], ag.tensor(1.0).created
     for _ in range(30):
+        context.append([2])
         assert type(context.logits()) is np.ndarray
-        context.append(np.array([2]))
-    assert context.cache.h[0][0].kv is kept and kept.shape == (2, 1, 2, 8, 6) and kept.any()
-    assert ag.tensor(1.0).created - before < 100  # of its own, the model has some 20 tensors
+    assert context.cache.arrays[0] is kept and kept.shape == (1, 2, 8, 6) and kept.any()
+    assert ag.tensor(1.0).created - before < 100
 
 
 def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_the_text():
@@ -160,23 +168,40 @@ def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_th
     sizes = set()
     for _ in range(60):
         context.logits()
-        sizes.add(context.cache.h[0][0].kv.shape)
+        sizes.add(context.cache.arrays[0].shape)
         context.append([1])
-    assert sizes == {(2, 1, 2, 1024, 2), (2, 1, 2, 2048, 2)}
-    assert DecodingState(GPT(replace(config, block_size=7)), [[1]]).cache.h[0][0].kv.shape == (2, 1, 2, 7, 2)
+    assert sizes == {(1, 2, 1024, 2), (1, 2, 2048, 2)}
+    context = DecodingState(GPT(replace(config, block_size=7)), [[1]])
+    context.logits()
+    assert context.cache.arrays[0].shape == (1, 2, 7, 2)
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_large_model_is_read_from_its_own_weights(config, tied, monkeypatch):
-    monkeypatch.setattr(incremental, "FOLD", 0)
-    model = strong(replace(config, bias=True, tied=tied, gated=True))
-    read, own = IncrementalGPT(model, 1), model.h[0]
-    attn, mlp = read.h[0]
-    pairs = [(read.wte, model.wte.weight), (attn.c_attn.weight, own.attn.c_attn.weight),
-             (attn.c_proj.weight, own.attn.c_proj.weight), (mlp.c_fc.weight, own.mlp.c_fc.weight),
-             (mlp.c_gate.weight, own.mlp.c_gate.weight), (mlp.c_proj.weight, own.mlp.c_proj.weight),
-             (read.head.weight, model.wte.weight if tied else model.lm_head.weight)]
-    assert all(np.shares_memory(a, b) for a, b in pairs)
+def test_a_model_is_read_from_its_own_weights(config, tied):
+    model = GPT(replace(config, bias=True, tied=tied, gated=True))
+    context = DecodingState(model, [[1, 2]])
+    for _ in range(3):
+        context.logits()
+        context.append([3])
+    leaves = {t: t for t in context.programs[GPT.__call__, (1, 1)].tape if t.op is None}
+    for name, t in model.named_arrays().items():
+        assert np.shares_memory(context.model.named_arrays()[name], t.data)
+        assert t in leaves or name == "wpe.weight" and not t.requires_grad
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+def test_a_cache_reads_on_at_any_position(config, tensors):
+    model = strong(replace(config, positions="rotary", convolution=3))
+    ids = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    every = model(ids)
+    model, cache = model.map(ag.tensor) if tensors else model, Cache(8)
+    for begin, end in ((0, 2), (2, 4), (4, 5), (1, 3), (3, 4)):
+        cache.move([begin], end - begin)
+        np.testing.assert_allclose(model(ids[:, begin:end], cache), every[:, begin:end], atol=1e-12)
+    cache.move([3, 4])
+    np.testing.assert_allclose(model(ids[[0, 1], [3, 4]][:, None], cache)[:, 0], every[[0, 1], [3, 4]], atol=1e-12)
+    with pytest.raises(ValueError, match="one new token each"):
+        cache.move([3, 4], 2)
 
 
 def test_a_small_models_own_weights_stay_as_they_are(config):
@@ -188,16 +213,6 @@ def test_a_small_models_own_weights_stay_as_they_are(config):
         context.append([3])
     for name, a in model.named_arrays().items():
         np.testing.assert_array_equal(a, before[name])
-
-
-def test_single_precision_gelu_is_gelu():
-    x = np.concatenate([np.linspace(-15, 15, 20_001), [-1e15, -1e7, -300, 0, 300, 1e7, 1e15]]).astype(np.float32)
-    expected = ag.gelu(x.astype(np.float64))
-    for values, correct in ((x[:20_001], expected[:20_001]), (x, expected)):  # numbers whose cubes are too large
-        y = kv_cache.gelu_single(values.reshape(1, -1))
-        assert y.dtype == np.float32 and y.shape == (1, len(values))
-        np.testing.assert_allclose(y[0], correct, rtol=2e-7, atol=6e-7)
-    assert np.isnan(kv_cache.gelu_single(np.array([np.nan, 1], np.float32))).tolist() == [True, False]
 
 
 def test_a_prompt_and_its_text_are_not_changed(config):

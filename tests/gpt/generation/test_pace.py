@@ -143,7 +143,7 @@ def test_the_number_of_before_holds_after_an_error(model, library, clock):
     context = DecodingState(model, [np.array([1, 2, 3])])
     context.logits()
     context.append([1])
-    context.cache.h[1] = None
+    context.model.h[1] = None
     with pytest.raises(TypeError):
         context.logits()
     assert library.n == 4 and not pace._CHOOSING.locked()

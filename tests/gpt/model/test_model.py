@@ -186,7 +186,7 @@ def test_the_frequencies_of_rotary_positions_are_constants(config):
 def test_dropout_needs_a_generator_and_keeps_the_mean(config, ids):
     model = GPT(replace(config, dropout=0.5), dtype=np.float64)
     np.testing.assert_array_equal(model(ids).data, model(ids).data)
-    one, again, other = (model(ids, np.random.default_rng(s)).data for s in (0, 0, 1))
+    one, again, other = (model(ids, rng=np.random.default_rng(s)).data for s in (0, 0, 1))
     assert (one == again).all() and (one != other).any()
     x = dropout(0.25, np.random.default_rng(0))(np.ones((200, 200), np.float32))
     assert x.dtype == np.float32 and set(np.unique(x)) == {0, np.float32(4 / 3)}
