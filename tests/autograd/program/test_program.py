@@ -505,3 +505,15 @@ def test_a_program_that_runs_in_another_thread_is_refused():
     finally:
         go_on.set()
         del ag.REGISTRY["wait"]
+
+
+def test_replay_is_a_call_in_the_programs_own_memory():
+    w, scale = ag.tensor([1.0, 2.0]), ag.tensor(3.0)
+    program = ag.record(lambda x: (x * w).sum() * scale, np.ones(2))
+    with pytest.raises(RuntimeError, match="has not been called"):
+        program.replay(np.ones(2))
+    assert program(np.ones(2)) == 9
+    first = program.replay(np.array([1.0, 0.0]))
+    assert first == 3
+    scale.data = 10.0
+    assert program.replay(np.array([0.0, 1])) == 20 and first == 20  # the same array
