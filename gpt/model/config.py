@@ -37,6 +37,8 @@ class Architecture(Settings):
     norm_embedding: bool = setting(False, "normalize the embedding, too", group="model")
     qk_norm: bool = setting(False, "QK norm: normalize queries and keys, which bounds the attention scores",
                             group="model")
+    residual_scalars: bool = setting(False, "learnable scalars in each block, of what attention and MLP add to the "
+                                     "residual stream", group="model")
     convolution: int = setting(0, "kernel size of the short causal convolution (depthwise) before attention and MLP; "
                                "0: none", at_least=0, at_most=1_000, group="model")
     smear: bool = setting(False, "mix the embedding of the previous token into each, by a learned weight for each "

@@ -120,16 +120,19 @@ class MLP(Module):
 
 @dataclass
 class Block(Module):
-    """A pre-norm transformer block: attention, then MLP, each on a normalized copy, added to the residual stream."""
+    """A pre-norm transformer block: attention, then MLP, each on a normalized copy, added to the residual stream, which
+    learnable scalars may weigh (Bachlechner et al. 2020, "ReZero"; here they begin at 1)."""
     ln_1: LayerNorm | RMSNorm
     attn: Attention
     ln_2: LayerNorm | RMSNorm
     mlp: MLP
+    scalars: Array | None                                      # (2,): of attention, and of the MLP
 
     def __call__(self, x: Array, angles: Array | None, drop: Dropout, cache: Any = None) -> Array:
-        x = x + drop(self.attn(self.ln_1(x), angles, cache))   # (B, T, C)
-        x = x + drop(self.mlp(self.ln_2(x), cache))
-        return x
+        y = drop(self.attn(self.ln_1(x), angles, cache))       # (B, T, C)
+        x = x + (y if self.scalars is None else y * self.scalars[0])
+        y = drop(self.mlp(self.ln_2(x), cache))
+        return x + (y if self.scalars is None else y * self.scalars[1])
 
 
 @dataclass
@@ -172,7 +175,7 @@ class GPT(Module):
             attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=std_out),
                                   d, RMSNorm(None, c.norm_eps) if c.qk_norm else None)
             mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=std_out), c.activation)
-            return Block(norm(), attention, norm(), mlp)
+            return Block(norm(), attention, norm(), mlp, start.ones(2) if c.residual_scalars else None)
 
         self.config = c
         self.wte = Embedding(start.normal(c.vocab_size, C))

@@ -64,7 +64,8 @@ def architectures(draw):
         positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),
         rope_base=draw(st.sampled_from([9.0, 1e4])), norm=draw(st.sampled_from(["layer_norm", "rms_norm"])),
         norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()), qk_norm=draw(st.booleans()),
-        convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()))
+        convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()),
+        residual_scalars=draw(st.booleans()))
 
 
 @pytest.mark.slow
