@@ -38,7 +38,7 @@ function outputFigures(n) {
 function recordCard(n) {
   const record = records[n];
   return [title(n, record), meta(record), formula(n, record), actions(n, record), figures(n, record),
-    inputTable(n, record), userList(n), attributes(record), memoryOf(n)].flat().filter(Boolean);
+    inputTable(n, record), userList(n), attributes(record), whatIf(n), memoryOf(n)].flat().filter(Boolean);
 }
 
 function title(n, record) {

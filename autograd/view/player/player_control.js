@@ -171,7 +171,7 @@ const haystacks = records.map((record, n) => [numberText(n), opText(record),
 function testOf(word) {
   const [, key, pattern] = word.match(/^(op|scope|name):(.+)$/) ?? [];
   if (!key) return (n) => word.startsWith("%") ? haystacks[n].startsWith(`${word} `) : haystacks[n].includes(word);
-  const text = pattern.replaceAll(/[^\w*]/g, "\\$&").replaceAll("*", ".*"), inside = key === "scope" ? "(\\..*)?" : "";
+  const text = pattern.replaceAll(/[\\^$.+?()[\]{}|/]/g, "\\$&").replaceAll("*", ".*"), inside = key === "scope" ? "(\\..*)?" : "";
   const expression = new RegExp(`^${text}${inside}$`, "u");
   return (n) => expression.test(records[n][key].toLowerCase());
 }
@@ -216,7 +216,7 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
   const on = event.target, button = on.closest("button, summary");
-  if (on === $("search") || on === $("speed") || button && (event.key === " " || event.key === "Enter")) return;
+  if (on.matches("input:not([type=range]), select") || button && (event.key === " " || event.key === "Enter")) return;
   if (on === card && ["ArrowUp", "ArrowDown"].includes(event.key)) return;  // it scrolls
   event.preventDefault();
   KEYS[event.key](event);

@@ -14,6 +14,8 @@ const state = {
   pinned: false,                    // true if the selection does not follow the step
   weights: true,                    // show attention as weights
   listing: false,                   // true if all arrays in memory are listed
+  asking: false,                    // true if the card asks for another value, which is `another`
+  another: "",
   playing: false,
   found: new Set(),                 // entries that match the search
 };

@@ -78,3 +78,16 @@ function numbersLine(tree, record, result) {
   const isPlain = shown.length === 1 && shown[0].replace(/^\((.*)\)$/, "$1") === result;
   return el("div", { className: "numbers" }, "= ", mathematics(shown, ""), isPlain ? "" : ` = ${result}`);
 }
+
+// ------------------------------------------------------------------ another value
+
+/** An edit box for another value of a record, and the line of Python that plays the tape again with it. */
+function whatIf(n) {
+  const line = el("pre", {}), show = () => { line.textContent = `print(tape.what_if({tape[${numberText(n).slice(1)}]: ${state.another || 0}}))`; };
+  const input = el("input", { type: "text", value: state.another, placeholder: "0", spellcheck: false, autocomplete: "off",
+    "aria-label": "Another value", oninput: () => { state.another = input.value; show(); } });
+  show();
+  return el("details", { open: state.asking, ontoggle: (event) => { state.asking = event.target.open; } },
+    el("summary", {}, "What if it had another value?"),
+    el("p", { className: "status" }, "A number, an array, a function of the old value, or (index, value):"), input, line);
+}

@@ -165,7 +165,8 @@ def test_the_graph_pans_zooms_and_fits(opened, gpt_page):
 @pytest.mark.slow
 def test_both_arrows_of_a_square_carry_numbers_and_so_does_the_rule(opened, tmp_path):
     x = ag.tensor(3.0, requires_grad=True, name="x")
-    page = opened(saved(ag.tape(x * x * -0.5), tmp_path), **QUIET)
+    tape = ag.tape(x * x * -0.5)
+    page = opened(saved(tape, tmp_path), **QUIET)
     page.press("End")
     arrows = [edge for edge in edges(page) if edge[0] == "x"]
     assert [edge[3] for edge in arrows] == ["−1.5", "−1.5"] and all({"sent", "lit"} <= set(edge[2]) for edge in arrows)
@@ -178,6 +179,11 @@ def test_both_arrows_of_a_square_carry_numbers_and_so_does_the_rule(opened, tmp_
     assert "sum so far −3" in page.page.locator("#card td.norm").last.inner_text()
     numbers = page.page.locator(".unit.parameter .single").all_inner_texts()
     assert numbers == ["3", "−3"]
+    page.page.locator("#card summary", has_text="What if").click()
+    page.page.locator("#card details input").press_sequentially("2 * 5")  # keys of the page, too
+    line = page.page.locator("#card details pre").inner_text()
+    assert line == "print(tape.what_if({tape[1]: 2 * 5}))" and page.page.input_value("#step") == "3"
+    assert "multiply" in str(eval(line[6:-1], {"tape": tape}))
 
 
 @pytest.mark.slow
