@@ -102,7 +102,7 @@ def _files() -> Iterator[tuple[str, Path]]:
     yield "runner.py", HERE / "runner.py"
     for package in ("autograd", "gpt"):
         for file in (ROOT / package).rglob("*"):
-            if file.is_file() and file.suffix != ".pyc":
+            if file.is_file() and file.parent.name != "__pycache__":  # where Numba keeps what it compiled, too
                 yield str(file.relative_to(ROOT).as_posix()), file
     for name in PURE:
         for entry in distribution(name).files or []:

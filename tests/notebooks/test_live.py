@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -92,6 +93,9 @@ def test_the_site_names_the_pages_that_it_has(tmp_path, capsys):
 
 def test_the_same_files_make_the_same_archive(tmp_path):
     assert building.pack(tmp_path / "a.zip") == building.pack(tmp_path / "b.zip")
+    names = zipfile.ZipFile(tmp_path / "a.zip").namelist()
+    assert {"runner.py", "autograd/engine.py", "gpt/cli.py", "autograd/view/page.css", "graphviz/__init__.py"} <= {*names}
+    assert not [name for name in names if "__pycache__" in name]
 
 
 # ---------------------------------------------------------------------- in a browser
