@@ -37,6 +37,8 @@ class Architecture(Settings):
     norm_embedding: bool = setting(False, "normalize the embedding, too", group="model")
     qk_norm: bool = setting(False, "QK norm: normalize queries and keys, which bounds the attention scores",
                             group="model")
+    qk_norm_gain: bool = setting(False, "with qk_norm: learnable gains for queries and for keys, as in Qwen3",
+                                 group="model")
     residual_scalars: bool = setting(False, "learnable scalars in each block, of what attention and MLP add to the "
                                      "residual stream", group="model")
     convolution: int = setting(0, "kernel size of the short causal convolution (depthwise) before attention and MLP; "
@@ -58,6 +60,8 @@ class Architecture(Settings):
         if c.n_kv_head and c.n_head % c.n_kv_head:
             raise ValueError(f"n_head is {c.n_head} and n_kv_head {c.n_kv_head}: each key/value head serves as many "
                              "query heads, so n_head needs to be a multiple of n_kv_head")
+        if c.qk_norm_gain and not c.qk_norm:
+            raise ValueError("qk_norm_gain is for queries and keys that are normalized: set qk_norm, too")
         if c.positions == "rotary" and c.head_size % 2:
             raise ValueError(f"rotary positions rotate pairs of dimensions, and a head has {c.head_size} of them: "
                              f"n_embd / n_head needs to be even")

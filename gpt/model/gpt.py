@@ -64,6 +64,22 @@ class RMSNorm(Module):
 
 
 @dataclass
+class QKNorm(Module):
+    """Normalization of queries and keys to mean square 1 (Henry et al. 2020), with a gain for each of the two, or none.
+    """
+    weight: Array | None                                       # (2d,): of queries, then of keys
+    eps: float
+
+    def __call__(self, qk: Array, n_head: int) -> Array:       # (B, H + G, T, d) -> (B, H + G, T, d)
+        qk = ag.rms_norm(qk, None, eps=self.eps)
+        if self.weight is None:
+            return qk
+        G = qk.shape[1] - n_head
+        gains = ag.repeat(self.weight.reshape(2, 1, -1), (n_head, G), axis=0)  # (H + G, 1, d)
+        return qk * gains
+
+
+@dataclass
 class Convolution(Module):
     """A short causal depthwise convolution: weight[k] is for the k-th token before (So et al. 2021, 3.2)."""
     weight: Array                                              # (K, C)
@@ -79,7 +95,7 @@ class Attention(Module):
     c_attn: Linear                                             # C -> C + 2D: queries; keys and values of D = G·d
     c_proj: Linear                                             # C -> C
     head_size: int                                             # d = C / H
-    norm: RMSNorm | None                                       # of queries and keys (Henry et al. 2020)
+    norm: QKNorm | None
 
     def __call__(self, x: Array, angles: Array | None, cache: Any = None) -> Array:
         B, T, C = x.shape
@@ -92,7 +108,7 @@ class Attention(Module):
             q, k, v = ag.split(heads, (H, H + G), axis=1)
         else:                                                  # queries and keys side by side, in fewer operations
             qk, v = ag.split(heads, (H + G,), axis=1)
-            qk = qk if self.norm is None else self.norm(qk)
+            qk = qk if self.norm is None else self.norm(qk, H)
             qk = qk if angles is None else ag.rotary(qk, angles)
             q, k = ag.split(qk, (H,), axis=1)
         y = (ag if cache is None else cache).attention(q, k, v, causal=True)  # (B, H, T, d)
@@ -172,8 +188,9 @@ class GPT(Module):
             return Convolution(start.identity_conv(c.convolution, C)) if c.convolution else None
 
         def block() -> Block:
+            qk_norm = QKNorm(start.ones(2 * d) if c.qk_norm_gain else None, c.norm_eps) if c.qk_norm else None
             attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=std_out),
-                                  d, RMSNorm(None, c.norm_eps) if c.qk_norm else None)
+                                  d, qk_norm)
             mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=std_out), c.activation)
             return Block(norm(), attention, norm(), mlp, start.ones(2) if c.residual_scalars else None)
 

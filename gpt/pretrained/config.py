@@ -1,4 +1,4 @@
-"""Conversion between the config.json of GPT-2, Llama, Mistral or Qwen2 and a GPTConfig."""
+"""Conversion between the config.json of GPT-2, Llama, Mistral, Qwen2 or Qwen3 and a GPTConfig."""
 
 import math
 import re
@@ -16,10 +16,9 @@ ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu"
                "relu": "relu", "relu2": "squared_relu", "silu": "silu", "swish": "silu"}
 HF_ACTIVATION = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}  # the first of each
 CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
-           "qwen2": "Qwen2ForCausalLM"}
+           "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 # Features of other families that the model here does not have.
-OTHERS = {"qwen3": "norms queries and keys by weights of their own",
-          "gemma": "norms by 1 + weight and scales the embedding",
+OTHERS = {"gemma": "norms by 1 + weight and scales the embedding",
           "phi": "joins tensors or blocks in other ways",
           "gpt_neox": "adds attention and MLP side by side and turns a part of a head only"}
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -147,10 +146,12 @@ def gpt2_keys(c: GPTConfig) -> dict[str, Any]:
 
 
 def llama_choices(keys: Keys, model_type: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the fields of a GPTConfig (Touvron et al. 2023; Qwen2: Yang et al. 2024), and the positions' scaling."""
+    """Return the fields of a GPTConfig (Touvron et al. 2023; Qwen2: Yang et al. 2024; Qwen3: 2025), and the
+    positions' scaling."""
     size, heads = keys.take("hidden_size", int), keys.take("num_attention_heads", int)
     layers = keys.take("num_hidden_layers", int)
-    if (head_dim := keys.take("head_dim", int, None)) is not None and head_dim * heads != size:
+    head_dim = keys.take("head_dim", int, 128 if model_type == "qwen3" else None)
+    if head_dim is not None and head_dim * heads != size:
         keys.problems.append(f"{heads} heads of {head_dim} dimensions, which are not the {size} of a token")
     keys.only("attention_bias", False, "a bias in all of attention")
     keys.only("mlp_bias", False, "a bias in the MLP")
@@ -164,6 +165,7 @@ def llama_choices(keys: Keys, model_type: str) -> tuple[dict[str, Any], dict[str
                 n_embd=size, n_layer=layers, n_head=heads, n_hidden=keys.take("intermediate_size", int),
                 n_kv_head=keys.take("num_key_value_heads", int, n_kv_head),
                 norm="rms_norm", norm_eps=float(keys.take("rms_norm_eps", float, 1e-6)), qkv_bias=model_type == "qwen2",
+                qk_norm=model_type == "qwen3", qk_norm_gain=model_type == "qwen3",
                 positions="rotary", rope_base=float(rope["rope_theta"]), gated=True,
                 activation=keys.activation("hidden_act", "silu"),
                 tied=keys.take("tie_word_embeddings", bool, False)), rope
@@ -174,7 +176,8 @@ def check_windows(keys: Keys, model_type: str, layers: int, context: int) -> Non
     usual = 4096 if model_type == "mistral" and "sliding_window" not in keys.values else None
     window, first = keys.take("sliding_window", int, usual), keys.take("max_window_layers", int, 28)
     used = window is not None
-    if not keys.take("use_sliding_window", bool, model_type != "qwen2") or model_type == "qwen2" and first >= layers:
+    qwen = model_type.startswith("qwen")
+    if not keys.take("use_sliding_window", bool, not qwen) or qwen and first >= layers:
         used = False
     if (types := keys.take("layer_types", list, None)) is not None:
         used = any(each != "full_attention" for each in types)
@@ -235,7 +238,7 @@ def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
             "num_attention_heads": c.n_head, "num_key_value_heads": c.n_kv_head or c.n_head,
             "intermediate_size": c.n_hidden or 4 * c.n_embd, "hidden_act": HF_ACTIVATION[c.activation],
             "rms_norm_eps": c.norm_eps, "rope_theta": rope["rope_theta"], "rope_scaling": scaling,
-            "attention_dropout": 0.0}
+            "attention_dropout": 0.0} | ({"head_dim": c.head_size} if c.qk_norm else {})
 
 
 # ---------------------------------------------------------------------- both
@@ -253,8 +256,8 @@ def to_hf_config(c: GPTConfig, imported: dict[str, Any], dtype: str) -> dict[str
                          f"{family}, which has no counterpart for {', '.join(lacks)}: one that gpt train makes with "
                          "--recipe nanogpt can be exported")
     model_type = family
-    if family == "llama" and (c.qkv_bias or imported.get("model_type") == "mistral"):
-        model_type = "qwen2" if c.qkv_bias else "mistral"
+    if family == "llama" and (c.qk_norm or c.qkv_bias or imported.get("model_type") == "mistral"):
+        model_type = "qwen3" if c.qk_norm else "qwen2" if c.qkv_bias else "mistral"
     keys = gpt2_keys(c) if model_type == "gpt2" else llama_keys(c, rope_of(c, imported))
     keys |= {"sliding_window": None} if model_type == "mistral" else {}  # without the key it has one
     return {"architectures": [CLASSES[model_type]], "model_type": model_type, "vocab_size": c.vocab_size, **keys,

@@ -63,8 +63,8 @@ class ExportConfig(Settings):
 
 
 def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
-    """Read the model in a folder (a GPT-2, Llama, Mistral or Qwen2); return it, metadata for its checkpoint, and the
-    keys of its config.json that are not used.
+    """Read the model in a folder (a GPT-2, Llama, Mistral, Qwen2 or Qwen3); return it, metadata for its checkpoint, and
+    the keys of its config.json that are not used.
 
     The weights are mapped and read a tensor at a time.  Raises OSError or ValueError, naming the file, for files that
     are missing or damaged, and for features that this GPT does not have.

@@ -29,7 +29,7 @@ class HFTensor:
 
 Layout = dict[str, list[HFTensor]]  # name of our array -> the tensors that it concatenates along its last axis
 # Of all names of tensors but that of the head.
-PREFIX = {"gpt2": "transformer.", "llama": "model.", "mistral": "model.", "qwen2": "model."}
+PREFIX = {"gpt2": "transformer.", "llama": "model.", "mistral": "model.", "qwen2": "model.", "qwen3": "model."}
 # Constants, which some versions of transformers save, too.
 BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 HEAD = "lm_head.weight"
@@ -37,7 +37,7 @@ HEAD = "lm_head.weight"
 
 def layout_of(model_type: str, c: GPTConfig) -> Layout:
     """Return the tensors of a model of one of CLASSES."""
-    layout = gpt2_layout(c) if model_type == "gpt2" else llama_layout(c, biased=model_type == "qwen2")
+    layout = gpt2_layout(c) if model_type == "gpt2" else llama_layout(c, model_type)
     if not c.tied:
         layout[HEAD] = [HFTensor(HEAD, (c.vocab_size, c.n_embd), True)]
     return layout
@@ -61,11 +61,9 @@ def gpt2_layout(c: GPTConfig) -> Layout:
     return layout
 
 
-def llama_layout(c: GPTConfig, biased: bool) -> Layout:
-    """Return the tensors of a Llama, whose matrices are (n_out, n_in), and whose queries, keys and values are separate.
-
-    biased: with biases of queries, keys and values, as in Qwen2.
-    """
+def llama_layout(c: GPTConfig, model_type: str) -> Layout:
+    """Return the tensors of a Llama, whose matrices are (n_out, n_in), and whose queries, keys and values are separate;
+    Qwen2 has biases of these, Qwen3 gains of normalized queries and keys."""
     C, F, D = c.n_embd, c.n_hidden or 4 * c.n_embd, (c.n_kv_head or c.n_head) * c.head_size
     layout = {"wte.weight": [HFTensor("embed_tokens.weight", (c.vocab_size, C))]}
     for i in range(c.n_layer):
@@ -80,8 +78,11 @@ def llama_layout(c: GPTConfig, biased: bool) -> Layout:
             block + "mlp.c_gate.weight": [HFTensor(layer + "mlp.gate_proj.weight", (F, C), True)],
             block + "mlp.c_proj.weight": [HFTensor(layer + "mlp.down_proj.weight", (C, F), True)],
         }
-        if biased:
+        if model_type == "qwen2":
             layout[block + "attn.c_attn.bias"] = [HFTensor(f"{name}.bias", (n,)) for name, n in qkv]
+        if model_type == "qwen3":
+            layout[block + "attn.norm.weight"] = [HFTensor(f"{layer}self_attn.{x}_norm.weight", (c.head_size,))
+                                                  for x in ("q", "k")]
     layout["ln_f.weight"] = [HFTensor("norm.weight", (C,))]
     return layout
 

@@ -63,7 +63,8 @@ def architectures(draw):
         activation=draw(st.sampled_from(list(ACTIVATIONS))),
         positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),
         rope_base=draw(st.sampled_from([9.0, 1e4])), norm=draw(st.sampled_from(["layer_norm", "rms_norm"])),
-        norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()), qk_norm=draw(st.booleans()),
+        norm_eps=draw(st.sampled_from([1e-5, 0.1])), norm_embedding=draw(st.booleans()),
+        **draw(st.sampled_from([{}, {"qk_norm": True}, {"qk_norm": True, "qk_norm_gain": True}])),
         convolution=draw(st.sampled_from([0, 1, 2, 4])), smear=draw(st.booleans()), tied=draw(st.booleans()),
         residual_scalars=draw(st.booleans()))
 

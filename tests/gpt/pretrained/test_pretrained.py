@@ -39,6 +39,7 @@ VARIANTS = {
     "llama 3": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "num_key_value_heads": 3}),
     "mistral": ("Mistral", LLAMA | {"num_key_value_heads": 2, "sliding_window": None}),
     "qwen2": ("Qwen2", LLAMA | {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3", LLAMA | {"num_key_value_heads": 2, "head_dim": 4}),
     "qwen2 tied": ("Qwen2", LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
 }
 

@@ -84,7 +84,9 @@ def refused(capsys, folder, says):
 # ---------------------------------------------------------------------- the commands
 
 
-@pytest.mark.parametrize("choices", [GPT2, LLAMA, LLAMA | {"qkv_bias": True}], ids=["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize("choices", [GPT2, LLAMA, LLAMA | {"qkv_bias": True},
+                                     LLAMA | {"qk_norm": True, "qk_norm_gain": True}],
+                         ids=["gpt2", "llama", "qwen2", "qwen3"])
 def test_import_and_export(tmp_path, capsys, choices):
     folder = folder_of(tmp_path / "theirs", choices)
     assert main(["import", str(folder), "--out", str(tmp_path / "out")]) == 0
@@ -158,9 +160,9 @@ def test_an_empty_folder_may_be_filled(gpt2, tmp_path):
 
 
 @pytest.mark.parametrize("keys, says", [
-    ({"model_type": "mamba"}, "model_type is 'mamba', and the known ones are gpt2, llama, mistral, qwen2: take a"),
-    ({"model_type": "qwen3"}, "'qwen3', which norms queries and keys .*: take a model of one of these, such as Sm"),
-    ({"model_type": "gemma2"}, "'gemma2', which norms by 1"), ({"model_type": "phi3"}, "'phi3', which joins"),
+    ({"model_type": "mamba"}, "model_type is 'mamba', and the known ones are gpt2, llama, mistral, qwen2, qwen3: take"),
+    ({"model_type": "gemma2"}, "'gemma2', which norms by 1 .*: take a model of one of these, such as Sm"),
+    ({"model_type": "phi3"}, "'phi3', which joins"),
     ({"model_type": "gpt_neox"}, "'gpt_neox', which adds attention and MLP side by side"),
     ({"model_type": None}, "model_type is ''"),
     ({"model_type": 3}, "model_type is 3, and needs to be of type str"),
@@ -218,6 +220,8 @@ def test_gpt2_configurations(gpt2, capsys, keys, says):
     ({"model_type": "qwen2", "layer_types": ["full_attention", "sliding_attention"]}, "a sliding window"),
     ({"model_type": "qwen2", "num_key_value_heads": None}, "num_key_value_heads is missing"),
     ({"model_type": "qwen2"}, "missing: layers.0.self_attn.q_proj.bias"),
+    ({"model_type": "qwen3", "head_dim": 4}, "missing: layers.0.self_attn.q_norm.weight"),
+    ({"model_type": "qwen3"}, "2 heads of 128 dimensions, which are not the 8"),
     ({"num_key_value_heads": 2}, r"k_proj.weight \[4, 8\] instead of \[8, 8\]"),
     ({"attention_bias": True, "mlp_bias": True, "hidden_act": "x"}, "attention .*; a bias in the MLP .*; the act"),
 ])
@@ -461,7 +465,7 @@ FAST = dict(norm="rms_norm", norm_gain=False, norm_embedding=True, positions="ro
 
 
 @pytest.mark.parametrize("choices, says", [
-    (FAST, "norm-embedding True, qk-norm True, convolution 3, smear True"),
+    (FAST, "norm-embedding True, convolution 3, smear True"),
     ({"positions": "rotary"}, "gpt2, which has no counterpart for positions rotary"),
     ({"gated": True, "n_kv_head": 1}, "gpt2, which has no counterpart for n-kv-head 1, gated True"),
     ({"norm": "rms_norm", "positions": "rotary", "gated": True, "bias": True}, "llama, which .* for bias True"),
