@@ -104,3 +104,18 @@ def test_pages_take_their_colours_from_the_palette():
         assert ", ".join(hexadecimal(rgb) for rgb in scale(np.linspace(low, 1, 4 - 3 * low))) in style
     used = set(re.findall(r"var\(--([\w-]+)", page))
     assert used <= {*re.findall(r"--([\w-]+):", page)} and {"ink", "forward", "backward"} <= used
+
+
+def test_matplotlib_gets_the_same_scales():
+    pytest.importorskip("matplotlib")
+    for colours, scale, low in ((DIVERGING, diverging, -1), (palette.SEQUENTIAL, sequential, 0)):
+        x = np.linspace(0, 1, 41)
+        shown = palette.colormap(colours)(x)[:, :3] * 255
+        assert abs(shown - scale(low + (1 - low) * x)).max() <= 4  # it has 256 colours
+
+
+def test_chapters_use_no_scale_of_another_code():
+    for chapter in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        code = ["".join(cell["source"]) for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+                if cell["cell_type"] == "code"]
+        assert not re.search(r"RdBu|coolwarm|bwr|seismic|PuOr|Blues|viridis", "\n".join(code)), chapter.name
