@@ -111,7 +111,8 @@ function print(text, className = "") {
     output.append(last);
   }
   last.append(text);
-  if (below) output.scrollTop = output.scrollHeight;
+  const long = performance.now() - began > 1500;  // what is done at once is read from its beginning
+  if (className || below && long) output.scrollTop = output.scrollHeight;
 }
 
 function clearPlayer(another) {

@@ -117,10 +117,18 @@ def _send_player(namespace: dict[str, Any], send: Send) -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """Return the line of the code that failed, or 0, and below it the traceback from there on."""
-    steps = error.__traceback__
-    while steps is not None and steps.tb_frame.f_code.co_filename != FILE:
-        steps = steps.tb_next
-    own = [line for frame, line in traceback.walk_tb(steps) if frame.f_code.co_filename == FILE]
-    line = error.lineno if isinstance(error, SyntaxError) and error.filename == FILE else own[-1] if own else 0
-    return f"{line}\n" + "".join(traceback.format_exception(type(error), error, steps))
+    """Return the line of the code that failed, or 0, and below it the traceback: of it the lines of the code."""
+    shown = chained = traceback.TracebackException.from_exception(error)
+    own = _own_lines(shown)
+    while chained is not None:
+        chained.stack = _own_lines(chained)
+        for name in ("__cause__", "__context__"):
+            if (before := getattr(chained, name)) is not None and not _own_lines(before):
+                setattr(chained, name, None)  # it was raised and caught below the code
+        chained = chained.__cause__ or chained.__context__
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == FILE else own[-1].lineno if own else 0
+    return f"{line}\n" + "".join(shown.format())
+
+
+def _own_lines(shown: traceback.TracebackException) -> traceback.StackSummary:
+    return traceback.StackSummary.from_list([frame for frame in shown.stack if frame.filename == FILE])

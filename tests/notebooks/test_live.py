@@ -75,6 +75,30 @@ def test_no_example_is_without_words(natively):
     assert {name for name, _ in mark.args[1]} == natively.keys()
 
 
+RUN_ONE = """
+import os, sys
+from notebooks.site.runner import run
+run(sys.argv[1], lambda what, text: os.write(1, f"{what} {text}".encode()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code, expected", [
+    ("import autograd as ag\nx = ag.tensor([[1.0]])\n\nx @ [[1.0], [2.0]]",
+     ["4", '  File "live.py", line 4, in <module>', "    x @ [[1.0], [2.0]]", "ValueError: matmul(f64[1,1], "]),
+    ("def f():\n    1 / 0\n\ntry:\n    f()\nexcept ArithmeticError as e:\n    raise ValueError('so') from e",
+     ["7", '  File "live.py", line 2, in f', "ZeroDivisionError: division by zero", "ValueError: so"]),
+    ("x = = 1", ["1", "SyntaxError: invalid syntax"]), ("import sys; sys.exit(2)", ["1", "SystemExit: 2"])])
+def test_an_error_shows_the_lines_of_the_code_alone(code, expected):
+    done = subprocess.run([sys.executable, "-c", RUN_ONE, code], cwd=ROOT, capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    what, _, text = done.stdout.partition(" ")
+    lines = text.splitlines()
+    assert what == "error" and lines[0] == expected[0] and "runner.py" not in text
+    assert "engine.py" not in text
+    assert all(any(line.startswith(start) for line in lines) for start in expected), text
+
+
 def test_an_address_that_is_none_is_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--pyodide", "https://a.example/; script-src *"]) == 1
     assert "--pyodide takes a URL" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
@@ -94,7 +118,7 @@ def test_the_site_names_the_pages_that_it_has(tmp_path, capsys):
 def test_the_same_files_make_the_same_archive(tmp_path):
     assert building.pack(tmp_path / "a.zip") == building.pack(tmp_path / "b.zip")
     names = zipfile.ZipFile(tmp_path / "a.zip").namelist()
-    assert {"runner.py", "autograd/engine.py", "gpt/cli.py", "autograd/view/page.css", "graphviz/__init__.py"} <= {*names}
+    assert {"runner.py", "autograd/engine.py", "gpt/cli.py", "graphviz/__init__.py"} <= {*names}
     assert not [name for name in names if "__pycache__" in name]
 
 
@@ -131,7 +155,7 @@ class Live:
     def __init__(self, browser, address, fragment=""):
         self.context = browser.new_context(viewport={"width": 1400, "height": 900})
         self.page, self.requests, self.troubles = self.context.new_page(), [], []
-        self.page.set_default_timeout(90_000)  # a load takes 4 s, and on a crowded machine far longer
+        self.page.set_default_timeout(180_000)  # a load takes 4 s, and on a crowded machine far longer
         self.context.on("request", lambda request: self.requests.append(request.url))
         self.context.on("requestfailed", lambda request: request.failure == "csp" and self.requests.remove(request.url))
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
@@ -313,6 +337,8 @@ Evil()""")
         page.keyboard.press("Control+z")
         assert page.input_value("#code").endswith("print('end')")
         live.run(EXAMPLES[0]["source"])
+        live.page.frame_locator("#player iframe").locator("#tab-rows").wait_for()
+        page.focus("#code")
         reached = []
         for _ in range(3):
             page.keyboard.press("Tab")
