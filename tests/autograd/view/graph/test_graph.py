@@ -94,11 +94,11 @@ def test_settings_and_numbers_of_a_small_tape():
 
 
 def test_parameters_are_counted_in_a_large_tape():
-    found = nodes(gpt_tape().draw())
+    found = nodes(gpt_tape().draw(depth=1))
     assert found["ln_1 layer_norm"]["text"] == ["ln_1 layer_norm", "f32[2,8,8]", "8 parameters"]
-    assert found["attn"]["text"] == ["attn", "12 operations", "f32[2,8,8]", "256 parameters"]
+    assert found["attn"]["text"] == ["attn", "8 operations", "f32[2,8,8]", "256 parameters"]
     closed = nodes(gpt_tape().draw(depth=0))["h.0 … h.3 × 4"]
-    assert closed["text"][1:] == ["19 operations each", "f32[2,8,8]", "784 parameters each"]
+    assert closed["text"][1:] == ["15 operations each", "f32[2,8,8]", "784 parameters each"]
     assert closed["peripheries"] == "2" and "peripheries" not in found["add"]
 
 
@@ -109,12 +109,12 @@ def test_tips_have_line_and_mathematics():
     assert re.fullmatch(r"%5 f64\[5,2\] = tanh\(%4\)  test_graph.py:\d+", line)
     assert (formula, gradient) == ("y = tanh x", "∂L/∂x = g / cosh² x")
     assert tips["w"][0].startswith("%1 &#x27;w&#x27; f64[3,2] = parameter")
-    closed = nodes(gpt_tape().draw())["attn"]["tooltip"].split(r"\n")
-    assert closed[0] == "h.0.attn" and "4 swapaxes" in closed[1]
+    closed = nodes(gpt_tape().draw(depth=1))["attn"]["tooltip"].split(r"\n")
+    assert closed[0] == "h.0.attn" and "2 swapaxes" in closed[1]
 
 
 def test_frames_are_clusters_in_clusters():
-    source = gpt_tape().draw(expand="h.0.attn").source
+    source = gpt_tape().draw(depth=1, expand="h.0.attn").source
     found = re.findall(r"(\t+)subgraph (cluster\w*)", source)
     (outer, cluster), (inner, nested) = found
     assert len(inner) == len(outer) + 1 and nested.startswith(f"{cluster}_")
@@ -123,9 +123,9 @@ def test_frames_are_clusters_in_clusters():
 
 
 def test_edges_have_shapes():
-    found = edges(gpt_tape().draw(expand="h.0.attn"))
-    assert found["c_attn linear", "split"]["tooltip"] == "f32[2,8,24]"
-    assert found["split", "reshape"]["tooltip"] == "f32[2,8,8]"
+    found = edges(gpt_tape().draw(depth=1, expand="h.0.attn"))
+    assert found["c_attn linear", "reshape"]["tooltip"] == "f32[2,8,24]"
+    assert found["split", "attention"]["tooltip"] == "3 × f32[2,2,8,4]"
     q, k = np.split(leaf(6, 2), [1])
     with ag.scope("apart"):
         parts = np.exp(q) * 2, np.exp(k) * 2
@@ -285,7 +285,7 @@ def test_after_a_step_of_the_optimizer_a_line_says_what_is_missing(color):
 
 def test_colour_by_time():
     tape = gpt_tape()
-    graph = tape.draw(color="time")
+    graph = tape.draw(depth=1, color="time")
     time = r"[\d.]+ (?:µs|ms|s)"
     shares = [re.search(rf"{time} · (\d+|<1) %(, each {time}(…{time})?)?$", "\n".join(at["text"]).strip())
               for at in nodes(graph).values()]
@@ -389,7 +389,7 @@ def test_long_names_are_cut():
 
 
 def test_svg_has_every_box_edge_and_frame():
-    graph = gpt_tape().draw(expand="h.0.attn")
+    graph = gpt_tape().draw(depth=1, expand="h.0.attn")
     svg = picture(graph)
     assert svg.count('class="node"') == len(re.findall(r"^\s*(?:n|title_cluster_)[\d_]+ \[", graph.source, re.M))
     assert svg.count('class="edge"') == graph.source.count(" -> ") - graph.source.count("style=invis")
