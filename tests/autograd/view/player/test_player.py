@@ -259,7 +259,7 @@ def test_a_focus_that_is_not_in_the_tape():
 
 def test_memory_is_that_of_the_memory_view(gpt_tape):
     found, m = player.Player(gpt_tape).data["memory"], gpt_tape.memory()
-    assert len(found["alive"]) == len(m.alive) == 190
+    assert len(found["alive"]) == len(m.alive) == 158
     assert len(found["lifetimes"]) == len(m.lifetimes) > 200
     assert found["peak"] == pytest.approx(m.peak, rel=0.01)
 
@@ -268,7 +268,7 @@ def test_a_gpts_page_is_small_enough_and_whole(gpt_tape):
     page = player.Player(gpt_tape).page
     assert len(page.encode()) <= 500_000
     data = data_of(page)
-    assert len(data["records"]) == 122 and (data["forward"], data["backward"]) == (95, 95)
+    assert len(data["records"]) == 106 and (data["forward"], data["backward"]) == (79, 79)
     assert [len(r["weights"]["pictures"]) for r in data["records"] if r["op"] == "attention"] == [4] * 4
     end = max(r[kind][0]["picture"][0] for r in data["records"] for kind in ("value", "gradient")
               if "picture" in r[kind][0])
