@@ -103,9 +103,13 @@ class _WrongGradient:
         arrays = {"g": self.gs[0], "the output": self.ys[0]} if single else {}
         for name, array in {**arrays, **dict(zip(self.c.names, self.c.xs))}.items():
             p = _broadcast_missing_axes(array, n.shape)
-            if p is not None and _same(a, n * p):
+            if p is None:
+                continue
+            with np.errstate(invalid="ignore"):  # masked elements are infinite
+                more, less = n * p, a * p
+            if _same(a, more):
                 return f"A wrong saved value: {name} is used {'twice' if name == 'g' else 'once too often'}?"
-            if p is not None and _same(a * p, n):
+            if _same(less, n):
                 return "The rule does not use g?" if name == "g" else f"A wrong saved value: {name} is missing?"
         return ""
 
