@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from autograd.core.describe import plural
+from autograd.program.trace import SUM
 from autograd.view.palette import GREY, LIGHT, MEMORY
 
 from ..training.config import TrainConfig
@@ -159,7 +160,8 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
                 n, steps = capture.n_forward, capture.plan.steps
                 for phase, method in ((FORWARD, "forward"), (BACKWARD, "backward")):
                     for i in range(n) if phase == FORWARD else range(n, len(steps)):
-                        steps[i] = (_time(steps[i][0], parts, (operation_of(steps[i][0], phase), phase)), steps[i][1])
+                        name = operation_of(steps[i][0], phase, *capture.plan.origins[i])
+                        steps[i] = (_time(steps[i][0], parts, (name, phase)), steps[i][1])
                     _replace(stack, capture, method, functools.partial(_time_rest, parts, phase,
                                                                        getattr(capture, method)))
                 stack.callback(_restore, steps)
@@ -170,12 +172,15 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
         yield clock
 
 
-def operation_of(procedure: Any, phase: str) -> str:
-    """Return the operation that a procedure of a program serves."""
+def operation_of(procedure: Any, phase: str, record: Any = None, purpose: str = "") -> str:
+    """Return the operation that a procedure of a program serves, which for NumPy's own is that of the `record`, unless
+    its purpose is to sum gradients."""
     if isinstance(procedure, functools.partial):  # of an operation without a kernel
         return (getattr(procedure.args[0], "name", "") or procedure.args[0].__name__) + WITHOUT
-    if procedure is np.add and phase == BACKWARD:
+    if purpose == SUM or procedure is np.add and phase == BACKWARD and record is None:
         return "sums of gradients"
+    if record is not None and record.op is not None and (procedure is np.dot or isinstance(procedure, np.ufunc)):
+        return record.op.name
     name = getattr(procedure, "__name__", type(procedure).__name__).strip("_")
     return {"join": "split", "scatter_rows": "scatter_add", "copyto": "copies", "cos_and_sin": "rotary",
             "rotary_angles": "rotary"}.get(

@@ -279,8 +279,7 @@ class TestInABrowser:
             live.page.evaluate("hash => { location.hash = hash }", f"#{broken}")
             live.page.wait_for_selector("text=/cannot be read|no example that is here/")
             assert live.page.input_value("#code") == "print('mine')", broken
-            live.page.evaluate("hash => { location.hash = hash }", mine)
-            live.page.wait_for_selector("text=This code came with the link")
+            live.page.evaluate("document.getElementById('notice').hidden = true")  # so that the next one is waited for
 
     @pytest.mark.parametrize("attack", [
         "js.fetch('http://{host}/secret').then(print)  # later", "js.WebSocket.new('ws://{host}/secret')  # later",

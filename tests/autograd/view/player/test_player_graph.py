@@ -103,9 +103,9 @@ def test_rows_and_graph_move_together(opened, gpt_page):
     assert page.page.locator(".frame.selected").count() == 0
     assert said(page, ".frame") == ["▾ h.0", "▾ attn", "▾ mlp", "▾ h.7", "▾ attn", "▾ mlp"]
     assert "attention" in said(page, ".unit.selected")[0] and is_in_view(page, "selected")
-    assert said(page, ".unit.run .title") == ["▸ h.1 … h.6 × 6 22 ops each", "▸ h.8 … h.11 × 4 22 ops each"]
+    assert said(page, ".unit.run .title") == ["▸ h.1 … h.6 × 6 18 ops each", "▸ h.8 … h.11 × 4 18 ops each"]
     label = page.page.get_attribute("#graph", "aria-label")
-    assert re.search(r"Selected: %\d+ attention; reads %\d+ swapaxes, .*; read by %\d+ swapaxes", label)
+    assert re.search(r"Selected: %\d+ attention; reads %\d+ item 0, .*; read by %\d+ swapaxes", label)
     page.page.locator(".unit.selected").click()
     page.settle()
     step = int(page.page.input_value("#step"))
