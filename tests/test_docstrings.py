@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 from pathlib import Path
 
@@ -25,12 +26,21 @@ def definitions(tree, prefix="", public=True):
                 yield from definitions(node, f"{prefix}{node.name}.", visible)
 
 
+def explained_variables(tree):
+    """Yield the variables of a file that a string explains, in the statement after the assignment, and that string."""
+    for before, after in itertools.pairwise(tree.body):
+        match before, after:
+            case ast.Assign(targets=[target]), ast.Expr(value=ast.Constant(value=str(text))):
+                yield ast.unparse(target), text
+
+
 @functools.cache
 def docstrings(file):
     """Return the name, docstring and visibility of a file and of everything in it."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return [("the file", ast.get_docstring(tree), True),
-            *((name, ast.get_docstring(node), public) for name, node, public in definitions(tree))]
+            *((name, ast.get_docstring(node), public) for name, node, public in definitions(tree)),
+            *((name, text, False) for name, text in explained_variables(tree))]
 
 
 def opens_with_a_clause(docstring):

@@ -15,8 +15,8 @@ from .palette import css
 
 
 def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str], allowed: str = "") -> str:
-    """Fill the template `name`.html of a folder with the palette's colours, page.css, `name`.css, the concatenated
-    `scripts` and the data; style and scripts without their comments.
+    """Fill page.html with the body `name`.html of a folder, the palette's colours, page.css, `name`.css, the
+    concatenated `scripts` and the data; style and scripts without their comments.
 
     A Content-Security-Policy with the script's hash allows no other script, but for the sources that `allowed` begins
     with, which may go on with directives of its own.
@@ -24,13 +24,14 @@ def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str],
     def read(file: str) -> str:
         return (folder / file).read_text(encoding="utf-8")
 
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8") + read(f"{name}.css")
+    frame, shared = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".html", ".css"))
     script = _without_comments("\n".join(map(read, scripts)))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}' {allowed}".rstrip()
-    parts = {"title": html.escape(title), "policy": policy, "style": css() + _without_comments(style),
-             "data": _json(data), "script": script}
-    return re.sub(r"{{(\w+)}}", lambda gap: parts[gap[1]], read(f"{name}.html"))
+    style = css() + _without_comments(shared + read(f"{name}.css"))
+    parts = {"title": html.escape(title), "policy": policy, "style": style,
+             "body": read(f"{name}.html").rstrip(), "data": _json(data), "script": script}
+    return re.sub(r"{{(\w+)}}", lambda gap: parts[gap[1]], frame)
 
 
 def _without_comments(text: str) -> str:

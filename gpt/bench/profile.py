@@ -160,7 +160,7 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
                 n, steps = capture.n_forward, capture.plan.steps
                 for phase, method in ((FORWARD, "forward"), (BACKWARD, "backward")):
                     for i in range(n) if phase == FORWARD else range(n, len(steps)):
-                        name = operation_of(steps[i][0], phase, *capture.plan.origins[i])
+                        name = operation_of(steps[i][0], *capture.plan.origins[i])
                         steps[i] = (_time(steps[i][0], parts, (name, phase)), steps[i][1])
                     _replace(stack, capture, method, functools.partial(_time_rest, parts, phase,
                                                                        getattr(capture, method)))
@@ -172,19 +172,13 @@ def timed(trainer: Trainer) -> Iterator[Clock]:
         yield clock
 
 
-def operation_of(procedure: Any, phase: str, record: Any = None, purpose: str = "") -> str:
-    """Return the operation that a procedure of a program serves, which for NumPy's own is that of the `record`, unless
-    its purpose is to sum gradients."""
-    if isinstance(procedure, functools.partial):  # of an operation without a kernel
-        return (getattr(procedure.args[0], "name", "") or procedure.args[0].__name__) + WITHOUT
-    if purpose == SUM or procedure is np.add and phase == BACKWARD and record is None:
+def operation_of(procedure: Any, record: Any, purpose: str) -> str:
+    """Return the operation that a procedure of a program serves: that of its record, unless it sums gradients."""
+    if purpose == SUM:
         return "sums of gradients"
-    if record is not None and record.op is not None and (procedure is np.dot or isinstance(procedure, np.ufunc)):
-        return record.op.name
-    name = getattr(procedure, "__name__", type(procedure).__name__).strip("_")
-    return {"join": "split", "scatter_rows": "scatter_add", "copyto": "copies", "cos_and_sin": "rotary",
-            "rotary_angles": "rotary"}.get(
-        name, name.removesuffix("_forward").removesuffix("_backward"))
+    if record.op is None:  # a leaf of random numbers
+        return type(procedure).__name__.lower()
+    return record.op.name + WITHOUT * isinstance(procedure, functools.partial)  # which runs a formula or rules
 
 
 def _time(function: Callable[..., Any], parts: dict[Part, float], key: Part) -> Callable[..., Any]:

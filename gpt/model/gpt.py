@@ -156,8 +156,10 @@ class GPT(Module):
     """A GPT (Radford et al. 2019) with random weights, which `seed` determines; None leaves them 0.
 
     `model(ids)` returns logits and `model.loss(ids, targets)` their mean cross-entropy in nats, for integers of
-    shape (B, T) with T at most block_size.  Given a generator `rng`, dropout applies to the embedding and to the
-    outputs of attention and MLP.  Without `lm_head` the head is the token embedding, transposed (weight tying).
+    shape (B, T) with T at most block_size.  `model(ids, cache)` reads on after the tokens that a KV cache holds
+    (`gpt.generation.kv_cache.Cache`), on raw arrays or in a program.  Given a generator `rng`, dropout applies to the
+    embedding and to the outputs of attention and MLP.  Without `lm_head` the head is the token embedding, transposed
+    (weight tying).
     """
     config: GPTConfig
     wte: Embedding                                             # (V, C): tokens

@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
 """Pyodide, Python 3.12 and NumPy for the browser, at its usual address."""
 PURE = ("graphviz", "tqdm")
-"""What tapegrad imports beside NumPy, in pure Python, of which the archive has a copy with its licence."""
+"""Packages beside NumPy that tapegrad imports, in pure Python; the archive holds a copy of each with its licence."""
 ARCHIVE = "tapegrad.zip"
 PAGES = (("live.html", "Live", "Write NumPy, run it in this browser, and play its tape, forward and backward"),
          ("reference/index.html", "Reference", "A page for each operation, with the derivation of its gradient"))

@@ -9,7 +9,7 @@ import numpy as np
 from .source import array_literal, memory_order, text_of
 
 COLUMN = 64
-"""Where comments begin."""
+"""Column in which comments begin."""
 WIDTH = 120
 
 
