@@ -41,6 +41,10 @@ class Page:
         """Wait until the page has rendered."""
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
+    def until(self, condition, arg=None):
+        """Wait until a condition, a JavaScript expression or function, holds in the page."""
+        self.page.wait_for_function(condition, arg=arg)
+
     def press(self, *keys):
         for key in keys:
             self.page.keyboard.press(key)
