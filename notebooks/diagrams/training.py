@@ -1,0 +1,128 @@
+"""Diagrams of chapters 8 and 11: data-parallel replicas, recomputation, Muon's step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autograd.view.palette import MEMORY, RUNS
+from gpt.optim.muon import MARGIN, POLYNOMIALS
+
+from .sketch import NEW, Sketch, number
+
+_FORWARD, _BACKWARD, _AGAIN = MEMORY["value"], MEMORY["gradient"], RUNS[4]
+
+
+def replicas() -> Sketch:
+    """Draw a step of data-parallel training on three replicas."""
+    sketch = Sketch(760, 348, "Data-parallel training on three replicas: each computes gradients on its shard of "
+                              "the batch, an all-reduce averages them, and all take the same step")
+    sketch.box(20, 60, 92, 222, "batch", fill="paper")
+    for i in range(3):
+        top = 64 + i * 74
+        middle = top + 33
+        sketch.box(28, top + 6, 76, 56, "", "panel")
+        sketch.text(66, middle + 4, f"shard {i}", "ink", 13)
+        sketch.arrow((112, middle), (150, middle))
+        sketch.box(152, top, 128, 66, f"replica {i}\nforward, backward", "panel", size=13, bold=True)
+        sketch.arrow((280, middle), (332, middle), "backward")
+        sketch.box(334, top + 8, 92, 50, f"gradient g_{i}", "wash-backward", "backward", 13)
+        sketch.arrow((426, middle), (484, 171), "backward")
+        sketch.arrow((596, 171), (640, middle), "backward")
+        sketch.box(642, top + 8, 98, 50, "step with g", "panel", size=13)
+    sketch.box(486, 128, 110, 86, "all-reduce\ng = mean of\ng_0, g_1, g_2", "wash-backward", "backward", 13, bold=True)
+    sketch.text(66, 46, "one batch", "soft", 13)
+    sketch.lines(380, 308, ("The mean over the shards is the gradient of the whole batch.",
+                            "All begin with the same weights and take the same step: these stay equal to the bit."),
+                 12.5, colour="soft")
+    return sketch
+
+
+def recomputation() -> Sketch:
+    """Draw the arrays that are alive over a training step: all kept, and with four checkpoints."""
+    layers = 16
+    kept, recomputed = _alive(layers, None), _alive(layers, 4)
+    sketch = Sketch(760, 330, "Arrays alive over a step of 16 layers: with everything kept they grow to 16; with a "
+                              "checkpoint every 4 layers to 9, for 8 more passes over a layer")
+    for left, alive, title in ((50, kept, "everything kept"), (418, recomputed, "a checkpoint every 4 layers")):
+        width, height, bottom = 310, 186, 262
+        step, unit = width / 42, height / 17
+        sketch.line([(left, bottom - height), (left, bottom), (left + width, bottom)], "rim", 1.2)
+        sketch.text(left + width / 2, 36, title, size=15, bold=True)
+        for i, (count, phase) in enumerate(alive):
+            sketch.box(left + i * step, bottom - count * unit, step, count * unit, fill=phase, outline="paper", round=0)
+        peak = max(count for count, _ in alive)
+        sketch.line([(left, bottom - peak * unit), (left + width, bottom - peak * unit)], "ink", 1, True)
+        note = f"peak {peak} arrays, {len(alive)} layer passes"
+        sketch.text(left + width, bottom - peak * unit - 7, note, size=13, anchor="end")
+    sketch.text(50, 68, "arrays alive", "soft", 12, "start")
+    for x, colour, text in ((60, _FORWARD, "forward"), (160, _AGAIN, "forward again, from a checkpoint"),
+                            (420, _BACKWARD, "backward")):
+        sketch.box(x, 288, 14, 14, fill=colour, outline="paper", round=2)
+        sketch.text(x + 22, 300, text, size=13, anchor="start")
+    sketch.text(728, 284, "time →", "soft", 12, "end")
+    return sketch
+
+
+def _alive(layers: int, every: int | None) -> list[tuple[int, str]]:
+    """Simulate a step: after each pass over a layer, how many layers' inputs are alive, and the colour of the
+    pass."""
+    alive: set[int] = set()
+    history = []
+    for layer in range(layers):
+        alive.add(layer)
+        if every and layer % every and layer - 1 in alive and (layer - 1) % every:
+            alive.discard(layer - 1)                   # inside a segment only the newest is needed
+        history.append((len(alive), _FORWARD))
+    for layer in reversed(range(layers)):
+        if layer not in alive:
+            start = layer - layer % (every or 1)
+            for again in range(start + 1, layer + 1):
+                alive.add(again)
+                history.append((len(alive), _AGAIN))
+        history.append((len(alive), _BACKWARD))
+        alive.discard(layer)
+    return history
+
+
+def muon_step() -> Sketch:
+    """Draw what Muon does to a gradient: an ellipse becomes nearly a circle, and rare directions count like others."""
+    sketch = Sketch(760, 316, "Muon's step for a matrix: three polynomials keep the singular directions of the "
+                              "gradient and bring its singular values near 1, so that rare directions are learned "
+                              "as fast as frequent ones")
+    turn = np.array([[0.94, -0.34], [0.34, 0.94]])
+    angles = np.linspace(0, 2 * np.pi, 73)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    sizes = np.array([1, 0.25]) / np.hypot(1, 0.25) / MARGIN
+    for i, (title, (large, small)) in enumerate((("gradient", sizes), ("step", _orthogonalized(sizes)))):
+        (x, y), scale = (112 + i * 216, 150), 64
+        sketch.text(x, 36, title, size=15, bold=True)
+        sketch.line([(x + scale * px, y - scale * py) for px, py in circle.T], "rim", 1.2, True)
+        shape = turn @ np.diag((large, small)) @ circle
+        sketch.polygon([(x + scale * px, y - scale * py) for px, py in shape.T], NEW, "positive", 1.6, 0.45)
+        for size, (px, py) in zip((large, small), turn.T):
+            sketch.arrow((x, y), (x + scale * size * px, y - scale * size * py), "ink", 1.6)
+        sketch.text(x, 252, f"singular values {number(large, 2)} and {number(small, 2)}", "soft", 12.5)
+    sketch.arrow((192, 150), (246, 150), text="Muon", aside=10)
+    many = np.geomspace(1, 0.01, 10)
+    many /= np.linalg.norm(many) * MARGIN
+    left, bottom, unit = 456, 226, 82
+    sketch.text(left + 138, 36, "ten singular values", size=15, bold=True)
+    sketch.line([(left, bottom - 164), (left, bottom), (left + 276, bottom)], "rim", 1.2)
+    sketch.line([(left, bottom - unit), (left + 276, bottom - unit)], "rim", 1, True)
+    sketch.text(left - 8, bottom - unit + 4, "1", "soft", 12, "end")
+    for i, (before, after) in enumerate(zip(many, _orthogonalized(many))):
+        for x, value, fill in ((8, before, "rim"), (18, after, NEW)):
+            sketch.box(left + x + i * 27, bottom - unit * value, 10, unit * value, fill=fill, outline="paper", round=0)
+    for x, fill, text in ((left + 30, "rim", "of the gradient"), (left + 154, NEW, "of the step")):
+        sketch.box(x, 242, 12, 12, fill=fill, outline="paper", round=2)
+        sketch.text(x + 18, 252, text, size=12.5, anchor="start")
+    sketch.text(380, 290, "Three times X ← a X + b (X X^T) X + c (X X^T)^2 X: each singular value σ becomes "
+                          "a σ + b σ^3 + c σ^5, its directions stay.", "soft", 12.5)
+    return sketch
+
+
+def _orthogonalized(sizes: np.ndarray) -> np.ndarray:
+    """Map singular values as Muon's three polynomials do."""
+    for a, b, c in POLYNOMIALS:
+        sizes = a * sizes + b * sizes**3 + c * sizes**5
+    return sizes
