@@ -54,7 +54,7 @@ COMMANDS = {
     "bench": Command("Benchmark speed and memory against PyTorch, JAX and others.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
-GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "sampling")
+GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "ablation", "sampling")
 
 
 class Parser(argparse.ArgumentParser):

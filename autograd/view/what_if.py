@@ -90,6 +90,20 @@ def replay(tape: Tape, changes: Mapping[Tensor, Any] | None = None) -> dict[Tens
     return new
 
 
+def replay_changed(tape: Tape, changes: Mapping[Tensor, Callable[[Any], Any]]) -> dict[Tensor, Any]:
+    """Compute the records that depend on those in `changes`, and these, anew: on arrays, without a new tape, from the
+    first change on.  A change gets the array of its record, as it follows from the changes before, and returns another.
+    Returns the new arrays."""
+    new: dict[Tensor, Any] = {}
+    for t in tape:
+        if any(type(a) is Tensor and a in new for a in t.inputs):
+            inputs = [a if type(a) is not Tensor else new[a] if a in new else a._value() for a in t.inputs]
+            new[t] = t.op.compute(inputs, t.attrs)[0]  # type: ignore[union-attr]
+        if t in changes:
+            new[t] = changes[t](new[t] if t in new else t._value())
+    return new
+
+
 def _recompute(t: Tensor, new: Mapping[Tensor, Tensor]) -> Tensor:
     """Return the record of the operation of `t` on the new records of its inputs."""
     inputs = tuple([new[a] if type(a) is Tensor else a for a in t.inputs])

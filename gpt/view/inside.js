@@ -53,12 +53,7 @@ function fillPrompt() {
 function choose(i) {
   chosen = i;
   [...$("prompt").children].forEach((box, k) => box.setAttribute("aria-selected", k === i));
-  const [tokens, probabilities] = data.predicted[i];
-  $("next").replaceChildren(...tokens.map((text, k) => {
-    const bar = el("i", {});
-    bar.style.width = `${100 * probabilities[k]}%`;
-    return el("div", { className: "bar" }, el("span", { title: text }, shown(text)), el("div", {}, bar), percent(probabilities[k]));
-  }));
+  $("next").replaceChildren(...tokenBars(...data.predicted[i]));
   const next = data.tokens[i + 1];
   $("came").replaceChildren(...(next === undefined ? ["The prompt ends here."] : [
     "In the prompt comes ", el("b", {}, shown(next)), `: ${percent(data.found[i])}, `,
@@ -66,6 +61,13 @@ function choose(i) {
   document.querySelectorAll("#lens td").forEach((cell) => cell.classList.toggle("chosen", +cell.dataset.place === i));
   if (large) drawLarge();
 }
+
+// The likeliest tokens, each with its probability as a bar.
+const tokenBars = (tokens, probabilities) => tokens.map((text, k) => {
+  const bar = el("i", {});
+  bar.style.width = `${100 * probabilities[k]}%`;
+  return el("div", { className: "bar" }, el("span", { title: text }, shown(text)), el("div", {}, bar), percent(probabilities[k]));
+});
 
 // ------------------------------------------------------------------ the answer
 
@@ -159,6 +161,7 @@ function tell(row, column) {
 $("about").textContent = data.about;
 fillPrompt();
 fillShares();
+if (data.ablation) fillAblation();
 fillLens();
 fillHeads();
 choose(chosen);

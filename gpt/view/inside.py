@@ -39,23 +39,25 @@ class Inside:
     found: Array            # (T − 1,): the probability of each token but the first
     ranks: Array            # (T − 1,): the number of likelier tokens
     maps: list[list[Array]]  # by layer and head: attention weights (queries, keys), downsampled for many tokens
-    answer: int             # a token that may follow the prompt,
-    probability: float      # its probability,
-    shares: Array           # and (T,): gradient times input, the contribution of each position to its log-probability
+    answer: Array           # (K,): tokens that may follow the prompt,
+    probability: float      # their probability,
+    shares: Array           # and (T,): gradient times input, the contribution of each position to its logarithm
 
 
-def look(model: GPT, ids: Array, answer: int | None = None) -> Inside:
-    """Run `model` forward and backward on the tokens `ids` (T,); `answer`: the token to explain, by default the
-    likeliest.
+def look(model: GPT, ids: Array, answer: Array | None = None) -> Inside:
+    """Run `model` forward and backward on the tokens `ids` (T,); `answer` (K,): the tokens after them to explain, by
+    default the likeliest one.  All but the last of these are read, too, so that T grows by K − 1.
 
     Raises FloatingPointError if its logits are not finite.
     """
+    if answer is not None:
+        ids = np.append(ids, answer[:-1])
     logits = model(ids[None])
     if not np.isfinite(logits.data).all():
         raise FloatingPointError("the model's logits are not finite, so its weights are damaged")
     if answer is None:
-        answer = int(logits.data[0, -1].argmax())
-    log_p = ag.log_softmax(logits)[0, -1, answer]
+        answer = logits.data[0, -1].argmax(keepdims=True)
+    log_p = ag.log_softmax(logits)[0, np.arange(-len(answer), 0), answer].sum()
     log_p.backward(keep=True)
     tape = ag.tape(log_p)
     residual = residual_stream(tape)
@@ -109,9 +111,9 @@ def attention_maps(tape: ag.Tape) -> list[list[Array]]:
 # ---------------------------------------------------------------------- the page
 
 
-def inside_page(inside: Inside, labels: Any, heading: str) -> str:
+def inside_page(inside: Inside, labels: Any, heading: str, ablation: dict[str, Any] | None = None) -> str:
     """Return the page that shows it: one file, no network.  `labels(ids)` gives the text of each token; `heading` is
-    its first line."""
+    its first line; an `ablation` (`component_ablation.page_data`) gets a table."""
     tokens = labels(inside.ids[-POSITIONS:])
     last = slice(-len(tokens), None)
 
@@ -120,12 +122,13 @@ def inside_page(inside: Inside, labels: Any, heading: str) -> str:
 
     data = {"about": heading, "tokens": tokens, "found": round_all(inside.found[1 - len(tokens):]),
             "ranks": inside.ranks[1 - len(tokens):].tolist(), "predicted": listed(inside.predicted),
-            "lens": [listed(prediction) for prediction in inside.lens], "answer": labels([inside.answer])[0],
-            "probability": inside.probability, "shares": round_all(inside.shares[last]),
+            "lens": [listed(prediction) for prediction in inside.lens], "answer": "".join(labels(inside.answer)),
+            "answerTokens": len(inside.answer), "probability": inside.probability,
+            "shares": round_all(inside.shares[last]),
             "maps": [[encode_map(m) for m in heads] for heads in inside.maps], "side": len(inside.maps[0][0]),
-            "sequential": sequential(np.linspace(0, 1, 256)).tolist(),
+            "ablation": ablation, "sequential": sequential(np.linspace(0, 1, 256)).tolist(),
             "diverging": diverging(np.linspace(-1, 1, 256)).tolist()}
-    return page(Path(__file__).parent, "inside", "Inside the model", data, ["inside.js"])
+    return page(Path(__file__).parent, "inside", "Inside the model", data, ["inside_ablation.js", "inside.js"])
 
 
 def round_all(x: Any) -> list[float]:

@@ -1,7 +1,9 @@
 """`gpt show`: a page on a model's predictions and attention on a prompt, its tape to play, a graph, and a summary."""
 
 import math
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ..runtime.writing import check_ours, delete, write_file
 from ..training.config import TrainConfig
 from ..training.run_folder import writable_folder
 from ..training.trainer import Trainer
+from .component_ablation import ComponentAblation, ablate_components, choose_components, describe, page_data
 
 PAGE, TAPE, GRAPH = "show.html", "tape.html", "tape.svg"
 MARK = "gpt show"  # in a comment at the end of each file
@@ -41,8 +44,14 @@ class ShowConfig(Settings):
     prompt: str = setting("", "text whose tokens the model predicts, each from those before it; only its end if it is "
                               "longer than the context; -: standard input; none: text that the model generates",
                           group="text", metavar="TEXT")
-    answer: str = setting("", "a token that may follow the prompt, to be explained by the tokens before it; none: the "
-                              "likeliest", group="text", metavar="TEXT")
+    answer: str = setting("", "text that may follow the prompt, to be explained by the tokens before it, and by "
+                              "--ablate; none: the likeliest token", group="text", metavar="TEXT")
+    ablate: tuple[str, ...] = setting((), "components to switch off, one at a time, to see what each is worth to the "
+                                          "answer and the prompt: heads (h.2.attn.3), attention (h.2.attn), MLPs "
+                                          "(h.*.mlp), blocks (h.2); all: a table of all", group="ablation",
+                                      metavar="COMPONENT")
+    ablate_by: str = setting("zero", "what the output of a component that is off becomes: zero, or its mean over the "
+                                     "positions", choices=("zero", "mean"), group="ablation")
     out: str = setting("show", f"folder for {PAGE}, {TAPE} and {GRAPH}", group="output", path=True)
     overwrite: bool = overwrite_setting()
 
@@ -51,16 +60,18 @@ def show(config: ShowConfig) -> None:
     """Run a model forward and backward on a prompt, and write pages on it to a folder: the command `gpt show`.
 
     One page has the likeliest tokens at each position and after each layer (logit lens), each head's attention, and the
-    tokens that speak for an answer; another plays the tape, which is drawn as a graph, too.
+    tokens that speak for an answer; another plays the tape, which is drawn as a graph, too.  With `ablate` it has
+    a table of what heads, attentions, MLPs and blocks are worth to the answer and to the prompt, which is printed, too.
 
-    Raises OSError or ValueError for a checkpoint that cannot be read, a prompt that the tokenizer does not know, and a
-    folder that cannot be written.
+    Raises OSError or ValueError for a checkpoint that cannot be read, a prompt or answer that the tokenizer does not
+    know, a component that the model does not have, and a folder that cannot be written.
     """
     for name in (PAGE, TAPE, GRAPH):
         check_ours(Path(config.out) / name, MARK, config.overwrite)
     run = train_briefly() if config.checkpoint is None else load_checkpoint(config.checkpoint, print)
-    ids, note = prompt_ids(run, read_prompt(config.prompt))
-    answer = answer_token(run, config.answer)
+    names = choose_components(run.config, config.ablate)
+    answer = answer_tokens(run, config.answer)
+    ids, note = prompt_ids(run, read_prompt(config.prompt), max(1, len(answer)))
     model = f"{config.checkpoint or f'new, trained {STEPS} steps on the default text'}: " \
             f"{plural(run.model.n_parameters, 'parameter')}"
     say("model", model)
@@ -72,8 +83,14 @@ def show(config: ShowConfig) -> None:
     tape = ag.tape(loss)
     for label, line in summarize(run.model, tape, loss.item(), loss_text):
         say(label, line)
+    likeliest = run.model.map(raw)(ids[None])[0, -1].argmax(keepdims=True)
+    answer = answer if len(answer) else likeliest
+    ablation = ablate_components(run.model, ids, answer, names, config.ablate_by, targets) if names else None
+    for label, line in report_ablation(run, ablation, bool(config.answer)) if ablation else []:
+        say(label, line)
     with writable_folder(config.out) as out:
-        written = [write_inside(run, ids, answer, model, out), *write_tape(tape, labels(run.tokenizer, ids), out)]
+        written = [write_inside(run, ids, answer, model, out, ablation),
+                   *write_tape(tape, labels(run.tokenizer, ids), out)]
     for line in [*written, f"open in a browser: {(out / PAGE).resolve().as_uri()}"]:
         say("", line)
 
@@ -96,27 +113,25 @@ def train_briefly() -> Checkpoint:
     return Checkpoint(trainer.model, tokenizer)
 
 
-def prompt_ids(run: Checkpoint, prompt: str) -> tuple[Array, str]:
-    """Return the tokens of the prompt (T,) that fit into the context, and a note if these are not all.  Without a
-    prompt the model generates them."""
-    room = run.config.block_size
+def prompt_ids(run: Checkpoint, prompt: str, n_answer: int = 1) -> tuple[Array, str]:
+    """Return the tokens of the prompt (T,) that fit into the context before an answer of `n_answer` tokens, and a note
+    if these are not all.  Without a prompt the model generates them."""
+    room = run.config.block_size + 1 - n_answer
     if not prompt:
         first, rng = encode_start(run, ""), np.random.default_rng(0)
         generated = list(generate(run.model.map(raw), first, min(GENERATED, room) - len(first), rng, temperature=0.8))
         return np.array([*first, *generated]), ", written by the model"
     ids = encode_start(run, prompt)
-    note = f": the last of {len(ids):,}, since the context is {room}" if len(ids) > room else ""
+    note = f": the last of {len(ids):,}, since the context is {run.config.block_size}" if len(ids) > room else ""
     return ids[-room:], note
 
 
-def answer_token(run: Checkpoint, answer: str) -> int | None:
-    """Return the token of the text `answer`, None for none.  Raises ValueError unless it is exactly one."""
-    if not answer:
-        return None
-    tokens = run.tokenizer.encode(answer)
-    if len(tokens) != 1:
-        raise ValueError(f"--answer {answer!r} is {len(tokens)} tokens, {labels(run.tokenizer, tokens[:8])}: give one")
-    return int(tokens[0])
+def answer_tokens(run: Checkpoint, answer: str) -> Array:
+    """Return the tokens of the text `answer` (K,).  Raises ValueError if a context has no room for them."""
+    tokens = np.asarray(run.tokenizer.encode(answer), np.int64)
+    if len(tokens) > run.config.block_size:
+        raise ValueError(f"--answer is {len(tokens)} tokens, and the model's context {run.config.block_size}")
+    return tokens
 
 
 def next_tokens(run: Checkpoint, ids: Array) -> tuple[Array, str]:
@@ -166,6 +181,18 @@ def summarize(model: GPT, tape: ag.Tape, loss: float, loss_text: str) -> list[tu
     return lines + [("", f"  {norm:<10.4g} {name:{width}}  {shape}") for norm, name, shape in norms[:LARGEST]]
 
 
+def report_ablation(run: Checkpoint, ablation: ComponentAblation, is_given: bool) -> list[tuple[str, str]]:
+    """Return labelled lines on what switching components off costs an answer that was given, or else the prompt."""
+    whole, show_tokens = ablation.whole, partial(labels, run.tokenizer)
+    measure = "answer" if is_given or math.isnan(whole.text) else "text"
+    loss = f"the prompt ({whole.text:.4f})" if measure == "text" else \
+        f"{''.join(show_tokens(ablation.answer))!r} ({whole.answer:.4f}, probability {math.exp(-whole.answer):.1%})"
+    off = "0" if ablation.by == "zero" else "replaced by its mean over the positions"
+    lines = describe(ablation, measure, show_tokens, shutil.get_terminal_size().columns - 10)
+    return [("ablation", f"nats added to the loss of {loss} when a component's output is {off}:"),
+            *(("", line) for line in lines)]
+
+
 def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
     """Return the norm of each parameter's gradient, its name and its shape, the largest norms (and NaN) first."""
     found = [(float(np.linalg.norm(t.grad)), name, " x ".join(map(str, t.shape)))
@@ -176,7 +203,8 @@ def gradient_norms(model: GPT) -> list[tuple[float, str, str]]:
 # ---------------------------------------------------------------------- on disk
 
 
-def write_inside(run: Checkpoint, ids: Array, answer: int | None, heading: str, out: Path) -> str:
+def write_inside(run: Checkpoint, ids: Array, answer: Array, heading: str, out: Path,
+                 ablation: ComponentAblation | None) -> str:
     """Write the page on the inside of the model, and return a line on it."""
     from .inside import inside_page, look
 
@@ -186,7 +214,9 @@ def write_inside(run: Checkpoint, ids: Array, answer: int | None, heading: str, 
     except FloatingPointError as error:
         delete([page])  # it is that of another run
         return f"{page} was not written: {error}"
-    write_marked(page, inside_page(inside, lambda ids: labels(run.tokenizer, ids), heading))
+    show_tokens = partial(labels, run.tokenizer)
+    table = page_data(ablation, show_tokens) if ablation else None
+    write_marked(page, inside_page(inside, show_tokens, heading, table))
     return f"{page}: what the model expects at each place, from which layer on, what its heads look at, and why"
 
 

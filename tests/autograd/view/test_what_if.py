@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import autograd as ag
+from autograd.view.what_if import replay_changed
 from tests.fuzz.draw import draw_program
 from tests.fuzz.program import weights
 
@@ -210,3 +211,16 @@ def test_some_random_programs_against_the_change_by_hand():
 @pytest.mark.slow
 def test_200_random_programs_against_the_change_by_hand():
     assert sum(compare_with_hand(seed) for seed in range(240)) >= 200
+
+
+@pytest.mark.parametrize("freed", [False, True])
+def test_what_a_change_reaches_is_replayed_on_arrays(freed):
+    x, w, h, y, loss = little()
+    tape = ag.tape(loss)
+    if freed:
+        loss.backward()
+    new = replay_changed(tape, {h: lambda a: a * 2, y: lambda a: a + 1})
+    twice, _ = tape.what_if({h: lambda a: a * 2, y: lambda a: a + 1})
+    assert set(new) == {h, y, *tape.find(where=lambda t: t.created > y.created)}  # and nothing before
+    assert new[h].tolist() == (2 * h.data).tolist() and new[y].tolist() == (np.tanh(2 * h.data) + 1).tolist()
+    assert new[loss] == twice.roots[0].data != loss.data

@@ -54,8 +54,8 @@ def test_predictions_and_lens(config, ids, changes):
 @pytest.mark.parametrize("changes", CHOICES)
 def test_shares_are_what_scaling_a_place_changes(config, ids, changes):
     model, prompt = made(config, changes), ids[1]
-    inside = look(model, prompt, answer=4)
-    assert inside.answer == 4
+    inside = look(model, prompt, np.array([4]))
+    assert inside.answer == [4]
     bare, step = model.map(raw), 1e-5
     start = residual(bare, prompt)
 
@@ -115,13 +115,22 @@ def test_weights_that_are_not_finite(config, ids):
         look(model, ids[0])
 
 
-def test_an_answer_is_one_token(config, tokenizer, tmp_path, capsys):
-    folder = str(gpt.save(tmp_path, made(config, {}), tokenizer).parent)
+def test_an_answer_of_several_tokens(config, tokenizer, tmp_path, capsys):
+    model = made(config, {})
+    folder = str(gpt.save(tmp_path, model, tokenizer).parent)
     argv = ["show", folder, "--prompt", "the c", "--out", str(tmp_path / "seen"), "--answer"]
-    assert main([*argv, "at"]) == 1
-    assert "--answer 'at' is 2 tokens, ['a', 't']: give one" in capsys.readouterr().err
-    assert main([*argv, "a"]) == 0
-    assert '"answer":"a"' in (tmp_path / "seen" / "show.html").read_text()
+    assert main([*argv, "at"]) == 0
+    text = (tmp_path / "seen" / "show.html").read_text()
+    assert '"answer":"at"' in text and '"tokens":["t","h","e"," ","c","a"]' in text
+    ids, answer = tokenizer.encode("the c"), tokenizer.encode("at")
+    inside, short = look(model, ids, answer), look(model, ids, answer[:1])
+    p = softmax(model.map(raw)(inside.ids[None])[0])
+    assert inside.ids.tolist() == [*ids, answer[0]] and len(inside.shares) == 6 and len(short.shares) == 5
+    assert inside.probability == pytest.approx(p[4, answer[0]] * p[5, answer[1]])
+    after = look(model, inside.ids, answer[1:]).shares  # a sum of logarithms has the sum of the gradients
+    np.testing.assert_allclose(inside.shares, after + [*short.shares, 0], rtol=1e-9, atol=1e-12)
+    assert main([*argv, "the cat sat"]) == 1
+    assert "--answer is 11 tokens, and the model's context 8" in capsys.readouterr().err
 
 
 def test_the_page_at_work(config, tmp_path):
