@@ -14,9 +14,10 @@ from typing import Any
 from .palette import css
 
 
-def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str], allowed: str = "") -> str:
-    """Fill page.html with the body `name`.html of a folder, the palette's colours, page.css, `name`.css, the
-    concatenated `scripts` and the data; style and scripts without their comments.
+def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str], allowed: str = "",
+         styles: Sequence[str] = ()) -> str:
+    """Fill page.html with the body `name`.html of a folder, the palette's colours, page.css, the folder's `styles` and
+    `name`.css, the concatenated `scripts` and the data; style and scripts without their comments.
 
     A Content-Security-Policy with the script's hash allows no other script, but for the sources that `allowed` begins
     with, which may go on with directives of its own.
@@ -28,7 +29,7 @@ def page(folder: Path, name: str, title: str, data: Any, scripts: Sequence[str],
     script = _without_comments("\n".join(map(read, scripts)))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}' {allowed}".rstrip()
-    style = css() + _without_comments(shared + read(f"{name}.css"))
+    style = css() + _without_comments("".join([shared, *map(read, [*styles, f"{name}.css"])]))
     parts = {"title": html.escape(title), "policy": policy, "style": style,
              "body": read(f"{name}.html").rstrip(), "data": _json(data), "script": script}
     return re.sub(r"{{(\w+)}}", lambda gap: parts[gap[1]], frame)

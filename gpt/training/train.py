@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import checkpoint
 from ..checkpoint import Checkpoint
-from ..data.dataset import LineData, TextData, load_data
+from ..data.dataset import Data, LineData, TextData, load_data
 from ..data.tasks import Addition, load_task
 from ..data.tokenizers import Tokenizer
 from ..data.tokenizers.bpe import BPETokenizer
@@ -23,7 +23,7 @@ from ..runtime.malloc import keep_freed_memory
 from ..runtime.screen import announce, command_line
 from ..runtime.settings import is_path
 from ..runtime.signals import Stopped, stop_on_signal
-from ..runtime.worker_pool import WorkerPool
+from ..runtime.worker_pool import SINGLE, WorkerPool
 from .config import TrainConfig
 from .metrics import FILE as METRICS
 from .metrics import Metrics
@@ -54,25 +54,18 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
             say(replaces)
 
         with fastest_kernels(), WorkerPool(config.n_replicas) as pool:
-            # The data, and the checkpoint to resume or to begin from, if there is one
+            # Data, model and trainer, and the checkpoint to resume or to begin from, if there is one
             start, state = load_start(config, say)
-            data, tokenizer = prepare_data(config, start.tokenizer if start else None)
-            metadata = {"train": asdict(config), "data": identify_data(data, tokenizer),
-                        "environment": environment(pool.n)}
+            run, trainer = begin_run(config, pool, start)
 
-            # The model
-            model = start.model if start else GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
-            run = Checkpoint(model, tokenizer, (start.metadata if start else {}) | metadata)
-
-            # The trainer: optimizer, gradients on all workers, and the state of a run to resume
-            trainer = Trainer(config, model, data, pool)
+            # The state of a run to resume
             if start and config.resume:
-                check_data(start, run, data)
+                check_data(start, run, trainer.data)
                 trainer.restore(start.metadata.get("state"), state)
                 check_resumed(config, start, run, trainer, say)
             del start, state  # which keep the checkpoint's file mapped
             say_plan(config, run, trainer, say)
-            n_shown = math.ceil(SHOWN / data.characters_per_token)  # tokens of a sample
+            n_shown = math.ceil(SHOWN / trainer.data.characters_per_token)  # tokens of a sample
             if not trainer.iter:
                 show_sample(run, "Before training it writes", say, n_shown)
 
@@ -121,6 +114,17 @@ def load_start(config: TrainConfig, say: Callable[[str], None]) -> tuple[Checkpo
     return start, {}
 
 
+def begin_run(config: TrainConfig, pool: WorkerPool = SINGLE,
+              start: Checkpoint | None = None) -> tuple[Checkpoint, Trainer]:
+    """Return the model of a run with its tokenizer and metadata, new or that of the checkpoint to `start` from, and its
+    trainer: data, optimizer, and gradients on all workers of the pool."""
+    data, tokenizer = prepare_data(config, start.tokenizer if start else None)
+    metadata = {"train": asdict(config), "data": identify_data(data, tokenizer), "environment": environment(pool.n)}
+    model = start.model if start else GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
+    run = Checkpoint(model, tokenizer, (start.metadata if start else {}) | metadata)
+    return run, Trainer(config, model, data, pool)
+
+
 def prepare_data(config: TrainConfig, tokenizer: Tokenizer | None = None) -> tuple[RunData, Tokenizer]:
     """Return the data of a run and their tokenizer: that of the model to begin from, or the one that the settings name
     by its path, of which a run to resume has a copy; or one that is made for the data, the same each time."""
@@ -139,7 +143,7 @@ def identify_data(data: RunData, tokenizer: Tokenizer) -> str:
     return f"{data.description}{_CHECKSUM}{data.checksum(zlib.crc32(json.dumps(tokenizer.to_json()).encode())):08x}"
 
 
-def check_data(start: Checkpoint, run: Checkpoint, data: RunData) -> None:
+def check_data(start: Checkpoint, run: Checkpoint, data: Data) -> None:
     """Raise ValueError unless a run has the data and the tokenizer of the checkpoint that it resumes."""
     before, now = str(start.metadata.get("data")), run.metadata["data"]
     if start.tokenizer.to_json() != run.tokenizer.to_json() or not same_data(before, now, data):
@@ -147,7 +151,7 @@ def check_data(start: Checkpoint, run: Checkpoint, data: RunData) -> None:
                          ": give the same with --data")
 
 
-def same_data(before: str, now: str, data: RunData) -> bool:
+def same_data(before: str, now: str, data: Data) -> bool:
     """Return True if what `identify_data` returned before is of these data, wherever they were stored."""
     if _CHECKSUM in before:
         return before.rpartition(_CHECKSUM)[2] == now.rpartition(_CHECKSUM)[2]

@@ -15,8 +15,9 @@ from . import building
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m notebooks.site", description="Write the site for any static host, "
-                                     "under any path: the live page, on which tapegrad runs in the browser, and the "
-                                     "reference.  To publish it, copy the folder to a host.")
+                                     "under any path: the live page, on which tapegrad runs in the browser; the "
+                                     "training page, which trains a GPT there; and the reference.  To publish it, "
+                                     "copy the folder to a host.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("site"), help="where to (site)")
     parser.add_argument("--pyodide", default=building.PYODIDE, metavar="URL",
                         help="folder with Pyodide 0.27.7, at a URL or a path on the site's host (%(default)s)")
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder, began = options.folder, time.perf_counter()
     try:
-        building.build_live(folder, options.pyodide)
+        building.build_pages(folder, options.pyodide)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,6 +14,8 @@ from typing import Any
 import autograd as ag
 from autograd.view.page import page
 from autograd.view.palette import css
+from gpt.data.corpus import default_text
+from gpt.view.page.page import fill_page
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -23,6 +25,7 @@ PURE = ("graphviz", "tqdm")
 """Packages beside NumPy that tapegrad imports, in pure Python; the archive holds a copy of each with its licence."""
 ARCHIVE = "tapegrad.zip"
 PAGES = (("live.html", "Live", "Write NumPy, run it in this browser, and play its tape, forward and backward"),
+         ("train.html", "Train a GPT", "Paste a text, watch a small GPT learn it in this browser, and look inside"),
          ("reference/index.html", "Reference", "A page for each operation, with the derivation of its gradient"))
 """The pages that index.html names, as far as they are there: path, title, description."""
 
@@ -36,15 +39,28 @@ def examples() -> list[dict[str, str]]:
             for file, source in zip(files, sources)]
 
 
-def build_live(folder: Path, pyodide: str = PYODIDE) -> None:
-    """Write the live page and what it loads into a folder; `pyodide` is a URL, or a path on the site's own host."""
+def build_pages(folder: Path, pyodide: str = PYODIDE) -> None:
+    """Write the live page, the training page and what they load into a folder; `pyodide` is a URL, or a path on the
+    site's own host."""
     pyodide = check_address(pyodide)
     folder.mkdir(parents=True, exist_ok=True)
-    digest = pack(folder / ARCHIVE)
-    data = {"pyodide": pyodide, "digest": digest, "examples": examples(), "frame": frame_style(), "scripts": scripts(),
-            "worker": (HERE / "worker.js").read_text(encoding="utf-8")}
-    live = page(HERE, "live", "tapegrad live", data, ["live_editor.js", "live.js"], allowed=policy(pyodide))
-    (folder / "live.html").write_text(live, encoding="utf-8")
+    shared = {"pyodide": pyodide, "digest": pack(folder / ARCHIVE),
+              "worker": (HERE / "worker.js").read_text(encoding="utf-8")}
+    text, source = default_text()
+    player = ag.tape(ag.tensor(1.0, requires_grad=True) * 2.0).player().page
+    write_page(folder, "live", "tapegrad live", pyodide, ["live_editor", "live"], framed=player,
+               data=shared | {"examples": examples(), "frame": frame_style()})
+    write_page(folder, "train", "tapegrad: train a GPT", pyodide, ["curve", "train"], framed=fill_page({"name": ""}),
+               data=shared | {"text": text, "source": source})
+
+
+def write_page(folder: Path, name: str, title: str, pyodide: str, scripts: list[str], framed: str,
+               data: dict[str, Any]) -> None:
+    """Write a page that runs Python, and shows pages with the script of `framed` in frames."""
+    sources = script_sources(framed)
+    html = page(HERE, name, title, data | {"scripts": sources}, [f"{each}.js" for each in ["python", *scripts]],
+                allowed=policy(sources, pyodide), styles=["site.css"])
+    (folder / f"{name}.html").write_text(html, encoding="utf-8")
 
 
 def build_index(folder: Path) -> None:
@@ -68,17 +84,16 @@ def check_address(pyodide: str) -> str:
     return pyodide.rstrip("/") + "/"
 
 
-def scripts() -> str:
-    """Return the sources of scripts beside the page's own and Pyodide's: WebAssembly, and the player's, in a frame."""
-    player = ag.tape(ag.tensor(1.0, requires_grad=True) * 2.0).player().page
-    return " ".join(["'wasm-unsafe-eval'", *re.findall(r"script-src ('sha256-[^']+')", player)])
+def script_sources(framed: str) -> str:
+    """Return the sources of scripts beside the page's own and Pyodide's: WebAssembly, and what a framed page runs."""
+    return " ".join(["'wasm-unsafe-eval'", *re.findall(r"script-src ('sha256-[^']+')", framed)])
 
 
-def policy(pyodide: str) -> str:
-    """Return what the live page may load beside its own script.  Once it knows its own address, the page narrows this
-    to the folder of Pyodide and the archive."""
+def policy(sources: str, pyodide: str) -> str:
+    """Return what a page may load beside its own script.  Once it knows its own address, the page narrows this to the
+    folder of Pyodide and the archive."""
     own = pyodide if "://" in pyodide else "'self'"
-    return (f"{scripts()} {own}; connect-src 'self' {own}; img-src data:; worker-src blob:; "
+    return (f"{sources} {own}; connect-src 'self' {own}; img-src data:; worker-src blob:; "
             "frame-src 'none'; base-uri 'none'; form-action 'none'")
 
 
@@ -99,7 +114,8 @@ def pack(path: Path) -> str:
 
 
 def _files() -> Iterator[tuple[str, Path]]:
-    yield "runner.py", HERE / "runner.py"
+    for name in ("runner.py", "training.py"):
+        yield name, HERE / name
     for package in ("autograd", "gpt"):
         for file in (ROOT / package).rglob("*"):
             if file.is_file() and file.parent.name != "__pycache__":  # where Numba keeps what it compiled, too

@@ -1,23 +1,6 @@
 // The page: Python in a worker, what it sends, the examples, and the code in the page's address.
-const data = JSON.parse(element("data").textContent);
-const pyodide = new URL(data.pyodide, location.href).href;
-const archive = new URL(`tapegrad.zip?${data.digest}`, location.href).href;
-
-// From here on nothing may be asked for but these two; the worker and the frames inherit it.
-const allowed = [archive.split("?")[0], pyodide].map(url => url.replaceAll(";", "%3B").replaceAll(",", "%2C"));
-const policy = document.createElement("meta");
-policy.httpEquiv = "Content-Security-Policy";
-policy.content = `connect-src ${allowed.join(" ")}; script-src ${data.scripts} ${allowed[1]}; worker-src blob:`;
-document.head.append(policy);
-
 // ---------------------------------------------------------------------- Python
-const script = URL.createObjectURL(new Blob([data.worker], { type: "text/javascript" }));
-let worker, state, wanted, played, began, clock;
-
-function show(words, failed = false) {
-  element("status").textContent = words;
-  element("status").classList.toggle("failed", failed);
-}
+let state, wanted, played, began, clock;
 
 function enter(next) {
   state = next;
@@ -27,12 +10,8 @@ function enter(next) {
 }
 
 function start(why) {
-  worker?.terminate();
   clearInterval(clock);
-  worker = new Worker(script);
-  worker.onmessage = receive;
-  worker.onerror = event => { event.preventDefault(); receive({ data: ["failed", event.message || "the worker did not start"] }); };
-  worker.postMessage(["load", { pyodide, archive, packages: ["numpy"] }]);
+  startPython("runner", RECEIVE);
   enter("loading");
   show(why);
 }
@@ -59,7 +38,7 @@ function stop() {
   if (state === "running") start("Stopped. Python is loading again …");
 }
 
-// What comes from the worker may be anything that a reader's code has sent: it is text, or goes into a sandboxed frame.
+// What comes from the worker is text, or goes into a sandboxed frame.
 const RECEIVE = {
   stage: text => state === "loading" && !wanted && show(text + " …"),
   text: text => print(text),
@@ -91,16 +70,9 @@ const RECEIVE = {
     }
     wanted = false;
     enter("failed");
-    show(`Python could not be loaded (${text}). It comes from ${pyodide}, which has to be within reach` +
-         (location.protocol === "file:" ? ", and this page has to come from a server: python -m http.server" : "") +
-         ". Run tries again.", true);
+    show(unreachable(text, "Run"), true);
   },
 };
-
-function receive({ data: message }) {
-  const [what, text] = Array.isArray(message) ? message : [];
-  if (Object.hasOwn(RECEIVE, what)) RECEIVE[what](String(text));
-}
 
 function print(text, className = "") {
   const output = element("output"), below = output.scrollHeight - output.scrollTop - output.clientHeight < 30;
@@ -119,14 +91,6 @@ function clearPlayer(another) {
   played = another;
   element("player").replaceChildren();
   element("waiting").hidden = another;
-}
-
-function frame(place, html, title) {
-  const made = document.createElement("iframe");
-  made.setAttribute("sandbox", "allow-scripts");
-  made.title = title;
-  made.srcdoc = html;
-  place.append(made);
 }
 
 // ---------------------------------------------------------------------- the address
@@ -222,5 +186,5 @@ addEventListener("keydown", event => {
   event.preventDefault();
 });
 addEventListener("hashchange", () => open(false));
-start("Python is loading: about 10 MB the first time, from the browser's cache later …");
+start(FIRST);
 open(true);

@@ -1,5 +1,4 @@
 // The editor: a textarea over its coloured copy.  It indents new lines, and keeps the browser's own undo.
-const element = id => document.getElementById(id);
 const code = element("code");
 
 const WORDS = "False|None|True|and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|" +

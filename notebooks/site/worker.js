@@ -1,8 +1,8 @@
-// Python in a thread of its own: it is loaded once, and then runs whatever code the page sends.
+// Python in a thread of its own: it is loaded once, with a module of the page's, whose functions the page then calls.
 const say = (what, text) => postMessage([what, text]);
-let run;
+let functions;
 
-async function load({ pyodide, archive, packages }) {
+async function load({ pyodide, archive, packages, module }) {
   importScripts(`${pyodide}pyodide.js`);
   const ours = fetch(archive).then(answer => {
     if (!answer.ok) throw new Error(`${archive}: ${answer.status} ${answer.statusText}`);
@@ -13,16 +13,15 @@ async function load({ pyodide, archive, packages }) {
   const python = await loadPyodide({ indexURL: pyodide, packages, ...quiet, stdout: say.bind(null, "text"), stderr: say.bind(null, "text") });
   say("stage", "Python is there, tapegrad is being imported");
   python.unpackArchive(await ours, "zip", { extractDir: "/lib/python3.12/site-packages" });
-  const runner = python.pyimport("runner");
+  functions = python.pyimport(module);
   // What a page of this address keeps in the browser is none of the code's business.
   for (const name of ["indexedDB", "caches", "BroadcastChannel", "Worker", "SharedWorker"])
     for (let place = self; place; place = Object.getPrototypeOf(place)) delete place[name];
-  run = code => runner.run(code, say);
 }
 
 onmessage = async ({ data: [what, value] }) => {
   try {
-    await (what === "load" ? load(value) : run(value));
+    await (what === "load" ? load(value) : functions[what](value, say));
     say("done", what);
   } catch (error) {
     say("failed", String(error?.message ?? error));

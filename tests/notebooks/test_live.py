@@ -1,14 +1,11 @@
 """The live page: its examples, and in a browser, offline, whatever a reader or a hostile link can do to it."""
 
 import base64
-import functools
 import gzip
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,9 +15,8 @@ import pytest
 from notebooks.site import building
 from notebooks.site.__main__ import main
 from tests.autograd.view.browser import opened_browser
+from tests.notebooks.host import ROOT, SitePage, hosted, needs_pyodide
 
-ROOT = Path(__file__).parents[2]
-PYODIDE = next((found for folder in ROOT.parents if (found := folder / "shared" / "pyodide-0.27.7").is_dir()), None)
 EXAMPLES = building.examples()
 RUN_ALL = """
 import json, sys
@@ -32,7 +28,6 @@ for example in examples():
     run(example["source"], lambda what, text: sent.append((what, text)))
 json.dump(everything, sys.stdout)
 """
-needs_pyodide = pytest.mark.skipif(PYODIDE is None, reason="no Pyodide beside the repository (../shared)")
 
 
 @pytest.fixture(scope="module")
@@ -125,45 +120,14 @@ def test_the_same_files_make_the_same_archive(tmp_path):
 # ---------------------------------------------------------------------- in a browser
 
 
-class Address(str):
-    """The address of a host, with its folder `root` and the paths that it was `asked` for."""
-
-
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """A static host: the site in a folder of it, and Pyodide in another."""
-    root = tmp_path_factory.mktemp("host")
-    assert main([str(root / "some" / "where"), "--pyodide", "/pyodide", "--without-reference"]) == 0
-    (root / "pyodide").symlink_to(PYODIDE)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            address.asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=root))
-    address = Address(f"http://127.0.0.1:{server.server_port}/")
-    address.root, address.asked = root, []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield address
-    server.shutdown()
-    server.server_close()
+    with hosted(tmp_path_factory.mktemp("host")) as address:
+        yield address
 
 
-class Live:
-    """The live page in a browser, with everything that it asks the network for."""
-
-    def __init__(self, browser, address, fragment=""):
-        self.context = browser.new_context(viewport={"width": 1400, "height": 900})
-        self.page, self.requests, self.troubles = self.context.new_page(), [], []
-        self.page.set_default_timeout(180_000)  # a load takes 4 s, and on a crowded machine far longer
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.context.on("requestfailed", lambda request: request.failure == "csp" and self.requests.remove(request.url))
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        self.page.goto(f"{address}some/where/live.html{fragment}")
-
-    def wait(self, state="ready"):
-        self.page.wait_for_selector(f"body[data-state={state}]")
+class Live(SitePage):
+    """The live page in a browser."""
 
     def write(self, code):
         self.page.fill("#code", code)
@@ -196,19 +160,18 @@ def browser():
 @pytest.fixture(scope="module")
 def opened(browser, host):
     """The page of all tests below, opened once."""
-    live = Live(browser, host)
+    live = Live(browser, host, "live.html")
     live.wait()
     yield live
     live.context.close()
 
 
 @pytest.fixture
-def live(opened, host):
+def live(opened):
     """The page, ready; afterwards nothing has gone wrong in it, and nothing has left the host."""
     opened.wait()
     yield opened
-    assert opened.troubles == []
-    assert [url for url in opened.requests if not url.startswith((host, "blob:", "data:", "about:"))] == []
+    opened.check()
 
 
 LISTENING = """import js
@@ -371,7 +334,7 @@ Evil()""")
 @needs_pyodide
 def test_a_python_that_is_out_of_reach_is_said(browser, host):
     assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-reference"]) == 0
-    live = Live(browser, host)
+    live = Live(browser, host, "live.html")
     live.wait("failed")
     words = live.page.inner_text("#status")
     assert words.startswith("Python could not be loaded") and f"{host}nowhere/" in words and "Run tries again" in words

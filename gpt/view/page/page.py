@@ -67,7 +67,7 @@ def write_page(config: PageConfig) -> None:
     print(f"model     {config.checkpoint}: {plural(run.model.n_parameters, 'parameter')}")
     data = page_data(run, read_prompt(config.prompt), Path(config.checkpoint).resolve().name)
     print(f"weights   {data['rounding']}")
-    text = page(Path(__file__).parent, "page", f"{data['name']}: a GPT in a page", data, [f"{s}.js" for s in SCRIPTS])
+    text = fill_page(data)
     write_file(out, f"{text.rstrip()}\n<!-- {MARK} -->\n".encode("utf-8", "replace"))
     print(f"{out}: {format_bytes(len(text))}, one file with all it needs; it checks its logits against NumPy's as it "
           f"opens\nopen in a browser: {out.resolve().as_uri()}")
@@ -87,6 +87,11 @@ def check_choices(config: GPTConfig) -> None:
         value = getattr(config, f.name)
         if value not in VALUES.get(f.name, (value,)) or f.name not in CHOICES and value != f.default:
             raise ValueError(f"gpt page does not compute {flag_of(f.name)} {value}, which this model has")
+
+
+def fill_page(data: dict[str, Any]) -> str:
+    """Return the page that holds what `page_data` has returned."""
+    return page(Path(__file__).parent, "page", f"{data['name']}: a GPT in a page", data, [f"{s}.js" for s in SCRIPTS])
 
 
 def page_data(run: Checkpoint, prompt: str, name: str) -> dict[str, Any]:
