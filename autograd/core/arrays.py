@@ -128,8 +128,9 @@ def _same_bits(a: Any, b: Any) -> bool:
 
 def find_owner(array: Any) -> Any:
     """Return the array that owns the memory of `array`: itself, unless it is a view."""
-    while isinstance(base := getattr(array, "base", None), type(array)) and base is not array:  # a dtype is its own
-        array = base
+    base = getattr(array, "base", None)
+    while base is not None and isinstance(base, type(array)) and base is not array:  # a dtype is its own
+        array, base = base, getattr(base, "base", None)
     return array
 
 

@@ -86,7 +86,7 @@ def _(g, y, x):
 # Φ(−a) = exp(−a²/2) P(a) / Q(a) for a ≥ 0: without the exponential it is smooth and never small, so that short
 # polynomials do (lowest power first; minimax fits on a mapped interval).  Up to `end`, where Φ(−a) is 0 in that
 # precision, the relative error is 1.5e-7 in single and 5.1e-17 in double precision, before rounding.
-_TAIL_SINGLE = 14.5, (
+TAIL_SINGLE = 14.5, (
     0.49999992389397802, 0.34283179915904995, 0.10917386176780919, 0.014709044483877598, 1.9608632238635972e-7), (
     1.0, 1.4835400315722588, 0.90211101113722387, 0.2731537718180809, 0.036894399915119654)
 _TAIL_DOUBLE = 39.0, (
@@ -99,7 +99,7 @@ _TAIL_DOUBLE = 39.0, (
 
 def normal_tail(x):
     """Return Φ(−|x|), with a relative error as small as the rounding of x² allows, and exp(−x²/2)."""
-    end, top, bottom = _TAIL_SINGLE if x.dtype.itemsize <= 4 else _TAIL_DOUBLE
+    end, top, bottom = TAIL_SINGLE if x.dtype.itemsize <= 4 else _TAIL_DOUBLE
     a = np.minimum(np.absolute(x), end)
     tail = _polynomial(a, top)
     tail /= _polynomial(a, bottom)

@@ -50,7 +50,8 @@ def plan_memory(steps: list[Step], buffers: dict[int, Any], results: Iterable[An
     others get the lowest offset in an arena that is free from their first step to their last, larger ones first (the
     greedy heuristic by size of Pisarchyk and Lee 2020).
     """
-    first, last = _find_liveness(steps, buffers, results)
+    used = [[id(find_owner(a)) for a in step.arguments if isinstance(a, np.ndarray)] for step in steps]
+    first, last = _find_liveness(used, buffers, results)
     alias_of, last, fixed = _reuse_dead_inputs(steps, buffers, first, last, fixed)
     n_bytes_of = {k: buffers[k].nbytes for k in first if alias_of[k] == k and k not in fixed}
     offset, n_bytes = _assign_offsets(n_bytes_of, first, last)
@@ -64,23 +65,25 @@ def plan_memory(steps: list[Step], buffers: dict[int, Any], results: Iterable[An
         memory, start = (fixed[k], start) if k in fixed else (arena, offset[k] + start)
         return np.ndarray(array.shape, array.dtype, memory, start, array.strides)
 
-    return Plan(steps=[(step.procedure, tuple([relocate(a) for a in step.arguments])) for step in steps],
+    arguments = {id(a): a for step in steps for a in step.arguments}
+    moved = {k: relocate(a) for k, a in arguments.items()}  # once, since most are arguments of several steps
+    return Plan(steps=[(step.procedure, tuple([moved[id(a)] for a in step.arguments])) for step in steps],
                 lifetimes=[(arena[offset[k]:][:n], first[k], last[k]) for k, n in n_bytes_of.items()],
                 n_bytes=n_bytes, relocate=relocate, origins=[(step.record, step.purpose) for step in steps],
-                used=_number_buffers(steps, alias_of, list(n_bytes_of)))
+                used=_number_buffers(used, alias_of, list(n_bytes_of)))
 
 
-def _find_liveness(steps: list[Step], buffers: dict[int, Any],
+def _find_liveness(used: list[list[int]], buffers: dict[int, Any],
                    results: Iterable[Any]) -> tuple[dict[int, int], dict[int, int]]:
     """Return the first and the last step that uses each buffer; the results' are used after the last."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for i, step in enumerate(steps):
-        for a in step.arguments:
-            if isinstance(a, np.ndarray) and (k := id(find_owner(a))) in buffers:
+    for i, keys in enumerate(used):
+        for k in keys:
+            if k in buffers:
                 first.setdefault(k, i)
                 last[k] = i
-    last.update({k: len(steps) for a in results if (k := id(find_owner(a))) in first})
+    last.update({k: len(used) for a in results if (k := id(find_owner(a))) in first})
     return first, last
 
 
@@ -117,11 +120,11 @@ def _allocate(n_bytes: int) -> Any:
     return memory[-memory.ctypes.data % ALIGNMENT:][:n_bytes]
 
 
-def _number_buffers(steps: list[Step], alias_of: dict[int, int], roots: list[int]) -> list[tuple[int, ...]]:
+def _number_buffers(used: list[list[int]], alias_of: dict[int, int], roots: list[int]) -> list[tuple[int, ...]]:
     """Return the numbers of the buffers that each step uses, in the order of `roots`."""
     number = {k: i for i, k in enumerate(roots)}
-    bases = [[alias_of.get(id(find_owner(a))) for a in step.arguments if isinstance(a, np.ndarray)] for step in steps]
-    return [tuple(dict.fromkeys(number[k] for k in used if k in number)) for used in bases]
+    bases = [[alias_of.get(k) for k in keys] for keys in used]
+    return [tuple(dict.fromkeys(number[k] for k in keys if k in number)) for keys in bases]
 
 
 # ---------------------------------------------------------------------- offsets

@@ -103,16 +103,19 @@ class Trace:
 
     def contains(self, a: Any) -> bool:
         """Tell whether an array lies in a buffer or in a constant."""
-        return id(find_owner(a)) in self.buffers or id(find_owner(a)) in self.constants
+        k = id(find_owner(a))
+        return k in self.buffers or k in self.constants
 
     def resolve(self, a: Any) -> Any:
         """Return the array that stands for `a`: a buffer, a view of one, or a constant.  Raises RuntimeError for an
         array that no step has made."""
         if id(a) in self.alias_of:
             return self.alias_of[id(a)]
-        if not isinstance(a, np.ndarray) or self.contains(a):
+        if not isinstance(a, np.ndarray):
             return a
         base = find_owner(a)
+        if id(base) in self.buffers or id(base) in self.constants:
+            return a
         if id(base) not in self.alias_of:
             raise RuntimeError(f"a kernel was handed an array {a.dtype}{list(a.shape)} that was made outside of "
                                "executor.run: a program cannot make it again")

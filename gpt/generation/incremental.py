@@ -41,26 +41,25 @@ class DecodingState:
         self.source, self.model, self.window, self.threads = model, model.map(raw), model.config.block_size, Threads()
         self.model.h = Paced(self.model.h, self.threads)
         self.texts = [np.asarray(ids)[-self.window:].tolist() for ids in prompts]
-        self.n_cached = [0] * len(self.texts)  # tokens of each text that are in the cache
+        self.n_new = [len(text) for text in self.texts]  # tokens at the end of each text that the cache has not seen
         self.cache = Cache(min(CAPACITY, self.window)) if cache else None
         self.programs: dict[Any, Program | None] = {}  # by function and shape of ids; None: called once so far
 
     @NO_WARNING
     def logits(self) -> Array:
         """Compute the logits of the next token of each text, (B, V)."""
-        lengths = [len(text) for text in self.texts]
         if self.cache is None:
             x = self.model.stream(pad_rows(self.texts))
-            return self.model.logits(x[np.arange(len(x)), np.array(lengths) - 1])
+            return self.model.logits(x[np.arange(len(x)), [len(text) - 1 for text in self.texts]])
         with self.threads:
-            if (longest := max(lengths)) > self.cache.room:
+            if (longest := max(map(len, self.texts))) > self.cache.room:
                 self.cache.grow(min(max(2 * self.cache.room, longest), self.window))
                 self.programs.clear()  # which write into the old arrays
-            several = [i for i, n in enumerate(lengths) if n - self.n_cached[i] > 1 or not self.cache.arrays]
-            logits = self._prefill(self.cache, several) if several else None
-            if logits is None:
-                logits = self._decode(self.cache)
-        self.n_cached = lengths
+            logits = self._prefill(self.cache) if max(self.n_new) > 1 or not self.cache.arrays else None
+            if logits is None:  # of texts with one new token, or none: the last is read once more
+                ids, starts = [text[-1:] for text in self.texts], [len(text) - 1 for text in self.texts]
+                logits = self._read(self.cache, GPT.__call__, np.array(ids), starts)[:, 0].copy()
+        self.n_new = [0] * len(self.texts)
         return logits
 
     def append(self, tokens: Sequence[int] | Array) -> None:
@@ -68,21 +67,24 @@ class DecodingState:
         for i, (text, token) in enumerate(zip(self.texts, tokens)):
             if len(text) == self.window:
                 del text[:self.window - self.window // 2]
-                self.n_cached[i] = 0
+                self.n_new[i] = len(text)
             text.append(int(token))
+            self.n_new[i] += 1
 
     def keep(self, rows: Sequence[int] | Array) -> None:
         """Drop all texts but these, given by index."""
-        self.texts, self.n_cached = [self.texts[i] for i in rows], [self.n_cached[i] for i in rows]
+        self.texts, self.n_new = [self.texts[i] for i in rows], [self.n_new[i] for i in rows]
         if self.cache is not None:
             self.cache = self.cache.take(rows)
             self.programs.clear()
 
     # ------------------------------------------------------------------ how tokens are read
-    def _prefill(self, cache: Cache, several: list[int]) -> Array | None:
-        """Read the new tokens of the texts `several`.  Return the logits, if those are all."""
-        for start in {self.n_cached[i] for i in several}:
-            rows = [i for i in several if self.n_cached[i] == start]
+    def _prefill(self, cache: Cache) -> Array | None:
+        """Read the new tokens of the texts that have several.  Return the logits, if those are all."""
+        starts = [len(text) - n for text, n in zip(self.texts, self.n_new)]
+        several = [i for i, n in enumerate(self.n_new) if n > 1 or not cache.arrays]
+        for start in {starts[i] for i in several}:
+            rows = [i for i in several if starts[i] == start]
             every = len(rows) == len(self.texts)
             some, new = cache if every else cache.take(rows), [self.texts[i][start:] for i in rows]
             ids, last = pad_rows(new), [np.empty(0)] * len(rows)
@@ -96,11 +98,6 @@ class DecodingState:
                     return self.model.logits(np.stack(last))
             cache.put(rows, some)
         return None
-
-    def _decode(self, cache: Cache) -> Array:
-        """Read the last token of each text (if it has been read, once more), and return the logits."""
-        ids = np.array([text[-1:] for text in self.texts])
-        return self._read(cache, GPT.__call__, ids, [len(text) - 1 for text in self.texts])[:, 0].copy()
 
     def _read(self, cache: Cache, forward: Callable[..., Any], ids: Array, starts: list[int]) -> Array:
         """Return `forward(model, ids, cache)`; by a program, once tokens of this shape are read again."""

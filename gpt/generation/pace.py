@@ -99,21 +99,23 @@ class Threads:
     def __init__(self) -> None:
         self.paces: dict[int, Pace] = {}  # by the size of steps: a power of two
         self.latest: Pace | None = None
-        self.size, self.began, self.most, self.entered = 1, 0.0, 1, 0
+        self.size, self.began, self.most = 1, 0.0, 1
+        self.chooses, self.rested = False, REST  # times that it was entered since one thread was found
 
     def __enter__(self) -> Self:
+        if self.rested < REST:  # one thread is left alone, and asking takes a while
+            self.rested += 1
+            return self
         self.chooses = _CHOOSING.acquire(blocking=False)
-        if not self.chooses:
-            self.most = 1
-        elif self.most > 1 or self.entered % REST == 0:  # one thread is left alone, and asking takes a while
-            self.most = max((each.get_num_threads() for each in _libraries()), default=1)
-        self.now, self.entered = self.most, self.entered + 1 if self.chooses else 0
+        self.most = max((each.get_num_threads() for each in _libraries()), default=1) if self.chooses else 1
+        self.now, self.rested = self.most, 0 if self.chooses and self.most == 1 else REST
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.now != self.most:
-            self._use(self.most)
         if self.chooses:
+            if self.now != self.most:
+                self._use(self.most)
+            self.chooses = False
             _CHOOSING.release()
 
     def each(self, steps: Iterable[Step], size: int) -> Iterator[Step]:

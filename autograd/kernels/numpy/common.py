@@ -20,6 +20,9 @@ def kernel(name):
 def blocks(*arrays):
     """Yield the same block of each array, block by block; the arrays are contiguous and of one shape."""
     flat = [a.reshape(-1) for a in arrays]
+    if flat[0].size <= BLOCK:
+        yield flat
+        return
     for start in range(0, flat[0].size, BLOCK):
         yield [a[start:start + BLOCK] for a in flat]
 

@@ -31,7 +31,11 @@ class Embedding:
 
 
 def _embedding_forward(ids, table, y):
-    if ids.size and ids.view(f"u{ids.itemsize}").max() >= len(table):  # which negative ones are, too
+    if ids.size == 1:
+        valid = 0 <= ids.item() < len(table)
+    else:
+        valid = not ids.size or ids.view(f"u{ids.itemsize}").max() < len(table)  # which negative ones are not, either
+    if not valid:
         check_ids(ids, table)
     _take_rows(table, ids, y, "clip")  # any other mode would take a detour through a copy
 
