@@ -74,6 +74,26 @@ def test_gelu_in_blocks_is_gelu(size, without_kernels):
     np.testing.assert_allclose(grad, wanted, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("size", [1, 512, 25_000, 25_001, 40_000])
+def test_gelu_of_few_numbers_and_of_many(size):
+    x = np.random.default_rng(2).normal(0, 3, size)
+    (value, (grad,), _), (expected, (wanted,), _) = (differentiated("gelu", (x,), d) for d in (np.float32, np.float64))
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(grad, wanted, rtol=2e-5, atol=1e-6)
+
+
+def test_gelu_recomputed_without_grad_mode_has_its_gradient():
+    x = ag.tensor(np.linspace(-3, 3, 7), requires_grad=True)
+    y = ag.gelu(x)
+    y.sum().backward()
+    expected, x.grad = x.grad, None
+    with ag.no_grad():
+        value = y.data  # freed by the first pass
+    assert value.shape == (7,)
+    y.backward(np.ones(7))
+    np.testing.assert_array_equal(x.grad, expected)
+
+
 def heads(*shape, dtype):
     """Numbers (B, H, T, d) as a model has them: heads side by side in memory, and other numbers between the places."""
     b, h, t, d = shape
