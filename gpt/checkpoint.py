@@ -241,7 +241,7 @@ def _load_file(file: Path) -> tuple[Checkpoint, dict[str, Stored]]:
         raise ValueError(f"{file} has a configuration or tokenizer that this version cannot read: "
                          f"{error!s:.300}") from None
     state = {name.removeprefix(STATE_PREFIX): stored.pop(name) for name in [*stored] if name.startswith(STATE_PREFIX)}
-    with room_for(stored.values(), file):
+    with room_for(sum(a.nbytes for a in stored.values()), file):
         return Checkpoint(_build_model(config, stored, file), tokenizer, metadata), state
 
 
@@ -257,7 +257,7 @@ def read_arrays(file: Path, *formats: str) -> tuple[dict[str, str], dict[str, St
                          + hint * (file.parent / "config.json").is_file())
     expected = header.pop(_CHECKSUM, None)
     try:
-        with room_for([a for name, a in stored.items() if not name.startswith(STATE_PREFIX)], file):
+        with room_for(sum(a.nbytes for name, a in stored.items() if not name.startswith(STATE_PREFIX)), file):
             found = checksum(header, stored)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} holds arrays that NumPy has no type or shape for ({error})") from None

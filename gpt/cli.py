@@ -47,7 +47,7 @@ COMMANDS = {
     "show": Command("Run the forward and backward pass of a model on a prompt, and look into it.", ShowConfig, show),
     "page": Command("Write a web page in which the model computes: type, sample, switch heads off.", PageConfig,
                     write_page),
-    "import": Command("Make a checkpoint of a GPT-2, Llama, Mistral, Qwen2 or Qwen3 from Hugging Face.", ImportConfig,
+    "import": Command("Make a checkpoint of a GGUF file, or of a folder from Hugging Face.", ImportConfig,
                       import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),
     "ablate": Command("Ablation study: train the recipe without each of its ingredients.", AblationConfig, ablate),

@@ -1,5 +1,6 @@
-"""`gpt import` and `gpt export`: models in Hugging Face's form become checkpoints, and the reverse."""
+"""`gpt import` and `gpt export`: GGUF files and models in Hugging Face's form become checkpoints, and the reverse."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..model.gpt import GPT
 from ..model.module import raw
-from ..runtime.safetensors_file import room_for, write_tensors
+from ..runtime.gguf_file import read_gguf
+from ..runtime.safetensors_file import Stored, room_for, write_tensors
 from ..runtime.screen import announce, command_line
 from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import delete
@@ -21,17 +23,21 @@ from .config import CLASSES, TOKEN_IDS, parse_config, rope_frequencies, rope_of,
 from .files import (
     CONFIG,
     GENERATION,
+    PACKAGES,
     WEIGHTS,
     check_folder,
     check_free,
     filled_folder,
+    find_gguf,
     inside,
     read_json,
     read_tensors,
     shortened,
     write_json,
 )
-from .layout import build_model, to_hf_arrays
+from .gguf_model import ROPE_FACTORS, gguf_frequencies, gguf_layout, parse_metadata
+from .gguf_tokenizer import chat_metadata, read_gguf_tokenizer
+from .layout import build_model, check_layers, layout_of, to_hf_arrays, without_prefix
 from .tokenizer import read_chat_metadata, read_tokenizer, write_tokenizer
 
 
@@ -39,17 +45,23 @@ from .tokenizer import read_chat_metadata, read_tokenizer, write_tokenizer
 class ImportConfig(Settings):
     """The settings of `gpt import`."""
 
-    path: str | None = setting(None, "folder of a model in Hugging Face's form: config.json, model.safetensors (or its "
-                               "index and files), tokenizer.json", positional=True, path=True)
-    out: str = setting("out", "folder for the checkpoint", group="output", path=True)
+    path: str | None = setting(None, "a GGUF file; or a folder in Hugging Face's form: config.json, model.safetensors "
+                               "(or its index and files), tokenizer.json; or the name of a model from pip: "
+                               f"{', '.join(f'{name} ({package})' for name, package in PACKAGES.items())}",
+                               positional=True, path=True)
+    out: str | None = setting(None, "folder for the checkpoint; none: out, or the name of a model from pip",
+                              group="output", path=True)
     overwrite: bool = overwrite_setting()
-    dtype: str = setting("float32", "dtype of the weights; float16 and bfloat16 are widened to it",
+    dtype: str = setting("float32", "dtype of the weights; float16, bfloat16 and quantized ones are widened to it",
                          choices=("float32", "float64"), group="output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.path is None:
-            raise ValueError(f"give the folder of a model: gpt import FOLDER (kinds: {', '.join(CLASSES)})")
+            raise ValueError("give a model: gpt import FILE.gguf, or gpt import FOLDER, or gpt import "
+                             f"{min(PACKAGES)} (kinds: {', '.join(CLASSES)})")
+        if self.out is None:
+            self.out = self.path if self.path in PACKAGES else "out"
 
 
 @dataclass
@@ -81,45 +93,88 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
     stored = read_tensors(folder)
+    dtype, rope, model_type = np.dtype(dtype), extra.get("rope"), extra["model_type"]
     try:
-        with room_for(stored.values(), folder):
-            model = build_model(extra["model_type"], config, extra.get("rope", {}), stored, np.dtype(dtype))
+        with room_for(widened(stored, dtype), folder):
+            check_layers(config, stored)
+            model = build_model(config, layout_of(model_type, config), without_prefix(model_type, config, stored),
+                                rope_frequencies(config.head_size, rope) if rope else None, dtype)
     except ValueError as error:
         raise ValueError(f"{folder} does not hold the model of its config.json: {error}") from None
     return model, {"pretrained": extra, **read_chat_metadata(folder)}, unread
 
 
+def read_gguf_model(file: Path, dtype: Any = np.float32) -> tuple[Checkpoint, list[str]]:
+    """Read the model in a GGUF file, its tokenizer and its chat template; return it and notes.
+
+    Arrays are widened one at a time.  Raises OSError or ValueError for a file that is missing or damaged, and for
+    features that this GPT does not have, and ImportError without the extra `gguf`.
+    """
+    metadata, stored = read_gguf(file)
+    dtype, factors = np.dtype(dtype), stored.pop(ROPE_FACTORS, None)
+    try:
+        config, extra = parse_metadata(metadata, stored)
+        tokenizer = read_gguf_tokenizer(metadata, config.vocab_size)
+        turns = None
+        if rope := extra.get("rope"):
+            turns, extra["rope"] = gguf_frequencies(config, rope, factors)
+        with room_for(widened(stored, dtype), file):
+            check_layers(config, stored)
+            model = build_model(config, gguf_layout(extra["model_type"], config), stored, turns, dtype)
+        about = {"pretrained": extra, **chat_metadata(metadata)}
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    found = ", ".join(sorted({array.dtype for array in stored.values()}))
+    return Checkpoint(model, tokenizer, about), [f"its weights are {found}, and are kept in {dtype}"]
+
+
+def widened(stored: dict[str, Stored], dtype: Any) -> int:
+    """Return the bytes that arrays take once they are of a dtype."""
+    return sum(math.prod(array.shape) for array in stored.values()) * dtype.itemsize
+
+
+def read_with_notes(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[Checkpoint, list[str]]:
+    """Read what `read_pretrained` reads; return it and notes for the user."""
+    if file := find_gguf(os.fspath(path)):
+        return read_gguf_model(file, dtype)
+    model, metadata, unread = read_model(path, dtype)
+    notes = [f"keys of config.json that are not used: {shortened(unread)}"] if unread else []
+    return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), metadata), notes
+
+
 def read_pretrained(path: str | os.PathLike, dtype: Any = np.float32) -> Checkpoint:
-    """Read the model in a folder with its tokenizer, which needs the extra `bpe`.  Raises as `read_model` does, and
-    ImportError if the extra is missing."""
-    model, metadata, _ = read_model(path, dtype)
-    return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), metadata)
+    """Read the model in a GGUF file or a folder in Hugging Face's form, with its tokenizer.
+
+    Raises OSError or ValueError, naming the file, for files that are missing or damaged, and for features that this GPT
+    does not have, and ImportError without the extras `bpe` (and `gguf`).
+    """
+    return read_with_notes(path, dtype)[0]
 
 
 def import_model(config: ImportConfig) -> None:
-    """Make a checkpoint of a model in Hugging Face's form: the command `gpt import`."""
-    assert config.path is not None
-    folder = check_folder(config.path)
-    if Path(config.out).resolve() == folder.resolve():
+    """Make a checkpoint of a model: the command `gpt import`."""
+    assert config.path is not None and config.out is not None
+    source = find_gguf(config.path) or check_folder(config.path)
+    if Path(config.out).resolve() == source.resolve():
         raise ValueError(f"{config.out} holds the model itself: choose another folder with --out")
     with writable_folder(config.out) as out:
         if note := check_run(out, config.overwrite):
             announce(note)
-        import_into(out, folder, config)
+        import_into(out, source, config.dtype)
 
 
-def import_into(out: Path, folder: Path, config: ImportConfig) -> None:
-    """Import the model in a folder into the folder `out`."""
-    model, metadata, unread = read_model(folder, config.dtype)
-    tokenizer = read_tokenizer(folder, model.config.vocab_size)
-    c, model_type = model.config, metadata["pretrained"]["model_type"]
+def import_into(out: Path, source: Path, dtype: str) -> None:
+    """Import the model in a file or folder into the folder `out`."""
+    run, notes = read_with_notes(source, dtype)
+    c, model_type = run.config, run.metadata["pretrained"]["model_type"]
     announce(f"model   {model_type}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context "
-             f"{c.block_size:,}, {c.vocab_size:,} tokens: {model.n_parameters:,} parameters, kept in {config.dtype}")
-    if unread:
-        announce(f"note    keys of config.json that are not used: {shortened(unread)}")
-    file = checkpoint.save_checkpoint(out, model, tokenizer, metadata, first=True)
+             f"{c.block_size:,}, {c.vocab_size:,} tokens: {run.model.n_parameters:,} parameters, kept in {dtype}")
+    for note in notes:
+        announce(f"note    {note}")
+    file = checkpoint.save_checkpoint(out, run.model, run.tokenizer, run.metadata, first=True)
     delete([out / METRICS])
-    announce(f"weights in {file}; text from them:\n\n    {command_line('sample', out)}\n")
+    talk = "talk to it" if "chat_template" in run.metadata else "text from them"
+    announce(f"weights in {file}; {talk}:\n\n    {command_line('chat' if talk[:4] == 'talk' else 'sample', out)}\n")
 
 
 def export_model(config: ExportConfig) -> None:

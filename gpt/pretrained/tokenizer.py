@@ -48,16 +48,14 @@ def from_merges(folder: Path) -> dict[str, Any]:
     vocab, merges, settings = inside(folder, VOCAB), inside(folder, MERGES), read_optional_json(folder, SETTINGS)
     tokenizer_class = settings.get("tokenizer_class") or read_optional_json(folder, CONFIG).get("model_type")
     tokenizer_class = str(tokenizer_class).lower()
-    if not (vocab.is_file() and merges.is_file() and tokenizer_class.startswith(("gpt2", "qwen2"))):
+    if not (vocab.is_file() and merges.is_file() and tokenizer_class.startswith(("gpt2", "qwen2", "qwen3"))):
         raise FileNotFoundError(f"{folder} has no {FILE}: download it, too, or make it of the other files with "
                                 "transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)")
     tokens = read_json(vocab)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": bool(settings.get("add_prefix_space")),
-                  "trim_offsets": True, "use_regex": tokenizer_class.startswith("gpt2")}
-    splits, form = byte_level, None
-    if tokenizer_class.startswith("qwen2"):
-        words = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
-        splits, form = {"type": "Sequence", "pretokenizers": [words, byte_level]}, {"type": "NFC"}
+    step = byte_level(tokenizer_class.startswith("gpt2"), bool(settings.get("add_prefix_space")))
+    splits, form = step, None
+    if tokenizer_class.startswith("qwen"):
+        splits, form = split_words(QWEN2, step), {"type": "NFC"}
     ends = {"bos_token": END, "eos_token": END} | read_special_tokens(folder)
     names = {END, *ends.values()} & tokens.keys()
     added = {tokens[name]: {"content": name, "special": True} for name in sorted(names)}
@@ -68,14 +66,25 @@ def from_merges(folder: Path) -> dict[str, Any]:
     lines = read_utf8(merges, 1 << 26).split("\n")
     pairs = [line.split(" ") for line in lines if line.strip() and not line.startswith("#version")]
     return {"added_tokens": [plain | added[i] | {"id": i} for i in sorted(added)], "normalizer": form,
-            "pre_tokenizer": splits, "decoder": byte_level, "post_processor": _post_processor(ends, settings, tokens),
+            "pre_tokenizer": splits, "decoder": step, "post_processor": start_and_end(ends, settings, tokens),
             "model": {"type": "BPE", "vocab": tokens, "merges": pairs}}
 
 
-def _post_processor(ends: dict[str, str], settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any] | None:
+def byte_level(use_regex: bool, add_prefix_space: bool = False) -> dict[str, Any]:
+    """Return the step of a tokenizer.json that spells a text in bytes; `use_regex`: cut into GPT-2's words before."""
+    return {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": use_regex}
+
+
+def split_words(pattern: str, then: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the step of a tokenizer.json that cuts a text into the words of a pattern, in bytes."""
+    words = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [words, then or byte_level(use_regex=False)]}
+
+
+def start_and_end(ends: dict[str, str], settings: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any] | None:
     """Return the post-processor that begins and ends a text with tokens as tokenizer_config.json asks; none if it does
     not."""
-    first, last = ([name] if settings.get(f"add_{which}") and (name := ends[which]) in numbers else []
+    first, last = ([name] if settings.get(f"add_{which}") and (name := ends.get(which)) in numbers else []
                    for which in ("bos_token", "eos_token"))
     single = [*first, "$A", *last]
     return {"type": "TemplateProcessing", "pair": [], "special_tokens": {

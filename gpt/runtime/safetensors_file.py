@@ -7,7 +7,7 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,18 +57,27 @@ class Stored:
             raise ValueError(f"the type {self.dtype:.20}")
         return np.dtype(DTYPES[self.dtype])
 
+    @property
+    def is_float(self) -> bool:
+        """True if `read` returns floating-point numbers."""
+        return self.dtype in FLOATS
+
     def map(self) -> Any:
         """Return the array, memory-mapped; of bfloat16 the bits.  Raises ValueError for a dtype or shape that NumPy
         does not have."""
+        return self.flat().reshape(self.shape)
+
+    def flat(self) -> Any:
+        """Return the elements of the array, memory-mapped, (n,)."""
         if not self.nbytes:
-            return np.empty(self.shape, self.type)
+            return np.empty(0, self.type)
         before = self.offset % mmap.ALLOCATIONGRANULARITY
         try:
             numbers = mmap.mmap(self.file.descriptor, before + self.nbytes, access=mmap.ACCESS_READ,
                                 offset=self.offset - before)
         except OSError as error:
             raise MemoryError if error.errno == errno.ENOMEM else error from None
-        return np.frombuffer(numbers, self.type, offset=before).reshape(self.shape)
+        return np.frombuffer(numbers, self.type, offset=before)
 
     def read(self) -> Any:
         """Return the array as `map` does, but float16 and bfloat16 widened to float32."""
@@ -140,10 +149,10 @@ def memory_limit() -> float:
 
 
 @contextmanager
-def room_for(arrays: Iterable[Stored], where: str | os.PathLike) -> Iterator[None]:
-    """Raise OSError if the arrays of a file or folder do not fit into memory: at once if they are larger than
-    `memory_limit`, and otherwise for a MemoryError within this."""
-    held, memory = sum(a.nbytes for a in arrays), memory_limit()
+def room_for(held: int, where: str | os.PathLike) -> Iterator[None]:
+    """Raise OSError if the arrays of a file or folder, of `held` bytes, do not fit into memory: at once if they are
+    larger than `memory_limit`, and otherwise for a MemoryError within this."""
+    memory = memory_limit()
     problem = OSError(f"{where} holds {held:,} bytes of numbers, for which there is no room in memory: give this "
                       "program more of it, or take a smaller model")
     if held > memory:

