@@ -60,6 +60,7 @@ def tokenizer():
 def reference(name):
     """A model of transformers with weights far from their start, so that everything matters."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.set_num_threads(1)  # models this small are slower on several
     architecture, family, choices = FAMILIES[name]
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**choices)).eval()
@@ -342,6 +343,7 @@ def sound(tmp_path_factory):
     return folder, written(folder / "whole.gguf").read_bytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, derandomize=True)
 @given(st.data())
 def test_a_damaged_header(sound, data):

@@ -309,13 +309,13 @@ def test_numbers_too_large_for_single_precision(gpt2, capsys):
 
 def test_what_is_no_folder_of_a_model(gpt2, tmp_path, capsys):
     refused(capsys, tmp_path / "nowhere", "there is no such folder")
-    refused(capsys, gpt2 / "config.json", "is a file: give the folder")
+    refused(capsys, gpt2 / "config.json", "is a file, and no GGUF file: give the folder")
     refused(capsys, tmp_path / "model.bin", "a pickle, which can run any code")
     (gpt2 / "tokenizer.json").unlink()
     refused(capsys, gpt2, r"has no tokenizer.json: .*AutoTokenizer")
     (gpt2 / "config.json").rename(gpt2 / "other.json")
     refused(capsys, gpt2, "has no config.json")
-    assert main(["import"]) == 1 and "give the folder of a model" in capsys.readouterr().err
+    assert main(["import"]) == 1 and "give a model: gpt import FILE.gguf" in capsys.readouterr().err
 
 
 def test_pickles_are_refused_unread(gpt2, capsys):
