@@ -1,5 +1,7 @@
 """Every kernel gives what the formula and the rules give, forward and backward, on every sample of its op."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -139,6 +141,16 @@ def test_rms_norm_of_any_shape(shape):
 def test_rotary_of_any_shape(shape):
     rng = np.random.default_rng(1)
     assert takes("rotary", rng.normal(size=shape), rng.normal(size=(shape[-2], shape[-1] // 2)))
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (8, 3, 6), (0, 6), (6,), (2, 0, 6)])
+def test_linear_without_blas(shape, monkeypatch):
+    module = importlib.import_module("autograd.kernels.numpy.linear")
+    monkeypatch.setattr(module, "dot", module.sum_rows)
+    monkeypatch.setattr(module, "matmul", module.sum_rows)
+    rng = np.random.default_rng(1)
+    x, w, b = (rng.normal(size=each).astype(np.float32) for each in (shape, (4, 6), 4))
+    assert takes("linear", x, w.T, b)  # the weight in another order
 
 
 @pytest.mark.parametrize("precisions", [(np.float32, np.float64), (np.float64, np.float32)])
