@@ -50,12 +50,15 @@ const RECEIVE = {
   html: text => frame(element("output"), data.frame + text, "What the last line shows"),
   player(text) {
     clearPlayer(true);
-    frame(element("player"), text, "Player of the tape");
+    connectPlayer(frame(element("player"), text, "Player of the tape"), 0);
   },
+  changed: playChanged,
+  answer: text => answer?.(text),
   done(what) {
     clearInterval(clock);
     const first = what === "load", seconds = (performance.now() - (first ? 0 : began)) / 1000;
-    if (!first && !played) clearPlayer(false);
+    if (what === "run" && !played) clearPlayer(false);
+    answer = null;
     enter("ready");
     show(first ? "Python is ready." : `done in ${seconds < 1 ? Math.round(seconds * 1000) + " ms" : seconds.toFixed(1) + " s"}`);
     if (wanted) run();
@@ -89,8 +92,53 @@ function print(text, className = "") {
 
 function clearPlayer(another) {
   played = another;
+  element("original").hidden = true;
   element("player").replaceChildren();
   element("waiting").hidden = another;
+}
+
+// ---------------------------------------------------------------------- other values in a tape
+let answer = null;  // takes the answer to the question that Python is at
+
+/** Let a player ask what another value would change: which record, and numbers.  Nothing else gets to Python. */
+function connectPlayer(made, which) {
+  const { port1: port, port2 } = new MessageChannel();
+  made.addEventListener("load", () => made.contentWindow.postMessage("what_if", "*", [port2]), { once: true });
+  port.onmessage = ({ data: message }) => {
+    const [way, place, record, value] = Array.isArray(message) ? message : [];
+    if (!["compare", "play"].includes(way) || !Number.isInteger(record) || record < 0 || !isNumbers(value)) return;
+    if (state !== "ready") return port.postMessage([place, "Python is busy."]);
+    answer = text => port.postMessage([place, text]);
+    ask([which, record, value, way === "play"]);
+  };
+}
+
+function ask(question) {
+  began = performance.now();
+  enter("running");
+  show("playing the tape again …");
+  worker.postMessage(["what_if", JSON.stringify(question)]);
+}
+
+/** True for a text of JSON with a number, or nested lists of numbers. */
+function isNumbers(text) {
+  return typeof text === "string" && text.length < LONGEST && /^[[\]\d.,eE+\s-]+$/.test(text);
+}
+
+function playChanged(text) {
+  element("player").querySelector(".changed")?.remove();
+  element("player").firstElementChild.hidden = true;
+  const made = frame(element("player"), text, "Player of the tape with another value");
+  made.className = "changed";
+  connectPlayer(made, 1);
+  answer?.("It is played now.");
+  element("original").hidden = false;
+}
+
+function playOriginal() {
+  element("original").hidden = true;
+  element("player").querySelector(".changed")?.remove();
+  element("player").firstElementChild.hidden = false;
 }
 
 // ---------------------------------------------------------------------- the address
@@ -173,6 +221,7 @@ element("examples").addEventListener("change", ({ target: { value } }) => {
 element("run").addEventListener("click", run);
 element("stop").addEventListener("click", stop);
 element("share").addEventListener("click", share);
+element("original").addEventListener("click", playOriginal);
 code.addEventListener("input", () => {
   markLine(0);
   clearTimeout(saving);

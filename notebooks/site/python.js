@@ -44,4 +44,5 @@ function frame(place, html, title) {
   made.title = title;
   made.srcdoc = html;
   place.append(made);
+  return made;
 }

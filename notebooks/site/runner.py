@@ -1,12 +1,13 @@
 """Run a reader's code as the live page does: what it prints, what its last line shows, its error, and its tape.
 
 This runs in the page's Python.  Whatever it tells the page goes through `send(what, text)`, where `what` is "text",
-"error" (with the line that failed before the first newline), "html" or "player".
+"error" (with the line that failed before the first newline), "html", "player", "changed" (a player, too) or "answer".
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import linecache
 import sys
 import time
@@ -26,6 +27,8 @@ MOST = 200_000
 LARGEST = 20_000_000
 """Characters of a page that a run may show."""
 Send = Callable[[str, str], Any]
+TAPES: dict[int, ag.Tape] = {}
+"""The tapes that the page plays: 0, that of the code, and 1, the latest with another value."""
 
 
 class Printer:
@@ -59,6 +62,7 @@ class Printer:
 def run(source: str, send: Send) -> None:
     """Run the code in a module of its own and send what comes of it; at the end the player of the newest tape, unless
     the code has shown one."""
+    TAPES.clear()
     printer, module = Printer(send), ModuleType("__main__")
     sys.modules["__main__"] = module
     linecache.cache[FILE] = (len(source), None, source.splitlines(True), FILE)  # for tracebacks and records
@@ -95,6 +99,8 @@ def _show(value: Any, send: Send, printer: Printer) -> None:
         html = bundle.get("text/html") or bundle.get("image/svg+xml") or \
             (value._repr_html_() if hasattr(value, "_repr_html_") else None)
     if isinstance(page, str):
+        if isinstance(getattr(value, "tape", None), ag.Tape):
+            TAPES[0] = value.tape
         _send_page("player", page, send)
     elif isinstance(html, str):
         _send_page("html", html, send)
@@ -112,8 +118,26 @@ def _send_player(namespace: dict[str, Any], send: Send) -> None:
     """Send the player of the tape behind the newest result that has a name."""
     results = [v for v in namespace.values() if isinstance(v, ag.Tensor) and v.op is not None]
     if results:
-        newest = max(results, key=lambda t: t.created)
-        _send_page("player", ag.tape(newest).player().page, send)
+        TAPES[0] = ag.tape(max(results, key=lambda t: t.created))
+        _send_page("player", TAPES[0].player().page, send)
+
+
+def what_if(question: str, send: Send) -> None:
+    """Give record `n` of a tape another value, and send what changes as the answer, or with `play` the player of the
+    changed tape.  The question is JSON: which of `TAPES`, n, value (JSON again, a number or lists of them), play."""
+    which, n, value, play = json.loads(question)
+    try:
+        if which not in TAPES:
+            raise ValueError("This tape is gone: run the code again.")
+        record = TAPES[which][n]
+        found = TAPES[which].what_if({record: np.array(json.loads(value), record.dtype)})
+        if play:
+            TAPES[1] = found.tape
+            _send_page("changed", found.tape.player(focus=found.diff.partners.get(record)).page, send)
+        else:
+            send("answer", repr(found))
+    except Exception as error:  # of a shape that does not fit, or from the code's own operations
+        send("answer", str(error))
 
 
 def _explain(error: BaseException) -> str:

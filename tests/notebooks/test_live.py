@@ -10,8 +10,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import autograd as ag
 from notebooks.site import building
 from notebooks.site.__main__ import main
 from tests.autograd.view.browser import opened_browser
@@ -174,6 +176,10 @@ def live(opened):
     opened.check()
 
 
+SQUARES = """import autograd as ag
+x = ag.tensor([1.0, 2.0], requires_grad=True, name="x")
+y = (x * x).sum()
+"""
 LISTENING = """import js
 from pyodide.ffi import create_proxy
 js.addEventListener("securitypolicyviolation", create_proxy(lambda event: print("refused")))
@@ -287,6 +293,61 @@ Evil()""")
         assert live.page.locator("#output iframe").get_attribute("sandbox") == "allow-scripts"
         assert not [frame.url for frame in live.page.frames if "evil" in frame.url and "chrome-error" not in frame.url]
         assert live.run("print('well')") == "well\n"
+
+    def test_another_value_is_tried_in_the_player(self, live):
+        output = live.run(SQUARES)
+        frame = live.page.frame_locator("#player iframe >> nth=0")
+        frame.locator("#search").fill("name:x")
+        frame.locator("#card summary", has_text="What if").click()
+        box, answer = frame.locator("#card details input"), frame.locator("#card .answer")
+        box.fill("[3, −1]")
+        box.press("Enter")
+        answer.get_by_text("First value").wait_for()
+        x = ag.tensor([1.0, 2.0], requires_grad=True, name="x")
+        tape = ag.tape((x * x).sum())
+        assert answer.inner_text().splitlines()[:2] == repr(tape.what_if({x: np.array([3, -1])})).splitlines()[:2]
+        assert box.evaluate("box => box === document.activeElement") and live.output == output
+        box.fill("[1, 2, 3]")
+        box.press("Enter")
+        answer.get_by_text("shape (3,)").wait_for()
+        box.fill("lambda x: 2 * x")
+        box.press("Enter")
+        assert "A number or a list of numbers can be tried here" in answer.inner_text()
+        box.fill("4")
+        frame.locator("#card button", has_text="Play that tape").click()
+        changed = live.page.frame_locator("#player iframe.changed")
+        changed.locator("#card h2", has_text="x").wait_for()
+        assert changed.locator("#card pre").first.inner_text() == "[4. 4.]" and not live.page.is_visible(
+            "#player iframe >> nth=0")
+        live.wait()
+        changed.locator("#card summary", has_text="What if").click()
+        changed.locator("#card details input").fill("5")
+        changed.locator("#card details input").press("Enter")
+        changed.locator("#card .answer", has_text="32. -> %2: 50.").wait_for()  # of the changed tape
+        live.page.click("#original")
+        assert live.page.locator("#player iframe").count() == 1 and live.page.is_visible("#player iframe")
+        assert not live.page.is_visible("#original")
+
+    def test_a_hostile_player_gets_numbers_to_python_and_nothing_else(self, live):
+        output = live.run(SQUARES + "import builtins\nbuiltins.taken = False\nprint('unharmed')")
+        frame = live.page.frames[-1]
+        frame.wait_for_selector("#card h2")
+        live.page.evaluate("""() => { const send = worker.postMessage.bind(worker);
+            worker.postMessage = message => { (window.asked ??= []).push(message); send(message); }; }""")
+        evil = "__import__('builtins').__setattr__('taken', True)"
+        messages = ["run", None, [], ["compare"], ["run", 0, 0, "1"], ["constructor", 0, 0, "1"],
+                    ["compare", 0, -1, "1"], ["compare", 0, "0", "1"], ["compare", 0, 1.5, "1"],
+                    ["compare", 0, 0, evil], ["play", 0, 0, {"a": 1}], ["compare", 0, 0, "1" * 200_000],
+                    ["compare", evil, 0, "NaN"]]
+        frame.evaluate("messages => messages.forEach(message => python.postMessage(message))", messages)
+        frame.evaluate("parent.postMessage(['run', 'print(1)'], '*')")
+        frame.evaluate("window.postMessage('what_if', '*', [new MessageChannel().port1])")  # not from its parent
+        frame.evaluate("python.postMessage(['compare', 0, 0, '[[1], ['])")  # no JSON, which Python says
+        live.page.wait_for_function("() => window.asked && state === 'ready'")
+        assert live.page.evaluate("window.asked") == [["what_if", '[0,0,"[[1], [",false]']] and live.output == output
+        assert live.page.locator("#player iframe").count() == 1
+        live.page.evaluate("delete worker.postMessage")
+        assert live.run("import builtins\nprint(getattr(builtins, 'taken', 'gone'))") == "False\n"
 
     def test_the_keyboard_suffices(self, live):
         page = live.page

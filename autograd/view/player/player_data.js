@@ -16,6 +16,7 @@ const state = {
   listing: false,                   // true if all arrays in memory are listed
   asking: false,                    // true if the card asks for another value, which is `another`
   another: "",
+  answer: {},                       // to the latest such question: {n, text}
   playing: false,
   found: new Set(),                 // entries that match the search
 };

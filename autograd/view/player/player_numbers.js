@@ -81,13 +81,54 @@ function numbersLine(tree, record, result) {
 
 // ------------------------------------------------------------------ another value
 
-/** An edit box for another value of a record, and the line of Python that plays the tape again with it. */
+/** An edit box for another value of a record: the line of Python that plays the tape again with it, and where there is a
+ * Python beside this page (the live page), a button that does so. */
 function whatIf(n) {
   const line = el("pre", {}), show = () => { line.textContent = `print(tape.what_if({tape[${numberText(n).slice(1)}]: ${state.another || 0}}))`; };
+  const ask = (way) => {
+    const value = numbersIn(state.another);
+    tell(n, value === null ? "A number or a list of numbers can be tried here; for more, add the line above to the code." : "…");
+    if (value !== null) python.postMessage([way, n, Number(numberText(n).slice(1)), JSON.stringify(value)]);
+  };
   const input = el("input", { type: "text", value: state.another, placeholder: "0", spellcheck: false, autocomplete: "off",
-    "aria-label": "Another value", oninput: () => { state.another = input.value; show(); } });
+    "aria-label": "Another value", oninput: () => { state.another = input.value; show(); },
+    onkeydown: (event) => { if (python && event.key === "Enter") ask("compare"); } });
+  const button = (words, way) => el("button", { type: "button", onclick: () => ask(way) }, words);
   show();
+  answerBox = el("pre", { className: "answer", role: "status" }, state.answer.n === n ? state.answer.text : "");
   return el("details", { open: state.asking, ontoggle: (event) => { state.asking = event.target.open; } },
     el("summary", {}, "What if it had another value?"),
-    el("p", { className: "status" }, "A number, an array, a function of the old value, or (index, value):"), input, line);
+    el("p", { className: "status" }, `A number, an array, a function of the old value, or (index, value):`), input, line,
+    ...python ? [el("div", { className: "actions" }, button("Compare", "compare"), button("Play that tape", "play")), answerBox] : []);
+}
+
+let python = null;                               // the port of a page that can run Python on this tape
+let answerBox;
+
+// Only the page around this one may offer it, and what it answers is shown as text.
+addEventListener("message", ({ source, data, ports }) => {
+  if (source !== window.parent || data !== "what_if" || !ports.length) return;
+  [python] = ports;
+  python.onmessage = ({ data: [n, text] }) => tell(n, String(text));
+  cardShown = "";
+  show();
+});
+
+/** Answer the question about record `n` in its card. */
+function tell(n, text) {
+  state.answer = { n, text };
+  if (outline[state.row] !== n) return;
+  answerBox.textContent = text;
+  answerBox.scrollIntoView({ block: "nearest" });
+}
+
+/** The number, or nested lists of numbers, that a text is, 0 without one; null for any other. */
+function numbersIn(text) {
+  const isNumbers = (x) => Array.isArray(x) ? x.length > 0 && x.every(isNumbers) : Number.isFinite(x);
+  try {
+    const value = JSON.parse(text.trim().replaceAll("−", "-").replace(/^np\.array\((.*)\)$/, "$1") || "0");
+    return isNumbers(value) ? value : null;
+  } catch {
+    return null;
+  }
 }
