@@ -30,12 +30,11 @@ from tests.samples import INNER, SAMPLES
 @functools.cache
 def checks(op):
     """The checks of one op, functions that raise: ([those of the first order and the edges], [of the second order]), or
-    why they can judge nothing.  Whichever has found a fault last comes first."""
+    why there are none.  Whichever has found a fault last comes first."""
     if op.name not in SAMPLES and op.name not in INNER:
         return f"{op.name} has no samples"
     first, second = ([functools.partial(ag.check_op, op, [s], order) for s in samples_of(op)] for order in (1, 2))
-    first += edge_checks(op)
-    return why_failing(op.name, first + second) or (first, second)
+    return first + edge_checks(op), second
 
 
 def edge_checks(op):
@@ -51,14 +50,14 @@ def samples_of(op):
     return [s for s in SAMPLES.get(op.name) or INNER[op.name] if any(a.dtype.kind == "f" for a in _arrays(s))]
 
 
-def why_failing(what, found):
-    """Return the reason why these checks are of no use, as one fails without a mutant; "" if none does."""
-    for check in found:
-        try:
-            with np.errstate(all="ignore"):
-                check()
-        except Exception as error:
-            return f"{what} fails its own check: {error}"
+@functools.cache
+def why_useless(what, check):
+    """Return the reason why a check that fails says nothing, as it fails without a mutant, too; "" if it does not."""
+    try:
+        with np.errstate(all="ignore"):
+            check()
+    except Exception as error:
+        return f"{what} fails its own check: {error}"
     return ""
 
 
@@ -197,8 +196,8 @@ def check_what_was_sent_stays():
     assert [len(d) for d in sent if type(d) is OutputGradients] == [1, 1, 1]
 
 
-def fails(found):
-    """Return True if one of these checks fails, or does not end."""
+def failing(found):
+    """Return the first of these checks that fails, or does not end; None if there is none."""
     def stop(*_):
         raise TimeoutError
 
@@ -211,11 +210,11 @@ def fails(found):
     except (Exception, SystemExit):
         found.remove(check)
         found.insert(0, check)
-        return True
+        return check
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-    return False
+    return None
 
 
 def is_killed(mutant, engine_checks=()):
@@ -226,8 +225,9 @@ def is_killed(mutant, engine_checks=()):
         if isinstance(found, str):
             return found
         with put_in(mutant, op):
-            if fails(found[0]) or str(mutant) not in REASONS and fails(found[1]):
-                return True
+            check = failing(found[0]) or (failing(found[1]) if str(mutant) not in REASONS else None)
+        if check:
+            return why_useless(op.name if op else "the engine", check) or True
     return False
 
 
@@ -296,8 +296,7 @@ class _TestLoop:
             for sample in SAMPLES[name]:
                 tests += [functools.partial(test_gradients, name, sample),
                           functools.partial(test_float32_stays, name, sample, create_graph=True)]
-        why = why_failing("the engine", tests)
-        self.report = Report(self.found, [why] * len(self.found)) if why else _judged(self.found, self.jobs, tests)
+        self.report = _judged(self.found, self.jobs, tests)
         return True
 
 

@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM at every phase of every command: real processes that send real signals to themselves."""
 
+import itertools
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -21,10 +23,15 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 ROOT = Path(__file__).parents[3]
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
-# The command line, with some functions that send signals to the process before or after their n-th call.
+# Command lines, each in a process of its own, with some functions that send signals to it before or after their n-th
+# call.  It is forked from one that has imported all that they need: that would take longer than most of them do.
 DRIVER = """
 import json, os, sys
 import gpt.cli
+from gpt.runtime.environment import fastest_kernels
+
+with fastest_kernels():
+    pass
 
 def watch(place, nth, when, numbers):
     module, _, path = place.partition(":")
@@ -49,20 +56,45 @@ def watch(place, nth, when, numbers):
 
     setattr(owner, name, watched)
 
-for hook in json.loads(sys.argv.pop(1)):
+for line in sys.stdin:
+    if not (pid := os.fork()):
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+hooks, files, sys.argv[1:] = json.loads(line)
+for number, file in enumerate(files):
+    os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+for hook in hooks:
     watch(*hook)
 sys.exit(gpt.cli.main())
 """
 
 
-def gpt_with(hooks, *argv):
-    """A command line in a process of its own with hooks (place, nth call, "before" or "after", signals)."""
-    return subprocess.run([sys.executable, "-c", DRIVER, json.dumps(hooks), *map(str, argv)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=120)
+@pytest.fixture(scope="module")
+def gpt_with(tmp_path_factory):
+    """Return a function that runs a command line with hooks (place, nth call, "before" or "after", signals)."""
+    folder = tmp_path_factory.mktemp("outputs")
+
+    def run(hooks, *argv):
+        out, err = folder / f"out-{next(numbers)}", folder / f"err-{next(numbers)}"
+        print(json.dumps([hooks, [os.devnull, str(out), str(err)], [*map(str, argv)]]), file=server.stdin, flush=True)
+        if not select.select([server.stdout], [], [], 120)[0]:
+            os.killpg(server.pid, signal.SIGKILL)
+            raise TimeoutError(argv)
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(argv, status, out.read_text("utf-8"), err.read_text("utf-8"))
+
+    numbers = itertools.count()
+    with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True, start_new_session=True) as server:
+        yield run
 
 
-def training(settings, *hooks):
-    return gpt_with(hooks, *command(settings)[3:])
+@pytest.fixture(scope="module")
+def training(gpt_with):
+    """Return a function that trains with hooks."""
+    return lambda settings, *hooks: gpt_with(hooks, *command(settings)[3:])
 
 
 def files(folder):
@@ -95,7 +127,7 @@ START = [("training.train:writable_folder", 1), ("training.run_folder:finish_int
 @pytest.mark.slow_but_every(5)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("place, nth", START, ids=str)
-def test_at_the_start_nothing_is_lost(settings, place, nth, when):
+def test_at_the_start_nothing_is_lost(gpt_with, settings, place, nth, when):
     train(TrainConfig.from_recipe(**settings | {"max_iters": 3}), quiet)
     before, number = files(settings["out"]), INT if when == "before" else TERM
     done = gpt_with([(place, nth, when, [number])], *command(settings)[3:], "--overwrite")
@@ -142,7 +174,7 @@ TRAINING = [("training.train:Metrics", 1), ("training.trainer:Trainer.step", 1),
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("place, nth", TRAINING, ids=str)
-def test_in_training_the_step_is_finished_and_saved(whole, settings, place, nth, when):
+def test_in_training_the_step_is_finished_and_saved(training, whole, settings, place, nth, when):
     number = INT if when == "before" else TERM
     done = training(settings, (place, nth, when, [number]))
     n = gpt.load(settings["out"]).metadata["iter"]
@@ -155,7 +187,7 @@ def test_in_training_the_step_is_finished_and_saved(whole, settings, place, nth,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place, nth", TRAINING if "SIGNALS" in os.environ else TRAINING[::3], ids=str)
-def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_whole(whole, settings, place, nth):
+def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_whole(training, whole, settings, place, nth):
     done = training(settings, (place, nth, "before", [INT, TERM]))
     assert done.returncode == 128 + TERM
     assert done.stderr.strip() == "gpt: stopped at once, without saving; the last checkpoint is whole"
@@ -166,7 +198,7 @@ def test_a_second_signal_leaves_at_once_with_the_last_checkpoint_whole(whole, se
 
 
 @pytest.mark.slow
-def test_a_third_signal_does_not_wait_for_what_is_put_away(whole, settings):
+def test_a_third_signal_does_not_wait_for_what_is_put_away(training, whole, settings):
     done = training(settings, ("training.trainer:Trainer.step", 9, "before", [INT, INT]),
                     ("training.metrics:Metrics.__exit__", 1, "before", [INT]))
     assert done.returncode == 130 and done.stderr.strip() == "gpt: stopped"
@@ -177,7 +209,7 @@ def test_a_third_signal_does_not_wait_for_what_is_put_away(whole, settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("place, nth", [("training.trainer:Trainer.update_best", 3), ("training.train:save_run", 7)],
                          ids=str)
-def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, place, nth):
+def test_nothing_is_left_to_go_on_with_after_the_last_step(training, whole, settings, place, nth):
     done = training(settings, (place, nth, "after", [TERM]))
     assert done.returncode == 143 and "After training" not in done.stdout
     assert done.stderr.strip().startswith("gpt: stopped after the last step, 30; weights in ")
@@ -188,14 +220,14 @@ def test_nothing_is_left_to_go_on_with_after_the_last_step(whole, settings, plac
 @pytest.mark.parametrize("place, nth, when", [
     ("training.train:show_sample", 2, "before"), ("generation.generate:sample_token", 450, "before"),
     ("training.train:show_sample", 2, "after")])
-def test_in_the_last_sample_all_is_saved(whole, settings, place, nth, when):
+def test_in_the_last_sample_all_is_saved(training, whole, settings, place, nth, when):
     done = training(settings, (place, nth, when, [INT]))
     assert done.returncode == 130 and done.stderr.count("gpt:") == 1
     assert done.stderr.strip().startswith("gpt: stopped after the last step, 30; weights in ")
     assert_equal_runs(whole[1], settings["out"])
 
 
-def test_an_evaluation_of_much_text_does_not_wait(whole, settings):
+def test_an_evaluation_of_much_text_does_not_wait(training, whole, settings):
     """Of the batches of the validation part one is left to be evaluated, and the whole part when the run goes on."""
     loss = "training.data_parallel:Replicas.loss"
     hooks = (loss, 1, "before", [INT]), (loss, 3, "before", [TERM])
@@ -214,7 +246,7 @@ def test_an_evaluation_of_much_text_does_not_wait(whole, settings):
 
 
 @pytest.mark.parametrize("number", [INT, TERM])
-def test_a_sample_stops_and_what_was_written_stays(whole, number):
+def test_a_sample_stops_and_what_was_written_stays(gpt_with, whole, number):
     argv = "sample", whole[1], "--max-new-tokens", 40
     text = gpt_with([], *argv).stdout
     done = gpt_with([("generation.generate:sample_token", 20, "before", [number])], *argv)
@@ -228,7 +260,7 @@ def test_a_sample_stops_and_what_was_written_stays(whole, number):
 @pytest.mark.parametrize("argv, place", [(["plot"], "view.plot:read_history"), (["plot"], "view.plot:draw_on_terminal"),
                                          (["info"], "view.info:describe"), (["info"], "view.info:format_lines")])
 @pytest.mark.parametrize("number", [INT, TERM])
-def test_plot_and_info_stop(whole, argv, place, number):
+def test_plot_and_info_stop(gpt_with, whole, argv, place, number):
     done = gpt_with([(place, 1, "before", [number])], *argv, whole[1])
     assert (done.returncode, done.stdout, done.stderr.strip()) == (128 + number, "", "gpt: stopped")
 
