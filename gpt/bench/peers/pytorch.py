@@ -50,8 +50,11 @@ class Forward:
         if c.norm_embedding:
             x = self.norm(x, "norm")
         for i in range(c.n_layer):
-            x = x + self.attention(self.norm(x, f"h.{i}.ln_1"), f"h.{i}.attn")
-            x = x + self.mlp(self.norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp")
+            scalars = w.get(f"h.{i}.scalars")
+            y = self.attention(self.norm(x, f"h.{i}.ln_1"), f"h.{i}.attn")
+            x = x + (y if scalars is None else y * scalars[0])
+            y = self.mlp(self.norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp")
+            x = x + (y if scalars is None else y * scalars[1])
         return self.norm(x, "ln_f") @ (w["wte.weight"].T if c.tied else w["lm_head.weight"])
 
     def norm(self, x: Any, name: str) -> Any:
@@ -81,7 +84,8 @@ class Forward:
         c, T = self.config, self.T
         sizes = [c.n_embd, self.n_kv_head * c.head_size, self.n_kv_head * c.head_size]
         q, k, v = self.linear(self.convolution(x, f"{name}.conv"), f"{name}.c_attn").split(sizes, dim=-1)
-        q, k, v = self.position(self.heads(q)), self.position(self.heads(k)), self.heads(v)
+        gains = self.w[f"{name}.norm.weight"].chunk(2) if c.qk_norm_gain else (None, None)
+        q, k, v = self.position(self.heads(q), gains[0]), self.position(self.heads(k), gains[1]), self.heads(v)
         if self.cache is not None:
             kv, end = self.cache[name], self.start + T
             kv[0, :, :, self.start:end], kv[1, :, :, self.start:end] = k, v
@@ -95,11 +99,12 @@ class Forward:
         """Split into heads."""
         return x.unflatten(-1, (-1, self.config.head_size)).transpose(1, 2)
 
-    def position(self, x: Any) -> Any:                         # (B, H, T, d) -> (B, H, T, d)
-        """Normalize queries or keys, and rotate them by their positions, as the model asks."""
+    def position(self, x: Any, gain: Any) -> Any:              # (B, H, T, d) -> (B, H, T, d)
+        """Normalize queries or keys, with a gain (d,) or none, and rotate them by their positions, as the model asks.
+        """
         c = self.config
         if c.qk_norm:
-            x = self.F.rms_norm(x, (c.head_size,), None, c.norm_eps)
+            x = self.F.rms_norm(x, (c.head_size,), gain, c.norm_eps)
         if c.positions == "rotary":
             positions = self.torch.arange(self.start, self.start + self.T, dtype=x.dtype)
             angles = positions[:, None] * self.w["frequencies"]

@@ -22,7 +22,8 @@ LLAMA = {"norm": "rms_norm", "positions": "rotary", "activation": "silu", "gated
 QWEN2 = {**LLAMA, "qkv_bias": True, "tied": True, "rope_base": 1e6, "n_kv_head": 1}
 VARIANTS = [{}, {"bias": True}, {"bias": True, "activation": "relu"}, {"positions": "sinusoidal"}, FAST, GPT2, LLAMA,
             QWEN2, {"bias": True, "convolution": 2, "smear": True, "norm_embedding": True, "gated": True},
-            {"norm_gain": False, "bias": True, "qk_norm": True, "convolution": 5, "activation": "squared_relu"}]
+            {"norm_gain": False, "bias": True, "qk_norm": True, "convolution": 5, "activation": "squared_relu"},
+            {**LLAMA, "qk_norm": True, "qk_norm_gain": True, "residual_scalars": True}]
 
 
 def pair(changes):
