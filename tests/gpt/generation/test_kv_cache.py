@@ -1,6 +1,8 @@
 """The cache: the logits of the model itself, at every position, for every architecture, and texts of any length side
 by side."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +82,11 @@ def test_every_architecture_has_the_models_logits(config, lengths, when, dtype, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(incremental, "PREFILL", piece)  # so that prompts are read in several
         patch.setattr(incremental, "CAPACITY", 2)       # so that it has to grow
+        earlier = DecodingState(model, rng.integers(11, size=(len(lengths), 1 + seed % 4)))  # its reader is used again
+        for _ in range(when):
+            earlier.logits()
+            earlier.append(rng.integers(11, size=len(lengths)))
+        del earlier
         context, going = DecodingState(model, [text[:n] for text, n in zip(texts, lengths)]), range(len(lengths))
         for step in range(12):
             if step == when:
@@ -145,7 +152,7 @@ def test_only_new_tokens_are_read(config, monkeypatch):
     for token in range(10):
         context.logits()
         context.append([token])
-    program = context.programs[GPT.__call__, (1, 1)]
+    program = context.reader.programs[GPT.__call__, (1, 1)]
     assert read == [((1, 3), np.ndarray), ((1, 1), np.ndarray), ((1, 1), ag.Tensor), ((1, 5), np.ndarray)]
     assert len(program._captures) == 1                          # which reads all other tokens
 
@@ -156,11 +163,11 @@ def test_it_works_on_arrays_made_once_and_records_nothing(config):
     context.logits()
     context.append([2])
     context.logits()
-    kept, before = context.cache.arrays[0], ag.tensor(1.0).created
+    kept, before = context.reader.cache.arrays[0], ag.tensor(1.0).created
     for _ in range(30):
         context.append([2])
         assert type(context.logits()) is np.ndarray
-    assert context.cache.arrays[0] is kept and kept.shape == (1, 2, 8, 6) and kept.any()
+    assert context.reader.cache.arrays[0] is kept and kept.shape == (1, 2, 8, 6) and kept.any()
     assert ag.tensor(1.0).created - before < 100
 
 
@@ -170,12 +177,12 @@ def test_keys_and_values_are_those_of_grouped_heads_and_their_room_grows_with_th
     sizes = set()
     for _ in range(60):
         context.logits()
-        sizes.add(context.cache.arrays[0].shape)
+        sizes.add(context.reader.cache.arrays[0].shape)
         context.append([1])
     assert sizes == {(1, 2, 1024, 2), (1, 2, 2048, 2)}
     context = DecodingState(GPT(replace(config, block_size=7)), [[1]])
     context.logits()
-    assert context.cache.arrays[0].shape == (1, 2, 7, 2)
+    assert context.reader.cache.arrays[0].shape == (1, 2, 7, 2)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -185,10 +192,62 @@ def test_a_model_is_read_from_its_own_weights(config, tied):
     for _ in range(3):
         context.logits()
         context.append([3])
-    leaves = {t: t for t in context.programs[GPT.__call__, (1, 1)].tape if t.op is None}
+    leaves = {t: t for t in context.reader.programs[GPT.__call__, (1, 1)].tape if t.op is None}
     for name, t in model.named_arrays().items():
         assert np.shares_memory(context.model.named_arrays()[name], t.data)
         assert t in leaves or name == "wpe.weight" and not t.requires_grad
+
+
+def read_on(model, text, n_texts=1):
+    """The logits after each token but the first of a text, and the reader that had them."""
+    context, every = DecodingState(model, [text[:1]] * n_texts), []
+    for token in text[1:]:
+        context.append([token] * n_texts)
+        every.append(context.logits()[0].copy())
+    return np.array(every), context.reader
+
+
+@pytest.mark.parametrize("tensors", [True, False])
+def test_the_next_text_of_a_model_uses_its_programs_again(config, tensors):
+    model = strong(config).map(ag.tensor) if tensors else strong(config)
+    text = np.random.default_rng(6).integers(11, size=8)
+    _, reader = read_on(model, text[::-1])
+    program = reader.programs[GPT.__call__, (1, 1)]
+    for a in model.named_arrays().values():                     # as an optimizer's step would
+        if tensors:
+            a.data = a.data * 1.5
+        else:
+            a *= 1.5
+    again, same = read_on(model, text)
+    assert same is reader and reader.programs[GPT.__call__, (1, 1)] is program and len(program._captures) == 1
+    np.testing.assert_allclose(again, np.asarray(model(text[None]).__array__())[0, 1:], rtol=0, atol=1e-11)
+
+
+def test_another_reader_for_other_arrays_other_texts_and_texts_at_the_same_time(config, monkeypatch):
+    model, text = strong(config), np.arange(8)
+    _, reader = read_on(model, text)
+    context, (_, second) = DecodingState(model, [text]), read_on(model, text)
+    assert context.reader is reader and second is not reader
+    del context
+    _, third = read_on(model, text, 2)
+    assert third not in (reader, second)
+    model.h[0].mlp.c_proj.weight = model.h[0].mlp.c_proj.weight * 2
+    every, fourth = read_on(model, text, 2)
+    assert fourth is not third
+    np.testing.assert_allclose(every, model(text[None])[0, 1:], rtol=0, atol=1e-11)
+    assert read_on(model, text, 2)[1] is fourth
+    monkeypatch.setattr(incremental, "IDLE", 0)
+    read_on(model, text, 2)
+    assert read_on(model, text, 2)[1] is not fourth
+
+
+def test_a_reader_lives_no_longer_than_its_model(config):
+    model = strong(config)
+    reader = weakref.ref(read_on(model, np.arange(8))[1])
+    assert reader() is not None
+    del model
+    gc.collect()
+    assert reader() is None
 
 
 @pytest.mark.parametrize("tensors", [True, False])
