@@ -10,28 +10,34 @@ from pathlib import Path
 
 from notebooks.reference.__main__ import main as build_reference
 
-from . import building
+from . import building, chapters
+
+CURE = ', which need pip install -e ".[{}]"'
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m notebooks.site", description="Write the site for any static host, "
                                      "under any path: the live page, on which tapegrad runs in the browser; the "
-                                     "training page, which trains a GPT there; and the reference.  To publish it, "
-                                     "copy the folder to a host.")
+                                     "training page, which trains a GPT there; the chapters, as notebooks that run "
+                                     "there; and the reference.  To publish it, copy the folder to a host.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("site"), help="where to (site)")
     parser.add_argument("--pyodide", default=building.PYODIDE, metavar="URL",
                         help="folder with Pyodide 0.27.7, at a URL or a path on the site's host (%(default)s)")
+    parser.add_argument("--without-chapters", action="store_true", help="leave out the chapters")
     parser.add_argument("--without-reference", action="store_true", help="leave out the reference (a minute)")
     options = parser.parse_args(arguments)
     folder, began = options.folder, time.perf_counter()
     try:
-        building.build_pages(folder, options.pyodide)
+        archive = building.build_pages(folder, options.pyodide)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    if options.without_chapters or not find_spec("jupyterlite_pyodide_kernel"):
+        print(f"without the chapters{'' if options.without_chapters else CURE.format('site')}")
+    else:
+        chapters.build_chapters(folder, building.check_address(options.pyodide), archive)
     if options.without_reference or not find_spec("sphinx"):
-        cure = "" if options.without_reference else ', which needs pip install -e ".[reference]"'
-        print(f"without the reference{cure}")
+        print(f"without the reference{'' if options.without_reference else CURE.format('reference')}")
     elif build_reference([str(folder / "reference")]):
         return 1
     building.build_index(folder)

@@ -20,9 +20,9 @@ class Address(str):
 
 
 @contextmanager
-def hosted(root):
-    """Serve the site, in a folder of a host, and Pyodide, in another."""
-    assert main([str(root / "some" / "where"), "--pyodide", "/pyodide", "--without-reference"]) == 0
+def hosted(root, *options):
+    """Serve the site without the reference, in a folder of a host, and Pyodide, in another."""
+    assert main([str(root / "some" / "where"), "--pyodide", "/pyodide", "--without-reference", *options]) == 0
     (root / "pyodide").symlink_to(PYODIDE)
 
     class Handler(http.server.SimpleHTTPRequestHandler):

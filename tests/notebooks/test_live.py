@@ -102,7 +102,7 @@ def test_an_address_that_is_none_is_refused(tmp_path, capsys):
 
 
 def test_the_site_names_the_pages_that_it_has(tmp_path, capsys):
-    assert main([str(tmp_path), "--without-reference"]) == 0
+    assert main([str(tmp_path), "--without-chapters", "--without-reference"]) == 0
     index = (tmp_path / "index.html").read_text()
     assert 'href="live.html"' in index and "reference" not in index and "{{" not in index
     assert building.PYODIDE in (tmp_path / "live.html").read_text() and "http.server" in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_the_same_files_make_the_same_archive(tmp_path):
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    with hosted(tmp_path_factory.mktemp("host")) as address:
+    with hosted(tmp_path_factory.mktemp("host"), "--without-chapters") as address:
         yield address
 
 
@@ -394,7 +394,7 @@ Evil()""")
 @pytest.mark.slow
 @needs_pyodide
 def test_a_python_that_is_out_of_reach_is_said(browser, host):
-    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-reference"]) == 0
+    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-chapters", "--without-reference"]) == 0
     live = Live(browser, host, "live.html")
     live.wait("failed")
     words = live.page.inner_text("#status")

@@ -168,7 +168,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    with hosted(tmp_path_factory.mktemp("host")) as address:
+    with hosted(tmp_path_factory.mktemp("host"), "--without-chapters") as address:
         yield address
 
 
@@ -299,7 +299,7 @@ class TestInABrowser:
 @pytest.mark.slow
 @needs_pyodide
 def test_a_python_that_is_out_of_reach_is_said(browser, host):
-    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-reference"]) == 0
+    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-chapters", "--without-reference"]) == 0
     opened = Training(browser, host, "train.html")
     opened.wait("failed")
     words = opened.page.inner_text("#status")

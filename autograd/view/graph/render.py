@@ -100,7 +100,7 @@ def render_dot(source: str, format: str, engine: str = "dot") -> bytes:
     """Render DOT source as "svg", "png" or "pdf", with `dot` (or another engine of Graphviz) or else pygraphviz.
     Raises NoGraphviz without them."""
     if sys.platform == "emscripten":
-        raise NoGraphviz("no program can be started in a browser, where .player() draws the graph by itself")
+        return _render_in_browser(source, format, engine)
     try:
         return graphviz.Source(source, engine=engine).pipe(format=format, quiet=True)
     except graphviz.ExecutableNotFound:
@@ -118,3 +118,15 @@ def render_dot(source: str, format: str, engine: str = "dot") -> bytes:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no picture"])[-1]
         raise NoGraphviz(f"pygraphviz could not draw it: {last:.300}")
     return done.stdout
+
+
+def _render_in_browser(source: str, format: str, engine: str) -> bytes:
+    """Render by the Graphviz that the site brings along, since no program can be started."""
+    try:
+        from graphviz_wasm import render
+    except ImportError:
+        raise NoGraphviz("no program can be started in a browser, where .player() draws the graph by itself") from None
+    try:
+        return render(source, format, engine)
+    except RuntimeError as error:
+        raise NoGraphviz(f"it could not be drawn: {error!s:.300}") from None

@@ -1,0 +1,98 @@
+"""The chapters as notebooks that run in the browser: JupyterLite, with the packages in its kernel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from .building import WHEEL, write_list, write_zip
+
+HERE = Path(__file__).parent
+KERNEL = "@jupyterlite/pyodide-kernel-extension"
+LOADED = ["numpy", "matplotlib", "threadpoolctl", "ssl", "sqlite3", "jedi", "ipython"]
+"""Packages of Pyodide that the chapters and the kernel import, which it then loads side by side."""
+COMM = "comm-0.2.3-py3-none-any.whl"
+"""A package of the kernel's that Pyodide does not have: without it the kernel asks the network."""
+DATES = {"created": "2020-01-01T00:00:00Z", "last_modified": "2020-01-01T00:00:00Z", "writable": True}
+SECONDS = {1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 4, 7: 21, 8: 124, 9: 3, 10: 5, 11: 21, 13: 5}
+"""Seconds that all cells of a chapter take in the browser after the first one, with nothing else running."""
+NOTES = {
+    12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
+        "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
+        '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`'}
+"""What a reader of a chapter has to know here."""
+
+
+def build_chapters(site: Path, pyodide: str, archive: str) -> None:
+    """Write JupyterLite with the chapters, and a page that lists them, into the site, where `archive` is an address."""
+    folder = site / "chapters"
+    shutil.rmtree(folder, ignore_errors=True)
+    extension = Path(sys.prefix, "share", "jupyter", "labextensions", KERNEL)
+    with tempfile.TemporaryDirectory() as work:
+        _write(Path(work, "jupyter-lite.json"), _settings(pyodide, archive))
+        _write(Path(work, "jupyter_lite_config.json"), {"LiteBuildConfig": {
+            "output_dir": str(folder.resolve()), "apps": ["notebooks"], "no_sourcemaps": True,
+            "ignore_sys_prefix": ["federated_extensions"], "federated_extensions": [str(extension)]}})
+        done = subprocess.run([sys.executable, "-m", "jupyterlite_core", "build"], cwd=work,
+                              capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"JupyterLite was not built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    write_zip(folder / COMM, {entry.as_posix(): Path(str(entry.locate())).read_bytes()
+                              for entry in distribution("comm").files or [] if entry.suffix != ".pyc"})
+    _add_contents(folder)
+
+
+def _settings(pyodide: str, archive: str) -> dict[str, Any]:
+    address = pyodide if "://" in pyodide or pyodide.startswith("/") else f"../../{pyodide}"  # seen from a notebook
+    # From the kernel's script, which is in extensions/@jupyterlite/pyodide-kernel-extension/static.  Pyodide takes what
+    # follows the last slash for the name of a wheel, and the browser asks for what stands before the hash.
+    ours = f"../../../../../{archive}#/{WHEEL}-py3-none-any.whl"
+    kernel = {"pyodideUrl": f"{address}pyodide.js", "disablePyPIFallback": True,
+              "loadPyodideOptions": {"packages": [*LOADED, ours, f"../../../../{COMM}"]}}
+    return {"jupyter-lite-schema-version": 0, "jupyter-config-data": {
+        "appName": "tapegrad", "exposeAppInBrowser": True, "litePluginSettings": {f"{KERNEL}:kernel": kernel},
+        "settingsOverrides": {"@jupyterlab/apputils-extension:themes": {"adaptive-theme": True}}}}
+
+
+def _add_contents(folder: Path) -> None:
+    """Put the chapters where JupyterLite looks for files, list them as its server would, and link to them."""
+    (folder / "files").mkdir()
+    listed, links = [], []
+    for path in sorted(HERE.parent.glob("[0-9][0-9]_*.ipynb")):
+        number, notebook = int(path.name[:2]), json.loads(path.read_text(encoding="utf-8"))
+        title = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
+        _write(folder / "files" / path.name, _for_the_browser(notebook, number))
+        listed.append({"name": path.name, "path": path.name, "type": "notebook", "format": None, "content": None,
+                       "mimetype": None, "size": (folder / "files" / path.name).stat().st_size, **DATES})
+        words = f"{SECONDS[number]} s of computing" if number in SECONDS else "To be read here, and run in a copy"
+        links.append((f"chapters/notebooks/index.html?path={path.name}", title, words))
+    (folder / "api" / "contents").mkdir(parents=True)
+    _write(folder / "api" / "contents" / "all.json", {
+        "name": "", "path": "", "type": "directory", "format": "json", "content": listed, "mimetype": None,
+        "size": None, **DATES})
+    write_list(folder.parent / "chapters.html", "Chapters", "Notebooks that run in this browser, with nothing to "
+               "install: Python is loaded with the first cell, and everything is computed here.", links)
+
+
+def _for_the_browser(notebook: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a chapter with a note below its opening, its kernel's name here, and outputs that may be shown."""
+    cells = [cell | {"metadata": cell["metadata"] | {"trusted": True}} if cell["cell_type"] == "code" else cell
+             for cell in notebook["cells"]]
+    words = NOTES.get(number, "")
+    if number in SECONDS:
+        words = (f"The first cell loads Python, which takes about 15 s; all others together take {SECONDS[number]} s.  "
+                 f"Nothing that you write leaves this page.  {words}")
+    cells.insert(1, {"cell_type": "markdown", "id": "in-the-browser", "metadata": {},
+                     "source": f"**In this browser.**  {words}".rstrip()})
+    return notebook | {"cells": cells, "metadata": {"kernelspec": {
+        "name": "python", "display_name": "Python (Pyodide)", "language": "python"}}}
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
