@@ -26,7 +26,7 @@ NOTES = {
     12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
         "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
         '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`'}
-"""What a reader of a chapter has to know here."""
+"""Words for the reader of a chapter, by its number."""
 
 
 def build_chapters(site: Path, pyodide: str, archive: str) -> None:

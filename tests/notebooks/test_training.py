@@ -299,7 +299,8 @@ class TestInABrowser:
 @pytest.mark.slow
 @needs_pyodide
 def test_a_python_that_is_out_of_reach_is_said(browser, host):
-    assert main([str(host.root / "some" / "where"), "--pyodide", "/nowhere", "--without-chapters", "--without-reference"]) == 0
+    folder = str(host.root / "some" / "where")
+    assert main([folder, "--pyodide", "/nowhere", "--without-chapters", "--without-reference"]) == 0
     opened = Training(browser, host, "train.html")
     opened.wait("failed")
     words = opened.page.inner_text("#status")
