@@ -12,10 +12,11 @@ function make_gpt(config, array, frequencies) {
     h: Array.from({ length: config.n_layer }, (_, i) => ({
       ln_1: linear(`h.${i}.ln_1`),
       attn: { conv: linear(`h.${i}.attn.conv`), c_attn: linear(`h.${i}.attn.c_attn`),
-              c_proj: linear(`h.${i}.attn.c_proj`) },
+              c_proj: linear(`h.${i}.attn.c_proj`), gains: array(`h.${i}.attn.norm.weight`) },
       ln_2: linear(`h.${i}.ln_2`),
       mlp: { conv: linear(`h.${i}.mlp.conv`), c_fc: linear(`h.${i}.mlp.c_fc`), c_gate: linear(`h.${i}.mlp.c_gate`),
              c_proj: linear(`h.${i}.mlp.c_proj`) },
+      scalars: array(`h.${i}.scalars`),
     })),
     ln_f: linear("ln_f"), lm_head: linear("lm_head") ?? { weight: transpose(array("wte.weight")), bias: null },
   };
@@ -52,8 +53,9 @@ function gpt(model, ids, changes, cache) {
   const residual = [x], attention = [];
   model.h.forEach((block, layer) => {
     const weights = [];                                        // of each head
-    const y = add(x, attn(model, block.attn, norm(model, block.ln_1, x), layer, changes, cache, weights));
-    const z = add(y, mlp(model, block.mlp, norm(model, block.ln_2, y), layer, changes, cache));
+    const weigh = (y, i) => block.scalars ? y.map((v) => v * block.scalars.data[i]) : y;
+    const y = add(x, weigh(attn(model, block.attn, norm(model, block.ln_1, x), layer, changes, cache, weights), 0));
+    const z = add(y, weigh(mlp(model, block.mlp, norm(model, block.ln_2, y), layer, changes, cache), 1));
     if (!changes.blocks.has(layer)) x = z;                     // (T, C)
     residual.push(x);
     attention.push(weights);
@@ -68,7 +70,8 @@ function attn(model, block, x, layer, changes, cache, weights) {
   if (block.conv) x = conv(cache, `${layer}.attn.conv`, block.conv, x);
   const qkv = linear(x, block.c_attn), D = (qkv.columns - C) / 2;  // (T, C + 2D)
   let [q, k, v] = split(qkv, [C, D, D]).map((x) => split(x, Array(x.columns / d).fill(d)));  // H or G times (T, d)
-  if (config.qk_norm) [q, k] = [q, k].map((heads) => heads.map((x) => rms_norm(x, null, config.norm_eps)));
+  const gains = block.gains ? split(block.gains, [d, d]) : [null, null];  // of queries, and of keys
+  if (config.qk_norm) [q, k] = [q, k].map((heads, i) => heads.map((x) => rms_norm(x, gains[i], config.norm_eps)));
   if (frequencies) [q, k] = [q, k].map((heads) => heads.map((x) => rotary(x, frequencies, start)));
   k = k.map((x, group) => extend(cache, `${layer}.k.${group}`, x));  // G times (S, d), S = start + T
   v = v.map((x, group) => extend(cache, `${layer}.v.${group}`, x));

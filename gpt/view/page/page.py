@@ -30,7 +30,7 @@ SCRIPTS = ("arrays", "gpt", "tokenizers", "load", "text", "blocks", "lens", "pag
 # What gpt.js computes: the choices of an architecture, and the values of those that are names.
 CHOICES = {"vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd", "n_hidden", "bias", "qkv_bias",
            "dropout", "activation", "gated", "positions", "rope_base", "norm", "norm_gain", "norm_eps",
-           "norm_embedding", "qk_norm", "convolution", "smear", "tied", "zero_init"}
+           "norm_embedding", "qk_norm", "qk_norm_gain", "residual_scalars", "convolution", "smear", "tied", "zero_init"}
 VALUES = {"activation": ("gelu", "gelu_tanh", "relu", "squared_relu", "silu"), "norm": ("layer_norm", "rms_norm"),
           "positions": ("learned", "sinusoidal", "rotary")}
 

@@ -26,7 +26,8 @@ CONFIG = GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=12)
 CHOICES = [
     dict(), dict(bias=True), dict(positions="sinusoidal", activation="gelu_tanh", n_embd=10),
     dict(positions="rotary", rope_base=50.0, n_embd=16, qkv_bias=True), dict(n_head=4, n_kv_head=2, activation="relu"),
-    dict(n_head=3, n_kv_head=1, positions="rotary", n_embd=18, qk_norm=True), dict(norm="rms_norm", norm_eps=1e-3),
+    dict(n_head=3, n_kv_head=1, positions="rotary", n_embd=18, qk_norm=True, qk_norm_gain=True),
+    dict(norm="rms_norm", norm_eps=1e-3, residual_scalars=True),
     dict(norm="rms_norm", norm_gain=False, bias=True, activation="squared_relu"), dict(norm_gain=False, bias=True),
     dict(norm_gain=False, norm_embedding=True), dict(norm_embedding=True, bias=True), dict(convolution=3, qk_norm=True),
     dict(convolution=12, smear=True), dict(smear=True, tied=False), dict(gated=True, activation="silu", n_hidden=7),
