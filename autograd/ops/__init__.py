@@ -1,4 +1,4 @@
-"""The ops, a family a file; importing this package registers them all."""
+"""The ops, a family a file or a folder; importing this package registers them all."""
 
 from . import elementwise, fourier, index, linalg, linear, network, numeric, reduce, shape
 

@@ -45,9 +45,9 @@ def read(folder: Path) -> dict[str, Derivation]:
 
 
 def family(op: ag.Op) -> str:
-    """The file of autograd/ops that an op is from; those made of NumPy's own functions are in elementwise.py."""
+    """The file or folder of autograd/ops that an op is from; those made of NumPy's own functions are in elementwise.py."""
     module = module_of(op.formula)
-    return module.rpartition(".")[2] if module.startswith("autograd.") else "elementwise"
+    return module.split(".")[2] if module.startswith("autograd.ops.") else "elementwise"
 
 
 def _sections(path: Path) -> Iterator[tuple[str, Derivation]]:

@@ -4,13 +4,14 @@ import ast
 import functools
 import inspect
 import itertools
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 
 import autograd as ag
-from autograd import engine, ops
+from autograd import engine
 from autograd.core.arrays import unbroadcast, widen
 from autograd.core.formula import Formula
 from autograd.core.multi_output import OutputGradients
@@ -134,7 +135,7 @@ def mutants_of(target, function, ops=(), n_arrays=None, part=""):
 def our_ops():
     """The differentiable ops whose rules stand in autograd.ops: those that have public names, and those that only
     rules and formulas call."""
-    inner = [op for module in vars(ops).values() if inspect.ismodule(module)
+    inner = [op for name, module in sys.modules.items() if name.startswith("autograd.ops.")
              for op in vars(module).values() if isinstance(op, ag.Op)]
     return {name: op for name, op in {**{op.name: op for op in inner}, **ag.REGISTRY}.items()
             if any(rule.__module__.startswith("autograd.ops.") for rule, _ in op.rules.values())}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...ops.network import attention_scale
+from ...ops.network.layers import attention_scale
 from ..numpy.attention import allocate_per_head, can_group_heads, group_heads, sum_heads
 from . import layer_loops, loops
 from .fitting import are_floats, as_four_axes, in_rows, is_real, kernel, of_four_axes

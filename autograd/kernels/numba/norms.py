@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ops.network import normalize, rms_scale
+from ...ops.network.layers import normalize, rms_scale
 from ..numpy.common import as_rows, contiguous
 from . import layer_loops, loops
 from .fitting import are_floats, as_four_axes, constant, fit, gain, in_rows, kernel, of_four_axes

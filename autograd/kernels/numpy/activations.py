@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ...core.mode import current_mode
-from ...ops.network import TAIL_SINGLE, normal_tail
+from ...ops.network.activations import TAIL_SINGLE, normal_tail
 from .common import BLOCK, are_floats, blocks, contiguous, kernel, subtract_largest
 
 # ---------------------------------------------------------------------- gelu

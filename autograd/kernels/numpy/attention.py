@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from ...core.arrays import unbroadcast
-from ...ops.network import attention_scale
+from ...ops.network.layers import attention_scale
 from .common import are_floats, kernel, row_sum, subtract_largest
 
 # ---------------------------------------------------------------------- attention

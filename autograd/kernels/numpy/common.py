@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ...core.registry import REGISTRY
-from ...ops.network import below_largest
+from ...ops.network.probabilities import below_largest
 
 BLOCK = 1 << 15  # elements of a block, so that intermediate results stay in the processor's cache
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ops.network import mask_targets
+from ...ops.network.probabilities import mask_targets
 from .common import are_floats, as_rows, kernel, row_sum, subtract_largest
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...ops.network import normalize, rms_scale
+from ...ops.network.layers import normalize, rms_scale
 from .common import are_floats, kernel, row_sum
 
 # ---------------------------------------------------------------------- layer norm

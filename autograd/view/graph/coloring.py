@@ -265,10 +265,10 @@ SCHEMES = {"op": ByOp, "grad": ByGradient, "time": ByTime, "memory": ByMemory}
 
 
 def family(t: Tensor) -> str:
-    """Return the file of `autograd.ops` that defines the op of a record, or `your own`."""
+    """Return the file or folder of `autograd.ops` that defines the op of a record, or `your own`."""
     if is_item(t):
         return "shape"
     module = module_of(t.op.formula)  # type: ignore[union-attr]
     if module == "numpy":
         return "elementwise"
-    return module.rpartition(".")[2] if module.startswith("autograd.ops.") else "your own"
+    return module.split(".")[2] if module.startswith("autograd.ops.") else "your own"

@@ -15,7 +15,7 @@ from mpmath import mp, mpf
 
 import autograd as ag
 from autograd.ops.elementwise import FUNCTIONS_OF_ONE, FUNCTIONS_OF_TWO, root, sech2
-from autograd.ops.network import normal_cdf
+from autograd.ops.network.activations import normal_cdf
 
 DTYPES = [np.float64, np.float32, np.float16]
 PRECISION = 50
