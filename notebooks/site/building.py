@@ -58,7 +58,7 @@ def build_pages(folder: Path, pyodide: str = PYODIDE) -> str:
     write_page(folder, "live", "tapegrad live", pyodide, ["live_editor", "live"], framed=player,
                data=shared | {"examples": examples(), "frame": frame_style()})
     write_page(folder, "train", "tapegrad: train a GPT", pyodide, ["curve", "train"], framed=fill_page({"name": ""}),
-               data=shared | {"text": text, "source": source})
+               data=shared | {"text": text, "source": f"{source}, © Python Software Foundation"})
     return f"{ARCHIVE}?{shared['digest']}"
 
 

@@ -18,7 +18,7 @@ function drawCurve(svg, { steps, losses, evaluations, rungs }) {
     ...rungs.flatMap(([name, loss]) => [node("path", { class: "rung", d: `M${left} ${y(loss)}H${width - right}` }),
       label(name, { x: width - right, y: y(loss) + 14 }, "end", "rung")]),
     path(losses.map((loss, i) => [i + 1, loss]), "each"),
-    path(losses.map((_, i) => [i + 1, recent(losses.slice(0, i + 1))]), "train"),
+    path(losses.map((_, i) => [i + 1, recent(losses, i + 1)]), "train"),
     path(evaluations, "val"),
     ...evaluations.map(([step, loss]) => node("circle", { class: "val", cx: x(step), cy: inside(loss), r: 2.5 })));
   svg.setAttribute("aria-label", `The loss fell from ${losses[0].toFixed(2)} to ${recent(losses).toFixed(2)} in ` +

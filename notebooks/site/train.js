@@ -1,6 +1,6 @@
 // The page: the text and the settings, the run that Python makes of them, and the model that comes of it.
 const text = element("text"), settings = element("settings"), fields = settings.querySelector("fieldset");
-let state, wanted, refusal, run, began, page;
+let state, wanted, refusal, run, began, paused, page;
 
 function enter(next) {
   state = next;
@@ -24,11 +24,13 @@ const call = (name, value = "") => worker.postMessage([name, value]);
 function go() {
   if (state === "running") {
     call("pause");
+    paused = performance.now();
     enter("paused");
     return show("Paused: look inside the model, save it, or go on.");
   }
   if (state === "paused") {
     call("resume");
+    began += performance.now() - paused;
     enter("running");
     return show("Training …");
   }
@@ -101,10 +103,12 @@ const RECEIVE = {
       show("Python is ready.");
       if (wanted) settings.requestSubmit();
     } else if (what === "train") {
-      const taken = run?.losses.length ?? 0;
       enter("ready");
-      show(refusal || `Done: ${plural(taken, "step")} in ${duration((performance.now() - began) / 1000)}.`, refusal);
-      if (taken && !refusal) look();
+      if (refusal) return show(refusal, true);
+      const taken = run.losses.length, seconds = (performance.now() - began) / 1000;
+      show(`${taken < run.steps ? "Stopped" : "Done"}: ${plural(taken, "step")} in ${duration(seconds)}. Below is the ` +
+           "inside of the model.");
+      look();
     } else if (refusal) element("saved").textContent = refusal;
   },
   failed(words) {
@@ -126,7 +130,8 @@ const count = n => n.toLocaleString("en");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const duration = seconds => seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 const mean = numbers => numbers.reduce((sum, x) => sum + x, 0) / numbers.length;
-const recent = numbers => mean(numbers.slice(-Math.min(20, Math.ceil(numbers.length / 5))));  // early ones fall fast
+// The mean of the last numbers before an end: of 20, or of fewer early on, when a loss falls fast.
+const recent = (numbers, end = numbers.length) => mean(numbers.slice(end - Math.min(20, Math.ceil(end / 5)), end));
 
 function redraw() {
   if (!run?.changed) return;
@@ -203,7 +208,10 @@ settings.addEventListener("submit", event => {
   go();
 });
 element("stop").addEventListener("click", stop);
-element("look").addEventListener("click", look);
+element("look").addEventListener("click", () => {
+  look();
+  element("model").scrollIntoView({ behavior: "smooth" });
+});
 element("save").addEventListener("click", () => {
   element("saved").textContent = "Writing the checkpoint …";
   call("save");

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class Session:
 
     async def train(self, send: Send) -> None:
         """Take the steps of the run, and after each wait while it is paused."""
+        with refusals(send):
+            await self.take_steps(send)
+
+    async def take_steps(self, send: Send) -> None:
+        """Take the steps, and send what comes of them.  Raises MemoryError, and FloatingPointError for a loss that is
+        not finite."""
         c, model = self.trainer.config, self.run.config
         send("begun", json.dumps({"parameters": self.run.model.n_parameters, "vocabulary": model.vocab_size,
                                   "steps": c.max_iters, "tokens": c.batch_size * c.block_size,
@@ -67,8 +73,8 @@ class Session:
                 return
 
     def write_sample(self, send: Send) -> None:
-        """Send what the model writes now, from the same random numbers each time."""
-        text = "".join(continue_text(self.run, "", SAMPLE, temperature=0.8))
+        """Send what the model writes now."""
+        text = "".join(continue_text(self.run, "", SAMPLE, seed=self.trainer.iter, temperature=0.8))
         send("sample", json.dumps([self.trainer.iter, text]))
 
 
@@ -76,8 +82,9 @@ session: Session | None = None
 """The run on the page, or the last one."""
 
 
-async def train(request: str, send: Send) -> None:
-    """Train on the `text` of a JSON object, as its `settings`, fields of `TrainConfig`, say."""
+def train(request: str, send: Send) -> Coroutine[Any, Any, None] | None:
+    """Begin a run on the `text` of a JSON object, with its `settings`, fields of `TrainConfig`.  Return the coroutine
+    that takes its steps; None if it is refused."""
     global session
     session = None  # its memory is free now
     with refusals(send):
@@ -87,7 +94,8 @@ async def train(request: str, send: Send) -> None:
                              "shorten it, or train on it with gpt train, on your own machine")
         Path(TEXT).write_bytes(asked["text"].encode("utf-8", "replace"))
         session = Session(TrainConfig.from_recipe(**SETTINGS, **asked["settings"]))
-        await session.train(send)
+        return session.train(send)
+    return None
 
 
 def pause(_: str, send: Send) -> None:
