@@ -67,7 +67,8 @@ class Player:
         check_focus(tape, focus)
         self.tape = tape
         self.data = _data(tape, tokens, focus)
-        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, SCRIPTS)
+        self.page = page(Path(__file__).parent, "player", self.data["title"], self.data, SCRIPTS,
+                         allowed="; img-src data:")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page to the file `path`."""

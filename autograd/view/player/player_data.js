@@ -159,6 +159,23 @@ function paint(canvas, [start, rows, columns, low]) {
   canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);  // stays off the graphics card
 }
 
+const thumbnails = new Map();                    // start of a picture -> its URL
+
+/** The URL of a picture as an image: of many small canvases each would be a layer, which makes every frame slow. */
+function thumbnail([start, rows, columns, low]) {
+  if (!thumbnails.has(start)) {
+    const width = Math.ceil(columns / 4) * 4, offset = 54 + 4 * 256, file = new Uint8Array(offset + width * rows);
+    const header = new DataView(file.buffer);
+    const palette = low < 0 ? palettes.diverging : palettes.sequential;
+    file.set([0x42, 0x4d]);                      // a bitmap of 8 bits a pixel, from its top line on
+    for (const [at, value] of [[2, file.length], [10, offset], [14, 40], [18, columns], [22, -rows], [26, 1 + (8 << 16)]]) header.setInt32(at, value, true);
+    for (let code = 0; code < 256; code++) file.set([2, 1, 0].map((i) => palette[3 * code + i]), 54 + 4 * code);  // blue first
+    for (let row = 0; row < rows; row++) file.set(bytes.subarray(start + row * columns, start + (row + 1) * columns), offset + row * width);
+    thumbnails.set(start, `url(data:image/bmp;base64,${btoa(String.fromCharCode(...file))})`);
+  }
+  return thumbnails.get(start);
+}
+
 /** The colour bar under a picture, with the values of its ends. */
 function scale(low, high) {
   return el("div", { className: "scale" }, shortNumber(low),

@@ -88,10 +88,7 @@ function unitElement(unit) {
     el("div", { className: "title" }, el("strong", {}, bold), plain ? el("span", {}, plain) : "", small ? el("i", {}, small) : ""));
   unit.swatches = [];
   if (unit.output >= 0) {
-    unit.swatches = ["value", "gradient"].map((kind) => {
-      const canvas = el("canvas", { hidden: true }), text = el("span", { className: "single" }), odd = el("span", { className: "odd" });
-      return { swatch: el("span", { className: `swatch ${kind}` }, canvas, text, odd), canvas, text, odd, shown: null };
-    });
+    unit.swatches = ["value", "gradient"].map(newSwatch);
     unit.element.append(el("div", { className: "slots" }, ...unit.swatches.map((swatch) => swatch.swatch)));
   }
   if (unit.groups?.length > 1) unit.element.append(tickMarks(unit));

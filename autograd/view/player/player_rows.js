@@ -41,12 +41,7 @@ function newRow(i) {
   row.number = el("span", { className: "number" });
   row.call = el("span", { className: "call" });
   row.shape = el("span", { className: "shape" });
-  row.swatches = ["value", "gradient"].map((kind) => {
-    const canvas = el("canvas", { hidden: true }), text = el("span", { className: "single" });
-    const odd = el("span", { className: "odd" });
-    const swatch = el("span", { className: `swatch ${kind}` }, canvas, text, odd);
-    return { swatch, canvas, text, odd, shown: null };
-  });
+  row.swatches = ["value", "gradient"].map(newSwatch);
   row.append(row.number, row.call, row.shape, ...row.swatches.map((s) => s.swatch));
   row.onclick = () => row.entry >= 0 && clickRow(row.entry);
   row.ondblclick = () => typeof outline[row.entry] === "number" && goTo(outline[row.entry]);
@@ -135,16 +130,20 @@ function updateRow(row, marks) {
   row.swatches[1].swatch.className = `swatch gradient ${gradient && gradient.how === "partial" ? "partial" : ""}`;
 }
 
+function newSwatch(kind) {
+  const text = el("span", { className: "single" }), odd = el("span", { className: "odd" });
+  return { swatch: el("span", { className: `swatch ${kind}` }, text, odd), text, odd, shown: null };
+}
+
 /** Show a thumbnail of an array: its picture, or its number if it has only one. */
 function showSwatch(swatch, entry = null) {
   if (entry === swatch.shown) return;
   swatch.shown = entry;
   const place = entry && entry.picture;
-  swatch.canvas.hidden = !place;
+  swatch.swatch.style.backgroundImage = place ? thumbnail(place) : "";
   const text = entry && !place ? singleNumber(entry) : "";
   swatch.text.textContent = text.length > 7 ? singleNumber(entry, 1) : text;
   swatch.odd.textContent = place && isOdd(entry.words[0][0]) ? entry.words[0][0] : "";
-  if (place) paint(swatch.canvas, place);
 }
 
 function singleNumber(entry, digits = 3) {
