@@ -99,6 +99,8 @@ class TrainConfig(Architecture):
     eval_whole: bool = setting(False, "end with the loss on the whole validation split, however long that takes; else "
                                "on as many random batches as take the time of the training, if it has more",
                                group="evaluation")
+    ladder: bool = setting(True, "before training, measure what guessing, counting and compressing reach on the text, "
+                           "to compare the loss with: a second or two for a megabyte", group="evaluation")
     patience: int | None = setting(None, "early stopping: stop after so many evaluations in a row without a lower "
                                    "validation loss", at_least=1, group="evaluation")
     target_val_loss: float | None = setting(None, "stop once the loss on the whole validation split is at or below "

@@ -10,7 +10,9 @@ from tqdm import tqdm
 import autograd as ag
 
 from ..checkpoint import Checkpoint
-from ..data.dataset import EpochData
+from ..data.dataset import EpochData, TextData
+from ..data.ladder import Ladder
+from ..data.tokenizers import Tokenizer
 from ..generation.generate import continue_text
 from ..model.families import nearest_family
 from ..optim.schedule import SCHEDULES
@@ -19,18 +21,25 @@ from .config import TrainConfig
 from .trainer import Evaluation, StepResult, Trainer
 
 VANISHED = 1e-7  # norm of a gradient that changes nothing
+COPY = 24  # characters that are hardly the same by chance
+COPIED = 0.2  # share of a sample above which it is worth a word
+SEARCHED = 1 << 22  # tokens in which copies are looked for
+WIDE = 0.1  # nats between the losses on the training and on other text that are worth a word
+FEW_PASSES = 20  # over a text, after which a model of our sizes gains little by more
 KERNELS = {"numpy": 'NumPy (pip install "tapegrad[fast]" brings Numba\'s, which are faster)',
            "numba": "Numba (the first run on a machine compiles them, some ten seconds)"}
 
 
-def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None]) -> None:
-    """Say the first lines of a run: data, model, steps, and how it learns."""
+def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callable[[str], None],
+             ladder: Ladder | None = None) -> None:
+    """Say the first lines of a run: data and what counting reaches on them, model, steps, and how it learns."""
     c, tokens = config, config.batch_size * config.accumulate * config.block_size
     say(f"text    {escape_line(trainer.data.description)}")
+    if ladder:
+        say(f"ladder  {ladder.describe()}")
     say(f"model   {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context {run.config.block_size}: "
         f"{run.model.n_parameters:,} parameters")
-    n = trainer.data.n_examples if isinstance(trainer.data, EpochData) else 0  # a task draws from as many as there are
-    passes = f", {c.max_iters * c.accumulate * c.batch_size / n:.2g} passes over the text" if n else ""
+    passes = f", {n:.2g} passes over the text" if (n := count_passes(trainer, c.max_iters)) else ""
     say(f"run     {f'from {c.from_}' if c.from_ else f'recipe {c.recipe}'}: {c.max_iters:,} steps of {c.batch_size}"
         f"{f' x {c.accumulate}' if c.accumulate > 1 else ''} x {c.block_size} = {tokens:,} tokens{passes}, "
         f"{c.batches} batches, seed {c.seed}")
@@ -43,13 +52,21 @@ def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callab
     say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
 
 
+def count_passes(trainer: Trainer, steps: int) -> float:
+    """Return how often so many steps see each example, on average; 0 for a task, which has as many as one draws."""
+    if not isinstance(trainer.data, EpochData):
+        return 0.0
+    return steps * trainer.config.accumulate * trainer.config.batch_size / trainer.data.n_examples
+
+
 def describe_learning(c: TrainConfig, trainer: Trainer) -> str:
     """Return a line about the optimizer, its parameter groups, and the learning-rate schedule."""
     decay = SCHEDULES[c.schedule].summary.format(floor=c.min_lr, decay_fraction=c.falling_share)
     return f"{trainer.optimizer.describe(c.learning_rate)}; {c.warmup_iters:,} steps of warm-up, then {decay}"
 
 
-def report_steps(trainer: Trainer, results: Iterable[StepResult], say: Callable[[str], None]) -> Iterator[StepResult]:
+def report_steps(trainer: Trainer, results: Iterable[StepResult], say: Callable[[str], None],
+                 ladder: Ladder | None = None) -> Iterator[StepResult]:
     """Yield the results of `trainer.run` with a progress bar on the terminal, and say how fast the first steps are and
     what each evaluation finds: only once the caller has saved the step, since the reader of the output may have left.
     """
@@ -65,7 +82,7 @@ def report_steps(trainer: Trainer, results: Iterable[StepResult], say: Callable[
             if result.iter == first + 10:
                 say(describe_pace(trainer, result))
             if result.evaluation:
-                say(describe_evaluation(trainer, result, result.evaluation))
+                say(describe_evaluation(trainer, result, result.evaluation, ladder))
 
 
 def describe_pace(trainer: Trainer, result: StepResult) -> str:
@@ -74,15 +91,17 @@ def describe_pace(trainer: Trainer, result: StepResult) -> str:
     return f"pace    {result.ms:.0f} ms a step, gradient norm {result.grad_norm:.2f}; about {clock_time(left)} left"
 
 
-def describe_evaluation(trainer: Trainer, result: StepResult, evaluation: Evaluation) -> str:
-    """Return the line about an evaluation."""
+def describe_evaluation(trainer: Trainer, result: StepResult, evaluation: Evaluation,
+                        ladder: Ladder | None = None) -> str:
+    """Return the line about an evaluation, and one that says where on the ladder its loss stands."""
     val_loss, i = evaluation.val_loss, result.iter
     perplexity = math.exp(val_loss) if val_loss < 709 else math.inf
     bits = val_loss / math.log(2) / trainer.data.characters_per_token
     left = trainer.seconds / i * (trainer.config.max_iters - i)
     return (f"iter {i:>5,}  loss {result.loss:.4f}  val {val_loss:.4f} ({evaluation.scope}; perplexity "
             f"{perplexity:.4g}, {bits:.3f} bits/character)  lr {result.lr:.1e}  {result.tokens_per_s:,} "
-            f"tokens/s  {clock_time(trainer.seconds)} passed, {clock_time(left)} left")
+            f"tokens/s  {clock_time(trainer.seconds)} passed, {clock_time(left)} left"
+            + (f"\n            {ladder.place(val_loss)}" if ladder else ""))
 
 
 def diagnose(trainer: Trainer) -> str:
@@ -107,7 +126,40 @@ def diagnose(trainer: Trainer) -> str:
     return ""
 
 
-def show_sample(run: Checkpoint, title: str, say: Callable[[str], None], n: int) -> None:
-    """Say a sample of `n` tokens from the model."""
+def advise(trainer: Trainer, verbatim: float) -> str:
+    """Return what would lower the loss of a healthy run next; `verbatim`: the share of a sample that is copied.  Empty
+    if the run took no step since it was resumed."""
+    if not trainer.recent:
+        return ""
+    c, steps = trainer.config, trainer.iter
+    train_loss = statistics.fmean(loss for loss, _ in trainer.recent)
+    gap, passes = trainer.latest - train_loss, count_passes(trainer, steps)
+    copied = f"; {verbatim:.0%} of the sample above is in the text word for word" if verbatim >= COPIED else ""
+    against = "more text, a larger --dropout or --weight-decay, or a smaller model"
+    if trainer.best_iter < steps:
+        return (f"it was best after {trainer.best_iter:,} steps and knows its text by heart more and more: fewer steps "
+                f"(--patience 3 stops in time), {against}{copied}")
+    if gap > max(WIDE, 0.05 * trainer.latest) or copied:
+        return (f"its loss is {train_loss:.3f} on the text it learns from, {gap:.3f} lower than on other text: "
+                f"{against}{copied}")
+    if passes < FEW_PASSES:
+        return (f"it has read its text {passes:.2g} times and does as well on other text: more steps (--max-iters "
+                f"{2 * steps})")
+    return (f"it has read its text {passes:.2g} times and does as well on other text: a larger model (--n-layer "
+            f"{c.n_layer + 2} --n-embd {c.n_embd + 64}), and more steps for it")
+
+
+def verbatim_share(sample: str, tokenizer: Tokenizer, data: TextData) -> float:
+    """Return the share of a sample that is copied: of its pieces of COPY characters, those that are in the training
+    part (its first SEARCHED tokens)."""
+    text = tokenizer.decode(data.train[:SEARCHED])
+    data.release()
+    pieces = [sample[i:i + COPY] for i in range(len(sample) - COPY + 1)]
+    return sum(piece in text for piece in pieces) / len(pieces) if pieces else 0.0
+
+
+def show_sample(run: Checkpoint, title: str, say: Callable[[str], None], n: int) -> str:
+    """Say a sample of `n` tokens from the model, and return it."""
     text = "".join(continue_text(run, "", n, temperature=0.8)).strip()
     say(f"\n{title}:\n" + "\n".join(f"  | {line}" for line in text.splitlines()) + "\n")
+    return text

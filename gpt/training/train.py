@@ -13,6 +13,7 @@ import numpy as np
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..data.dataset import Data, LineData, TextData, load_data
+from ..data.ladder import Ladder
 from ..data.tasks import Addition, load_task
 from ..data.tokenizers import Tokenizer
 from ..data.tokenizers.bpe import BPETokenizer
@@ -27,7 +28,7 @@ from ..runtime.worker_pool import SINGLE, WorkerPool
 from .config import TrainConfig
 from .metrics import FILE as METRICS
 from .metrics import Metrics
-from .report import diagnose, report_steps, say_plan, show_sample
+from .report import advise, diagnose, report_steps, say_plan, show_sample, verbatim_share
 from .run_folder import check_run, writable_folder
 from .trainer import WHOLE, StepResult, Trainer
 
@@ -64,7 +65,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
                 trainer.restore(start.metadata.get("state"), state)
                 check_resumed(config, start, run, trainer, say)
             del start, state  # which keep the checkpoint's file mapped
-            say_plan(config, run, trainer, say)
+            ladder = find_ladder(config, run, trainer.data)
+            say_plan(config, run, trainer, say, ladder)
             n_shown = math.ceil(SHOWN / trainer.data.characters_per_token)  # tokens of a sample
             if not trainer.iter:
                 show_sample(run, "Before training it writes", say, n_shown)
@@ -73,9 +75,10 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
             first = not config.resumes_in_place  # the next checkpoint replaces those of another run
             aside = bool(replaces) or rewinds(config, trainer, say)
             with stop_on_signal() as stop_requested, Metrics(out / METRICS, trainer.steps_logged, aside) as log:
-                for result in report_steps(trainer, trainer.run(stop_requested), say):
+                for result in report_steps(trainer, trainer.run(stop_requested), say, ladder):
                     if not result.interrupted:
-                        log.write(result.metrics())
+                        rungs = {"ladder": ladder.rungs} if ladder and result.evaluation else {}
+                        log.write(result.metrics() | rungs)
                     run.metadata["iter"] = result.iter
                     if result.evaluation:
                         run.metadata["val_loss"] = result.evaluation.val_loss
@@ -87,7 +90,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
                               f"{command_line('train --resume', out)}\n", stop_requested[0])
 
             # The end
-            say_result(out, run, trainer, result, n_shown, stop_requested, say)
+            say_result(out, run, trainer, result, n_shown, stop_requested, say, ladder)
             return run
 
 
@@ -136,6 +139,16 @@ def prepare_data(config: TrainConfig, tokenizer: Tokenizer | None = None) -> tup
     return load_data(config.data, given or config.tokenizer, config.block_size, lines=config.lines,
                      val_fraction=config.val_fraction, cache_dir=config.cache_dir or None,
                      vocab_size=config.vocab_size)
+
+
+def find_ladder(config: TrainConfig, run: Checkpoint, data: Data) -> Ladder | None:
+    """Return the ladder of a text, that of the run to resume or a new one, and note it in the metadata; None for other
+    data, and where it is switched off."""
+    if not config.ladder or not isinstance(data, TextData):
+        return None
+    ladder = config.resume and Ladder.from_json(run.metadata.get("ladder")) or Ladder.from_data(data, run.tokenizer)
+    run.metadata["ladder"] = ladder.to_json()
+    return ladder
 
 
 def identify_data(data: RunData, tokenizer: Tokenizer) -> str:
@@ -198,8 +211,9 @@ def save_run(out: Path, run: Checkpoint, trainer: Trainer, log: Metrics, first: 
 
 
 def say_result(out: Path, run: Checkpoint, trainer: Trainer, result: StepResult, n_shown: int,
-               stop_requested: Sequence[int], say: Callable[[str], None]) -> None:
-    """Say how a finished run ended: a sample of text, the validation loss, and notes on both.  Raises Stopped, which
+               stop_requested: Sequence[int], say: Callable[[str], None], ladder: Ladder | None) -> None:
+    """Say how a finished run ended: a sample of text, the validation loss, where that stands on the ladder, what would
+    help next, and notes.  Raises Stopped, which
     says where the weights are, if that was requested or is now."""
     assert result.evaluation is not None
     weights, worse = checkpoint.choose(out)
@@ -208,14 +222,19 @@ def say_result(out: Path, run: Checkpoint, trainer: Trainer, result: StepResult,
         if stop_requested:
             raise Stopped(number=stop_requested[0])
         best = checkpoint.load_checkpoint(weights) if worse else run
-        show_sample(best, "After training it writes", say, n_shown)
+        sample = show_sample(best, "After training it writes", say, n_shown)
         scope = result.evaluation.scope
         scope = f"the {WHOLE}" if scope == WHOLE else f"{scope} of its part (--eval-whole takes all of it)"
         say(f"validation loss over {scope}: {result.evaluation.val_loss:.4f}, after {result.iter:,} steps")
         if worse:
             say(f"note    the run has ended worse than it was: sample, tune, chat, show and export take {worse}")
+        if ladder:
+            say(f"that is {ladder.place(result.evaluation.val_loss)}")
         if problem := diagnose(trainer):
             say(f"note    {problem}")
+        elif isinstance(trainer.data, TextData) \
+                and (advice := advise(trainer, verbatim_share(sample, run.tokenizer, trainer.data))):
+            say(f"next    {advice}")
         if isinstance(trainer.data, Addition):
             say(f"{trainer.data.accuracy(run.model):.2%} of the questions that were held out are answered exactly")
     except KeyboardInterrupt as stop:

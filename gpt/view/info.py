@@ -12,6 +12,7 @@ from typing import Any
 from autograd.core.describe import format_bytes
 
 from .. import checkpoint
+from ..data.ladder import Ladder
 from ..model.config import Architecture
 from ..runtime.safetensors_file import read_head
 from ..runtime.screen import escape
@@ -190,6 +191,8 @@ def non_default_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def metadata_text(key: str, value: Any) -> str:
     """Return an entry of the metadata as text: `val_loss` with its perplexity."""
+    if key == "ladder" and (ladder := Ladder.from_json(value)):
+        return shown(ladder.describe())
     if isinstance(value, dict):
         return settings_text(value)
     if key.endswith("loss") and isinstance(value, (int, float)) and -700 < value < 700:

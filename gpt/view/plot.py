@@ -8,7 +8,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,12 @@ class Curve:
 
 @dataclass
 class History:
-    """The metrics of a run: its name, curves by key, and a note on what is wrong with the file."""
+    """The metrics of a run: its name, curves by key, a note on what is wrong with the file, and the ladder of its
+    text: losses that need no model, by name."""
     name: str
     curves: dict[str, Curve]
     note: str = ""
+    ladder: dict[str, float] = field(default_factory=dict)
 
 
 def plot(config: PlotConfig) -> None:
@@ -126,7 +128,14 @@ def read_history(path: str) -> History:
     curves = {key: curve for key in QUANTITIES if (curve := make_curve(rows, key))}
     if not curves:
         raise ValueError(f"{file} has no complete line yet: try again once the run has taken some steps")
-    return History(path, curves, note)
+    return History(path, curves, note, read_ladder(rows))
+
+
+def read_ladder(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the ladder in the last row that has one: the losses that are numbers."""
+    ladders = (row["ladder"] for row in reversed(rows) if isinstance(row.get("ladder"), dict))
+    found: dict[str, Any] = next(ladders, {})
+    return {str(name): float(loss) for name, loss in found.items() if is_number(loss)}
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
@@ -178,6 +187,12 @@ def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
     widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
     room = min(columns - sum(widths) - 8, 60)
     name = clip_name(h.name, columns, "…" if blocks else "..")
+    if h.ladder:
+        rungs = (escape(f"{rung} {loss:.3f}").replace(" ", "\xa0") for rung, loss in h.ladder.items())
+        ladder = textwrap.wrap(f"ladder  {', '.join(rungs)}", columns, initial_indent="  ",
+                               subsequent_indent="    ")
+    else:
+        ladder = []
     lines = textwrap.wrap(f"{name}  {int(ends[1]):,} iterations", columns)
     for label, span, least, curve in rows:
         if room >= 12:
@@ -187,7 +202,7 @@ def run_lines(h: History, columns: int, blocks: bool) -> list[str]:
             together = [text.replace(" ", "\xa0") for text in (label, span, least)]  # wrap between them only
             lines += [line.replace("\xa0", " ") for line in textwrap.wrap("  ".join(together), columns)]
             lines += [sparkline(curve, *ends, columns, blocks)]
-    return lines
+    return lines + [line.replace("\xa0", " ") for line in ladder]
 
 
 def describe_curve(curve: Curve, arrow: str) -> tuple[str, str]:
@@ -291,6 +306,8 @@ def draw_panels(picture: Any, histories: list[History], smoothing: int | None) -
         draw_curve(top, h, "loss", smoothing, color)
         draw_curve(top, h, "val_loss", smoothing, color if len(histories) > 1 else RUNS[1])
     format_axes(top, histories, ("loss", "val_loss"))
+    if all(h.ladder == histories[0].ladder for h in histories):  # several texts have several ladders
+        draw_ladder(top, histories[0].ladder)
     for i, key in enumerate(small):
         axes = picture.add_subplot(grid[1, i])
         for h, color in zip(histories, colors):
@@ -310,6 +327,21 @@ def draw_curve(axes: Any, h: History, key: str, smoothing: int | None, color: st
     axes.plot(*thin_out(curve.iters, smooth(curve.values, smoothing) if noisy else curve.values), color=color,
               linewidth=1.6, linestyle="--" if key == "val_loss" else "-", marker=marker, markersize=4.5,
               markerfacecolor=LIGHT["paper"], markeredgewidth=1.4)
+
+
+def draw_ladder(axes: Any, ladder: dict[str, float]) -> None:
+    """Draw the rungs that are within the axes as lines, each with its name beside it; of two that are too near each
+    other to be read, the lower."""
+    low, high = axes.get_ylim()
+    place = axes.get_yaxis_transform()
+    last = -np.inf
+    for name, loss in sorted(ladder.items(), key=lambda rung: rung[1]):
+        height = axes.transAxes.inverted().transform(axes.transData.transform((0, loss)))[1] if low < loss < high else 2
+        if height > 1 or height - last < 0.035:
+            continue
+        last = height
+        axes.axhline(loss, color=GREY, linewidth=0.7, linestyle=":", zorder=0)
+        axes.text(1.005, loss, f"{name} {loss:.3f}", transform=place, va="center", fontsize=7.5, color=LIGHT["soft"])
 
 
 def thin_out(iters: Array, values: Array) -> tuple[Array, Array]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import math
 import re
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.checkpoint import FILE, save_checkpoint
+from gpt.data.ladder import GUESS, Ladder, context_name
 from gpt.generation.generate import continue_text
 from gpt.training.config import TrainConfig
 from gpt.training.train import begin_run
@@ -56,8 +56,7 @@ class Session:
         c, model = self.trainer.config, self.run.config
         send("begun", json.dumps({"parameters": self.run.model.n_parameters, "vocabulary": model.vocab_size,
                                   "steps": c.max_iters, "tokens": c.batch_size * c.block_size,
-                                  "rungs": [[f"a guess among all {model.vocab_size} characters",
-                                             math.log(model.vocab_size)]]}))
+                                  "rungs": rungs(self)}))
         self.write_sample(send)
         for result in self.trainer.run():
             self.run.metadata["iter"] = result.iter
@@ -76,6 +75,13 @@ class Session:
         """Send what the model writes now."""
         text = "".join(continue_text(self.run, "", SAMPLE, seed=self.trainer.iter, temperature=0.8))
         send("sample", json.dumps([self.trainer.iter, text]))
+
+
+def rungs(session: Session) -> list[tuple[str, float]]:
+    """Return what guessing and counting reach on the text: names and losses."""
+    ladder = Ladder.from_data(session.trainer.data, session.run.tokenizer)
+    return [(f"a guess among all {session.run.config.vocab_size} characters", ladder.rungs[GUESS]),
+            *((f"counts, {context_name(n, ladder.unit)} of context", loss) for n, loss in enumerate(ladder.contexts))]
 
 
 session: Session | None = None

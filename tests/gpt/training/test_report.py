@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from gpt import GPT, Checkpoint, GPTConfig, TrainConfig, train
+from gpt.data.dataset import TextData
+from gpt.data.ladder import Ladder
+from gpt.data.tokenizers.char import CharTokenizer
 from gpt.model.module import raw
-from gpt.training.report import diagnose, show_sample
+from gpt.training.report import advise, diagnose, show_sample, verbatim_share
 
 GUESS = math.log(65)
 
@@ -69,3 +72,56 @@ def test_weights_that_have_exploded_write_without_a_warning(size, tokenizer):
     model = GPT(config, seed=1).map(lambda t: raw(t) * np.float32(size))
     with suppress(ValueError):  # the logits are not finite
         show_sample(Checkpoint(model, tokenizer), "it writes", lambda line: None, 20)
+
+
+# ---------------------------------------------------------------------- what would help next
+
+
+def healthy(loss, val_loss, best_iter=2000, passes=3.0):
+    """The trainer of a run that went well: it has seen its text so many times."""
+    tokens = np.zeros(int(2000 * 12 * 64 / passes) + 64, np.uint16)
+    trainer = ended([(loss, 0.7)] * 20, val_loss, learning_rate=1e-3)
+    trainer.data, trainer.best_iter = TextData(tokens, tokens[:100], 64), best_iter
+    return trainer
+
+
+@pytest.mark.parametrize("trainer, verbatim, begin, end", [
+    (healthy(1.5, 1.52), 0, "it has read its text 3 times", "more steps (--max-iters 4000)"),
+    (healthy(1.5, 1.52, passes=30), 0, "it has read its text 30 times", "--n-embd 192), and more steps for it"),
+    (healthy(1.2, 1.5, passes=30), 0, "its loss is 1.200 on the text it learns from, 0.300 lower", "smaller model"),
+    (healthy(1.2, 1.5, best_iter=700), 0, "it was best after 700 steps", "or a smaller model"),
+    (healthy(1.5, 1.52), 0.5, "its loss is", "; 50% of the sample above is in the text word for word")])
+def test_what_would_help_next(trainer, verbatim, begin, end):
+    advice = advise(trainer, verbatim)
+    assert advice.startswith(begin) and advice.endswith(end), advice
+
+
+def test_the_share_of_a_sample_that_is_copied():
+    text = "the quick brown fox jumps over the lazy dog while nobody at all is looking at it"
+    tokenizer = CharTokenizer("".join(sorted(set(text))))
+    data = TextData(tokenizer.encode(text), tokenizer.encode(text), 8)
+    assert verbatim_share(text[10:60], tokenizer, data) == 1.0
+    assert verbatim_share(text[:40][::-1], tokenizer, data) == 0.0 == verbatim_share("short", tokenizer, data)
+    half = verbatim_share(text[:40] + text[:40][::-1], tokenizer, data)
+    assert half == (40 - 24 + 1) / (80 - 24 + 1)
+
+
+def test_a_run_says_where_it_stands_and_carries_its_ladder(tiny, tmp_path):
+    said = []
+    run = train(TrainConfig(**tiny), said.append)
+    ladder = Ladder.from_json(run.metadata["ladder"])
+    assert sum(line == f"ladder  {ladder.describe()}" for line in said) == 1
+    evaluations = [line for line in said if line.startswith("iter ")]
+    assert evaluations and all(len(line.splitlines()) == 2 for line in evaluations)
+    assert f"that is {ladder.place(run.metadata['val_loss'])}" in said
+    assert [line.startswith("next    ") for line in said[-3:]].count(True) == 1
+    plain = []
+    run = train(TrainConfig(**tiny | {"ladder": False, "out": str(tmp_path / "plain")}), plain.append)
+    assert "ladder" not in run.metadata and not any("count" in line for line in plain)
+
+
+def test_a_run_that_is_resumed_keeps_its_ladder(tiny, monkeypatch):
+    first = train(TrainConfig(**tiny), lambda line: None)
+    monkeypatch.setattr(Ladder, "from_data", None)
+    again = train(TrainConfig.from_recipe(resume=tiny["out"], max_iters=first.metadata["iter"] + 2), lambda line: None)
+    assert again.metadata["ladder"] == first.metadata["ladder"]

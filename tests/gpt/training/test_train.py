@@ -246,7 +246,7 @@ NANOGPT = dict(
     batches="random", batch_size=12, accumulate=1, max_iters=2000, time_limit=None, learning_rate=1e-3, min_lr=1e-4,
     schedule="cosine", falling_share=0.2, warmup_iters=100, lr_decay_iters=None, optimizer="adamw", weight_decay=0.1,
     beta1=0.9, beta2=0.99, momentum=0.9, embedding_lr=0.015, taps_lr=0.04, grad_clip=1.0, eval_interval=250,
-    eval_iters=20, eval_whole=False, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
+    eval_iters=20, eval_whole=False, ladder=True, patience=None, target_val_loss=None, seed=1337, recipe="nanogpt")
 DATA_AND_OUTPUT = {"data", "task", "digits", "tokenizer", "vocab_size", "lines", "val_fraction", "cache_dir", "out",
                    "overwrite", "from_", "resume", "checkpoint_interval", "keep", "replicas", "code"}
 
@@ -362,7 +362,7 @@ def test_the_time_limit_stops_a_run(tiny, minute_a_step, limit, steps):
     rows = metrics(tiny["out"])
     assert len(rows) == run.metadata["iter"] == steps and "val_loss" in rows[-1]
     assert sum("(whole validation part;" in line for line in said) == 1
-    assert said[-2].endswith(f", after {steps:,} steps")
+    assert said[-4].endswith(f", after {steps:,} steps")
 
 
 def test_the_time_of_a_run_that_goes_on_counts_from_its_start(tiny, minute_a_step, monkeypatch):

@@ -313,3 +313,35 @@ def test_titles_and_labels_do_not_overlap(tmp_path, drawn, n_runs):
     assert len(boxes) == 8 and "logarithmic" in " ".join(titles(picture))
     for i, a in enumerate(boxes):
         assert not any(a.overlaps(b) for b in boxes[i + 1:]), (a, boxes)
+
+
+# ---------------------------------------------------------------------- the ladder
+
+
+LADDER = {"guess": 4.0, "1 character": 2.5, "2 characters": 0.3, "bz2": 0.302}
+
+
+def test_the_ladder_is_drawn_where_it_fits(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    folder = write(tmp_path / "night", [row(i, **({"ladder": LADDER} if i % 10 == 0 else {})) for i in range(1, 41)])
+    assert read_history(folder).ladder == LADDER
+    assert main(["plot", folder]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ladder guess 4.000, 1 character 2.500, 2 characters 0.300, bz2 0.302" in shown
+    assert main(["plot", folder, "--out", str(tmp_path / "a.svg")]) == 0
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(f"<!-- {name} -->" in drawn for name in ("2 characters 0.300", "1 character 2.500"))
+    assert "bz2 0.302" not in drawn  # too near another to be read
+
+
+def test_runs_on_different_texts_have_no_ladder_in_common(tmp_path):
+    pytest.importorskip("matplotlib")
+    folders = [write(tmp_path / name, [row(i, ladder=LADDER | {"guess": guess}) for i in range(1, 12)])
+               for name, guess in (("a", 4.0), ("b", 3.0))]
+    assert main(["plot", *folders, "--out", str(tmp_path / "a.svg")]) == 0
+    assert "1 character" not in (tmp_path / "a.svg").read_text()
+
+
+@pytest.mark.parametrize("ladder", [None, 3, [], {"guess": "high"}, {"guess": float("inf")}])
+def test_a_damaged_ladder_is_none(tmp_path, ladder):
+    assert read_history(write(tmp_path / "night", [row(1, ladder=ladder)])).ladder == {}
