@@ -29,8 +29,9 @@ def counting_losses(train: Array, val: Array, vocab_size: int, most: int = MOST)
     for _ in range(most + 1):
         keys = h * vocab_size + train[len(train) - len(h):]  # a context and its next token
         found, counts, numbers = _tabulate(keys, n_contexts * vocab_size)
-        n = np.bincount(found // vocab_size, counts, n_contexts)
-        t = np.bincount(found // vocab_size, minlength=n_contexts)
+        contexts = (found // vocab_size).astype(np.intp)
+        n = np.bincount(contexts, counts, n_contexts)
+        t = np.bincount(contexts, minlength=n_contexts)
         place = _find(found, h_val * vocab_size + val, h_val >= 0)  # -1 for a pair that never occurred
         seen = h_val >= 0
         seen[seen] = n[h_val[seen]] > 0  # the text's last context has no next token
@@ -48,7 +49,7 @@ def _tabulate(keys: Array, n_keys: int) -> tuple[Array, Array, Array]:
     if n_keys > DENSE * len(keys):
         found, numbers, counts = np.unique(keys, return_inverse=True, return_counts=True)
         return found, counts, numbers
-    table = np.bincount(keys, minlength=n_keys)
+    table = np.bincount(keys.astype(np.intp), minlength=n_keys)  # NumPy takes no larger integers on 32-bit machines
     found = np.flatnonzero(table)
     places = np.cumsum(table > 0) - 1
     return found, table[found], places[keys]

@@ -1,10 +1,8 @@
 """The ladder under a loss: what guessing, counting and compressing reach on the same text, without any training."""
 
-import bz2
-import lzma
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +17,7 @@ MOST_COUNTED = 1 << 22  # tokens of the training part, which take some 400 MB an
 MOST_VALIDATED = 1 << 18  # tokens of the validation part
 MOST_COMPRESSED = 1 << 20  # bytes of the training part, the last ones; xz takes a second for them
 RUNS = 64  # pieces of a long text that are counted
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"bz2": bz2.compress, "xz": lzma.compress}
+COMPRESSORS = {"bz2": "bz2", "xz": "lzma"}  # name -> its module, which some builds of Python lack
 
 
 @dataclass
@@ -27,7 +25,8 @@ class Ladder:
     """Losses on the validation part of a text that need no model, in nats a token.
 
     rungs: name -> loss, from `guess`, the same chance for each token, over `0 characters` of context, the frequencies
-    alone, to `5 characters`, and the compressors `bz2` and `xz`, which have seen the training part.
+    alone, to `5 characters`, and the compressors `bz2` and `xz`, where Python has them, which have seen the training
+    part.
     note: what of a long text was counted; empty if it was all.
     """
     rungs: dict[str, float]
@@ -48,7 +47,11 @@ class Ladder:
         seen, new = (tokenizer.decode(part).encode("utf-8", "replace") for part in (data.train[-MOST_COMPRESSED:], val))
         data.release()
         seen = seen[-MOST_COMPRESSED:]
-        for name, compress in COMPRESSORS.items():
+        for name, module in COMPRESSORS.items():
+            try:
+                compress = import_module(module).compress
+            except ImportError:
+                continue
             n_bytes = len(compress(seen + new)) - len(compress(seen))
             rungs[name] = 8 * math.log(2) * max(n_bytes, 0) / len(val)
         note = "" if len(train) == len(data.train) else (f"counted on {len(train):,} of the {len(data.train):,} tokens "
@@ -96,8 +99,8 @@ class Ladder:
         counts = [loss for name, loss in self.rungs.items() if name not in (GUESS, *COMPRESSORS)]
         scale = f"nats a {self.unit.removesuffix('s')}"
         text = (f"{scale}: a guess {self.rungs[GUESS]:.3f}; counts with 0 to {len(counts) - 1} {self.unit} of context "
-                f"{', '.join(f'{loss:.3f}' for loss in counts)}; "
-                + ", ".join(f"{name} {self.rungs[name]:.3f}" for name in COMPRESSORS if name in self.rungs))
+                f"{', '.join(f'{loss:.3f}' for loss in counts)}"
+                + "".join(f"; {name} {self.rungs[name]:.3f}" for name in COMPRESSORS if name in self.rungs))
         if self.unit != "characters":
             best = min(counts)
             text += f" (the best count is {self.bits_a_byte(best):.3f} bits a byte)"

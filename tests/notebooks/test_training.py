@@ -55,8 +55,9 @@ def test_a_run_is_told_step_by_step(folder):
     sent = train()
     assert sent["refused"] == []
     assert sent["begun"][0] | {"rungs": []} == dict(parameters=3712, vocabulary=16, steps=60, tokens=128, rungs=[])
-    (name, loss), = sent["begun"][0]["rungs"]
-    assert "16" in name and loss == np.log(16)
+    (name, loss), *counts = sent["begun"][0]["rungs"]
+    assert "16" in name and loss == round(np.log(16), 4)
+    assert counts[0][0] == "counts, 0 characters of context" and loss > counts[0][1] > counts[1][1] > counts[2][1]
     assert [step for step, _, _ in sent["step"]] == list(range(1, 61))
     assert [step for step, _, _ in sent["evaluation"]] == [25, 50, 60]
     assert [step for step, _ in sent["sample"]] == [0, 5, 10, 25, 50, 60]

@@ -3,6 +3,7 @@
 import bz2
 import collections
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,16 @@ def test_compressors_have_seen_the_training_part():
     more = len(bz2.compress(text.encode())) - len(bz2.compress(text[:cut].encode()))
     assert ladder.rungs["bz2"] == round(8 * more * math.log(2) / (len(text) - cut), 4)
     assert ladder.rungs["xz"] < ladder.rungs["0 characters"]
+
+
+def test_a_python_without_a_compressor_has_the_other_rungs(monkeypatch):
+    text = words(2000)
+    whole = ladder_of(text)
+    monkeypatch.setitem(sys.modules, "_lzma", None)
+    monkeypatch.delitem(sys.modules, "lzma", raising=False)
+    ladder = ladder_of(text)
+    assert ladder.rungs == {name: loss for name, loss in whole.rungs.items() if name != "xz"}
+    assert "bz2" in ladder.describe() and "xz" not in ladder.describe()
 
 
 def test_of_a_long_text_some_runs_are_counted_and_it_is_said(monkeypatch):
