@@ -106,7 +106,7 @@ def _numba_kernels() -> dict[str, Any]:
 
 def _warn_of_cache() -> None:
     """Warn if Numba could not cache its machine code."""
-    from .numba.loops import WITHOUT_CACHE
+    from .numba.compiling import WITHOUT_CACHE
     if WITHOUT_CACHE:
         warnings.warn("Numba could not cache its machine code, and each start will take some seconds more: "
                       f"{WITHOUT_CACHE[0]}; set NUMBA_CACHE_DIR to a folder that can be written", stacklevel=3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..numpy.common import contiguous
-from .loops import compile_double
+from .compiling import compile_double
 
 PAIRS: dict[str, Any] = {}  # name of an op -> its pair
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from .loops import FLAGS, integer, loop, number, read, row_of, write
+from .compiling import FLAGS, integer, loop, number, read, row_of, write
 
 # ---------------------------------------------------------------------- RMS norm
 

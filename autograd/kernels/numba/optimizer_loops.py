@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .loops import FLAGS, loop, number, read, row_of, write
+from .compiling import FLAGS, loop, number, read, row_of, write
 
 
 @loop(write(1), read(1), write(1), write(1), number, number, number, number, number, number)

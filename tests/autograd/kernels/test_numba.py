@@ -19,7 +19,7 @@ from tests.replaying import poisoned
 nb = pytest.importorskip("numba")
 
 from autograd.kernels import numba as compiled  # noqa: E402
-from autograd.kernels.numba import loops  # noqa: E402
+from autograd.kernels.numba import compiling, loops  # noqa: E402
 
 SINGLE, DOUBLE = np.float32, np.float64
 ROOT = pathlib.Path(__file__).parents[3]
@@ -617,7 +617,7 @@ def test_a_loop_that_does_not_compile(monkeypatch):
 
 
 LOOP = '''
-from autograd.kernels.numba.loops import loop, read
+from autograd.kernels.numba.compiling import loop, read
 
 @loop(read(1))
 def total(a):
@@ -631,7 +631,7 @@ def total(a):
 @pytest.fixture
 def a_loop(tmp_path, monkeypatch):
     """Imports a file with a loop; it returns the loop, which keeps its machine code beside the file."""
-    monkeypatch.setattr(loops, "WITHOUT_CACHE", [])
+    monkeypatch.setattr(compiling, "WITHOUT_CACHE", [])
     (tmp_path / "a_loop.py").write_text(LOOP)
 
     def imported():
@@ -641,7 +641,7 @@ def a_loop(tmp_path, monkeypatch):
         assert module.total(np.ones(3, SINGLE)) == 3
         with pytest.raises(TypeError, match="No matching definition"):
             module.total(np.ones(3, DOUBLE))
-        loops.compile_double()
+        compiling.compile_double()
         assert module.total(np.ones(3, DOUBLE)) == 3
         return module.total
     return imported
@@ -650,14 +650,14 @@ def a_loop(tmp_path, monkeypatch):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="no folder here that nobody can write to")
 def test_nothing_is_kept_for_a_user_without_a_home(tmp_path, monkeypatch):
     """Numba would make a folder called ~ in the current one."""
-    monkeypatch.setattr(loops, "WITHOUT_CACHE", [])
+    monkeypatch.setattr(compiling, "WITHOUT_CACHE", [])
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without HOME and an entry among the users
-    monkeypatch.setattr(loops.os, "access", lambda path, mode: not str(path).startswith("/proc"))  # also for root
+    monkeypatch.setattr(compiling.os, "access", lambda path, mode: not str(path).startswith("/proc"))  # also for root
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile("def twice(x):\n    return 2 * x", "/proc/loops.py", "exec"), names)
-    assert loops._compiled(names["twice"], (loops.types.float64,))(3.0) == 6
-    assert "neither a home folder" in loops.WITHOUT_CACHE[0] and not list(tmp_path.iterdir())
+    assert compiling._compiled(names["twice"], (compiling.types.float64,))(3.0) == 6
+    assert "neither a home folder" in compiling.WITHOUT_CACHE[0] and not list(tmp_path.iterdir())
 
 
 MIXED = """
@@ -693,7 +693,7 @@ def n_loaded(function):
 
 def test_machine_code_is_kept(a_loop):
     assert n_loaded(a_loop()) == 0
-    assert n_loaded(a_loop()) == 1 and not loops.WITHOUT_CACHE
+    assert n_loaded(a_loop()) == 1 and not compiling.WITHOUT_CACHE
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
@@ -703,7 +703,7 @@ def test_damaged_machine_code_is_made_anew(kind, a_loop, tmp_path):
     for file in files:
         file.write_bytes(file.read_bytes()[:50])
     assert files and n_loaded(a_loop()) == 0
-    assert n_loaded(a_loop()) == 1 and not loops.WITHOUT_CACHE
+    assert n_loaded(a_loop()) == 1 and not compiling.WITHOUT_CACHE
 
 
 def test_where_nothing_can_be_kept(a_loop, tmp_path, monkeypatch):
@@ -711,7 +711,7 @@ def test_where_nothing_can_be_kept(a_loop, tmp_path, monkeypatch):
         (tmp_path / name).write_text("a file, and no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     a_loop()
-    assert "no locator available" in loops.WITHOUT_CACHE[0]
+    assert "no locator available" in compiling.WITHOUT_CACHE[0]
     kernels.use("numpy")
     with pytest.warns(UserWarning, match="could not cache its machine code.*NUMBA_CACHE_DIR"):
         assert kernels.use_fastest() == "numba"
