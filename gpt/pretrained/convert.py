@@ -183,7 +183,7 @@ def export_model(config: ExportConfig) -> None:
     run = checkpoint.load_checkpoint(config.checkpoint, announce)
     with filled_folder(Path(config.out)) as folder:
         written = write_pretrained(folder, run)
-    announce(f"{written}in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
+    announce(f"{written}, in {config.out}; to load it:\n\n    transformers.AutoModelForCausalLM.from_pretrained"
              f"({config.out!r})\n")
 
 
@@ -206,4 +206,4 @@ def write_pretrained(folder: Path, run: Checkpoint) -> str:
     write_json(folder / CONFIG, values)
     write_tensors(folder / WEIGHTS, arrays, {"format": "pt"})  # transformers needs it
     tokenizer = write_tokenizer(folder, run.tokenizer, run.metadata)
-    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {tokenizer}, "
+    return f"a {values['model_type']} of {model.n_parameters:,} parameters, {tokenizer}"
