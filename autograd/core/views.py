@@ -60,17 +60,19 @@ class TapeViews:
         return view("ledger").ledger(self, tensor)
 
     def draw(self, depth: int | None = None, expand: str | tuple[str, ...] = (), focus: Tensor | None = None,
-             color: str = "op") -> Digraph:
+             color: str = "op", mark: Sequence[Tensor] = ()) -> Digraph:
         """Draw the computation graph as a graphviz.Digraph, which a notebook shows.
 
             ag.tape(loss).draw().save("tape.svg")                     # or .png, .pdf, and .gv for the source
             ag.tape(loss).draw(color="grad", expand="h.0.attn")
+            tape.draw(mark=tape.find(op="softmax"))                   # orange borders
 
         depth: number of levels of scopes to open; by default as many as fit on a page.  expand: path of a scope (or
         several) to open in addition.  focus: a tensor; only its neighbourhood is drawn.  color: color boxes by "op",
-        "grad", "time" or "memory".  help(autograd.view.graph.graph.draw) has the rest.
+        "grad", "time" or "memory".  mark: records whose boxes stand out.  help(autograd.view.graph.graph.draw) has the
+        rest.
         """
-        return view("graph.graph").draw(self, depth, expand, focus, color)
+        return view("graph.graph").draw(self, depth, expand, focus, color, mark)
 
     def player(self, tokens: Sequence[str] | None = None, focus: Tensor | None = None) -> Player:
         """Make a web page that plays the tape forward and backward; a notebook shows it too.

@@ -15,6 +15,7 @@ from .card.jacobian import find_needed
 from .card.numbers import rule_with_numbers
 from .step_html import stop_html
 from .text import number_records, record_name, summary
+from .what_if import matcher
 
 
 @dataclass(eq=False)
@@ -80,7 +81,6 @@ class Stepper:
 
     def __init__(self, tape: Tape):
         self.tape, self._names = tape, number_records(tape)
-        self._ops = {t.op.name for t in tape if t.op is not None}
         self.reset()
 
     def reset(self) -> None:
@@ -117,23 +117,18 @@ class Stepper:
                 _set_sum(self._sums, a, before)
         return self.here
 
-    def until(self, op: str | None = None, scope: str | None = None, name: str | None = None,
+    def until(self, op: Any = None, scope: str | None = None, name: str | None = None,
               where: Callable[[Any], Any] | None = None) -> Stop | None:
         """Step until a record matches all given conditions, and return its step (None if there is none).
 
-        op: name of its operation.  scope: a scope that it was recorded in.  name: name of the record or one of its
-        inputs.  where: a function of the incoming gradient (of each array of a tuple) that returns true for one; it
+        op, scope: as in `Tape.find` (an operation or its name; `h.*.attn`).  name: that of the record or of one of
+        its inputs.  where: a function of the incoming gradient (of each array of a tuple) that returns true for one; it
         skips forward steps, which have no gradient.  Raises ValueError for an `op` that the tape does not contain.
         """
-        if op is not None and op not in self._ops:
-            raise ValueError(f"no record of this tape is made by {op!r}: there are {', '.join(sorted(self._ops))}")
+        matches = matcher(self.tape, op, scope, name)
         for stop in self:
-            t = stop.record
-            tensors = [t, *(a for a in t.inputs if type(a) is Tensor)]
-            if ((op is None or t.op.name == op)  # type: ignore[union-attr]
-                    and (scope is None or f"{t.scope}.".startswith(f"{scope}."))
-                    and (name is None or any(a.name == name for a in tensors))
-                    and (where is None or any(where(g) for g in stop.gradients))):
+            tensors = [stop.record, *(a for a in stop.record.inputs if type(a) is Tensor)]
+            if matches(stop.record, tensors) and (where is None or any(where(g) for g in stop.gradients)):
                 return stop
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -23,15 +23,20 @@ from .text import number_records, record_name, summary
 def find(tape: Tape, op: Any = None, scope: str | None = None, name: str | None = None,
          where: Callable[[Tensor], Any] | None = None) -> list[Tensor]:
     """Return the records that match all given conditions, oldest first; `Tape.find` says what they are."""
+    matches = matcher(tape, op, scope, name)
+    return [t for t in tape if matches(t, [t]) and (where is None or where(t))]
+
+
+def matcher(tape: Tape, op: Any, scope: str | None, name: str | None) -> Callable[[Tensor, Iterable[Tensor]], bool]:
+    """Return a test of records: of the operation and the scope of a record, and of the names of some tensors.  Raises
+    ValueError for an `op` that the tape does not contain."""
     op_name = getattr(op, "name", op)
     made = {t.op.name for t in tape if t.op is not None}
     if op_name is not None and op_name not in made:
         raise ValueError(f"no record of this tape is made by {op_name!r}: there are {', '.join(sorted(made))}")
-    return [t for t in tape
-            if (op is None or t.op is not None and t.op.name == op_name)
-            and (scope is None or _in_scope(t.scope, scope))
-            and (name is None or fnmatchcase(t.name, name))
-            and (where is None or where(t))]
+    return lambda t, named: ((op is None or t.op is not None and t.op.name == op_name)
+                             and (scope is None or _in_scope(t.scope, scope))
+                             and (name is None or any(fnmatchcase(a.name, name) for a in named)))
 
 
 def _in_scope(scope: str, pattern: str) -> bool:

@@ -42,7 +42,7 @@ WIDTHS = 0.8, 4.0  # edge widths of the smallest and the largest gradient norm, 
 
 
 def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (), focus: Tensor | None = None,
-         color: str = "op") -> Graph:
+         color: str = "op", mark: Iterable[Tensor] = ()) -> Graph:
     """Draw the computation graph, which a notebook shows and `.save("tape.svg")` (.png, .pdf, or .gv) writes.
 
     depth: number of levels of scopes to open; an open scope is a frame around its records, a closed one a box with a
@@ -55,6 +55,7 @@ def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
     which are run again) or "memory" (bytes kept for the backward pass).  The numbers are also written in the boxes; a
     box of several operations has the sum of their times and bytes, and the range of its outputs' gradient norms; one
     that stands for several scopes has a small square in the colour of each.
+    mark: records, such as those of `tape.find(op="softmax")`; boxes with one of them have a thick orange border.
 
     Consecutive identical scopes (the blocks of a GPT) are drawn once, marked `× 12`, with the sum of their times and
     bytes.  A scope with a single operation is drawn as that operation, under the scope's name.  In tapes of up to 30
@@ -72,14 +73,14 @@ def draw(tape: Tape, depth: int | None = None, expand: str | Iterable[str] = (),
         raise ValueError(f"color is one of {', '.join(map(repr, SCHEMES))}, and not {color!r}")
     folded = fold(tape, depth, expand, focus)
     wanted = color == "grad" or any(t.op is None and t._grad is not None for t in tape)
-    return _Drawing(tape, folded, color, Gradients(tape) if wanted else None).graph
+    return _Drawing(tape, folded, color, Gradients(tape) if wanted else None, set(mark)).graph
 
 
 class _Drawing:
     """Builder of a graph from a fold, a colour scheme and, optionally, gradient norms."""
 
-    def __init__(self, tape: Tape, folded: Fold, color: str, norms: Gradients | None):
-        self.tape, self.fold, self.norms = tape, folded, norms
+    def __init__(self, tape: Tape, folded: Fold, color: str, norms: Gradients | None, marked: set[Tensor]):
+        self.tape, self.fold, self.norms, self.marked = tape, folded, norms, marked
         self.numbers, self.roots = number_records(tape), set(tape.roots)
         self.colors: ByOp = SCHEMES[color](tape, folded, norms)
         self.names = {box: f"n{i}" for i, box in enumerate(folded.frame.boxes())}
@@ -177,6 +178,9 @@ class _Drawing:
         elif not self.roots.isdisjoint(box.records):
             look |= {"penwidth": "2.2", "color": INK}
             self.marks.setdefault("thick", "thick border: the result")
+        if not self.marked.isdisjoint(box.records):
+            look |= {"penwidth": "4", "color": LIGHT["positive"]}
+            self.marks["marked"] = "orange border: marked"
         return look
 
     def _lines(self, box: Box) -> list[str]:

@@ -146,6 +146,9 @@ def test_until():
     walk.reset()
     assert walk.until(name="v").record.op.name == "transpose"
     walk.reset()
+    tanh, = walk.tape.find(op="tanh", scope="h*")
+    assert walk.until(op=ag.REGISTRY["tanh"], scope="h*").record is tanh  # the same search
+    walk.reset()
     stop = walk.until(where=lambda grad: grad.shape == (5, 4))
     assert stop.phase == "backward" and stop.gradient.shape == (5, 4)
     walk.reset()

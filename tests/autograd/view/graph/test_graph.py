@@ -394,3 +394,15 @@ def test_svg_has_every_box_edge_and_frame():
     assert svg.count('class="node"') == len(re.findall(r"^\s*(?:n|title_cluster_)[\d_]+ \[", graph.source, re.M))
     assert svg.count('class="edge"') == graph.source.count(" -> ") - graph.source.count("style=invis")
     assert svg.count('class="cluster"') == 2
+
+
+def test_records_that_are_found_are_marked():
+    tape = gpt_tape()
+    found = tape.find(op="attention", scope="h.0") + tape.find(name="wte.weight")
+    source = tape.draw(expand="h.0.attn", mark=found).source
+    marked = [line for line in source.splitlines() if 'penwidth=4' in line]
+    assert [("attention" in line, "wte.weight" in line) for line in marked] in ([(True, False), (False, True)],
+                                                                              [(False, True), (True, False)])
+    assert "orange border: marked" in source and "orange" not in tape.draw().source
+    closed = [line for line in tape.draw(depth=0, mark=found[:1]).source.splitlines() if 'penwidth=4' in line]
+    assert len(closed) == 1 and "h.0" in closed[0]  # the box that it is in
