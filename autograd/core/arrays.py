@@ -204,6 +204,8 @@ def unshare(y: Any, values: Sequence[Any]) -> Any:
 def freeze_attr(a: Any, name: str) -> Any:
     """Return a deep copy of an attribute, so that later mutation by the caller has no effect.  Raises TypeError for a
     Tensor."""
+    if type(a) in _IMMUTABLE:  # almost all are
+        return a
     if is_tensor(a):
         raise TypeError(f"{name} is an attribute of the op, not an input, and cannot be a Tensor: pass numbers "
                         "(t.item(), t.tolist()); of a captured program's arguments, pass Python's own numbers")

@@ -101,9 +101,9 @@ class DecodingState:
 
 
 class Reader:
-    """A model that reads tokens into a KV cache: by its forward pass on arrays, or, what is read again in the same
-    shape, by that recorded as a program.  One at a time uses it; when its texts have ended, the next ones of the model
-    do."""
+    """A model that reads tokens into a KV cache: by its forward pass on arrays or, what is read again in the same
+    shape, by that recorded as a program.  A `DecodingState` has it to itself; once that is gone, the next one of the
+    same model takes it over, with its programs."""
 
     _idle: WeakKeyDictionary[GPT, "Reader"] = WeakKeyDictionary()
 
