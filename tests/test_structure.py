@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up.  What stands on one line may import each other, as long as there is no circle.
 LAYERS = {
     "autograd": ["core", "engine tiny", "define transform", "ops", "batching vmap", "kernels", "program", "check",
-                 "view", "__init__", "__main__"],
+                 "view", "__init__", "learn", "__main__"],
     "gpt": ["runtime", "model", "optim data", "checkpoint", "generation", "training", "chat", "tuning pretrained",
             "view bench", "cli", "__init__", "__main__"],
 }

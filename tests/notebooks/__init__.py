@@ -6,7 +6,9 @@
 
 To write a chapter, edit it in Jupyter (or make it with nbformat) and run it with --write.  It begins with `FIRST_CELL`,
 among whose imports its own are put.  An exercise is a cell of text, `### Exercise 3.1: …`, with its answer in
-<details>, which draws from no generator of the chapter's, so that the chapter shows the same with it and without.  A
+<details>, which draws from no generator of the chapter's, so that the chapter shows the same with it and without.  The
+cell after it has a skeleton and `check("3.1", …)`, whose cases are in `autograd/learn/exercises/`, and finds the answer
+right, which makes the names that are checked.  A
 cell that shows times is tagged `measured`: its outputs are left to the reader.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import copy
 import io
@@ -13,39 +14,11 @@ from typing import Any
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 FIRST_CELL = '''\
-# Finds tapegrad: installed, or in the repository that holds this notebook.  Run this cell first.
-import os
-import sys
-from pathlib import Path
-
-
-class Missing(Exception):
-    def _render_traceback_(self):  # a sentence is enough
-        return [str(self)]
-
-
-here = Path.cwd()
-for folder in (here, *here.parents, *here.glob("*")):
-    if os.path.isfile(folder / "autograd" / "engine.py"):
-        sys.path.insert(0, str(folder))
-        break
-try:
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    import autograd as ag
-
-    if not hasattr(ag, "tape"):
-        raise ImportError("the autograd that is installed is another package of that name")
-except ImportError as error:
-    raise Missing(f'Something is missing ({error}): run  pip install -e ".[notebooks]"  in the folder of tapegrad (on '
-                  "Colab, clone its repository in a cell first), and restart the kernel.") from None
-
-plt.rcParams.update({"figure.figsize": (6, 3), "figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False})
-np.set_printoptions(precision=4, suppress=True)
+# Does this cell fail?  Run  pip install -e ".[notebooks]"  in the folder of tapegrad, and restart the kernel.
+from autograd.learn import ag, check, np, plt
 '''
-"""The same in every chapter, which adds its own imports among these, so that what is missing is told, and lines after
-it (a seed)."""
+"""The same in every chapter, which puts its own imports around these and its own lines after them (a seed).  A kernel
+shows the comment with whatever import fails: no package, another one of that name, or an extra that is missing."""
 
 _METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
              "language_info": {"name": "python"}}
@@ -59,7 +32,7 @@ def begins_with_first_cell(source: str) -> bool:
     for line in source.splitlines():
         if wanted and line == wanted[0]:
             wanted.pop(0)
-        elif wanted and not re.match(r"\s*(?:import|from) ", line):
+        elif wanted and not re.match(r"(?:import|from) |$", line):
             return False
     return not wanted
 
@@ -140,6 +113,13 @@ def _without_version(text: str) -> str:
 
 def joined(text: Any) -> str:
     return "".join(text) if isinstance(text, list) else text
+
+
+def check_call(source: str) -> ast.Call | None:
+    """The call of `check` in a cell of code, if there is just one."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+             and isinstance(node.func, ast.Name) and node.func.id == "check"]
+    return calls[0] if len(calls) == 1 else None
 
 
 def answers(markdown: str) -> list[str]:

@@ -6,14 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .chapter import answers, begins_with_first_cell, joined, load, normalised
+from .chapter import answers, begins_with_first_cell, check_call, joined, load, normalised
 
 MOST_BYTES = 300_000
 OPENING = ("# ", "**You will be able to**", "**You need**")  # what the first cell of text has
 SUMMARY = "## Summary"  # how the last one begins
+_TITLE = re.compile(r"^#+ Exercise ([\d.]+)", re.MULTILINE)
 _NOISE = {"a path of a machine": r"(?<![\w.])/(?:home|root|tmp|work|usr|var|opt|private|Users)/|\b[A-Z]:\\",
           "an address in memory": r"\b0x[0-9a-f]{6,}", "the name of a kernel's file": r"ipykernel_\d",
           "an embedded page": r"<iframe|<script"}
@@ -69,6 +71,11 @@ def _of_exercises(cells: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{title!r}: it needs one <details> with a <summary>, then an empty line, and its answer"
         elif not _asserts(found[0]):
             yield f"{title!r}: its answer has no assert that checks it"
+    for cell, following in pairwise(cells):
+        if match := _TITLE.search(cell["source"]) if cell["cell_type"] == "markdown" else None:
+            call = check_call(following["source"]) if following["cell_type"] == "code" else None
+            if call is None or not call.args or getattr(call.args[0], "value", None) != match[1]:
+                yield f'Exercise {match[1]}: the cell after it has no check("{match[1]}", …)'
     for cell in cells:
         if "<details>" in cell["source"] and cell["source"] not in exercises:
             yield f"cell {cell['id']}: only exercises have <details>"

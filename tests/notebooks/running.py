@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .chapter import NOTEBOOKS, answers, joined, normalised
+from .chapter import NOTEBOOKS, answers, check_call, joined, normalised
 
 LIMIT = 60  # seconds for a chapter
 _WARNINGS = "import warnings\nwarnings.filterwarnings('error', module=r'(autograd|gpt|__main__)(\\.|$)')"
@@ -23,9 +24,9 @@ _NUMBER = re.compile(r"[-+−]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 def run(notebook: dict[str, Any], with_answers: bool = True) -> tuple[dict[str, Any], float, list[str]]:
     """Run a notebook in a fresh kernel: it with its new outputs, seconds, and a sentence for all that went wrong.
 
-    The kernel's folder is a notebooks/ beside the packages, with nothing in it, and has to be left like that.  Warnings
-    from the packages and from cells are errors.  `with_answers` runs the answers of the exercises too, each where it
-    stands, on the names that are there then; names that it makes are gone after it.
+    The kernel imports the packages of this repository, in a folder with nothing in it, which has to be left like that.
+    Warnings from the packages and from cells are errors.  `with_answers` runs the answers of the exercises too, each
+    where it stands, on the names that are there then, and has them checked; names that they make are gone after it.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -36,9 +37,7 @@ def run(notebook: dict[str, Any], with_answers: bool = True) -> tuple[dict[str, 
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "notebooks")
         folder.mkdir()
-        for package in ("autograd", "gpt"):
-            Path(root, package).symlink_to(NOTEBOOKS.parent / package)
-        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"IPYTHONDIR": str(Path(root, "ipython"))}
+        env = os.environ | {"PYTHONPATH": str(NOTEBOOKS.parent), "IPYTHONDIR": str(Path(root, "ipython"))}
         client = NotebookClient(node, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": folder}},
                                 coalesce_streams=True, record_timing=False, store_widget_state=False,
                                 extra_arguments=["--IPKernelApp.log_level=40"])
@@ -61,12 +60,21 @@ def run(notebook: dict[str, Any], with_answers: bool = True) -> tuple[dict[str, 
 def _prepared(notebook: dict[str, Any], with_answers: bool) -> tuple[dict[str, Any], set[str]]:
     """A copy to be run, and the ids of the cells that were added to it: what makes warnings errors, and answers."""
     plain, cells = normalised(notebook), [_code_cell("warnings-are-errors", _WARNINGS)]
-    for cell in plain["cells"]:
+    for i, cell in enumerate(plain["cells"]):
         cells.append(cell | ({"outputs": []} if cell["cell_type"] == "code" else {}))
         if with_answers and cell["cell_type"] == "markdown":
-            cells += [_code_cell(f"answer-{i}-{cell['id']}"[:64], _apart(code))
-                      for i, code in enumerate(answers(cell["source"]))]
+            checked = plain["cells"][i + 1]["source"] if i + 1 < len(plain["cells"]) else ""
+            cells += [_code_cell(f"answer-{k}-{cell['id']}"[:64], _apart(code + _judged(checked)))
+                      for k, code in enumerate(answers(cell["source"]))]
     return plain | {"cells": cells}, {cell["id"] for cell in cells} - {cell["id"] for cell in plain["cells"]}
+
+
+def _judged(source: str) -> str:
+    """Code that fails unless the call of `check` in a cell would find its answers right."""
+    if (call := check_call(source)) is None:
+        return ""
+    return (f"\nfrom autograd.learn.judging import judge\nverdict = judge({', '.join(map(ast.unparse, call.args))})\n"
+            "assert verdict.right, verdict.text\n")
 
 
 def _apart(code: str) -> str:

@@ -42,51 +42,52 @@ def test_a_chapter_runs_and_shows_what_its_file_says(path, kernels):
 # ---------------------------------------------------------------------- the first cell
 
 
-def first_cell(folder, before="", after="print(ag.__file__)", paths=()):
-    """Run it in a Python that finds nothing but its own packages, as a script in `folder`."""
+def first_cell(folder, before="", after="print(ag.__file__)", paths=(NOTEBOOKS.parent,)):
+    """Run it in a Python that finds its own packages and those of `paths`, as a script in `folder`."""
     code = f"import sys\nsys.path[:0] = {[str(path) for path in paths]}\n{before}\n{FIRST_CELL}\n{after}"
     return subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("place", ["notebooks", "notebooks/a/b", ".", ".."])
-def test_the_first_cell_finds_the_repository(tmp_path, place):
+def test_the_first_cell_needs_no_folder_of_its_own(tmp_path):
     pytest.importorskip("matplotlib")
-    (tmp_path / "tapegrad" / "notebooks" / "a" / "b").mkdir(parents=True)
-    (tmp_path / "tapegrad" / "autograd").symlink_to(NOTEBOOKS.parent / "autograd")
-    done = first_cell(tmp_path / "tapegrad" / place)
+    done = first_cell(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "tapegrad" / "autograd" / "__init__.py")
+    assert done.stdout.strip() == str(NOTEBOOKS.parent / "autograd" / "__init__.py")
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "numpy", "autograd"])
 def test_the_first_cell_says_what_is_missing(tmp_path, missing):
-    pytest.importorskip("matplotlib")  # which the cell looks for first
     done = first_cell(tmp_path, f"sys.modules[{missing!r}] = None")
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1
-    assert "Something is missing (" in last and missing in last and 'pip install -e ".[notebooks]"' in last
-
-
-def test_the_first_cell_is_not_content_with_another_autograd(tmp_path):
-    pytest.importorskip("matplotlib")
-    (tmp_path / "other" / "autograd").mkdir(parents=True)
-    (tmp_path / "other" / "autograd" / "__init__.py").write_text("def grad(f): pass\n")
-    done = first_cell(tmp_path, paths=[tmp_path / "other"])
-    assert done.returncode == 1 and "another package of that name" in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and missing in last
+    assert missing != "matplotlib" or 'Matplotlib is missing (' in last and 'pip install -e ".[notebooks]"' in last
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_a_sentence_in_a_notebook(tmp_path, kernels):
+@pytest.mark.parametrize("before", ["sys.modules['autograd'] = None", "sys.path.insert(0, '')"])
+def test_a_notebook_shows_what_to_do_where_autograd_is_missing_or_another(tmp_path, kernels, before):
+    """The traceback has the first cell's comment, which says it."""
+    (tmp_path / "autograd").mkdir()
+    (tmp_path / "autograd" / "__init__.py").write_text("def grad(f): pass\n")
+    assert 'pip install -e ".[notebooks]"' in "\n".join(shown_error(tmp_path, before).traceback)
+
+
+@pytest.mark.slow
+def test_a_missing_matplotlib_is_a_sentence_in_a_notebook(tmp_path, kernels):
     """No traceback, and the run ends there."""
+    [sentence] = shown_error(tmp_path, "sys.modules['matplotlib'] = None").traceback
+    assert sentence.startswith("Matplotlib is missing (") and "\n" not in sentence
+
+
+def shown_error(folder, before):
+    """Return the error that the first cell ends with in a kernel, where `before` ran in the cell before it."""
     import nbformat
     from nbclient import NotebookClient
 
-    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
-        "import sys\nsys.modules['matplotlib'] = None\n" + FIRST_CELL)])
-    NotebookClient(node, allow_errors=True, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    [shown] = node.cells[0].outputs
-    [sentence] = shown.traceback
-    assert sentence.startswith("Something is missing (") and "matplotlib" in sentence and "\n" not in sentence
+    first = f"import sys\nsys.path.insert(0, {str(NOTEBOOKS.parent)!r})\n{before}"
+    node = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, (first, FIRST_CELL))))
+    NotebookClient(node, allow_errors=True, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    return node.cells[1].outputs[-1]
 
 
 # ---------------------------------------------------------------------- what is noticed
@@ -104,6 +105,22 @@ EXERCISE = """### Exercise 0.{}: {}
 </details>"""
 
 
+MORE_IMPORTS = "import sys\nfrom pathlib import Path\n\nfrom autograd.learn.judging import equal, exercise"
+CHECKS = '''@exercise("0.1", "one more")
+def _(x):
+    equal("x", x, 3)
+
+@exercise("0.2", "")
+def _(x):
+    equal("x", x, 2)'''
+REFUSED = """Exercise 0.1 is not right yet: x does not come out right
+  came out  2.
+  right is  3.
+  It is 0.6667 times the right one.
+Hint: one more
+"""
+
+
 def text(name, source):
     return {"cell_type": "markdown", "id": name, "metadata": {}, "source": source}
 
@@ -119,10 +136,12 @@ def printed(words):
 
 def chapter():
     """A chapter that is as it should be."""
-    return {"cells": [text("opening", OPENING), code("first", FIRST_CELL.rstrip()),
+    return {"cells": [text("opening", OPENING), code("first", FIRST_CELL + MORE_IMPORTS), code("checks", CHECKS),
                       code("sum", "x = 1 + 1\nprint(x)", printed("2\n")),
                       text("exercise-1", EXERCISE.format(1, "one", "x = x + 1\nassert x == 3")),
+                      code("try-1", 'check("0.1", x)', printed(REFUSED)),
                       text("exercise-2", EXERCISE.format(2, "two", "assert x == 2")),
+                      code("try-2", 'check("0.2", x)', printed("Exercise 0.2 is right.\n")),
                       code("last", "print(x)", printed("2\n")), text("summary", "## Summary\n\n- All.")]}
 
 
@@ -142,8 +161,8 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
 
 @pytest.mark.parametrize("name, source, rule", [
     ("opening", "# 0. A title\n\n**You need** nothing.", "its opening lacks '**You will be able to**'"),
-    ("first", FIRST_CELL.replace("here = Path.cwd()", "here = Path.home()"), "its first cell of code does not begin"),
-    ("first", FIRST_CELL.replace("except", "    x = 1\nexcept"), "its first cell of code does not begin"),
+    ("first", FIRST_CELL.replace("check, ", ""), "its first cell of code does not begin"),
+    ("first", FIRST_CELL.replace("from", "x = 1\nfrom"), "its first cell of code does not begin"),
     ("first", "import numpy as np", "its first cell of code does not begin"),
     ("summary", "The end.", "does not end with a cell that begins with '## Summary'"),
     ("exercise-1", "An aside.", "it has 1 exercises, and needs two"),
@@ -151,6 +170,8 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
     ("exercise-1", EXERCISE.format(1, "one", "x = 3"), "its answer has no assert"),
     ("exercise-1", EXERCISE.format(1, "one", "assert True"), "its answer has no assert"),
     ("exercise-1", EXERCISE.format(1, "one", "assert 1 < 2").replace("</summary>\n", "</summary>"), "an empty line"),
+    ("try-1", "...", 'Exercise 0.1: the cell after it has no check("0.1", …)'),
+    ("try-1", 'check("0.2", x)', 'Exercise 0.1: the cell after it has no check("0.1", …)'),
     ("exercise-2", EXERCISE.format(2, "two", "import os\nassert os.sep"), "`import os` belongs into the first cell"),
     ("sum", "import math", "`import math` belongs into the first cell"),
     ("summary", "## Summary\n\nFor $x\n- y$.", "a formula goes over the end of the line 'For $x'"),
@@ -167,8 +188,8 @@ def test_a_broken_rule_of_the_sources_is_noticed(name, source, rule, tmp_path):
 
 def test_the_first_cell_may_import_more_and_go_on(tmp_path):
     notebook = chapter()
-    with_standard = FIRST_CELL.replace("import sys\n", "import sys\nimport tempfile\n")
-    cell(notebook, "first")["source"] = with_standard.replace("as ag\n", "as ag\n    from gpt import GPT\n") + "n = 1"
+    more = FIRST_CELL.replace("from", "import tempfile\n\nfrom").replace("plt\n", "plt\nfrom gpt import GPT\n")
+    cell(notebook, "first")["source"] = more + "\nn = 1"
     assert broken_rules(saved(notebook, tmp_path)) == []
 
 
@@ -191,7 +212,7 @@ def test_a_broken_rule_of_the_outputs_is_noticed(shown, rule, tmp_path):
     lambda notebook: notebook["cells"][1].update(execution_count=7),
     lambda notebook: notebook["cells"][1]["metadata"].update(collapsed=False),
     lambda notebook: notebook["metadata"]["language_info"].update(version="3.12.1"),
-    lambda notebook: notebook["cells"][2]["metadata"].update(tags=["measured"]),
+    lambda notebook: notebook["cells"][3]["metadata"].update(tags=["measured"]),
 ])
 def test_noise_of_a_run_is_noticed_and_saving_removes_it(change, tmp_path):
     path = saved(chapter(), tmp_path)
@@ -221,6 +242,7 @@ def test_a_chapter_runs_with_its_answers_apart(kernels):
 @pytest.mark.parametrize("name, source, trouble", [
     ("sum", "x = 2\n1 / 0", "ZeroDivisionError"),
     ("exercise-2", EXERCISE.format(2, "two", "assert x == 3"), "assert x == 3"),
+    ("exercise-1", EXERCISE.format(1, "one", "x = x + 2\nassert x == 4"), "Exercise 0.1 is not right yet"),
     ("sum", "x = 2\nnp.log(np.zeros(1))", "RuntimeWarning"),
     ("sum", "x = 2\nag.exp(ag.tensor([1e3]))", "RuntimeWarning"),
     ("sum", "x = 2\nprint('UserWarning: so', file=sys.stderr)", "cell sum warns"),
