@@ -107,7 +107,7 @@ def equal(name: str, given: Any, right: Any, inputs: Mapping[str, Any] | None = 
     if given is None or given is Ellipsis:
         raise Unfinished(name)
     right, given = np.asarray(right, dtype=float), _array(name, given)
-    atol = tolerance * max(np.abs(right).max(initial=0), 1e-3)
+    atol = tolerance * (np.abs(right).max(initial=0) or 1)
     if given.shape == right.shape and np.allclose(given, right, rtol=tolerance, atol=atol):
         return
     about = next((text for text, wrong in (hints or {}).items() if _alike(given, np.asarray(wrong), tolerance)), "")
@@ -163,7 +163,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def _alike(a: np.ndarray, b: np.ndarray, tolerance: float = 1e-6) -> bool:
-    return a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=1e-9)
+    return a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max(initial=0))
 
 
 def _difference(given: np.ndarray, right: np.ndarray) -> str:

@@ -9,7 +9,7 @@ among whose imports its own are put.  An exercise is a cell of text, `### Exerci
 <details>, which draws from no generator of the chapter's, so that the chapter shows the same with it and without.  The
 cell after it has a skeleton and `check("3.1", …)`, whose cases are in `autograd/learn/exercises/`, and finds the answer
 right, which makes the names that are checked.  A
-cell that shows times is tagged `measured`: its outputs are left to the reader.
+cell that shows times is tagged `measured`: its outputs are marked as a sample, and not compared.
 """
 
 from .chapter import FIRST_CELL, NOTEBOOKS, chapters, load, save, with_small_pictures

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .chapter import answers, begins_with_first_cell, check_call, joined, load, normalised
+from .chapter import answers, begins_with_first_cell, check_call, joined, load, normalised, reading_minutes
 
 MOST_BYTES = 300_000
 OPENING = ("# ", "**You will be able to**", "**You need**")  # what the first cell of text has
@@ -53,6 +53,9 @@ def _of_parts(cells: list[dict[str, Any]]) -> Iterator[str]:
     first = texts[0] if texts and cells[0]["cell_type"] == "markdown" else ""
     if missing := [part for part in OPENING if part not in first]:
         yield f"its opening lacks {', '.join(map(repr, missing))}"
+    reading, exercises = reading_minutes({"cells": cells})
+    if (time := f"about {reading} minutes to read, and {exercises} for the exercises") not in first:
+        yield f"its opening does not say that it takes {time}"
     if not code or not begins_with_first_cell(code[0]):
         yield "its first cell of code does not begin with FIRST_CELL"
     if not texts or cells[-1]["cell_type"] != "markdown" or not texts[-1].startswith(SUMMARY):
@@ -110,6 +113,8 @@ def _of_imports(cells: list[dict[str, Any]]) -> Iterator[str]:
 def _of_outputs(cells: list[dict[str, Any]]) -> Iterator[str]:
     for cell in cells:
         for output in cell.get("outputs", ()):
+            if "image/svg+xml" in output.get("data", {}) and "image/png" not in output["data"]:
+                yield f"cell {cell['id']} shows a picture as SVG alone, which some hosts drop"
             if output["output_type"] == "error":
                 yield f"cell {cell['id']} shows an error"
             shown = "".join([joined(output.get("text", "")), *map(joined, output.get("data", {}).values())])

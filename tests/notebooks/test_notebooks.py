@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.notebooks import FIRST_CELL, NOTEBOOKS, broken_rules, chapters, differences, load, run, save
+from tests.notebooks.chapter import SAMPLE
 from tests.notebooks.running import alike
 
 CHAPTERS = chapters()
@@ -92,7 +93,8 @@ def shown_error(folder, before):
 
 # ---------------------------------------------------------------------- what is noticed
 
-OPENING = "# 0. A title\n\n**You will be able to** read.\n\n**You need** nothing."
+OPENING = ("# 0. A title\n\n**You will be able to** read.\n\n"
+           "**You need** about 0 minutes to read, and 20 for the exercises.")
 EXERCISE = """### Exercise 0.{}: {}
 
 <details>
@@ -161,6 +163,7 @@ def test_a_chapter_as_it_should_be_breaks_no_rule(tmp_path):
 
 @pytest.mark.parametrize("name, source, rule", [
     ("opening", "# 0. A title\n\n**You need** nothing.", "its opening lacks '**You will be able to**'"),
+    ("opening", OPENING.replace("20", "10"), "does not say that it takes about 0 minutes to read, and 20"),
     ("first", FIRST_CELL.replace("check, ", ""), "its first cell of code does not begin"),
     ("first", FIRST_CELL.replace("from", "x = 1\nfrom"), "its first cell of code does not begin"),
     ("first", "import numpy as np", "its first cell of code does not begin"),
@@ -197,9 +200,10 @@ def test_the_first_cell_may_import_more_and_go_on(tmp_path):
     (printed("saved in /home/me/tape.html"), "a path of a machine"),
     (printed(r"C:\Users\me"), "a path of a machine"),
     (printed("<function f at 0x7f3a5c1d2e80>"), "an address in memory"),
-    ({"output_type": "display_data", "data": {"text/html": "<iframe src=''>"}, "metadata": {}}, "an embedded page"),
+    ({"output_type": "display_data", "data": {"text/plain": "<script>"}, "metadata": {}}, "an embedded page"),
     ({"output_type": "error", "ename": "E", "evalue": "", "traceback": []}, "shows an error"),
     (printed("x" * 300_000), "and may have 300,000"),
+    ({"output_type": "display_data", "data": {"image/svg+xml": "<svg/>"}, "metadata": {}}, "as SVG alone"),
 ])
 def test_a_broken_rule_of_the_outputs_is_noticed(shown, rule, tmp_path):
     notebook = chapter()
@@ -222,6 +226,24 @@ def test_noise_of_a_run_is_noticed_and_saving_removes_it(change, tmp_path):
     assert broken_rules(path) == ["it carries noise of a run: save it with python -m tests.notebooks --write"]
     save(load(path), path)
     assert broken_rules(path) == []
+
+
+def test_an_embedded_page_is_not_saved(tmp_path):
+    notebook = chapter()
+    framed = {"text/html": "<iframe srcdoc=''></iframe>", "text/plain": "Player of 5 records"}
+    cell(notebook, "sum")["outputs"] = [{"output_type": "display_data", "data": framed, "metadata": {}}]
+    path = saved(notebook, tmp_path)
+    assert broken_rules(path) == [] and cell(load(path), "sum")["outputs"][0]["data"].keys() == {"text/plain"}
+
+
+def test_a_measured_cell_shows_a_sample_that_is_marked_and_no_folder(tmp_path):
+    notebook = chapter()
+    cell(notebook, "sum").update(metadata={"tags": ["measured"]}, outputs=[])
+    cell(notebook, "sum")["outputs"] = [printed("0.3 ms, in /tmp/tmpab1_c/model\n")]
+    path = saved(notebook, tmp_path)
+    save(load(path), path)  # marks it once
+    assert broken_rules(path) == []
+    assert ["".join(o["text"]) for o in cell(load(path), "sum")["outputs"]] == [SAMPLE, "0.3 ms, in out/model\n"]
 
 
 def test_two_cells_of_one_id_are_noticed(tmp_path):

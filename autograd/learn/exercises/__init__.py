@@ -13,7 +13,8 @@ from . import (
     chapter_10,
     chapter_11,
     chapter_12,
+    chapter_13,
 )
 
 __all__ = ["chapter_01", "chapter_02", "chapter_03", "chapter_04", "chapter_05", "chapter_06", "chapter_07",
-           "chapter_08", "chapter_09", "chapter_10", "chapter_11", "chapter_12"]
+           "chapter_08", "chapter_09", "chapter_10", "chapter_11", "chapter_12", "chapter_13"]
