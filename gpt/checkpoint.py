@@ -339,7 +339,7 @@ def _build_model(config: GPTConfig, stored: dict[str, Stored], file: Path) -> GP
 
 def count_weights(c: GPTConfig) -> int:
     """Count the numbers in the matrices of a model, without building it."""
-    keys, hidden = (c.n_kv_head or c.n_head) * c.head_size, c.n_hidden or 4 * c.n_embd
-    rows = 2 * c.n_embd + 2 * keys + (3 if c.gated else 2) * hidden + 2 * c.convolution  # of n_embd each, in a block
+    heads, hidden = 2 * (c.n_head + (c.n_kv_head or c.n_head)), c.n_hidden or 4 * c.n_embd
+    rows = heads * c.head_size + (3 if c.gated else 2) * hidden + 2 * c.convolution  # of n_embd each, in a block
     tables = c.vocab_size * (1 if c.tied else 2) + (0 if c.positions == "rotary" else c.block_size)
     return (tables + c.n_layer * rows) * c.n_embd

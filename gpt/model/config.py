@@ -17,6 +17,8 @@ class Architecture(Settings):
     n_kv_head: int | None = setting(None, "grouped-query attention (GQA): key/value heads, each for as many "
                                     "neighbouring query heads; none: n_head", at_least=1, group="model")
     n_embd: int = setting(128, "embedding dimension, the width of the residual stream", at_least=1, group="model")
+    head_dim: int | None = setting(None, "dimension of an attention head; none: n_embd / n_head", at_least=1,
+                                   group="model")
     n_hidden: int | None = setting(None, "intermediate size: hidden dimension of the MLP; none: 4 times n_embd",
                                    at_least=1, group="model")
     bias: bool = setting(False, "add a bias in linear layers and norms, as in GPT-2", group="model")
@@ -53,7 +55,7 @@ class Architecture(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         c = self
-        if c.n_embd % c.n_head:
+        if c.head_dim is None and c.n_embd % c.n_head:
             nearest = -(-c.n_embd // c.n_head) * c.n_head
             raise ValueError(f"n_embd is {c.n_embd} and n_head {c.n_head}: heads share the dimensions evenly, "
                              f"so n_embd needs to be a multiple of n_head, such as {nearest}")
@@ -64,12 +66,12 @@ class Architecture(Settings):
             raise ValueError("qk_norm_gain is for queries and keys that are normalized: set qk_norm, too")
         if c.positions == "rotary" and c.head_size % 2:
             raise ValueError(f"rotary positions rotate pairs of dimensions, and a head has {c.head_size} of them: "
-                             f"n_embd / n_head needs to be even")
+                             f"n_embd / n_head, or head_dim, needs to be even")
 
     @property
     def head_size(self) -> int:
         """Dimension of an attention head."""
-        return self.n_embd // self.n_head
+        return self.head_dim or self.n_embd // self.n_head
 
 
 @dataclass(kw_only=True)

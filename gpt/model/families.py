@@ -17,7 +17,8 @@ FREE = {"vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd", 
 def nearest_family(c: GPTConfig) -> tuple[str, list[str]]:
     """Return the family nearest to a model, "gpt2" or "llama", and the model's choices that this family lacks."""
     either = (False,) if c.qk_norm else (False, True)  # Qwen2 has biases, Qwen3 QK norm
-    lacking = {"gpt2": _lacking(c, **GPT2, n_kv_head=(None, c.n_head)), "llama": _lacking(c, **LLAMA, qkv_bias=either)}
+    lacking = {"gpt2": _lacking(c, **GPT2, n_kv_head=(None, c.n_head), head_dim=(None, c.n_embd / c.n_head)),
+               "llama": _lacking(c, **LLAMA, qkv_bias=either, head_dim=(c.head_dim,))}
     family = min(lacking, key=lambda name: len(lacking[name]))
     return family, lacking[family]
 

@@ -92,18 +92,18 @@ class Convolution(Module):
 class Attention(Module):
     """Causal self-attention: each token attends to itself and those before it (Vaswani et al. 2017, 3.2)."""
     conv: Convolution | None
-    c_attn: Linear                                             # C -> C + 2D: queries; keys and values of D = G·d
-    c_proj: Linear                                             # C -> C
-    head_size: int                                             # d = C / H
+    c_attn: Linear                                             # C -> H·d + 2D: queries; keys and values of D = G·d
+    c_proj: Linear                                             # H·d -> C
+    n_head: int                                                # H
+    head_size: int                                             # d, mostly C / H
     norm: QKNorm | None
 
     def __call__(self, x: Array, angles: Array | None, cache: Any = None) -> Array:
-        B, T, C = x.shape
+        B, T, _ = x.shape                                      # (B, T, C)
         if self.conv is not None:
             x = self.conv(x, cache)
         heads = self.c_attn(x).reshape(B, T, -1, self.head_size).swapaxes(1, 2)  # (B, H + 2G, T, d)
-        H = C // self.head_size
-        G = (heads.shape[1] - H) // 2
+        H, G = self.n_head, (heads.shape[1] - self.n_head) // 2
         if self.norm is None and angles is None:
             q, k, v = ag.split(heads, (H, H + G), axis=1)
         else:                                                  # queries and keys side by side, in fewer operations
@@ -112,7 +112,7 @@ class Attention(Module):
             qk = qk if angles is None else ag.rotary(qk, angles)
             q, k = ag.split(qk, (H,), axis=1)
         y = (ag if cache is None else cache).attention(q, k, v, causal=True)  # (B, H, T, d)
-        y = y.swapaxes(1, 2).reshape(B, T, C)                  # heads side by side again
+        y = y.swapaxes(1, 2).reshape(B, T, -1)                 # heads side by side again: (B, T, H·d)
         return self.c_proj(y)                                  # (B, T, C)
 
 
@@ -174,7 +174,7 @@ class GPT(Module):
     def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
         c, start = config, Initializer(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
-        D = (c.n_kv_head or c.n_head) * d                      # dimension of all keys, and of all values
+        Q, D = c.n_head * d, (c.n_kv_head or c.n_head) * d     # dimension of all queries; of all keys, and all values
         std_out = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # of what is summed in the residual stream
 
         def linear(n_in: int, n_out: int, std: float = STD, bias: bool = c.bias) -> Linear:
@@ -191,8 +191,8 @@ class GPT(Module):
 
         def block() -> Block:
             qk_norm = QKNorm(start.ones(2 * d) if c.qk_norm_gain else None, c.norm_eps) if c.qk_norm else None
-            attention = Attention(conv(), linear(C, C + 2 * D, bias=c.bias or c.qkv_bias), linear(C, C, std=std_out),
-                                  d, qk_norm)
+            attention = Attention(conv(), linear(C, Q + 2 * D, bias=c.bias or c.qkv_bias), linear(Q, C, std=std_out),
+                                  c.n_head, d, qk_norm)
             mlp = MLP(conv(), linear(C, F), linear(C, F) if c.gated else None, linear(F, C, std=std_out), c.activation)
             return Block(norm(), attention, norm(), mlp, start.ones(2) if c.residual_scalars else None)
 

@@ -151,8 +151,8 @@ def llama_choices(keys: Keys, model_type: str) -> tuple[dict[str, Any], dict[str
     size, heads = keys.take("hidden_size", int), keys.take("num_attention_heads", int)
     layers = keys.take("num_hidden_layers", int)
     head_dim = keys.take("head_dim", int, 128 if model_type == "qwen3" else None)
-    if head_dim is not None and head_dim * heads != size:
-        keys.problems.append(f"{heads} heads of {head_dim} dimensions, which are not the {size} of a token")
+    if head_dim is not None and head_dim * heads == size:
+        head_dim = None
     keys.only("attention_bias", False, "a bias in all of attention")
     keys.only("mlp_bias", False, "a bias in the MLP")
     keys.only("partial_rotary_factor", 1, "rotary positions in a part of a head")
@@ -162,7 +162,8 @@ def llama_choices(keys: Keys, model_type: str) -> tuple[dict[str, Any], dict[str
     check_windows(keys, model_type, layers, context)
     rope, n_kv_head = llama_rope(keys), {"llama": heads, "mistral": 8}.get(model_type, _REQUIRED)
     return dict(vocab_size=keys.take("vocab_size", int), block_size=context,
-                n_embd=size, n_layer=layers, n_head=heads, n_hidden=keys.take("intermediate_size", int),
+                n_embd=size, n_layer=layers, n_head=heads, head_dim=head_dim,
+                n_hidden=keys.take("intermediate_size", int),
                 n_kv_head=keys.take("num_key_value_heads", int, n_kv_head),
                 norm="rms_norm", norm_eps=float(keys.take("rms_norm_eps", float, 1e-6)), qkv_bias=model_type == "qwen2",
                 qk_norm=model_type == "qwen3", qk_norm_gain=model_type == "qwen3",
@@ -238,7 +239,7 @@ def llama_keys(c: GPTConfig, rope: dict[str, Any]) -> dict[str, Any]:
             "num_attention_heads": c.n_head, "num_key_value_heads": c.n_kv_head or c.n_head,
             "intermediate_size": c.n_hidden or 4 * c.n_embd, "hidden_act": HF_ACTIVATION[c.activation],
             "rms_norm_eps": c.norm_eps, "rope_theta": rope["rope_theta"], "rope_scaling": scaling,
-            "attention_dropout": 0.0} | ({"head_dim": c.head_size} if c.qk_norm else {})
+            "attention_dropout": 0.0} | ({"head_dim": c.head_size} if c.qk_norm or c.head_dim else {})
 
 
 # ---------------------------------------------------------------------- both

@@ -79,10 +79,12 @@ def gguf_choices(keys: Keys, architecture: str) -> tuple[dict[str, Any], dict[st
         only("attention.head_count_kv", heads, "grouped-query attention in a GPT-2")
         return choices | dict(bias=True, activation="gelu_tanh",
                               norm_eps=take("attention.layer_norm_epsilon", float)), {}
-    if heads < 1 or size % heads:
-        raise ValueError(f"{architecture}.embedding_length is {size}, which {heads} heads cannot share")
-    for name in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
-        only(name, size // heads, f"heads of other sizes than {size // heads}, or rotary positions in a part of a head")
+    if heads < 1:
+        raise ValueError(f"{architecture}.attention.head_count is {heads}, and needs to be at least 1")
+    head_dim = take("attention.key_length", int, None)
+    d = head_dim or size // heads
+    for name in ("attention.value_length", "rope.dimension_count"):
+        only(name, d, f"values of other dimensions than the {d} of queries, or rotary positions in a part of a head")
     only("expert_count", 0, "a mixture of experts")
     only("expert_used_count", 0, "a mixture of experts")
     only("use_parallel_residual", False, "attention and MLP side by side")
@@ -92,7 +94,8 @@ def gguf_choices(keys: Keys, architecture: str) -> tuple[dict[str, Any], dict[st
         keys.problems.append(f"attention to a sliding window ({architecture}.attention.sliding_window is {window})")
     qwen3 = architecture == "qwen3"
     rope = gguf_rope(keys, architecture)
-    return choices | dict(n_kv_head=kv_heads, norm="rms_norm", positions="rotary", gated=True, activation="silu",
+    return choices | dict(n_kv_head=kv_heads, head_dim=None if d * heads == size else head_dim,
+                          norm="rms_norm", positions="rotary", gated=True, activation="silu",
                           norm_eps=take("attention.layer_norm_rms_epsilon", float), rope_base=rope["rope_theta"],
                           qkv_bias=architecture == "qwen2", qk_norm=qwen3, qk_norm_gain=qwen3), rope
 

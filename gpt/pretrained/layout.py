@@ -65,15 +65,15 @@ def gpt2_layout(c: GPTConfig) -> Layout:
 def llama_layout(c: GPTConfig, model_type: str) -> Layout:
     """Return the tensors of a Llama, whose matrices are (n_out, n_in), and whose queries, keys and values are separate;
     Qwen2 has biases of these, Qwen3 gains of normalized queries and keys."""
-    C, F, D = c.n_embd, c.n_hidden or 4 * c.n_embd, (c.n_kv_head or c.n_head) * c.head_size
+    C, F, Q, D = c.n_embd, c.n_hidden or 4 * c.n_embd, c.n_head * c.head_size, (c.n_kv_head or c.n_head) * c.head_size
     layout = {"wte.weight": [FileTensor("embed_tokens.weight", (c.vocab_size, C))]}
     for i in range(c.n_layer):
         block, layer = f"h.{i}.", f"layers.{i}."
-        qkv = [(f"{layer}self_attn.{x}_proj", n) for x, n in (("q", C), ("k", D), ("v", D))]
+        qkv = [(f"{layer}self_attn.{x}_proj", n) for x, n in (("q", Q), ("k", D), ("v", D))]
         layout |= {
             block + "ln_1.weight": [FileTensor(layer + "input_layernorm.weight", (C,))],
             block + "attn.c_attn.weight": [FileTensor(f"{name}.weight", (n, C), True) for name, n in qkv],
-            block + "attn.c_proj.weight": [FileTensor(layer + "self_attn.o_proj.weight", (C, C), True)],
+            block + "attn.c_proj.weight": [FileTensor(layer + "self_attn.o_proj.weight", (C, Q), True)],
             block + "ln_2.weight": [FileTensor(layer + "post_attention_layernorm.weight", (C,))],
             block + "mlp.c_fc.weight": [FileTensor(layer + "mlp.up_proj.weight", (F, C), True)],
             block + "mlp.c_gate.weight": [FileTensor(layer + "mlp.gate_proj.weight", (F, C), True)],

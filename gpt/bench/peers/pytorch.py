@@ -82,7 +82,7 @@ class Forward:
     def attention(self, x: Any, name: str) -> Any:
         """Apply the attention `name`, with grouped queries and the KV cache."""
         c, T = self.config, self.T
-        sizes = [c.n_embd, self.n_kv_head * c.head_size, self.n_kv_head * c.head_size]
+        sizes = [n * c.head_size for n in (c.n_head, self.n_kv_head, self.n_kv_head)]
         q, k, v = self.linear(self.convolution(x, f"{name}.conv"), f"{name}.c_attn").split(sizes, dim=-1)
         gains = self.w[f"{name}.norm.weight"].chunk(2) if c.qk_norm_gain else (None, None)
         q, k, v = self.position(self.heads(q), gains[0]), self.position(self.heads(k), gains[1]), self.heads(v)

@@ -60,7 +60,8 @@ def architectures(draw):
     return GPTConfig(
         vocab_size=11, block_size=draw(st.integers(1, 9)), n_layer=draw(st.integers(1, 2)), n_head=n_kv_head * group,
         n_kv_head=n_kv_head if group > 1 or draw(st.booleans()) else None, n_embd=n_kv_head * group * 4,
-        n_hidden=draw(st.sampled_from([None, 10])), bias=draw(st.booleans()),
+        n_hidden=draw(st.sampled_from([None, 10])), head_dim=draw(st.sampled_from([None, None, 6])),
+        bias=draw(st.booleans()),
         norm_gain=draw(st.booleans()), qkv_bias=draw(st.booleans()), gated=draw(st.booleans()),
         activation=draw(st.sampled_from(list(ACTIVATIONS))),
         positions=draw(st.sampled_from(["learned", "sinusoidal", "rotary"])),

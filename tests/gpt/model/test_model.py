@@ -20,7 +20,8 @@ VARIANTS = [FAST, LLAMA, {"bias": True, "activation": "gelu_tanh"}, {**LLAMA, "q
             {"bias": True, "activation": "relu", "positions": "sinusoidal", "convolution": 2, "norm_embedding": True},
             {"norm_gain": False, "bias": True, "activation": "squared_relu", "n_kv_head": 1, "smear": True},
             {"norm_gain": False, "qk_norm": True, "norm": "rms_norm"}, {"residual_scalars": True},
-            {"qk_norm": True, "qk_norm_gain": True, "n_head": 6, "n_kv_head": 3, "positions": "rotary"}]
+            {"qk_norm": True, "qk_norm_gain": True, "n_head": 6, "n_kv_head": 3, "positions": "rotary"},
+            {**LLAMA, "head_dim": 4}, {"n_head": 5, "head_dim": 3, "bias": True}]
 
 
 def varied(config, changes, seed=3):

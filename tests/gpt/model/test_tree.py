@@ -43,7 +43,7 @@ def test_a_gpt(model):
     assert text.splitlines()[0] == f"GPT: {n:,} parameters, {4 * n / 1000:.1f} kB"
     assert found["wte: Embedding"] == ("520", "2.1 kB") and found["weight: f32[65,8]"] == ("520", "2.1 kB")
     assert found["h.0 … h.2: 3 × Block"][0] == f"{3 * model.h[0].n_parameters:,}"
-    assert found["attn: Attention(head_size=4)"][0] == f"{model.h[0].attn.n_parameters:,}"
+    assert found["attn: Attention(n_head=2, head_size=4)"][0] == f"{model.h[0].attn.n_parameters:,}"
     assert text.count("Block") == 1 and "      weight: f32[8]" in text
     assert len({len(t) for t in text.splitlines()[1:]}) == 1
     tops = [int(line.split()[-3].replace(",", "")) for line in text.splitlines() if re.match("  [a-z]", line)]

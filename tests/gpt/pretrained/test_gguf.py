@@ -48,6 +48,8 @@ FAMILIES = {
     "qwen2": ("qwen2", "Qwen2", llama()),
     "qwen2 tied": ("qwen2", "Qwen2", llama(tie_word_embeddings=True, num_key_value_heads=1)),
     "qwen3": ("qwen3", "Qwen3", llama(head_dim=16)),
+    "qwen3 0.6B's heads": ("qwen3", "Qwen3", llama(head_dim=32, tie_word_embeddings=True)),
+    "mistral nemo's heads": ("llama", "Mistral", llama(head_dim=8, sliding_window=None)),
 }
 
 
@@ -258,8 +260,8 @@ def test_a_folder_with_several(tmp_path, capsys):
     ({"llama.block_count": 2}, "missing: blk.1.attn_norm.weight, blk.1.attn_q.weight"),
     ({"llama.embedding_length": 64}, r"of another shape: .*token_embd.weight \[96, 32\] instead of \[96, 64\]"),
     ({"llama.feed_forward_length": [64]}, "llama.feed_forward_length is .*needs to be of type int"),
-    ({"llama.attention.head_count": 5}, "embedding_length is 32, which 5 heads cannot share"),
-    ({"llama.attention.head_count": 0}, "which 0 heads cannot share"),
+    ({"llama.attention.head_count": 5}, "n_embd is 32 and n_head 5: heads share the dimensions evenly"),
+    ({"llama.attention.head_count": 0}, "llama.attention.head_count is 0, and needs to be at least 1"),
     ({"llama.attention.head_count_kv": 3}, "n_head is 4 and n_kv_head 3"),
     ({"llama.attention.sliding_window": 8}, r"a sliding window \(llama.attention.sliding_window is 8\)"),
     ({"llama.expert_count": 8}, r"a mixture of experts \(llama.expert_count is 8\)"),
@@ -267,6 +269,7 @@ def test_a_folder_with_several(tmp_path, capsys):
     ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, "scaling.factor is 0.0, and needs to be"),
     ({"llama.rope.scaling.attn_factor": 2.0}, "llama.rope.scaling.attn_factor is 2.0"),
     ({"llama.rope.dimension_count": 4}, "rotary positions in a part of a head .llama.rope.dimension_count is 4"),
+    ({"llama.attention.value_length": 4}, "of other dimensions than the 8 of queries.*value_length is 4"),
     ({"llama.logit_scale": 0.5, "llama.attention.scale": 1.0},
      "not known here and may change what the model computes: 'llama.attention.scale', 'llama.logit_scale'"),
     ({"general.type": "adapter"}, "general.type is 'adapter'"),

@@ -40,6 +40,8 @@ VARIANTS = {
     "mistral": ("Mistral", LLAMA | {"num_key_value_heads": 2, "sliding_window": None}),
     "qwen2": ("Qwen2", LLAMA | {"num_key_value_heads": 2}),
     "qwen3": ("Qwen3", LLAMA | {"num_key_value_heads": 2, "head_dim": 4}),
+    "qwen3 0.6B's heads": ("Qwen3", LLAMA | {"num_key_value_heads": 2, "head_dim": 8}),
+    "mistral nemo's heads": ("Mistral", LLAMA | {"num_key_value_heads": 2, "head_dim": 2, "sliding_window": None}),
     "qwen2 tied": ("Qwen2", LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
 }
 
