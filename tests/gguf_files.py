@@ -134,7 +134,7 @@ def sentencepiece_encode(tokens, scores, types, text):
     """The ids of SentencePiece's own procedure: the two neighbours whose union has the highest score are merged, the
     first of several, until none can be; a piece that is no token is spelled in bytes."""
     ids = {token: i for i, token in enumerate(tokens) if types[i] == NORMAL}
-    pieces = list(SPACE + text.replace(" ", SPACE))
+    pieces = list(SPACE + text.replace(" ", SPACE)) if text else []
     while True:
         unions = [(-scores[ids[a + b]], i) for i, (a, b) in enumerate(zip(pieces, pieces[1:])) if a + b in ids]
         if not unions:

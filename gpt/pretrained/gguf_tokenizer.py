@@ -11,14 +11,13 @@ LLAMA3 = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|"
           r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
           r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-# tokenizer.ggml.pre -> the name of the words that a text is cut into
-WORDS = {"gpt-2": "gpt2", "mpt": "gpt2", "olmo": "gpt2", "phi-2": "gpt2", "jais": "gpt2", "trillion": "gpt2",
-         "smollm": "digits", "starcoder": "digits", "refact": "digits", "command-r": "digits", "codeshell": "digits",
-         "exaone": "digits", "minerva-7b": "digits",
-         "llama-bpe": "llama3", "llama3": "llama3", "llama-v3": "llama3", "smaug-bpe": "llama3", "dbrx": "llama3",
-         "falcon3": "llama3", "qwen2": "qwen2", "deepseek-r1-qwen": "qwen2", "megrez": "qwen2", "tekken": "tekken"}
+# The names that tokenizer.ggml.pre has for each way to cut a text into words.
+PRE = {"gpt2": ("gpt-2", "mpt", "olmo", "trillion"), "digits": ("smollm", "starcoder", "refact", "minerva-7b"),
+       "qwen2": ("qwen2", "deepseek-r1-qwen", "megrez"), "tekken": ("tekken",),
+       "llama3": ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral")}
+WORDS = {name: words for words, names in PRE.items() for name in names}
 USUAL = {"gpt2": "gpt-2", "qwen2": "qwen2", "qwen3": "qwen2"}  # that of an architecture, in files without the key
-BEGUN = {"llama-bpe", "llama3", "llama-v3", "falcon3"}  # whose texts begin with bos_token where the file is silent
+BEGUN = {*PRE["llama3"], *PRE["tekken"]}  # whose texts begin with bos_token where the file is silent
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token types
 SPECIAL = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id",
            "pad_token": "padding_token_id"}

