@@ -20,7 +20,7 @@ _ALIGNMENT = "general.alignment"
 _SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "|b1", 10: "<u8", 11: "<i8",
             12: "<f8"}
 _TEXT, _LIST = 8, 9
-_ROWS = 1 << 16  # numbers that are widened at once, at least
+_ROWS = 1 << 14  # numbers that are widened at once, at least: they stay in the cache
 
 
 def library() -> Any:

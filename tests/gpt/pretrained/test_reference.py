@@ -219,14 +219,16 @@ def test_the_ends_are_those_of_transformers(kind, ids, drawing, tmp_path):
 @pytest.mark.parametrize("family, extra", [("gpt2", {}), ("gpt2", {"added_tokens.json": {"<|a|>": 320, "the n": 321}}),
                                            ("gpt2", {"tokenizer_config.json": {"add_bos_token": True}}),
                                            ("gpt2", {"special_tokens_map.json": {"eos_token": {"content": "!"}}}),
-                                           ("qwen2", {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}})],
+                                           ("qwen2", {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}}),
+                                           ("qwen3", {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}}),
+                                           ("qwen3", {})],
                          ids=str)
 def test_a_vocabulary_and_its_merges(family, extra, tmp_path):
     """vocab.json and merges.txt, as GPT-2 came, are read as transformers reads them."""
     made = (gpt2_style if family == "gpt2" else qwen2_style)()["model"]
     (tmp_path / "vocab.json").write_text(json.dumps(made["vocab"]))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, made["merges"])) + "\n")
-    config = transformers.GPT2Config if family == "gpt2" else transformers.Qwen2Config
+    config = getattr(transformers, {"gpt2": "GPT2Config", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config"}[family])
     (tmp_path / "config.json").write_text(json.dumps(config().to_dict()))
     for name, content in extra.items():
         (tmp_path / name).write_text(json.dumps(content))
