@@ -368,7 +368,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model():
 
 
 def test_a_file_without_the_name_of_its_words():
-    """That of the architecture, if it has only one; a Llama may have any."""
+    """It has those of its architecture, if they are always the same; a Llama may have any."""
     keys = gguf_files.tokenizer_keys(words_style(QWEN2), None)
     del keys["tokenizer.ggml.pre"]
     assert read_gguf_tokenizer(keys | {"general.architecture": "qwen3"}, 345).encode("a12").size == 3
