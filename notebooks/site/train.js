@@ -62,6 +62,7 @@ const RECEIVE = {
     run = { ...JSON.parse(json), losses: [], speeds: [], evaluations: [], changed: true };
     element("samples").replaceChildren();
     element("model").hidden = false;
+    element("waiting").hidden = true;
     element("size").textContent = `${count(run.parameters)} parameters, ${count(run.vocabulary)} different characters; ` +
       `${count(run.steps)} steps of ${count(run.tokens)} characters`;
     show("Training …");

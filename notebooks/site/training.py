@@ -73,7 +73,7 @@ class Session:
 
     def write_sample(self, send: Send) -> None:
         """Send what the model writes now."""
-        text = "".join(continue_text(self.run, "", SAMPLE, seed=self.trainer.iter, temperature=0.8))
+        text = "".join(continue_text(self.run, "", SAMPLE, seed=self.trainer.iter, temperature=0.8)).strip()
         send("sample", json.dumps([self.trainer.iter, text]))
 
 

@@ -155,6 +155,7 @@ async function start() {
   start_text();
   start_blocks();
   start_map();
+  matchMedia("(prefers-color-scheme: dark)").onchange = () => update(false);  // the map's labels have its ink
   refresh();
   document.querySelector("main").inert = false;
 }

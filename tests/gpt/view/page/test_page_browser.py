@@ -318,5 +318,16 @@ def test_signs_of_a_vocabulary_on_a_phone(browser, tmp_path, scheme):
     shown.close()
 
 
+def test_the_labels_of_the_map_follow_the_scheme(browser, tmp_path):
+    written(tmp_path, varied(CONFIG), CharTokenizer(ALPHABET), "--prompt", "the cats")
+    shown, maps = opened(browser, tmp_path, color_scheme="light"), []
+    for scheme in ("light", "dark", "light"):
+        shown.page.emulate_media(color_scheme=scheme)
+        shown.settle()
+        maps.append(shown.page.evaluate("$('map').toDataURL()"))
+    assert maps[0] == maps[2] != maps[1]
+    shown.close()
+
+
 def test_the_scripts_are_in_the_folder():
     assert {f"{name}.js" for name in SCRIPTS} == {file.name for file in Path(source).parent.glob("*.js")}
