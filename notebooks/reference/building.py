@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace
 
-from . import api, pages
+from . import api, chapters, pages
 from .derivation import read
 from .running import Trouble
 
@@ -30,6 +30,8 @@ def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") ->
     with np.printoptions(precision=4, suppress=True):
         for name in PROSE:
             shutil.copy(HERE / name, work / name)
+        with (work / "index.md").open("a", encoding="utf-8") as index:
+            index.write(chapters.links_to_site(folder.resolve().parent))
         pages.write(work, read(derivations), folder.resolve())
         api.write(work)
         _run_sphinx(work, folder)

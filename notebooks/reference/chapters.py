@@ -1,4 +1,4 @@
-"""Chapters that use an op: their code is searched for its names."""
+"""Links to the chapters that use an op, whose code is searched for its names, and to the rest of the site."""
 
 from __future__ import annotations
 
@@ -36,10 +36,20 @@ def uses() -> dict[str, list[Use]]:
 
 
 def link(use: Use, folder: Path) -> str:
-    """A line of Markdown that points at a chapter from a page in `folder`."""
+    """Return a line of Markdown that links to a chapter from a page in `folder`: where the reference is in a site, to
+    the chapter that runs in the browser."""
     target = os.path.relpath(use.path, folder).replace(os.sep, "/")
+    if (folder.parents[1] / "chapters.html").is_file():
+        target = f"../../chapters/notebooks/index.html?path={use.path.name}"
     within = f", “{use.section}”" if use.section else ""
     return f'<a href="{target}">{use.chapter}</a>{within}'
+
+
+def links_to_site(site: Path) -> str:
+    """Return links to the pages of the site that the reference is in, as far as they are there."""
+    pages = {"live.html": "Live page", "train.html": "Train a GPT", "chapters.html": "Chapters"}
+    links = [f'<a href="../{name}">{title}</a>' for name, title in pages.items() if (site / name).is_file()]
+    return f"\n\nIn the browser, with nothing to install: {', '.join(links)}.\n" if links else ""
 
 
 def _code(path: Path) -> Iterator[tuple[Use, str]]:

@@ -22,6 +22,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("run", Run)
     app.connect("autodoc-process-docstring", _process)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("html-page-context", _shorten_sidebar, priority=400)  # before the theme asks for it
     return {"parallel_read_safe": False, "parallel_write_safe": True}
 
 
@@ -75,3 +76,9 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what is made of Python's own (`current_mode = _mode.get`), with Python's docstring."""
     return True if inspect.isbuiltin(obj) else None
+
+
+def _shorten_sidebar(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """List in the sidebar what is beside and below the page: all pages on every page were half of the whole."""
+    if tree := context.get("toctree"):
+        context["toctree"] = lambda **settings: tree(**settings | {"collapse": True})

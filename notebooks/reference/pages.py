@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import base64
 import inspect
 import textwrap
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def _page(op: ag.Op, derivation: Derivation, uses: list[chapters.Use], folder: P
              "## Gradients", _shared(op, derivation),
              *[_gradient(op, x, text) for x, text in derivation.inputs.items()],
              "## Example", _fence("python", example), _fence("{code-block} text\n:class: output", printed),
-             "## Graph", _fence("{raw} html", graph(names["y"])),
+             _live_link(example, folder), "## Graph", _fence("{raw} html", graph(names["y"])),
              "## Check", _check(op, names),
              "## Chapters that use it", _links(uses, folder)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -133,9 +135,18 @@ def _check(op: ag.Op, names: dict[str, Any]) -> str:
     return said + ("\n\nIn the example, by the card of `y.explain()`:\n\n" + "\n".join(lines) if lines else "")
 
 
+def _live_link(code: str, folder: Path) -> str:
+    """Return a link that opens code in the live page, where the reference is in a site that has one."""
+    if not (folder.parents[1] / "live.html").is_file():
+        return ""
+    packing = zlib.compressobj(9, wbits=-15)
+    packed = base64.urlsafe_b64encode(packing.compress(code.encode()) + packing.flush()).decode().rstrip("=")
+    return f'<a href="../../live.html#code={packed}">Run it, change it, and play its tape in the browser</a>'
+
+
 def _links(uses: list[chapters.Use], folder: Path) -> str:
     lines = "\n".join(f"- {chapters.link(use, folder)}" for use in uses)
-    return f"Notebooks, to be opened in Jupyter:\n\n{lines}" if lines else "None calls it by its name yet."
+    return f"Notebooks:\n\n{lines}" if lines else "None calls it by its name yet."
 
 
 # ---------------------------------------------------------------------- Markdown

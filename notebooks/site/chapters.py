@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,10 @@ LOADED = ["numpy", "matplotlib", "threadpoolctl", "ssl", "sqlite3", "jedi", "ipy
 """Packages of Pyodide that the chapters and the kernel import, which it then loads side by side."""
 COMM = "comm-0.2.3-py3-none-any.whl"
 """A package of the kernel's that Pyodide does not have: without it the kernel asks the network."""
+UNUSED = ("vega", "vega-lite", "vega-embed", "@lumino/datagrid")
+"""Libraries that are left out of JupyterLite: charts in Vega, and tables of CSV files as large as you like."""
+UNUSED_MARKS = ("mermaidAPI", "org.eclipse.elk", "xterm-screen")
+"""Texts in the scripts of others that are left out: Mermaid's diagrams, their layout, and terminals."""
 DATES = {"created": "2020-01-01T00:00:00Z", "last_modified": "2020-01-01T00:00:00Z", "writable": True}
 SECONDS = {1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 4, 7: 21, 8: 124, 9: 3, 10: 5, 11: 21, 13: 5}
 """Seconds that all cells of a chapter take in the browser after the first one, with nothing else running."""
@@ -43,6 +48,7 @@ def build_chapters(site: Path, pyodide: str, archive: str) -> None:
                               capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"JupyterLite was not built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    _leave_out(folder / "build")
     write_zip(folder / COMM, {entry.as_posix(): Path(str(entry.locate())).read_bytes()
                               for entry in distribution("comm").files or [] if entry.suffix != ".pyc"})
     _add_contents(folder)
@@ -58,6 +64,27 @@ def _settings(pyodide: str, archive: str) -> dict[str, Any]:
     return {"jupyter-lite-schema-version": 0, "jupyter-config-data": {
         "appName": "tapegrad", "exposeAppInBrowser": True, "litePluginSettings": {f"{KERNEL}:kernel": kernel},
         "settingsOverrides": {"@jupyterlab/apputils-extension:themes": {"adaptive-theme": True}}}}
+
+
+def _leave_out(build: Path) -> None:
+    """Delete fonts in older formats, and the scripts that nothing but unused libraries would load."""
+    for font in build.glob("fa-*"):
+        if font.suffix in (".svg", ".eot", ".ttf", ".woff"):  # a browser that runs WebAssembly reads .woff2
+            font.unlink()
+    entry = re.compile(r'"([@\w./-]+)",(?:"[^"]*"|\[[^]]*\]),\(\(\)=>((?:Promise\.all\(\[)?(?:\w\.e\(\d+\),?)+)')
+    bundle = (build / "notebooks" / "bundle.js").read_text(encoding="utf-8")
+    files = {path.name.split(".")[0]: path for path in build.glob("[0-9]*.js")}
+    texts = {number: path.read_text(encoding="utf-8") for number, path in files.items()}
+    wanted = [loads for library, loads in entry.findall(bundle) if library not in UNUSED]
+    wanted += [entry.sub("", bundle), *[path.read_text(encoding="utf-8") for path in build.glob("jlab_core.*.js")]]
+    kept: set[str] = set()
+    while wanted:
+        for number in set(re.findall(r"\b\w\.e\((\d+)\)", wanted.pop())) - kept:
+            if number in texts and not any(mark in texts[number] for mark in UNUSED_MARKS):
+                kept.add(number)
+                wanted.append(texts[number])
+    for number in files.keys() - kept:
+        files[number].unlink()
 
 
 def _add_contents(folder: Path) -> None:

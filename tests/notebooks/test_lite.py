@@ -51,12 +51,14 @@ def test_every_chapter_is_there_with_a_note(folder):
 def context(host):
     """A browser's context, in which nothing but the host is asked."""
     with opened_browser() as browser:
-        context, requests = browser.new_context(viewport={"width": 1400, "height": 900}), []
+        context, requests, missing = browser.new_context(viewport={"width": 1400, "height": 900}), [], []
         context.set_default_timeout(600_000)  # 20 s, and on a crowded machine far longer
         context.on("request", lambda request: requests.append(request.url))
+        context.on("response", lambda answer: answer.status < 400 or missing.append(answer.url.removeprefix(host)))
         yield context
         context.close()
     assert [url for url in requests if not url.startswith((host, "blob:", "data:"))] == []
+    assert {*missing} <= {"favicon.ico", "some/where/chapters/lab/favicon.ico"}
     fetched = [url.removeprefix(f"{host}pyodide/") for url in requests if url.startswith(f"{host}pyodide/")]
     assert "pyodide.asm.wasm" in fetched
     assert not [name for name in fetched if name.startswith("autograd")]  # another one, which would replace ours

@@ -1,5 +1,6 @@
 """The reference is built, with every example run and every gradient checked; and what is missing or wrong is named."""
 
+import base64
 import inspect
 import os
 import pydoc
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,19 @@ def test_chapters_are_found_by_what_their_code_names():
     assert any(use.path.name.startswith("04_") for use in found["softmax"])
     link = chapters.link(found["softmax"][0], chapters.NOTEBOOKS.parent / "reference" / "ops")
     assert re.match(r'<a href="../../notebooks/0\d_\w+\.ipynb">\d\. ', link)
+
+
+def test_in_a_site_the_reference_links_to_what_runs_in_the_browser(tmp_path):
+    found = chapters.uses()["softmax"][0]
+    assert pages._live_link("x = 1", tmp_path / "reference" / "ops") == "" == chapters.links_to_site(tmp_path)
+    for name in ("chapters.html", "live.html"):
+        (tmp_path / name).touch()
+    assert f'"../../chapters/notebooks/index.html?path={found.path.name}"' in chapters.link(
+        found, tmp_path / "reference" / "ops")
+    packed = re.search("live.html#code=([^\"]+)", pages._live_link("x = '∂'", tmp_path / "reference" / "ops"))[1]
+    assert zlib.decompress(base64.urlsafe_b64decode(packed + "=="), -15).decode() == "x = '∂'"
+    links = chapters.links_to_site(tmp_path)
+    assert '"../live.html"' in links and '"../chapters.html"' in links and "train" not in links
 
 
 def described(x, *xs):
