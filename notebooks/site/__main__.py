@@ -12,7 +12,7 @@ from notebooks.reference.__main__ import main as build_reference
 
 from . import building, chapters
 
-CURE = ', which need pip install -e ".[{}]"'
+CURE = '; pip install -e ".[{}]" brings what is missing'
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -95,6 +95,9 @@ def _add_contents(folder: Path) -> None:
         number, notebook = int(path.name[:2]), json.loads(path.read_text(encoding="utf-8"))
         title = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
         _write(folder / "files" / path.name, _for_the_browser(notebook, number))
+        for picture in re.findall(r"\]\(((?:pictures|diagrams)/\w+\.\w+)\)", json.dumps(notebook)):
+            (folder / "files" / picture).parent.mkdir(exist_ok=True)
+            shutil.copy(HERE.parent / picture, folder / "files" / picture)
         listed.append({"name": path.name, "path": path.name, "type": "notebook", "format": None, "content": None,
                        "mimetype": None, "size": (folder / "files" / path.name).stat().st_size, **DATES})
         words = f"{SECONDS[number]} s of computing" if number in SECONDS else "To be read here, and run in a copy"
