@@ -68,15 +68,16 @@ def ledger_html(ledger: Ledger) -> Html:
     rows = [_contribution_cells(c, names) for c in ledger if c in shown]
     if rest:
         rows.append([_share_html(sum(c.share for c in rest)), "", f"… {plural(len(rest), 'smaller contribution')} …"])
-    listed = table(rows, ("share", "norm", "from", "", "scope", "source", "gradient"))
+    listed = table(rows, ("share", "norm", "from", "gradient"))
     return Html(f"<div><p>{head}</p>{listed}{details('sum', _array_html(ledger.total))}</div>")
 
 
 def _contribution_cells(c: Contribution, names: dict[Tensor, int]) -> list[Any]:
-    t = c.record
-    source = ["", "the seed of the backward pass", "", ""] if t is None else \
-        [_name(t, names), call_text(t, names), t.scope, source_text(t)]
-    return [_share_html(c.share), f"{c.norm:.4g}", *source, _array_html(c.gradient)]
+    t, source = c.record, escape("the seed of the backward pass")
+    if t is not None:
+        where = " · ".join(filter(None, [t.scope, source_text(t)]))
+        source = Html(f"{escape(_name(t, names))} {escape(call_text(t, names))}<br><small>{escape(where)}</small>")
+    return [_share_html(c.share), f"{c.norm:.4g}", source, _array_html(c.gradient)]
 
 
 def _share_html(share: float) -> Html:

@@ -96,8 +96,9 @@ def test_a_ledger(loss):
     html = ledger_html(ag.tape(loss).ledger(w))
     assert "<code>%0 leaf &#x27;w&#x27; f64[2]</code>: norm 5.831, of 3 contributions" in html
     found = cells(html)[1:4]
-    assert [row[2:4] + row[-1:] for row in found] == [
-        ["%2", "add(%1, %0)", "1 1"], ["%1", "multiply(%0, %0)", "1 2"], ["%1", "multiply(%0, %0)", "1 2"]]
+    square = "%1 multiply(%0, %0) test_step_html.py:47"
+    assert [row[2:4] for row in found] == [["%2 add(%1, %0) test_step_html.py:47", "1 1"], [square, "1 2"],
+                                           [square, "1 2"]]
     assert [row[:2] for row in found] == [["23.5%", "1.414"], ["38.2%", "2.236"], ["38.2%", "2.236"]]
     assert html.count("<details") == 1 and cells(html.split(">sum</summary>")[1]) == [["3", "5"]]
     assert [int(n) for n in re.findall(r'width="(\d+)" height="6"', html)] == [19, 31, 31]
