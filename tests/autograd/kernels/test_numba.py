@@ -529,11 +529,14 @@ def test_muon_of_zeros_and_of_what_is_not_finite(step):
 # Products for the tiles of the processor, and for those of one with shorter vectors, which most have.
 PRODUCTS = """
 import sys
+from unittest import mock
 import llvmlite.binding
 if sys.argv[1] == "narrow":
     llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap
 import numpy as np
-from autograd.kernels.numba.optimizer_loops import BYTES, product, symmetric_product
+from numba.core.dispatcher import Dispatcher
+with mock.patch.multiple(Dispatcher, compile=lambda *_: None, disable_compile=lambda *_: None):  # not all loops
+    from autograd.kernels.numba.optimizer_loops import BYTES, product, symmetric_product
 assert sys.argv[1] != "narrow" or BYTES == 64
 for dtype, tolerance in (np.float32, 1e-4), (np.float64, 1e-12):
     for n, k, d in [(8, 1, 32), (64, 64, 64), (64, 128, 64), (8, 3, 96)]:
@@ -548,11 +551,10 @@ for dtype, tolerance in (np.float32, 1e-4), (np.float64, 1e-12):
 """
 
 
-@pytest.mark.slow  # it compiles all loops
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", ["as they are", "narrow"])
-def test_products_of_small_matrices(vectors, tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", PRODUCTS, vectors], env=environment, check=True)
+def test_products_of_small_matrices(vectors):
+    subprocess.run([sys.executable, "-c", PRODUCTS, vectors], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 # ---------------------------------------------------------------------- choosing, and where Numba does not work
@@ -721,9 +723,19 @@ def test_where_nothing_can_be_kept(a_loop, tmp_path, monkeypatch):
         assert kernels.use_fastest() == "numba"  # it has said so
 
 
-@pytest.mark.slow
-def test_a_package_in_a_folder_that_cannot_be_written(tmp_path):
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package in `tmp_path`, whose kernels are but one loop: to compile all of them takes long."""
     shutil.copytree(ROOT / "autograd", tmp_path / "autograd", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "autograd" / "kernels" / "numba"
+    (folder / "__init__.py").write_text("PAIRS = {}\nfrom . import one\n")
+    (folder / "one.py").write_text(LOOP)
+    text = (folder / "loops.py").read_text()
+    (folder / "loops.py").write_text(text[:text.index("\n@loop")])
+
+
+@pytest.mark.slow
+def test_a_package_in_a_folder_that_cannot_be_written(package, tmp_path):
     for name in ("autograd/kernels/numba/__pycache__", "cache"):
         (tmp_path / name).write_text("a file, and no folder")
     made = python(TRY, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
@@ -734,8 +746,11 @@ def test_a_package_in_a_folder_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_that_compile_at_once(tmp_path):
+def test_two_processes_that_compile_at_once(package, tmp_path):
+    (tmp_path / "autograd" / "kernels" / "numba" / "one.py").write_text(
+        LOOP + "".join(LOOP.replace("total", f"total{i}") for i in range(9)))
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda _: python(TRY, NUMBA_CACHE_DIR=str(tmp_path)), range(2)))
+        made = list(pool.map(lambda _: python(TRY, tmp_path), range(2)))
     assert [m.stdout for m in made] == ["numba numba numba\n"] * 2
-    assert python(TRY, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "numba numba numba\n"
+    assert len(list(tmp_path.glob("autograd/kernels/numba/__pycache__/*.nbc"))) >= 10
+    assert python(TRY, tmp_path).stdout == "numba numba numba\n"

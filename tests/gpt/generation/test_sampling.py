@@ -53,7 +53,8 @@ SETTINGS = [{}, {"temperature": 0.3}, {"temperature": 2.5}, {"top_k": 1}, {"top_
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_draws_have_the_distribution_of_the_definition(settings):
     n, rng, expected = 20_000, np.random.default_rng(0), definition(LOGITS, **settings)
-    counts = np.bincount([sample_token(LOGITS, rng, held(), Sampling(**settings)) for _ in range(n)], minlength=10)
+    seen, sampling = held(), Sampling(**settings)
+    counts = np.bincount([sample_token(LOGITS, rng, seen, sampling) for _ in range(n)], minlength=10)
     assert set(np.flatnonzero(counts)) <= set(expected)
     chi_square = sum((counts[i] - n * p) ** 2 / (n * p) for i, p in expected.items())
     freedom = len(expected) - 1

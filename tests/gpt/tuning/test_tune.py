@@ -277,16 +277,23 @@ def test_ctrl_c_keeps_the_best_so_far(source, monkeypatch, capsys):
     assert gpt.load(source / "tuned").metadata["iter"] == 4
 
 
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """The folder of a trained model of a small text."""
+    folder = tmp_path_factory.mktemp("tiny_model")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    shape = dict(n_layer=2, n_head=2, n_embd=64, block_size=64, positions="rotary")
+    train(TrainConfig(data=(str(folder / "text.txt"),), out=str(folder / "out"), max_iters=400, batch_size=8,
+                      seed=1, learning_rate=3e-3, eval_interval=400, eval_iters=1, **shape), lambda line: None)
+    return folder / "out"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank, steps", [(None, 400), (16, 500)])
-def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tmp_path, rank, steps):
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+def test_a_tiny_model_learns_to_answer_what_it_was_not_asked_in_these_words(tiny_model, tmp_path, rank, steps):
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps({"prompt": q, "response": a}) for q, a in PAIRS))
-    shape = dict(n_layer=2, n_head=2, n_embd=64, block_size=64, positions="rotary")
-    train(TrainConfig(data=(str(tmp_path / "text.txt"),), out=str(tmp_path / "out"), max_iters=400, batch_size=8,
-                      seed=1, learning_rate=3e-3, eval_interval=400, eval_iters=1, **shape), lambda line: None)
     said = []
-    run = tune(TuneConfig(checkpoint=str(tmp_path / "out"), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
+    run = tune(TuneConfig(checkpoint=str(tiny_model), data=(str(tmp_path / "pairs.jsonl"),), lora_rank=rank,
                           out=str(tmp_path / "tuned"), max_iters=steps, eval_interval=50, block_size=128, seed=1,
                           val_fraction=0.25), said.append)
     before, after = (float(line.split()[1]) for line in said if line.strip().startswith("loss"))
