@@ -173,8 +173,8 @@ def import_into(out: Path, source: Path, dtype: str) -> None:
         announce(f"note    {note}")
     file = checkpoint.save_checkpoint(out, run.model, run.tokenizer, run.metadata, first=True)
     delete([out / METRICS])
-    talk = "talk to it" if "chat_template" in run.metadata else "text from them"
-    announce(f"weights in {file}; {talk}:\n\n    {command_line('chat' if talk[:4] == 'talk' else 'sample', out)}\n")
+    use, command = ("to talk to it", "chat") if "chat_template" in run.metadata else ("text from them", "sample")
+    announce(f"weights in {file}; {use}:\n\n    {command_line(command, out)}\n")
 
 
 def export_model(config: ExportConfig) -> None:
