@@ -158,7 +158,9 @@ def source_line(t: Any) -> tuple[str, int]:
 def source_text(t: Any) -> str:
     """Return `model.py:41`, or `cell:3` for a line of a notebook."""
     file, line = source_line(t)
-    return f"{'cell' if 'ipykernel_' in file or file.startswith('<ipython') else os.path.basename(file)}:{line}"
+    name = os.path.basename(file)
+    in_cell = "ipykernel_" in file or file.startswith("<ipython") or name.startswith("__marimo__cell_")
+    return f"{'cell' if in_cell else name}:{line}"
 
 
 def _input_text(a: Any, number_of: Mapping[Any, int]) -> str:

@@ -45,7 +45,8 @@ def read(folder: Path) -> dict[str, Derivation]:
 
 
 def family(op: ag.Op) -> str:
-    """The file or folder of autograd/ops that an op is from; those made of NumPy's own functions are in elementwise.py."""
+    """The file or folder of autograd/ops that an op is from; those made of NumPy's own functions are in
+    elementwise.py."""
     module = module_of(op.formula)
     return module.split(".")[2] if module.startswith("autograd.ops.") else "elementwise"
 

@@ -36,10 +36,11 @@ def test_each_line_ends_with_the_line_of_the_users_code():
     assert all(line.endswith(f"test_text.py:{number}") for line in repr(ag.tape(y)).splitlines()[1:])
 
 
-def test_a_line_of_a_notebook_is_called_a_cell():
+@pytest.mark.parametrize("file", ["/tmp/ipykernel_7/1234.py", "<ipython-input-7-e>", "/tmp/x/__marimo__cell_RGSE_.py"])
+def test_a_line_of_a_notebook_is_called_a_cell(file):
     source = "import autograd as ag\ny = ag.tensor(1.0, requires_grad=True) * 2"
     made = {}
-    exec(compile(source, "/tmp/ipykernel_7/1234.py", "exec"), made)
+    exec(compile(source, file, "exec"), made)
     assert repr(ag.tape(made["y"])).endswith("  cell:2")
 
 
