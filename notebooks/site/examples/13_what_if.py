@@ -19,3 +19,5 @@ print(f"with all of them: loss {loss.data:.3f}")
 
 # Where the last of these tapes first differs from this one:
 print(str(difference).partition("First gradient")[0])
+
+# In the player a value is changed in its card: "What if ...?"

@@ -409,6 +409,25 @@ def test_the_slider_is_a_range_with_its_step_in_words(opened, gpt_page):
     assert page.page.input_value("#step") == "101"
 
 
+def test_thumbnails_are_the_pictures_of_the_card(opened, gpt_page):
+    page = opened(gpt_page)
+    assert page.page.evaluate("""async () => {
+        const places = records.flatMap(r => r.value).map(entry => entry.picture).filter(Boolean);
+        const pixels = (canvas) => [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data];
+        const same = await Promise.all(places.map(async place => {
+            const image = new Image(), [one, other] = [0, 1].map(() => document.createElement("canvas"));
+            image.src = thumbnail(place).slice(4, -1);
+            await image.decode();
+            paint(one, place);
+            [other.width, other.height] = [image.width, image.height];
+            other.getContext("2d").drawImage(image, 0, 0);
+            return pixels(one).join() === pixels(other).join();
+        }));
+        const lows = places.map(place => place[3]);
+        return [same.length > 30, same.every(Boolean), lows.some(low => low < 0), lows.includes(0)];
+    }""") == [True] * 4
+
+
 def test_rows_of_the_future_are_dim_and_have_no_numbers(opened, gpt_page):
     page = opened(gpt_page)
     page.press("Home", "ArrowRight")
