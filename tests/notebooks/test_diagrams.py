@@ -1,5 +1,6 @@
 """The diagrams: drawn by their code, inside their sheets, and described."""
 
+import json
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -44,3 +45,11 @@ def test_nothing_is_drawn_outside_its_sheet(diagrams):
         for name, sketch in diagrams.items():
             page.set_content(f"<body style='margin:0'>{sketch}</body>")
             assert page.evaluate(OUTSIDE) == [], name
+
+
+@pytest.mark.slow
+def test_each_is_shown_in_a_chapter_with_its_description(diagrams):
+    chapters = "".join("".join(cell["source"]) for path in (ROOT / "notebooks").glob("*.ipynb")
+                       for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    for name, sketch in diagrams.items():
+        assert f"![{sketch.title}](pictures/{name}.svg)" in chapters, name
