@@ -42,7 +42,6 @@ class Library:
         self.foreign: set[str] = set()              # packages other than NumPy that the program needs
         self.missing: dict[str, Unwritable] = {}    # a name that stands for what cannot be written -> the reason
         self._names: dict[Any, str] = {}            # a function, or the text of one without its name -> its name
-        self._alive: list[Any] = []                 # so that no id is used twice
 
     # ------------------------------------------------------------------ references
     def reference(self, value: Any, hint: str) -> ast.expr:
@@ -106,7 +105,7 @@ class Library:
         """Return the name of a function that is imported from its library."""
         module, attribute = getattr(value, "__module__", None), getattr(value, "__name__", "")
         if module is None or not attribute.isidentifier():
-            found = [m for m, loaded in list(sys.modules.items()) if attribute and "." not in m.lstrip("scipy.")
+            found = [m for m, loaded in list(sys.modules.items()) if attribute and "." not in m.removeprefix("scipy.")
                      and getattr(loaded, attribute, None) is value]
             module = next((m for m in found if not m.startswith(("tests", "__main__"))), None)
         if not module or module == "__main__" or module.partition(".")[0] == ROOT:
@@ -131,7 +130,6 @@ class Library:
         if function not in self._names:
             tree = function_tree(function)
             self._names[function] = self.free_name(self.function_name(function))
-            self._alive.append(function)
             made = Rewriter(self, function, set()).visit(copy_tree(tree))
             self.write(self._names[function], made)
         return name(self._names[function])

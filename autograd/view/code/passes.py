@@ -160,20 +160,16 @@ class Passes:
         y = self._input(t, 0, t) if type(value) is tuple else Value(name(self.names[t]), value)
         attrs = {key: Value(literal(a), a, True) for key, a in t.attrs.items()}
         needed = [i for i, a in enumerate(t.inputs) if type(a) is Tensor and a.requires_grad]
-        shared: dict[Any, Sequence[Value]] = {}
+        shared: dict[Any, Sequence[Value]] = {}         # rule of several inputs -> the gradients that it returns
         for i in needed:
             rule, place = op.rules[i]  # type: ignore[union-attr]
-            wanted = self._rule_names(t, i, place)
-            comment = docstring_formula(rule)
-            if place is None:
-                d = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs, "rule")
-            else:
+            comment = docstring_formula(rule) if rule not in shared else ""
+            if rule not in shared:
+                d = as_line(self.library, rule, self._rule_names(t, i, place), [g, y, *self._inputs[t]], attrs, "rule")
+            if place is not None:
                 if rule not in shared:
-                    made = as_line(self.library, rule, wanted, [g, y, *self._inputs[t]], attrs, "rule")
-                    shared[rule] = self._unpack(t, rule, made, needed, comment)
-                    comment = "" if not isinstance(made.node, (ast.Tuple, ast.List)) else comment
-                else:
-                    comment = ""
+                    shared[rule] = self._unpack(t, rule, d, needed, comment)
+                    comment = comment if isinstance(d.node, (ast.Tuple, ast.List)) else ""
                 d = shared[rule][place]
             self._send(t, t.inputs[i], i, d, comment)
 
@@ -210,12 +206,12 @@ class Passes:
         target, text = self.gradient_name(a), text_of(d.node)
         if a in self._sums:
             self._sums[a] = self._sums[a] + d.value
-            last = self.backward[-1]
-            if last.record is t and last.text.startswith(f"{target} = ") and isinstance(d.node, (ast.Name, ast.BinOp,
-                                                                                             ast.Call)):
-                last.text += f" + {text}" if not _is_loose(d.node) else f" + ({text})"
+            last, text = self.backward[-1], f"({text})" if _is_loose(d.node) else text
+            if last.record is t and last.text.startswith(f"{target} = ") and isinstance(
+                    d.node, (ast.Name, ast.BinOp, ast.Call)):
+                last.text += f" + {text}"
                 return
-            text = f"{target} + {text}" if not _is_loose(d.node) else f"{target} + ({text})"
+            text = f"{target} + {text}"
         else:
             self._sums[a] = d.value
         if text != target:

@@ -245,7 +245,7 @@ class _Polish(ast.NodeTransformer):
 
 def text_of(node: ast.AST) -> str:
     """Return the source of an expression or a statement."""
-    text = ast.unparse(ast.fix_missing_locations(_Polish().visit(_copy(node))))
+    text = ast.unparse(ast.fix_missing_locations(_Polish().visit(copy_tree(node))))
     return re.sub(r"^( +(?:return|[\w, ]+ =)) \((.*)\)$", _bare_tuple, text, flags=re.MULTILINE)
 
 
@@ -270,25 +270,22 @@ def double_quoted(text: str) -> str:
     return "".join(rows)
 
 
-def _copy(node: Any) -> Any:
+def copy_tree(node: Any) -> Any:
     """Return a deep copy of a syntax tree, in which no node occurs twice."""
     if isinstance(node, list):
-        return [_copy(item) for item in node]
+        return [copy_tree(item) for item in node]
     if not isinstance(node, ast.AST):
         return node
-    return type(node)(**{field: _copy(value) for field, value in ast.iter_fields(node)})
-
-
-copy_tree = _copy
+    return type(node)(**{field: copy_tree(value) for field, value in ast.iter_fields(node)})
 
 
 def substitute(node: Any, replacements: dict[str, ast.expr]) -> Any:
     """Return a copy of a syntax tree with expressions in place of the variables they are named for."""
     class Substitute(ast.NodeTransformer):
         def visit_Name(self, found: ast.Name) -> ast.expr:
-            return _copy(replacements[found.id]) if found.id in replacements and isinstance(found.ctx, ast.Load) \
+            return copy_tree(replacements[found.id]) if found.id in replacements and isinstance(found.ctx, ast.Load) \
                 else found
-    return Substitute().visit(_copy(node))
+    return Substitute().visit(copy_tree(node))
 
 
 def names_in(node: Any) -> list[str]:
