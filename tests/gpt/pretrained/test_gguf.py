@@ -275,18 +275,20 @@ def words_style(pattern, digits=False, form=None):
 
 
 def with_merges_ignored(made):
+    """With a word in the vocabulary that merges do not lead to."""
     made["model"]["ignore_merges"] = True
+    made["model"]["vocab"]["zqzqzq"] = 334
     return made
 
 
 KINDS = {
     "gpt-2": gpt2_style,
     "smollm": lambda: words_style("", digits=True),
-    "llama-bpe": llama3_style,
+    "llama-bpe": lambda: with_merges_ignored(llama3_style()),
     "qwen2": lambda: words_style(QWEN2, form=tokenizers.normalizers.NFC()),
     "tekken": lambda: with_merges_ignored(words_style(TEKKEN)),
 }
-STRINGS = [*TEXTS, "don't DON'T I'll", "x = 12345.678;\n\n\n\treturn", "  two  spaces ", "½ ² Ⅷ 1٣4", "Ünïcödé e\u0301",
+STRINGS = [*TEXTS, "zqzqzq", "don't DON'T I'll", "x = 12345.678;\n\n\n\treturn", "  two  spaces ", "½ ² Ⅷ 1٣4", "Ünïcödé e\u0301",
            "<think>x</think>", "<|im_start|>user\nhi<|im_end|>", "ABCdef McDonald/\n/ \u2028 \xa0", "\r\n \r"]
 
 
@@ -308,7 +310,8 @@ def same_tokens(pair, text):
 @pytest.mark.parametrize("text", STRINGS)
 def test_tokens_of_byte_pairs(pair, text):
     same_tokens(pair, text)
-    assert pair[0].vocab_size == 345
+    assert pair[0].vocab_size == 345 and "<think>" not in pair[0].special
+    assert pair[0].decode([336, 344]) == ""  # an unused id, and one beyond the tokenizer's
 
 
 @pytest.mark.slow
