@@ -288,7 +288,8 @@ KINDS = {
     "qwen2": lambda: words_style(QWEN2, form=tokenizers.normalizers.NFC()),
     "tekken": lambda: with_merges_ignored(words_style(TEKKEN)),
 }
-STRINGS = [*TEXTS, "zqzqzq", "don't DON'T I'll", "x = 12345.678;\n\n\n\treturn", "  two  spaces ", "½ ² Ⅷ 1٣4", "Ünïcödé e\u0301",
+STRINGS = [*TEXTS, "zqzqzq", "don't DON'T I'll",
+           "x = 12345.678;\n\n\n\treturn", "  two  spaces ", "½ ² Ⅷ 1٣4", "Ünïcödé e\u0301",
            "<think>x</think>", "<|im_start|>user\nhi<|im_end|>", "ABCdef McDonald/\n/ \u2028 \xa0", "\r\n \r"]
 
 
