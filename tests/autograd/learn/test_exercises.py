@@ -370,6 +370,33 @@ def half_precision(scale, features):
 largest, why = 8, "a"
 ''', [("8, ", "4, ", "is finite, too"), ("8, ", "16, ", "is not finite"), ("8, ", "9.0, ", "power of two"),
       ('"a"', '"b"', "no digit"), ('"a"', '"c"', "grow, too")]),
+    "14.1": ('''
+def add_one(pairs):
+    return (pairs + 1) / (pairs + 1).sum(axis=1, keepdims=True)
+why = "a"
+''', [("(pairs + 1) /", "pairs /", "does not come out"), ("axis=1", "axis=0", "of the rows"),
+      ("(pairs + 1).sum(axis=1, keepdims=True)", "1", "add up to 1"),
+      ("axis=1, keepdims=True", "", "chance of the pair"),
+      ("/ (pairs + 1).sum(", "/ (pairs + 1e-9).sum(", "does not come out"), ('"a"', '"b"', "divided by its sum"),
+      ('"a"', '"c"', "rare ones more")]),
+    "14.2": ('''
+def bits_a_byte(loss, bytes_per_token):
+    return loss / np.log(2) / bytes_per_token
+better = "tokens"
+''', [("/ np.log(2)", "", "nats a byte"), ("/ np.log(2)", "* np.log(2)", "more than one bit"),
+      ("/ bytes_per_token", "", "bits a token"), ("/ bytes_per_token", "* bytes_per_token", "fewer bits"),
+      ('"tokens"', '"characters"', "1.02 bytes"), ('"tokens"', '"both"', "or")]),
+    "14.3": ('''
+def rung(loss, rungs):
+    found, lowest = -1, np.inf
+    for n, value in enumerate(rungs):
+        if value < lowest and loss < value:
+            found = n
+        lowest = min(lowest, value)
+    return found
+''', [("value < lowest and ", "", "no rung"), ("found, lowest = -1", "found, lowest = 0", "does not come out"),
+      ("loss < value", "loss <= value", "does not come out"), ("return found", "return found + 1", "counts from 0"),
+      ("loss < value", "loss > value", "does not come out")]),
 }
 WRONG = [(number, old, new, words) for number, (_, wrong) in ANSWERS.items() for old, new, words in wrong
          if words is not None]
