@@ -28,11 +28,11 @@ DATES = {"created": "2020-01-01T00:00:00Z", "last_modified": "2020-01-01T00:00:0
 SECONDS = {1: 3, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 23, 8: 124, 9: 3, 10: 12, 11: 22, 13: 9}
 """Seconds that all cells of a chapter take in the browser after the first one, where nothing else runs."""
 NOTES = {
-    13: "One cell, the training that is run twice, ends with an error here: its last line holds for sums as a processor "
-        "makes them, and this Python sums in another order.",
     12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
         "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
-        '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`'}
+        '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`',
+    13: "One cell, the training that is run twice, ends with an error here: what its last line asserts holds for sums as "
+        "a processor's library makes them, and this Python sums in another order."}
 """Words for the reader of a chapter, by its number."""
 
 
@@ -117,8 +117,8 @@ def _for_the_browser(notebook: dict[str, Any], number: int) -> dict[str, Any]:
     cells = [_shown(cell) if cell["cell_type"] == "code" else cell for cell in notebook["cells"]]
     words = NOTES.get(number, "")
     if number in SECONDS:
-        words = (f"The first cell loads Python, which takes about 15 s; all others together take about {SECONDS[number]} s.  "
-                 f"Nothing that you write leaves this page.  {words}")
+        words = ("The first cell loads Python, which takes about 15 s; all others together take about "
+                 f"{SECONDS[number]} s.  Nothing that you write leaves this page.  {words}")
     cells.insert(1, {"cell_type": "markdown", "id": "in-the-browser", "metadata": {},
                      "source": f"**In this browser.**  {words}".rstrip()})
     return notebook | {"cells": cells, "metadata": {"kernelspec": {
