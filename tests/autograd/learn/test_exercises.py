@@ -331,7 +331,7 @@ def combine(first, second, n_first, n_second):
 d_A = lambda x, g, A, B, c: c * x.T @ (g @ B.T)
 d_B = lambda x, g, A, B, c: c * (x @ A).T @ g
 vanishes = "A"
-''', [("c * x.T", "x.T", "factor c"), ("c * (x @ A)", "(x @ A)", "factor c"), ("(x @ A).T @ g", "A.T @ x.T @ g", None),
+''', [("c * x.T", "x.T", "factor c"), ("c * (x @ A)", "(x @ A)", "factor c"),
       ("c * x.T @ (g @ B.T)", "c * (x.T @ (g @ B.T)).T", "shape"), ("c * x.T", "-c * x.T", "sign is wrong"),
       ("c * x.T", "c**2 * x.T", "0.5 times"), ('"A"', '"B"', "not belong"), ('"A"', '["A", "B"]', "B does not belong"),
       ("(g @ B.T)", "g", "shape")]),
@@ -398,8 +398,7 @@ def rung(loss, rungs):
       ("loss < value", "loss <= value", "does not come out"), ("return found", "return found + 1", "counts from 0"),
       ("loss < value", "loss > value", "does not come out")]),
 }
-WRONG = [(number, old, new, words) for number, (_, wrong) in ANSWERS.items() for old, new, words in wrong
-         if words is not None]
+WRONG = [(number, old, new, words) for number, (_, wrong) in ANSWERS.items() for old, new, words in wrong]
 
 
 def verdict(number, source):
