@@ -31,9 +31,11 @@ NOTES = {
     12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
         "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
         '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`',
-    13: "One cell, the training that is run twice, ends with an error here: what its last line asserts holds for sums as "
-        "a processor's library makes them, and this Python sums in another order."}
+    13: "One cell, the training that is run twice, ends with an error here: what its last line asserts holds for sums "
+        "as a processor's library makes them, and this Python sums in another order."}
 """Words for the reader of a chapter, by its number."""
+READ_ONLY = 12
+"""The chapter that does not run in a browser."""
 
 
 def build_chapters(site: Path, pyodide: str, archive: str) -> None:
@@ -102,7 +104,8 @@ def _add_contents(folder: Path) -> None:
             shutil.copy(HERE.parent / picture, folder / "files" / picture)
         listed.append({"name": path.name, "path": path.name, "type": "notebook", "format": None, "content": None,
                        "mimetype": None, "size": (folder / "files" / path.name).stat().st_size, **DATES})
-        words = f"About {SECONDS[number]} s of computing" if number in SECONDS else "To be read here, and run in a copy"
+        seconds = f"About {SECONDS[number]} s of computing" if number in SECONDS else "Runs here"
+        words = "To be read here, and run in a copy of the repository" if number == READ_ONLY else seconds
         links.append((f"chapters/notebooks/index.html?path={path.name}", title, words))
     (folder / "api" / "contents").mkdir(parents=True)
     _write(folder / "api" / "contents" / "all.json", {
@@ -116,9 +119,10 @@ def _for_the_browser(notebook: dict[str, Any], number: int) -> dict[str, Any]:
     """Return a chapter with a note below its opening, its kernel's name here, and outputs that may be shown."""
     cells = [_shown(cell) if cell["cell_type"] == "code" else cell for cell in notebook["cells"]]
     words = NOTES.get(number, "")
-    if number in SECONDS:
-        words = ("The first cell loads Python, which takes about 15 s; all others together take about "
-                 f"{SECONDS[number]} s.  Nothing that you write leaves this page.  {words}")
+    if number != READ_ONLY:
+        others = f"; all others together take about {SECONDS[number]} s" if number in SECONDS else ""
+        words = (f"The first cell loads Python, which takes about 15 s{others}.  "
+                 f"Nothing that you write leaves this page.  {words}")
     cells.insert(1, {"cell_type": "markdown", "id": "in-the-browser", "metadata": {},
                      "source": f"**In this browser.**  {words}".rstrip()})
     return notebook | {"cells": cells, "metadata": {"kernelspec": {
