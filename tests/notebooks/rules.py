@@ -112,6 +112,8 @@ def _of_imports(cells: list[dict[str, Any]]) -> Iterator[str]:
 
 def _of_outputs(cells: list[dict[str, Any]]) -> Iterator[str]:
     for cell in cells:
+        if "measured" in cell.get("metadata", {}).get("tags", ()) and not cell["outputs"]:
+            yield f"cell {cell['id']} is blank: run it with --write, for a sample"
         for output in cell.get("outputs", ()):
             if "image/svg+xml" in output.get("data", {}) and "image/png" not in output["data"]:
                 yield f"cell {cell['id']} shows a picture as SVG alone, which some hosts drop"

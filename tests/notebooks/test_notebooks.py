@@ -239,6 +239,7 @@ def test_an_embedded_page_is_not_saved(tmp_path):
 def test_a_measured_cell_shows_a_sample_that_is_marked_and_no_folder(tmp_path):
     notebook = chapter()
     cell(notebook, "sum").update(metadata={"tags": ["measured"]}, outputs=[])
+    assert broken_rules(saved(notebook, tmp_path)) == ["cell sum is blank: run it with --write, for a sample"]
     cell(notebook, "sum")["outputs"] = [printed("0.3 ms, in /tmp/tmpab1_c/model\n")]
     path = saved(notebook, tmp_path)
     save(load(path), path)  # marks it once
