@@ -104,7 +104,7 @@ def _output(output: dict[str, Any]) -> dict[str, Any]:
         return {"output_type": kind, "ename": output["ename"], "evalue": output["evalue"], "traceback": []}
     data = {name: _without_version(joined(value)).rstrip() for name, value in output["data"].items()}
     if "<iframe" in data.get("text/html", ""):
-        del data["text/html"]
+        data = {"text/plain": "<a live page>"}
     if data.get("text/plain", "").startswith("'<svg"):
         data["text/plain"] = "<an SVG picture>"
     made: dict[str, Any] = {"output_type": kind, "data": data, "metadata": {}}
