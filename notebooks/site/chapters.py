@@ -33,8 +33,8 @@ NOTES = {
         '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`',
     13: "The cell that trains the same network twice ends with an error here: its numbers come out otherwise in this "
         "Python, and what its last line asserts does not hold for them.",
-    14: "The cell that trains on doubled texts ends with an error here: its numbers come out otherwise in this Python, and "
-        "what its last line asserts does not hold for them."}
+    14: "The cell that trains on doubled texts ends with an error here: its numbers come out otherwise in this Python, "
+        "and what its last line asserts does not hold for them."}
 """Words for the reader of a chapter, by its number."""
 READ_ONLY = 12
 """The chapter that does not run in a browser."""
