@@ -496,7 +496,8 @@ def test_files_that_are_none(tmp_path, capsys):
     struct.pack("<QQQ1sI4QIQ", 1, 0, 1, b"t", 4, *[2 ** 63] * 4, 0, 0),
     struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 4, 999, 0), struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 31, 2, 0),
     struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 0, 0, 0), struct.pack("<QQQ1sIQIQ", 1, 0, 1, b"t", 1, 4, 0, 2 ** 63),
-    struct.pack("<QQQ1sIBQ1sIB", 0, 2, *(1, b"k", 0, 1) * 2), struct.pack("<QQQ1s", 0, 1, 1, b"\xff")], ids=range(15))
+    struct.pack("<QQQ1sIBQ1sIB", 0, 2, *(1, b"k", 0, 1) * 2), struct.pack("<QQQ1s", 0, 1, 1, b"\xff"),
+    struct.pack("<QQQ1sIQIQQ1sIQIQ", 2, 0, 1, b"t", 1, 4, 0, 0, 1, b"u", 1, 4, 0, 0)], ids=range(16))
 def test_counts_and_sizes_that_cannot_be(tmp_path, capsys, content):
     (tmp_path / "m.gguf").write_bytes(b"GGUF" + struct.pack("<I", 3) + content + b"\0" * 40)
     refused(capsys, tmp_path / "m.gguf", "no GGUF file, or damaged", tmp_path / "out")
