@@ -316,7 +316,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
 def _build_model(config: GPTConfig, stored: dict[str, Stored], file: Path) -> GPT:
     """Return the model with these arrays.  Raises ValueError unless they are exactly those of its configuration."""
-    dtype = stored["wte.weight"].type if "wte.weight" in stored else np.dtype(np.float32)
+    dtype = stored["wte.weight"].numpy_dtype if "wte.weight" in stored else np.dtype(np.float32)
     if dtype.kind != "f":
         raise ValueError(f"{file} holds weights of {dtype}, and weights are floating-point numbers")
     n_stored = sum(math.prod(a.shape) for a in stored.values())
@@ -327,9 +327,9 @@ def _build_model(config: GPTConfig, stored: dict[str, Stored], file: Path) -> GP
     expected = model.named_arrays()
     wrong = ([f"{name} is missing" for name in expected.keys() - stored.keys()]
              + [f"{name} is unknown" for name in stored.keys() - expected.keys()]
-             + [f"{name} is {a.type}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
+             + [f"{name} is {a.numpy_dtype}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
                 for name, t in expected.items()
-                if (a := stored.get(name)) is not None and (a.shape, a.type) != (t.shape, t.dtype)])
+                if (a := stored.get(name)) is not None and (a.shape, a.numpy_dtype) != (t.shape, t.dtype)])
     if wrong:
         raise ValueError(f"{file} does not hold the arrays of its configuration: {'; '.join(sorted(wrong))}")
     for name, t in expected.items():

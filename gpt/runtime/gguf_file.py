@@ -37,7 +37,7 @@ class Quantized(Stored):
     """An array in a GGUF file, each row of which is a sequence of blocks of numbers that share scales."""
 
     @property
-    def type(self) -> np.dtype:
+    def numpy_dtype(self) -> np.dtype:
         """The dtype in which the blocks are mapped: bytes."""
         return np.dtype(np.uint8)
 

@@ -51,7 +51,7 @@ class Stored:
     nbytes: int
 
     @property
-    def type(self) -> np.dtype:
+    def numpy_dtype(self) -> np.dtype:
         """NumPy dtype.  Raises ValueError for one that NumPy does not have."""
         if self.dtype not in DTYPES:
             raise ValueError(f"the type {self.dtype:.20}")
@@ -70,14 +70,14 @@ class Stored:
     def flat(self) -> Any:
         """Return the elements of the array, memory-mapped, (n,)."""
         if not self.nbytes:
-            return np.empty(0, self.type)
+            return np.empty(0, self.numpy_dtype)
         before = self.offset % mmap.ALLOCATIONGRANULARITY
         try:
             numbers = mmap.mmap(self.file.descriptor, before + self.nbytes, access=mmap.ACCESS_READ,
                                 offset=self.offset - before)
         except OSError as error:
             raise MemoryError if error.errno == errno.ENOMEM else error from None
-        return np.frombuffer(numbers, self.type, offset=before)
+        return np.frombuffer(numbers, self.numpy_dtype, offset=before)
 
     def read(self) -> Any:
         """Return the array as `map` does, but float16 and bfloat16 widened to float32."""

@@ -182,7 +182,7 @@ def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
     learned = {name: t for name, t in model.named_arrays().items() if t.requires_grad}
     wrong = [name for name in learned.keys() | arrays.keys()
              if name not in learned or name not in arrays
-             or (learned[name].shape, learned[name].dtype) != (arrays[name].shape, arrays[name].type)]
+             or (learned[name].shape, learned[name].dtype) != (arrays[name].shape, arrays[name].numpy_dtype)]
     if wrong:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
