@@ -2,6 +2,7 @@
 
 import collections
 import gc
+import itertools
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy and PyTorch are loaded: each worker has a core
@@ -29,7 +30,7 @@ def pytest_cmdline_main(config):
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items):
     """Mark as slow all cases of a test with `slow_but_every(n)`, except the first and each n-th after it, and what is
-    marked as long, which comes first."""
+    marked as long, which comes first in each process."""
     cases = collections.Counter()
     for item in items:
         if mark := item.get_closest_marker("slow_but_every"):
@@ -39,7 +40,22 @@ def pytest_collection_modifyitems(items):
             cases[test] += 1
         if item.get_closest_marker("long"):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    items[:] = _deal(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+
+
+def _deal(items, n):
+    """Order the tests for `n` processes, of which pytest-xdist hands each an equal run: the long ones are dealt out, a
+    module after the other, to begin these runs."""
+    hands, others = [[] for _ in range(n)], [item for item in items if not item.get_closest_marker("long")]
+    long = (item for item in items if item.get_closest_marker("long"))
+    for i, (_, module) in enumerate(itertools.groupby(long, key=lambda item: item.path)):
+        hands[i % n] += module
+    dealt = []
+    for i, hand in enumerate(hands):
+        n_others = max(0, len(items) * (i + 1) // n - len(dealt) - len(hand))
+        dealt += hand + others[:n_others]
+        del others[:n_others]
+    return dealt
 
 
 FIRST_STATES = {}  # module -> the state of its `rng` once it was imported

@@ -31,8 +31,8 @@ def matcher(tape: Tape, op: Any, scope: str | None, name: str | None) -> Callabl
     """Return a test of records: of the operation and the scope of a record, and of the names of some tensors.  Raises
     ValueError for an `op` that the tape does not contain."""
     op_name = getattr(op, "name", op)
-    made = {t.op.name for t in tape if t.op is not None}
-    if op_name is not None and op_name not in made:
+    if op_name is not None and not any(t.op is not None and t.op.name == op_name for t in tape):
+        made = {t.op.name for t in tape if t.op is not None}
         raise ValueError(f"no record of this tape is made by {op_name!r}: there are {', '.join(sorted(made))}")
     return lambda t, named: ((op is None or t.op is not None and t.op.name == op_name)
                              and (scope is None or _in_scope(t.scope, scope))

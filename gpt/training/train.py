@@ -213,8 +213,7 @@ def save_run(out: Path, run: Checkpoint, trainer: Trainer, log: Metrics, first: 
 def say_result(out: Path, run: Checkpoint, trainer: Trainer, result: StepResult, n_shown: int,
                stop_requested: Sequence[int], say: Callable[[str], None], ladder: Ladder | None) -> None:
     """Say how a finished run ended: a sample of text, the validation loss, where that stands on the ladder, what would
-    help next, and notes.  Raises Stopped, which
-    says where the weights are, if that was requested or is now."""
+    help next, and notes.  Raises Stopped, which says where the weights are, if that was requested or is now."""
     assert result.evaluation is not None
     weights, worse = checkpoint.choose(out)
     done = f"weights in {weights}; more text from them:\n\n    {command_line('sample', out)}\n"

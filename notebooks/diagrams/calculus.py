@@ -122,18 +122,18 @@ def broadcasting() -> Sketch:
     sketch.matrix(134, 284, dx, cell, 3, name="∂L/∂x (3, 1)")
     for row in range(3):
         sketch.arrow((298, 299 + row * cell), (168, 299 + row * cell), "backward", 1.2)
-    sketch.text(232, 392, "rows added: axis 1", "soft", 12)
+    sketch.text(232, 392, "summed along axis 1", "soft", 12)
     for column in range(4):
         sketch.arrow((317 + column * cell, 375), (317 + column * cell, 391), "backward", 1.1)
     sketch.matrix(302, 392, db, cell, 3)
     sketch.text(430, 412, "∂L/∂b (4,)", anchor="start")
-    sketch.text(520, 412, "columns added: axis 0", "soft", 12, "start")
+    sketch.text(520, 412, "summed along axis 0", "soft", 12, "start")
     return sketch
 
 
 def matrix_product() -> Sketch:
     """Draw z = x y and its two gradients, each with the row and the column that make one of its numbers."""
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(50)
     x, y, g = (rng.integers(-2, 3, shape).astype(float) for shape in ((3, 2), (2, 4), (3, 4)))
     sketch = Sketch(760, 420, "A matrix product z = x y and its gradients g y-transposed and x-transposed g: in "
                               "each, the row and the column that make one number are framed")
@@ -162,6 +162,7 @@ def matrix_product() -> Sketch:
     sketch.line([(258, 24), (258, 330)], "line")
     sketch.lines(380, 362, ("*x_{ab}* is used in row *a* of *z*, with the slopes of row *b* of *y*: "
                             "its gradient is row *a* of *g* times row *b* of *y*.",
-                            "*y_{ab}* is used in column *b* of *z*, with the slopes of column *a* of *x*."),
+                            "*y_{ab}* is used in column *b* of *z*, with the slopes of column *a* of *x*: "
+                            "column *a* of *x* times column *b* of *g*."),
                  colour="soft")
     return sketch

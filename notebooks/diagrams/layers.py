@@ -54,7 +54,7 @@ def layer_norm() -> Sketch:
     normal = c / c.std()
     u = normal / np.linalg.norm(normal)
     v = np.cross(one, u)
-    sketch.text(190, 34, "forward: two projections", "forward", 15, bold=True)
+    sketch.text(190, 34, "forward: a projection, then a scale", "forward", 15, bold=True)
     sketch.text(570, 34, "backward: two directions are gone", "backward", 15, bold=True)
     sketch.line([(380, 24), (380, 396)], "line")
 

@@ -36,7 +36,7 @@ def residual_stream() -> Sketch:
         previous = plus + 11
         if i % 2 == 0:
             sketch.text(left + 98, 36, f"block {i // 2}", "soft", 14)
-            sketch.line([(left - 24, 46), (left + 220, 46)], "rim", 1.2)
+            sketch.line([(left - 24, 46), (left + 206, 46)], "rim", 1.2)
     sketch.arrow((previous, stream), (639, stream), "forward", 2.4)
     sketch.arrow((640, stream + 32), (114, stream + 32), "backward", 2.4, dashed=True)
     sketch.text(377, stream + 54, "gradient: each + sends g on unchanged along the stream, "
@@ -98,6 +98,7 @@ def kv_cache() -> Sketch:
                 fill = "panel" if j > i else NEW if new else "paper"
                 sketch.box(left + j * cell, top + i * cell, cell, cell, fill=fill, outline="line", round=0)
         sketch.text(left + 81, top - 30, "keys", "soft", 12)
+        sketch.text(left - 8, top - 10, "queries", "soft", 12, "end")
         sketch.frame(left, top + 5 * cell, 6 * cell, cell, "forward", 2.4)
         for x, name in ((190, "K"), (226, "V")):
             for i in range(6):
@@ -133,7 +134,7 @@ def byte_pair_merges() -> Sketch:
     sketch = Sketch(760, 356, "Byte-pair encoding: the pair of neighbours that is most frequent becomes a token, "
                               "again and again; words that share endings come to share tokens")
     columns = [("the words", "and how often", {word: list(word) for word in words}),
-               *((f"“{a}” + “{b}”", f"{count} times" + (f", tied with {ties}" * bool(ties)), after)
+               *((f"“{a}” + “{b}”", f"{count} times" + (f", tied with {ties} other pairs" * bool(ties)), after)
                  for (a, b), count, ties, after in steps)]
     for i, (title, remark, spelling) in enumerate(columns):
         left = 40 + i * 144

@@ -66,7 +66,7 @@ EQUIVALENT = {
     ],
     "long before these limits exp(−x²) is 0 in double precision, and a sigmoid 0 or 1": [
         *[f"{target}: np.clip(x, -{c}, {c}) -> np.clip(x, {limits})"
-          for target, c in (("erf.x", 30), ("network.normal_density", 40), ("network._sigmoid_2u", 25))
+          for target, c in (("erf.x", 30), ("activations.normal_density", 40), ("activations._sigmoid_2u", 25))
           for limits in (f"-{c - 1}, {c}", f"-{2 * c}, {c}", f"-{c}, {c + 1}", f"-{c}, {2 * c}")],
     ],
     "at |u| = 1 the series and the quotient are both right, but for rounding": [
@@ -141,10 +141,10 @@ EQUIVALENT = {
     ],
     "q and k have the same last axis": [
         "attention.q,k,v,mask: attention_scale(q, scale) -> attention_scale(k, scale)",
-        "network._attention_weights: attention_scale(q, scale) -> attention_scale(k, scale)",
+        "layers._attention_weights: attention_scale(q, scale) -> attention_scale(k, scale)",
     ],
     "softmax is the same for scores that are all larger by 1": [
-        "network._attention_weights: np.where(causal_mask(q, k), 0, -np.inf) -> np.where(causal_mask(q, k), 1, "
+        "layers._attention_weights: np.where(causal_mask(q, k), 0, -np.inf) -> np.where(causal_mask(q, k), 1, "
         "-np.inf)",
     ],
     "g and y have the heads of q, or of k where nothing is repeated": [
@@ -154,20 +154,20 @@ EQUIVALENT = {
         "attention.q,k,v,mask: _repeat_heads(q, v) -> _repeat_heads(y, v)",
     ],
     "repeating once, summing over one head and leaving that to the engine are the same": [
-        "network._repeat_heads: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
-        "network._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "layers._repeat_heads: (0, 1, q.shape[-3]) -> (0, 1, q.shape)",
+        "layers._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
         "k.ndim < 3 or d.shape[-3] == k.shape[-3] or k.shape[-3] == 1",
-        "network._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
+        "layers._sum_heads: d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3] or (k.shape[-3] == 1) -> "
         "d.ndim < 3 or k.ndim < 3 or d.shape[-3] == k.shape[-3]",
-        "network._sum_heads: d.ndim -> k.ndim",
-        "network._sum_heads: k.shape[-3] == 1 -> k.shape == 1",
-        "network._sum_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
+        "layers._sum_heads: d.ndim -> k.ndim",
+        "layers._sum_heads: k.shape[-3] == 1 -> k.shape == 1",
+        "layers._sum_heads: k.shape[-3] == 1 -> d.shape[-3] == 1",
     ],
     "a sum of nothing is 0, whatever it is divided by": [
         "mean.x: _count(x, axis) or 1 -> _count(x, axis) or 2",
         "var.x: n or 1 -> n or 2",
-        "network._row_mean: x.shape[-1] or 1 -> x.shape[-1] or 2",
-        "network.attention_scale: q.shape[-1] or 1 -> q.shape[-1] or 2",
+        "layers._row_mean: x.shape[-1] or 1 -> x.shape[-1] or 2",
+        "layers.attention_scale: q.shape[-1] or 1 -> q.shape[-1] or 2",
         "cross_entropy.logits: logits.shape[-1] or 1 -> logits.shape[-1] or 2",
     ],
     "the formula has refused other axes of a number": [
@@ -178,7 +178,7 @@ EQUIVALENT = {
         "reduce._among_equals: equal.astype(g.dtype) -> equal.astype(y.dtype)",
     ],
     "what is ignored gets 0, whatever its class": [
-        "network._mask_ignored: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
+        "probabilities._mask_ignored: np.where(keep, targets, 0) -> np.where(keep, targets, 1)",
     ],
     "0 times what is added is 0": [
         "cross_entropy.logits: label_smoothing -> True",

@@ -31,7 +31,7 @@ def test_a_chapter_keeps_the_rules(path):
     assert broken_rules(path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", CHAPTERS, ids=NAMES)
 def test_a_chapter_runs_and_shows_what_its_file_says(path, kernels):
     notebook = load(path)

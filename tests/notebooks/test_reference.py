@@ -234,14 +234,14 @@ def built(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_op_has_a_page(built):
     for name, _ in RULES:
         text = (built / "ops" / f"{name}.html").read_text("utf-8")
         assert "agree" in text and "<svg" in text and 'class="math"' in text, name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_the_packages_export_is_documented(built):
     import gpt
     for package in (ag, gpt):
@@ -254,7 +254,7 @@ def test_what_the_packages_export_is_documented(built):
                 assert f'id="{link[2]}"' in page, name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_loaded_from_elsewhere_and_search_works_from_disk(built):
     from tests.autograd.view.browser import opened_browser
     with opened_browser() as browser:

@@ -291,11 +291,11 @@ def safe_step(gradient, hessian):
     values, vectors = np.linalg.eigh(hessian)
     return -vectors @ (vectors.T @ gradient / np.maximum(abs(values), 0.1))
 ''', [("[0, 0]", "[1, 0]", "end"), ("[-1, 1]", "[1, 1]", "eigenvalues"),
-      ("return -vectors", "return vectors", "downhill"), ("abs(values)", "values", "size of the step"),
+      ("return -vectors", "return vectors", "downhill"), ("abs(values)", "1 + abs(values)", "positive"),
       ("return -vectors @", "return -np.linalg.solve(hessian, gradient); -vectors @",
                                                "downhill"),
       ("return -vectors @ (vectors.T @ gradient / np.maximum(abs(values), 0.1))", "return -gradient",
-       "size of the step"),
+       "positive"),
       ("vectors.T @ gradient", "vectors @ gradient", "downhill")]),
     "10.4": ('''
 def estimate(multiply, n, samples, rng):
