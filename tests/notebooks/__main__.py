@@ -6,7 +6,7 @@
 import argparse
 import sys
 
-from tests.notebooks import broken_rules, chapters, differences, load, run, save, with_small_pictures
+from tests.notebooks import LIMIT, broken_rules, chapters, differences, load, run, save, with_small_pictures
 
 
 def main(arguments=None):
@@ -23,6 +23,8 @@ def main(arguments=None):
         elif not troubles:
             troubles += differences(notebook, fresh)
         troubles += broken_rules(path)
+        if seconds > LIMIT:
+            troubles.append(f"it ran for {seconds:.0f} s, and may run for {LIMIT} on a quiet machine")
         failed |= bool(troubles)
         print(f"{path.name}: {seconds:.1f} s, {path.stat().st_size:,} bytes", *troubles, sep="\n  ")
     return 1 if failed else 0

@@ -15,7 +15,8 @@ from typing import Any
 
 from .chapter import NOTEBOOKS, answers, check_call, joined, normalised
 
-LIMIT = 60  # seconds for a chapter
+LIMIT = 60   # seconds for a chapter on a quiet machine, which the command asks for, and no test
+STUCK = 900  # seconds after which a cell is ended
 _WARNINGS = "import warnings\nwarnings.filterwarnings('error', module=r'(autograd|gpt|__main__)(\\.|$)')"
 _UNREAD = r"<[^>]*>|(?<=finite differences to )\d+"  # tags of HTML, which hold pictures; how well a card's check went
 _NUMBER = re.compile(r"[-+−]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
@@ -38,20 +39,18 @@ def run(notebook: dict[str, Any], with_answers: bool = True) -> tuple[dict[str, 
         folder = Path(root, "notebooks")
         folder.mkdir()
         env = os.environ | {"PYTHONPATH": str(NOTEBOOKS.parent), "IPYTHONDIR": str(Path(root, "ipython"))}
-        client = NotebookClient(node, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": folder}},
+        client = NotebookClient(node, timeout=STUCK, kernel_name="python3", resources={"metadata": {"path": folder}},
                                 coalesce_streams=True, record_timing=False, store_widget_state=False,
                                 extra_arguments=["--IPKernelApp.log_level=40"])
         begin = time.perf_counter()
         try:
             client.execute(env=env)
         except CellTimeoutError:
-            troubles.append(f"a cell runs for more than {LIMIT} s")
+            troubles.append(f"a cell runs for more than {STUCK} s")
         except (CellExecutionError, DeadKernelError) as error:
             troubles.append(_plain(str(error)))
         seconds = time.perf_counter() - begin
         troubles += [f"it leaves {path.name} where it runs: write into tempfile's folders" for path in folder.iterdir()]
-    if seconds > LIMIT:
-        troubles.append(f"it ran for {seconds:.0f} s, and may run for {LIMIT}")
     result = {"cells": [dict(cell) for cell in node["cells"] if cell["id"] not in added]}
     troubles += _warnings(result)
     return normalised(result), seconds, troubles
