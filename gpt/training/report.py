@@ -136,10 +136,11 @@ def advise(trainer: Trainer, verbatim: float) -> str:
     gap, passes = trainer.latest - train_loss, count_passes(trainer, steps)
     copied = f"; {verbatim:.0%} of the sample above is in the text word for word" if verbatim >= COPIED else ""
     against = "more text, a larger --dropout or --weight-decay, or a smaller model"
+    wide = gap > max(WIDE, 0.05 * trainer.latest)
     if trainer.best_iter < steps:
-        return (f"it was best after {trainer.best_iter:,} steps and knows its text by heart more and more: fewer steps "
-                f"(--patience 3 stops in time), {against}{copied}")
-    if gap > max(WIDE, 0.05 * trainer.latest) or copied:
+        cure = f", {against}{copied}" if wide else f", or a lower --learning-rate than {c.learning_rate:g}{copied}"
+        return f"it was best after {trainer.best_iter:,} steps: fewer steps (--patience 3 stops in time){cure}"
+    if wide or copied:
         return (f"its loss is {train_loss:.3f} on the text it learns from, {gap:.3f} lower than on other text: "
                 f"{against}{copied}")
     if passes < FEW_PASSES:

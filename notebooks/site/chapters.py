@@ -25,18 +25,15 @@ UNUSED = ("vega", "vega-lite", "vega-embed", "@lumino/datagrid")
 UNUSED_MARKS = ("mermaidAPI", "org.eclipse.elk", "xterm-screen")
 """Texts in the scripts of others that are left out: Mermaid's diagrams, their layout, and terminals."""
 DATES = {"created": "2020-01-01T00:00:00Z", "last_modified": "2020-01-01T00:00:00Z", "writable": True}
-SECONDS = {1: 3, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 23, 8: 56, 9: 3, 10: 12, 11: 22, 13: 9, 14: 20}
+SECONDS = {1: 3, 2: 4, 3: 4, 4: 4, 5: 4, 6: 4, 7: 23, 8: 36, 9: 3, 10: 12, 11: 22, 13: 6, 14: 18}
 """Seconds that all cells of a chapter take in the browser after the first one, where nothing else runs."""
 NOTES = {
     12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
         "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
         '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`',
-    8: "The cells that compute and show the best possible loss, and the last one, which trains on a text that comes "
-       "with Python elsewhere, end with an error here.",
+    8: "The last cell, which trains on a text that comes with Python elsewhere, ends with an error here.",
     13: "The cell that trains the same network twice ends with an error here: its numbers come out otherwise in this "
-        "Python, and what its last line asserts does not hold for them.",
-    14: "The cell that trains on doubled texts ends with an error here: its numbers come out otherwise in this Python, "
-        "and what its last line asserts does not hold for them."}
+        "Python, and what its last line asserts does not hold for them."}
 """Words for the reader of a chapter, by its number."""
 READ_ONLY = 12
 """The chapter that does not run in a browser."""

@@ -90,6 +90,7 @@ def healthy(loss, val_loss, best_iter=2000, passes=3.0):
     (healthy(1.5, 1.52, passes=30), 0, "it has read its text 30 times", "--n-embd 192), and more steps for it"),
     (healthy(1.2, 1.5, passes=30), 0, "its loss is 1.200 on the text it learns from, 0.300 lower", "smaller model"),
     (healthy(1.2, 1.5, best_iter=700), 0, "it was best after 700 steps", "or a smaller model"),
+    (healthy(1.5, 1.52, best_iter=700), 0, "it was best after 700 steps", "or a lower --learning-rate than 0.001"),
     (healthy(1.5, 1.52), 0.5, "its loss is", "; 50% of the sample above is in the text word for word")])
 def test_what_would_help_next(trainer, verbatim, begin, end):
     advice = advise(trainer, verbatim)
