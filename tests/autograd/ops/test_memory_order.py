@@ -55,12 +55,17 @@ def function_of(name, sample):
     return f, floats
 
 
-def weights(a):
-    """Numbers without a pattern, in the shape of `a`; they lie in memory as its last axis outermost would."""
-    return turned(np.cos(1 + 2.0 * np.arange(a.size)).reshape(np.shape(a)).astype(a.dtype))
+def in_c_order(a):
+    """Numbers without a pattern, in the shape of `a`."""
+    return np.cos(1 + 2.0 * np.arange(a.size)).reshape(np.shape(a)).astype(a.dtype)
 
 
-def weighted(f, n):
+def turned_weights(a):
+    """The same numbers; they lie in memory as the last axis outermost would."""
+    return turned(in_c_order(a))
+
+
+def weighted(f, weights):
     """The sum of f's results with weights."""
     def loss(*xs):
         y = f(*xs)
@@ -68,15 +73,10 @@ def weighted(f, n):
     return loss
 
 
-def tensors(f):
-    """f, given Tensors of arrays."""
-    return lambda *xs: f(*[ag.tensor(x) for x in xs])
-
-
-def backward(f, *xs):
+def backward(f, weights, *xs):
     """Gradients in leaves that lie in memory just as `xs` do."""
     leaves = [leaf(x) for x in xs]
-    y = weighted(f, len(xs))(*leaves)
+    y = weighted(f, weights)(*leaves)
     if y.requires_grad:
         y.backward()
     return [t.grad for t in leaves]
@@ -87,7 +87,7 @@ def first_of(transform):
     return lambda f, *xs: [transform(f, i)(*xs) for i in range(len(xs))]
 
 
-def cotangents(f, *xs):
+def cotangents(f, weights, *xs):
     y, pullback = ag.vjp(f, *xs)
     return pullback(tuple(map(weights, y)) if isinstance(y, tuple) else weights(y))
 
@@ -101,13 +101,13 @@ def joined(f):
 
 
 TRANSFORMS = {
-    "value": lambda f, *xs: f(*[ag.tensor(x) for x in xs]),
+    "value": lambda f, weights, *xs: f(*[ag.tensor(x) for x in xs]),
     "vjp": cotangents,
-    "jvp": lambda f, *xs: ag.jvp(f, xs, tuple(map(weights, xs))),
+    "jvp": lambda f, weights, *xs: ag.jvp(f, xs, tuple(map(weights, xs))),
     "backward": backward,
-    "jacobian": lambda f, *xs: first_of(ag.jacobian)(joined(f), *xs),
-    "hessian": lambda f, *xs: first_of(ag.hessian)(weighted(f, len(xs)), *xs),
-    "hvp": lambda f, *xs: ag.hvp(lambda ys: weighted(f, len(xs))(*ys), list(xs), list(map(weights, xs))),
+    "jacobian": lambda f, weights, *xs: first_of(ag.jacobian)(joined(f), *xs),
+    "hessian": lambda f, weights, *xs: first_of(ag.hessian)(weighted(f, weights), *xs),
+    "hvp": lambda f, weights, *xs: ag.hvp(lambda ys: weighted(f, weights)(*ys), list(xs), list(map(weights, xs))),
 }
 
 
@@ -118,13 +118,13 @@ def numbers(tree):
             (tree_leaves(leaf) or [None])]
 
 
-def outcome(transform, name, sample):
-    """The numbers that come out, or the kind of error."""
+def outcome(transform, name, sample, weights):
+    """The numbers that come out, with cotangents, tangents and weights of losses from `weights`, or the kind of error."""
     f, floats = function_of(name, sample)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            return numbers(TRANSFORMS[transform](f, *floats))
+            return numbers(TRANSFORMS[transform](f, weights, *floats))
         except (ArithmeticError, ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
             return type(error)
 
@@ -133,12 +133,12 @@ def outcome(transform, name, sample):
 def expected(name, i, dtype, transform, layout):
     """The outcome in C order, of the numbers that the layout has."""
     sample = in_order(in_layout(SAMPLES[name][i], "repeated" if layout == "repeated" else "columns_first", dtype))
-    return outcome(transform, name, sample)
+    return outcome(transform, name, sample, in_c_order)
 
 
 def compare(name, i, dtype, transform, layout):
     wanted = expected(name, i, dtype, transform, layout == "repeated" and layout)
-    got = outcome(transform, name, in_layout(SAMPLES[name][i], layout, dtype))
+    got = outcome(transform, name, in_layout(SAMPLES[name][i], layout, dtype), turned_weights)
     where = f"{name}, sample {i}, {layout}, {np.dtype(dtype)}, {transform}"
     if isinstance(wanted, type) or isinstance(got, type):
         assert got == wanted, where
