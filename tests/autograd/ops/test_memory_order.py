@@ -119,7 +119,7 @@ def numbers(tree):
 
 
 def outcome(transform, name, sample, weights):
-    """The numbers that come out, with cotangents, tangents and weights of losses from `weights`, or the kind of error."""
+    """The numbers that come out, or the kind of error.  `weights` makes cotangents, tangents and weights of losses."""
     f, floats = function_of(name, sample)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -175,7 +175,7 @@ def every(name, dtype, transforms, layouts):
 
 
 def rotated(name, dtype):
-    """Count the samples that could be compared, each in one layout after the other under one transform after the other."""
+    """Count the samples that could be compared, each in one layout after the other, one transform after the other."""
     layouts = list(LAYOUTS)
     return sum(compare(name, i, dtype, transform, layouts[(i + j) % len(layouts)])
                for i in range(len(SAMPLES[name])) for j, transform in enumerate(TRANSFORMS))
