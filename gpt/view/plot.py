@@ -1,14 +1,13 @@
 """`gpt plot`: curves of metrics.jsonl, in a picture by matplotlib, or in the terminal without it."""
 
 import io
-import json
 import os
 import shutil
 import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 
 from autograd.view.palette import GREY, LIGHT, RUNS
 
-from ..data.corpus import read_bytes
 from ..model.module import Array
 from ..runtime.screen import escape
 from ..runtime.settings import Settings, overwrite_setting, setting
 from ..runtime.writing import check_ours, write_file
 from ..training.metrics import FILE
+from .history import Curve, History, read_history
 
 QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its panel, whether a step's value is noisy)
     "loss": ("loss", "Loss (nats per token)", True),
@@ -32,7 +31,6 @@ QUANTITIES = {  # key in metrics.jsonl: (label in the terminal, title of its pan
 }
 PICTURES = (".svg", ".png", ".pdf")
 MARK = "gpt plot"
-LARGEST = 1 << 30  # bytes of metrics that are read
 MOST_POINTS = 2000  # of a curve in a picture, which has fewer pixels
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "gpt", "text.parse_math": False, "font.size": 9.5, "axes.titlesize": 10.5,
@@ -57,23 +55,6 @@ class PlotConfig(Settings):
                                           "step alone; none: a fiftieth of the run", at_least=1, group="output")
 
 
-@dataclass
-class Curve:
-    """A quantity over a run: iterations and values, both (n,), n at least 1."""
-    iters: Array
-    values: Array
-
-
-@dataclass
-class History:
-    """The metrics of a run: its name, curves by key, a note on what is wrong with the file, and the ladder of its
-    text: losses that need no model, by name."""
-    name: str
-    curves: dict[str, Curve]
-    note: str = ""
-    ladder: dict[str, float] = field(default_factory=dict)
-
-
 def plot(config: PlotConfig) -> None:
     """Draw runs into a picture or on the terminal: the command `gpt plot`.
 
@@ -81,7 +62,7 @@ def plot(config: PlotConfig) -> None:
     """
     if config.out is not None:
         check_picture(config.out, MARK, config.overwrite)
-    histories = [read_history(path) for path in config.run]
+    histories = [read_history(path, QUANTITIES) for path in config.run]
     for h, name in zip(histories, name_runs(config.run)):
         h.name = name
         if h.note:
@@ -91,71 +72,6 @@ def plot(config: PlotConfig) -> None:
     else:
         draw(histories, config.smoothing, config.out)
         print(f"drawn in {config.out}")
-
-
-# ---------------------------------------------------------------------- reading
-
-
-def read_history(path: str) -> History:
-    """Read the history of the run at `path`, its folder or its metrics.jsonl, up to the first line that is not metrics.
-    An incomplete last line, which the run may be writing, is skipped silently.
-
-    Raises OSError if it cannot be read, and ValueError if there is not one line in it.
-    """
-    file = Path(path) / FILE if Path(path).is_dir() or not Path(path).suffix else Path(path)
-    cure = f"give the folder that gpt train wrote, or its {FILE}"
-    if not os.path.exists(file):
-        raise FileNotFoundError(f"{file}: there are no metrics here: {cure}")
-    if not file.is_file():  # a pipe or a device may have no end
-        raise ValueError(f"{file} is no file that could be read: {cure}")
-    raw = read_bytes(file, LARGEST, cure)
-    if len(raw) > LARGEST:
-        raise ValueError(f"{file} has more than {LARGEST >> 20:,} MB, and is not what gpt train writes: {cure}")
-    lines, note = raw.split(b"\n"), ""
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        row = parse_row(line)
-        if row is not None:
-            while rows and rows[-1]["iter"] >= row["iter"]:  # the run was resumed from an earlier checkpoint
-                rows.pop()
-            rows.append(row)
-        elif line.strip() and number < len(lines):
-            note = f"{file}: line {number:,} is not metrics of gpt train, so this shows only what is above it"
-            break
-    if not rows and note:
-        raise ValueError(f"{file} is not what gpt train writes (line 1: {lines[0][:40]!r}): give the folder of a run, "
-                         f"or its {FILE}")
-    curves = {key: curve for key in QUANTITIES if (curve := make_curve(rows, key))}
-    if not curves:
-        raise ValueError(f"{file} has no complete line yet: try again once the run has taken some steps")
-    return History(path, curves, note, read_ladder(rows))
-
-
-def read_ladder(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the ladder in the last row that has one: the losses that are numbers."""
-    ladders = (row["ladder"] for row in reversed(rows) if isinstance(row.get("ladder"), dict))
-    found: dict[str, Any] = next(ladders, {})
-    return {str(name): float(loss) for name, loss in found.items() if is_number(loss)}
-
-
-def parse_row(line: bytes) -> dict[str, Any] | None:
-    """Return the object in a line of metrics; None for anything but an object with a number `iter`."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) and is_number(row.get("iter")) else None
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is a finite number of usual size."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # false for NaN
-
-
-def make_curve(rows: list[dict[str, Any]], key: str) -> Curve | None:
-    """Return the curve of the rows that have a finite number under `key`; None if there are none."""
-    having = [(row["iter"], row[key]) for row in rows if is_number(row.get(key))]
-    return Curve(*np.array(having, dtype=float).T) if having else None
 
 
 def name_runs(paths: Sequence[str]) -> list[str]:

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from gpt.cli import main
+from gpt.view import history as reading
 from gpt.view import plot as module
+from gpt.view.history import Curve, read_history
 from gpt.view.plot import (
     ASCII,
     BLOCKS,
-    Curve,
+    QUANTITIES,
     PlotConfig,
     format_number,
     name_runs,
-    read_history,
     smooth,
     sparkline,
     thin_out,
@@ -35,6 +36,10 @@ def write(folder, rows, end="\n"):
     return str(folder)
 
 
+def read(run):
+    return read_history(run, QUANTITIES)
+
+
 @pytest.fixture
 def folder(tmp_path):
     return write(tmp_path / "night", [row(i) for i in range(1, 41)])
@@ -51,7 +56,7 @@ def fails(argv, capsys):
 
 
 def test_a_curve_for_each_quantity(folder):
-    curves = read_history(folder).curves
+    curves = read(folder).curves
     assert list(curves) == ["loss", "val_loss", "lr", "grad_norm", "tokens_per_s"]
     assert curves["val_loss"].iters.tolist() == [10, 20, 30, 40]
     assert curves["val_loss"].values.tolist() == [0.5, 0.25, 5 / 30, 0.125]
@@ -61,18 +66,18 @@ def test_a_curve_for_each_quantity(folder):
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_last_line_that_is_being_written_is_left_out(tmp_path, cut):
     lines = [json.dumps(row(1)), json.dumps(row(2)), json.dumps(row(3))[:cut]]
-    history = read_history(write(tmp_path / "r", lines, end=""))
+    history = read(write(tmp_path / "r", lines, end=""))
     assert history.curves["loss"].iters.tolist() == [1, 2] and history.note == ""
 
 
 def test_a_last_line_without_its_end_counts_if_it_is_whole(tmp_path):
-    assert read_history(write(tmp_path / "r", [row(1), row(2)], end="")).curves["loss"].iters.tolist() == [1, 2]
+    assert read(write(tmp_path / "r", [row(1), row(2)], end="")).curves["loss"].iters.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("bad", ["{", "nonsense", "[1, 2]", '{"loss": 2}', '{"iter": "x", "loss": 1}', "\0" * 20])
 def test_metrics_are_read_up_to_a_damaged_line(tmp_path, bad, capsys):
     path = write(tmp_path / "r", [row(1), row(2), bad, row(4)])
-    history = read_history(path)
+    history = read(path)
     assert history.curves["loss"].iters.tolist() == [1, 2] and "line 3 is not metrics" in history.note
     assert main(["plot", path]) == 0
     captured = capsys.readouterr()
@@ -81,13 +86,13 @@ def test_metrics_are_read_up_to_a_damaged_line(tmp_path, bad, capsys):
 
 def test_a_run_that_went_on_from_an_earlier_step_replaces_what_came_after_it(tmp_path):
     run = write(tmp_path / "r", [row(1), row(2), row(3), row(2, loss=7.0), row(3, loss=8.0)])
-    curve = read_history(run).curves["loss"]
+    curve = read(run).curves["loss"]
     assert curve.iters.tolist() == [1, 2, 3] and curve.values.tolist() == [4.0, 7.0, 8.0]
 
 
 def test_what_is_not_a_finite_number_is_a_gap(tmp_path):
     rows = [row(1, loss=float("nan")), row(2, loss=None), row(3, loss=float("inf")), row(4, loss=True), row(5)]
-    assert read_history(write(tmp_path / "r", rows)).curves["loss"].iters.tolist() == [5]
+    assert read(write(tmp_path / "r", rows)).curves["loss"].iters.tolist() == [5]
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -136,7 +141,7 @@ def test_sparklines_in_the_terminal(folder, capsys, monkeypatch):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
 def test_it_fits_narrow_terminals_and_their_encoding(folder, tmp_path, capsys, monkeypatch, columns, encoding):
     long = write(tmp_path / ("a night that was é " * 8), [row(i, loss=1e5 * i) for i in range(1, 31)])
-    history = [read_history(folder), read_history(long)]
+    history = [read(folder), read(long)]
     text = module.draw_on_terminal(history, columns, encoding == "utf-8")
     text.encode("ascii" if encoding != "utf-8" else encoding)
     assert max(map(len, text.splitlines())) <= max(columns - 1, 24)
@@ -277,7 +282,7 @@ def test_a_picture_that_cannot_be_written(folder, tmp_path, capsys):
 
 
 def test_it_draws_what_train_writes(run, capsys):
-    curves = read_history(run[1]).curves
+    curves = read(run[1]).curves
     assert curves["loss"].iters.tolist() == list(range(1, 31)) and curves["val_loss"].iters.tolist() == [10, 20, 30]
     assert curves.keys() == module.QUANTITIES.keys()
 
@@ -289,14 +294,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     """Opened, a pipe would wait for a writer, and the device has no end."""
     make(tmp_path / "metrics.jsonl")
     with pytest.raises(ValueError, match="metrics.jsonl is no file that could be read: give the folder"):
-        read_history(str(tmp_path))
+        read(str(tmp_path))
 
 
 def test_metrics_that_are_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 10)
+    monkeypatch.setattr(reading, "LARGEST", 10)
     (tmp_path / "metrics.jsonl").write_text('{"iter": 1, "loss": 2}\n')
     with pytest.raises(ValueError, match="has more than"):
-        read_history(str(tmp_path))
+        read(str(tmp_path))
 
 
 @pytest.mark.parametrize("n_runs", [1, 2, 9])
@@ -324,7 +329,7 @@ LADDER = {"guess": 4.0, "1 character": 2.5, "2 characters": 0.3, "bz2": 0.302}
 def test_the_ladder_is_drawn_where_it_fits(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     folder = write(tmp_path / "night", [row(i, **({"ladder": LADDER} if i % 10 == 0 else {})) for i in range(1, 41)])
-    assert read_history(folder).ladder == LADDER
+    assert read(folder).ladder == LADDER
     assert main(["plot", folder]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "ladder guess 4.000, 1 character 2.500, 2 characters 0.300, bz2 0.302" in shown
@@ -344,4 +349,4 @@ def test_runs_on_different_texts_have_no_ladder_in_common(tmp_path):
 
 @pytest.mark.parametrize("ladder", [None, 3, [], {"guess": "high"}, {"guess": float("inf")}])
 def test_a_damaged_ladder_is_none(tmp_path, ladder):
-    assert read_history(write(tmp_path / "night", [row(1, ladder=ladder)])).ladder == {}
+    assert read(write(tmp_path / "night", [row(1, ladder=ladder)])).ladder == {}
