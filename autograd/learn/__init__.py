@@ -12,6 +12,7 @@ import autograd as ag
 
 from . import exercises
 from .judging import check
+from .plots import set_style
 
 __all__ = ["ag", "check", "np", "plt"]  # noqa: F822 (plt is made below, for those who ask for it)
 
@@ -37,6 +38,5 @@ def __getattr__(name: str) -> Any:
     except ImportError as error:
         raise Missing(f'Matplotlib is missing ({error}): run  pip install -e ".[notebooks]"  in the folder of tapegrad '
                       "(or  pip install matplotlib), and restart the kernel.") from None
-    plt.rcParams.update({"figure.figsize": (6, 3), "figure.dpi": 80,
-                         "axes.spines.top": False, "axes.spines.right": False})
+    set_style(plt)
     return plt

@@ -45,16 +45,18 @@ def _(exp, Scalar):
 
 @exercise("1.3", "the loop of the chapter, with s = points @ w + b: forget the gradients after each step, and take "
           "some hundreds of steps.")
-def _(w, b, points, side):
+def _(w, b, share, points, side):
     w, b = (np.asarray(getattr(t, "data", t), dtype=float) for t in (w, b))
     require(w.size == 2 and b.size == 1, f"a line needs two weights and one bias, and these have {w.size} and {b.size} "
             "numbers")
     w, b = w.ravel(), b.item()
     score, best = side * (points @ w + b), _best_line(points, side)
-    share = np.mean(score > 0)
-    require(share > 0.5, f"the line gets {share:.0%} of the points right: its sign is wrong, or it was not trained",
+    right = np.mean(score > 0)
+    require(right > 0.5, f"the line gets {right:.0%} of the points right: its sign is wrong, or it was not trained",
             {"w": w, "b": b})
     equal("the hinge loss of your line", np.maximum(0, 1 - score).mean(), best, {"w": w, "b": b}, tolerance=0.03)
+    equal("share", share, right, None, {"A share lies between 0 and 1, and this one is in per cent.": 100 * right,
+                                        "That is the share of points on the wrong side.": 1 - right})
 
 
 def _best_line(points, side):

@@ -34,8 +34,9 @@ def _(not_on_tape, culprit):
 
 @exercise("9.3", "try sizes between 0.5 and 3, and look at first and last; `np.linalg.qr` returns Q and R, and Q is "
           "the orthogonal one.")
-def _(size, orthogonal, limit):
-    factor = _factor(float(size))
+def _(size, orthogonal, limit, gradient_sizes, plain):
+    sizes = gradient_sizes(plain, float(size))[1]
+    factor = sizes[-1] / sizes[0]
     require(1 / 30 < factor < 30, f"with size {size} the gradient at the last block is {factor:.3g} times that at the "
             "first")
     rng = np.random.default_rng(1)
@@ -46,14 +47,3 @@ def _(size, orthogonal, limit):
         equal("q.T @ q for q = orthogonal(w)", q.T @ q, np.eye(n), {"w": w}, tolerance=1e-9)
     choose("limit", limit, "b", {"a": "An orthogonal matrix keeps the length of every vector, a gradient's too.",
                                  "c": "A bias adds to what goes forward, and multiplies nothing on the way back."})
-
-
-def _factor(size, depth=20, width=16):
-    """Return how many times larger the gradient is after the last tanh layer than after the first."""
-    rng = np.random.default_rng(0)
-    h = ag.tensor(np.tanh(rng.normal(size=(50, width))), requires_grad=True)
-    layers = [h]
-    for _ in range(depth):
-        layers.append(np.tanh(layers[-1] @ (size / np.sqrt(width) * rng.normal(size=(width, width)))))
-    (layers[-1] * rng.normal(size=h.shape)).sum().backward(keep=True)
-    return np.linalg.norm(layers[-1].grad) / np.linalg.norm(layers[1].grad)

@@ -22,14 +22,14 @@ def _(add_one, why):
 
 
 @exercise("14.2", "a bit is ln 2 nats, and the loss of a token is shared among its bytes.")
-def _(bits_a_byte, better):
+def _(bits_per_byte, better):
     for loss, size in ((3.2, 4.4), (1.1, 1.02), (2.0, 1.0)):
         right = loss / np.log(2) / size
-        returns(bits_a_byte, {"loss": loss, "bytes_per_token": size}, right, {
-            "Those are nats a byte: a bit is ln 2 nats.": loss / size,
+        returns(bits_per_byte, {"loss": loss, "bytes_per_token": size}, right, {
+            "Those are nats per byte: a bit is ln 2 nats.": loss / size,
             "A nat has more than one bit: divide by ln 2.": loss * np.log(2) / size,
-            "Those are bits a token: share them among its bytes.": loss / np.log(2),
-            "More bytes in a token make it fewer bits a byte.": loss / np.log(2) * size})
+            "Those are bits per token: share them among its bytes.": loss / np.log(2),
+            "More bytes in a token make it fewer bits per byte.": loss / np.log(2) * size})
     equal("better", {"tokens": 0, "characters": 1}.get(better, 2), 0, None, {
         "1.1 nats are fewer than 3.2, but for 1.02 bytes in place of 4.4.": 1,
         'It is "tokens" or "characters".': 2})

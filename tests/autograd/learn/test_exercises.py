@@ -38,6 +38,19 @@ def mlp(block, x):
     return ag.gelu(x @ block.c_fc.weight) @ block.c_proj.weight
 '''
 
+DEEP = '''
+def plain(h, w):
+    return np.tanh(h @ w)
+def gradient_sizes(block, size):
+    own = np.random.default_rng(0)
+    ends = [ag.tensor(np.tanh(own.normal(size=(50, 16))), requires_grad=True)]
+    for _ in range(20):
+        ends.append(block(ends[-1], size / 4 * own.normal(size=(16, 16))))
+    loss = (ends[-1] * own.normal(size=(50, 16))).sum()
+    loss.backward(keep=True)
+    return loss, [np.linalg.norm(t.grad) for t in ends[1:]]
+'''
+
 # exercise -> a right answer, and wrong ones: text of it, what is written instead, words of the verdict
 ANSWERS = {
     "1.1": (SCALAR + '''
@@ -65,8 +78,11 @@ for _ in range(400):
     s = (points @ w + b)[:, 0]
     g = (-side * (side * s < 1))[:, None] / len(points)
     w, b = w - 0.5 * points.T @ g, b - 0.5 * g.sum(axis=0)
+share = np.mean(side * (points @ w + b)[:, 0] > 0)
 ''', [("range(400)", "range(2)", "hinge loss"), ("w - 0.5", "w + 0.5", "its sign is wrong"),
-      ("b - 0.5 * g.sum(axis=0)", "b", "hinge loss"), ("np.zeros((2, 1))", "np.zeros((2, 2))", "two weights")]),
+      ("b - 0.5 * g.sum(axis=0)", "b", "hinge loss"), ("np.zeros((2, 1))", "np.zeros((2, 2))", "two weights"),
+      ("[:, 0] > 0)", "[:, 0] < 0)", "wrong side"), ("share = np", "share = 100 * np", "per cent"),
+      ("[:, 0] > 0)", "[:, 0] > 1)", "share does not come out")]),
     "2.1": ('''
 def centred_back(g):
     return g - g.mean(axis=-1, keepdims=True)
@@ -263,7 +279,7 @@ def root_sum(d):
       ("'w3']", "'w3', 'w_in']", "w_in does not belong"),
         ("'w3']", "'w3', 'b0']", "b0 does not belong"), ("'sqrt'", "'multiply'", "not the record"),
         ("'sqrt'", "'tanh'", "not the record")]),
-    "9.3": ('''
+    "9.3": (DEEP + '''
 size, limit = 1.2, "b"
 def orthogonal(w):
     return np.linalg.qr(w)[0]
@@ -380,11 +396,11 @@ why = "a"
       ("/ (pairs + 1).sum(", "/ (pairs + 1e-9).sum(", "does not come out"), ('"a"', '"b"', "divided by its sum"),
       ('"a"', '"c"', "rare ones more")]),
     "14.2": ('''
-def bits_a_byte(loss, bytes_per_token):
+def bits_per_byte(loss, bytes_per_token):
     return loss / np.log(2) / bytes_per_token
 better = "tokens"
-''', [("/ np.log(2)", "", "nats a byte"), ("/ np.log(2)", "* np.log(2)", "more than one bit"),
-      ("/ bytes_per_token", "", "bits a token"), ("/ bytes_per_token", "* bytes_per_token", "fewer bits"),
+''', [("/ np.log(2)", "", "nats per byte"), ("/ np.log(2)", "* np.log(2)", "more than one bit"),
+      ("/ bytes_per_token", "", "bits per token"), ("/ bytes_per_token", "* bytes_per_token", "fewer bits"),
       ('"tokens"', '"characters"', "1.02 bytes"), ('"tokens"', '"both"', "or")]),
     "14.3": ('''
 def rung(loss, rungs):

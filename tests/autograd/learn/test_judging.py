@@ -17,14 +17,17 @@ def complaint(f, *args, **kwargs):
     return str(caught.value)
 
 
-def test_a_skeleton_waits_for_its_answer(capsys):
+def test_a_skeleton_waits_for_its_answer(capsys, new_op):
     def skeleton(g):
+        """∂L/∂x"""
         ...
 
-    waits = "Exercise 2.1 waits for your answer: fill in `{}`, then run this cell again.\n"
+    waits = "Exercise {} waits for your answer: fill in `{}`, then run this cell again.\n".format
     check("2.1", ...)
     check("2.1", skeleton)
-    assert capsys.readouterr().out == waits.format("centred_back") + waits.format("skeleton")
+    check("2.3", skeleton, ...)  # the first that is missing, as the cell has them
+    check("7.2", ag.op(skeleton))
+    assert capsys.readouterr().out == (waits("2.1", "centred_back") * 2 + waits("2.3", "d_b") + waits("7.2", "softcap"))
     assert judge("2.3", lambda g, a, c: a.T @ g @ c.T, ...).text.count("`order`") == 1
 
 
