@@ -14,12 +14,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from . import calculus, layers, model, training
+from . import calculus, layers, model, rounding, training
 from .sketch import Sketch
 
 PICTURES = Path(__file__).parents[1] / "pictures"
 DIAGRAMS: dict[str, Callable[[], Sketch]] = {
-    function.__name__: function for module in (calculus, layers, model, training)
+    function.__name__: function for module in (calculus, layers, model, training, rounding)
     for function in vars(module).values()
     if getattr(function, "__module__", "") == module.__name__ and not function.__name__.startswith("_")}
 """Name -> the function that draws it, in the order of the chapters."""

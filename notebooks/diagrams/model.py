@@ -1,4 +1,4 @@
-"""Diagrams of chapter 8: the residual stream, a block, the KV cache, byte-pair merges."""
+"""Diagrams of chapter 8: examples, the residual stream, a block, the KV cache, byte-pair merges."""
 
 from __future__ import annotations
 
@@ -10,6 +10,29 @@ from gpt.data.tokenizers.bpe import BPETokenizer
 from .sketch import NEW, Sketch
 
 _LINEAR, _ATTENTION, _MLP, _NORM = (FAMILIES[name] for name in ("linear", "network", "elementwise", "shape"))
+
+
+def examples() -> Sketch:
+    """Draw a line of text as ids and as targets, one step to the left, and what a position may look at."""
+    sketch = Sketch(760, 250, "One line of text is many examples: the targets are the ids moved by one, and the "
+                              "prediction at each position may use only what stands at it and to its left")
+    text, cell, left, at = "⏎the cat runs.⏎", 42, 96, 6
+    names = [{" ": "␣"}.get(letter, letter) for letter in text]
+    for top, row, name in ((64, names[:-1], "ids"), (146, names[1:], "targets")):
+        sketch.text(left - 14, top + 22, name, size=14, anchor="end", bold=True)
+        for i, letter in enumerate(row):
+            fill = ("wash-forward" if i <= at else "panel") if name == "ids" else NEW if i == at else "panel"
+            sketch.box(left + i * cell, top, cell, 32, letter, fill, "rim", 15, round=2)
+    for i in range(len(text) - 1):
+        x = left + (i + 0.5) * cell
+        sketch.arrow((x, 98), (x, 144), "forward" if i == at else "rim", 2.2 if i == at else 1.2)
+    sketch.text(left + (at + 0.5) * cell + 10, 125, "predict", "forward", 13, "start", halo=True)
+    sketch.frame(left, 63, (at + 1) * cell, 34, "forward", 2.2)
+    sketch.text(left + (at + 1) * cell / 2, 50, "what this position may look at", "forward", 13)
+    sketch.text(380, 212, "14 positions, 14 predictions, 14 losses: their mean is the loss of this line.", "ink", 13.5)
+    sketch.text(380, 234, "A shorter line is filled up to T positions; the targets added there are −100, and are not counted.",
+                "soft", 12.5)
+    return sketch
 
 
 def residual_stream() -> Sketch:

@@ -1,4 +1,4 @@
-"""Diagrams of chapters 8 and 11: data-parallel replicas, recomputation, Muon's step."""
+"""Diagrams of chapters 8, 9, 11 and 12: replicas, recomputation, what a layer keeps, faults of a block, LoRA, Muon."""
 
 from __future__ import annotations
 
@@ -82,6 +82,104 @@ def _alive(layers: int, every: int | None) -> list[tuple[int, str]]:
         history.append((len(alive), _BACKWARD))
         alive.discard(layer)
     return history
+
+
+def kept_arrays() -> Sketch:
+    """Draw the arrays that the tape keeps for one layer of a GPT, as bars in units of C."""
+    sketch = Sketch(760, 330, "What the tape keeps for each token in one layer of a GPT, in units of C: 16 that a rule "
+                              "needs, 2 outputs of branches, and 10 that norms, attention and gelu save")
+    arrays = (("x", 1, 0, 0), ("norm", 1, 1, 0), ("q, k, v", 3, 0, 0), ("attention", 1, 4, 0), ("c_proj", 0, 0, 1),
+              ("x′", 1, 0, 0), ("norm", 1, 1, 0), ("c_fc", 4, 0, 0), ("gelu", 4, 4, 0), ("c_proj", 0, 0, 1))
+    bottom, unit = 240, 21
+    sketch.line([(54, bottom), (742, bottom)], "rim", 1.2)
+    for height in (0, 4, 8):
+        sketch.line([(54, bottom - height * unit), (742, bottom - height * unit)], "line", 1)
+        sketch.text(46, bottom - height * unit + 4, f"{height} C" if height else "0", "soft", 12, "end")
+    for i, (name, value, saved, seen) in enumerate(arrays):
+        left, top = 66 + i * 68, float(bottom)
+        for size, fill, dashed in ((value, MEMORY["value"], False), (saved, MEMORY["saved"], False),
+                                   (seen, "paper", True)):
+            if size:
+                top -= size * unit
+                sketch.box(left, top, 44, size * unit, str(size), fill, "paper" if not dashed else "soft", 13, dashed,
+                           round=2)
+        sketch.text(left + 22, bottom + 20, name, size=13)
+    for first, last, name in ((0, 4, "attention and its norm"), (5, 9, "MLP and its norm")):
+        sketch.line([(66 + first * 68, bottom + 32), (66 + last * 68 + 44, bottom + 32)], "rim", 1.2)
+        sketch.text(66 + (first + last) * 34 + 22, bottom + 50, name, "soft", 13)
+    for x, fill, text in ((54, MEMORY["value"], "values that a rule needs: 16"),
+                          (280, MEMORY["saved"], "saved by the op for its rule: 10"),
+                          (520, "paper", "values for you to look at: 2")):
+        sketch.box(x, 22, 14, 14, fill=fill, outline="paper" if fill != "paper" else "soft", dashed=fill == "paper",
+                   round=2)
+        sketch.text(x + 22, 34, text, size=13, anchor="start")
+    sketch.text(398, 316, "together 28 C per token and layer, with H T = 4 C for the weights of attention", "soft", 12.5)
+    return sketch
+
+
+def residual_faults() -> Sketch:
+    """Draw a residual block three times: as it should be, cut, and with its shortcut counted twice."""
+    sketch = Sketch(760, 324, "A residual block three times, with the gradient's paths back: as it should be, through "
+                              "the block and past it; cut, past it only; counted twice, past it two times")
+    for i, (title, code, colour) in enumerate((
+            ("healthy", "h + tanh(h w + b)", "forward"), ("cut", "h + tanh(h.data w + b)", "bad"),
+            ("counted twice", "h + (h + tanh(h w + b))", "bad"))):
+        left, line = 24 + i * 248, 214
+        sketch.text(left + 108, 36, title, colour, 15, bold=True)
+        sketch.text(left + 108, 57, code, "soft", 12.5)
+        sketch.circle(left + 16, line, 15, "panel")
+        sketch.text(left + 16, line + 5, "h")
+        sketch.box(left + 72, line - 106, 76, 40, "tanh(…)", "#f6ebb8")
+        sketch.circle(left + 188, line, 13, "paper", "ink")
+        sketch.text(left + 188, line + 6, "+", size=17)
+        broken = title == "cut"
+        sketch.arrow((left + 22, line - 14), (left + 72, line - 84), "forward", dashed=broken)
+        sketch.arrow((left + 148, line - 84), (left + 184, line - 13), "forward")
+        sketch.arrow((left + 31, line), (left + 175, line), "forward")
+        if broken:
+            sketch.text(left + 50, line - 50, "✕", "bad", 20, bold=True, halo=True)
+        else:
+            sketch.arrow((left + 172, line - 12), (left + 136, line - 65), "backward", dashed=True)
+            sketch.arrow((left + 84, line - 65), (left + 34, line - 8), "backward", dashed=True)
+        sketch.arrow((left + 172, line + 10), (left + 32, line + 10), "backward", dashed=True)
+        if title == "counted twice":
+            sketch.line([(left + 16, line + 15), (left + 16, line + 40), (left + 188, line + 40)], "forward", 1.6)
+            sketch.arrow((left + 188, line + 40), (left + 188, line + 13), "forward")
+            sketch.line([(left + 197, line + 11), (left + 197, line + 49), (left + 7, line + 49)], "backward", 1.6, True)
+            sketch.arrow((left + 7, line + 49), (left + 7, line + 14), "backward", dashed=True)
+        paths = {"healthy": "2 contributions", "cut": "1 contribution", "counted twice": "3 contributions"}[title]
+        sketch.text(left + 108, line + 74, f"gradient of h: {paths}", "backward", 13)
+    sketch.line([(252, 24), (252, 290)], "line")
+    sketch.line([(500, 24), (500, 290)], "line")
+    sketch.text(380, 310, "green: values forward; purple, dashed: gradients back", "soft", 12.5)
+    return sketch
+
+
+def lora() -> Sketch:
+    """Draw a matrix that stays, and the product of two thin ones that is learned beside it."""
+    sketch = Sketch(760, 300, "LoRA: the input goes through the matrix W, which stays as it is, and beside it through "
+                              "two thin matrices A and B, which are learned; both results are added")
+    sketch.box(24, 128, 74, 44, "x")
+    sketch.text(61, 190, "(T, n_{in})", "soft", 12)
+    sketch.box(220, 44, 150, 100, "W", "#b5d0ee", size=18)
+    sketch.text(295, 36, "stays as it is: n_{in} × n_{out}", "soft", 12.5)
+    sketch.box(190, 180, 34, 84, "A", NEW, size=16)
+    sketch.text(207, 282, "n_{in} × r", "soft", 12.5)
+    sketch.box(330, 205, 110, 32, "B", NEW, size=16)
+    sketch.text(385, 256, "r × n_{out}, zero at first", "soft", 12.5)
+    sketch.arrow((98, 142), (220, 94), "forward")
+    sketch.arrow((98, 160), (190, 222), "forward")
+    sketch.arrow((224, 222), (330, 222), "forward", text="r numbers", aside=10)
+    sketch.arrow((440, 222), (520, 163), "forward", text="times α/r", aside=-10)
+    sketch.arrow((370, 94), (520, 143), "forward")
+    sketch.circle(532, 153, 13, "paper", "ink")
+    sketch.text(532, 159, "+", size=17)
+    sketch.arrow((545, 153), (580, 153), "forward")
+    sketch.box(582, 131, 150, 44, "y = x W + c x A B", size=14)
+    sketch.text(657, 193, "(T, n_{out}), c = α/r", "soft", 12)
+    sketch.lines(636, 236, ("With n = 768 and r = 8:", "W has 589,824 numbers,", "A and B have 12,288: 2 %"), 13,
+                 colour="ink")
+    return sketch
 
 
 def muon_step() -> Sketch:
