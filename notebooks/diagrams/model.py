@@ -30,7 +30,7 @@ def examples() -> Sketch:
     sketch.frame(left, 63, (at + 1) * cell, 34, "forward", 2.2)
     sketch.text(left + (at + 1) * cell / 2, 50, "what this position may look at", "forward", 13)
     sketch.text(380, 212, "14 positions, 14 predictions, 14 losses: their mean is the loss of this line.", "ink", 13.5)
-    sketch.text(380, 234, "A shorter line is filled up to T positions; the targets added there are −100, and are not counted.",
+    sketch.text(380, 234, "A shorter line is filled up to T positions; the targets added there are −100, not counted.",
                 "soft", 12.5)
     return sketch
 

@@ -38,9 +38,9 @@ def float_spacing() -> Sketch:
     exact, stored = 1.75 + 3.5, 5.0
     sketch.circle(x(exact), line, 5, "bad", "bad")
     sketch.arrow((x(exact), line + 74), (x(exact), line + 9), "bad")
-    sketch.text(x(exact) - 10, line + 66, "1.75 + 3.5 = 5.25 lies between two numbers.", "bad", 13, "end")
-    sketch.text(x(exact) - 10, line + 84, f"The nearest, {number(stored)}, is stored: off by a quarter of their distance.",
-                "bad", 13, "end")
+    remark = ("1.75 + 3.5 = 5.25 lies between two numbers.",
+              f"The nearest, {number(stored)}, is stored: off by a quarter of their distance.")
+    sketch.lines(x(exact) - 10, line + 66, remark, 13, colour="bad", anchor="end")
     sketch.lines(x(exact) + 26, line + 66, ("1.5 + 1 = 2.5 is one of the", "numbers: it is exact."), 13, colour="soft",
                  anchor="start")
     return sketch
@@ -90,7 +90,8 @@ def back_off() -> Sketch:
         sketch.text(26, top + 35, f"n = {n}, t = {t}", "soft", 12.5, "start")
         width = 330.0
         kept = width * (1 - share)
-        sketch.box(140, top, kept, 36, f"seen: {seen}" if i < 2 else "how often each letter came", NEW, size=13, round=3)
+        text = f"seen: {seen}" if seen else "how often each letter came"
+        sketch.box(140, top, kept, 36, text, NEW, size=13, round=3)
         sketch.box(140 + kept, top, width - kept, 36, "", MEMORY["gradient"], round=3)
         sketch.text(484, top + 23, f"keeps {1 - share:.0%}", "ink", 13, "start")
         sketch.text(572, top + 23, f"hands on t/(n + t) = {share:.0%}", "backward", 13, "start")
@@ -124,10 +125,11 @@ def look_up() -> Sketch:
     sketch.arrow((middle(at), top - 3), (middle(at - 11), top - 3), "positive", 2, bend=-14)
     sketch.text((middle(at) + middle(at - 11)) / 2, top - 36, "attention looks here", "positive", 13, halo=True)
     sketch.frame(left + (at - 1) * cell, top - 1, 2 * cell, 34, "forward", 2.4)
-    sketch.lines(middle(at) - 10, top + 58, ("a table of two letters of context:", f"key “{row[at - 13]}{row[at - 12]}”, "
-                                            "other followers in each row"), 13, colour="forward")
-    sketch.lines(middle(at - 11) + 20, top + 58, (f"the letter after the first “{row[at - 12]}”", f"is “{row[at - 11]}”: "
-                                                "it comes again"), 13, colour="positive")
-    sketch.text(380, 244, "The place is eleven back in every row, whatever the letters are: this can be learned once, for "
-                          "all rows.", "soft", 12.5)
+    key, last, after = row[at - 13] + row[at - 12], row[at - 12], row[at - 11]
+    sketch.lines(middle(at) - 10, top + 58, ("a table of two letters of context:",
+                                            f"key “{key}”, other followers in each row"), 13, colour="forward")
+    sketch.lines(middle(at - 11) + 20, top + 58, (f"the letter after the first “{last}”",
+                                                  f"is “{after}”: it comes again"), 13, colour="positive")
+    sketch.text(380, 244, "The place is eleven back in every row, whatever the letters are: "
+                          "this can be learned once, for all rows.", "soft", 12.5)
     return sketch

@@ -1,4 +1,4 @@
-"""Diagrams of chapters 8, 9, 11 and 12: replicas, recomputation, what a layer keeps, faults of a block, LoRA, Muon."""
+"""Diagrams of chapters 8, 9, 11 and 12: replicas, recomputation, memory of a layer, faults of a block, LoRA, Muon."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def kept_arrays() -> Sketch:
         sketch.box(x, 22, 14, 14, fill=fill, outline="paper" if fill != "paper" else "soft", dashed=fill == "paper",
                    round=2)
         sketch.text(x + 22, 34, text, size=13, anchor="start")
-    sketch.text(398, 316, "together 28 C per token and layer, with H T = 4 C for the weights of attention", "soft", 12.5)
+    sketch.text(398, 316, "together 28 C per token and layer; the weights of attention are H T = 4 C", "soft", 12.5)
     return sketch
 
 
@@ -145,7 +145,8 @@ def residual_faults() -> Sketch:
         if title == "counted twice":
             sketch.line([(left + 16, line + 15), (left + 16, line + 40), (left + 188, line + 40)], "forward", 1.6)
             sketch.arrow((left + 188, line + 40), (left + 188, line + 13), "forward")
-            sketch.line([(left + 197, line + 11), (left + 197, line + 49), (left + 7, line + 49)], "backward", 1.6, True)
+            around = [(left + 197, line + 11), (left + 197, line + 49), (left + 7, line + 49)]
+            sketch.line(around, "backward", 1.6, dashed=True)
             sketch.arrow((left + 7, line + 49), (left + 7, line + 14), "backward", dashed=True)
         paths = {"healthy": "2 contributions", "cut": "1 contribution", "counted twice": "3 contributions"}[title]
         sketch.text(left + 108, line + 74, f"gradient of h: {paths}", "backward", 13)
