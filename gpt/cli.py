@@ -41,7 +41,7 @@ COMMANDS = {
     "train": Command("Train a GPT on text.", TrainConfig, train_or_write, TrainConfig.from_recipe),
     "sample": Command("Generate text with a trained GPT (sampling).", SampleConfig, sample),
     "tune": Command("Fine-tune a GPT on conversations (instruction tuning), whole or by LoRA.", TuneConfig, tune),
-    "chat": Command("Chat with a GPT.", ChatConfig, chat),
+    "chat": Command("Chat with a GPT, in the terminal or on a page in a browser (--web).", ChatConfig, chat),
     "plot": Command("Plot the losses, learning rate, gradient norm and speed of runs.", PlotConfig, plot),
     "info": Command("Describe a checkpoint: architecture, parameters, tokenizer, settings, losses.", InfoConfig, info),
     "show": Command("Run the forward and backward pass of a model on a prompt, and look into it.", ShowConfig, show),
@@ -54,7 +54,7 @@ COMMANDS = {
     "bench": Command("Benchmark speed and memory against PyTorch, JAX and others.", BenchConfig, bench),
 }
 # In this order in a command's help; others follow.
-GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "ablation", "sampling")
+GROUPS = ("data", "model", "LoRA", "training", "evaluation", "output", "text", "ablation", "sampling", "page")
 
 
 class Parser(argparse.ArgumentParser):

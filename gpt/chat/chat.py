@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Chat:
     transcript: all messages.
     turns: the messages that still fit the context, with the tokens of those that the model generated.
     choices: the last answer, token by token.
+    prompt: the tokens that it answers.
     notes: lines to show to the user; whoever shows them empties the list.
     """
 
@@ -44,6 +46,8 @@ class Chat:
         self.decoding: DecodingState | None = None  # after the tokens `read`
         self.read: list[int] = []
         self.choices: list[Choice] = []
+        self.prompt: list[int] = []
+        self.n_others = RUNNERS_UP
         self.reset()
 
     def reset(self) -> None:
@@ -58,33 +62,43 @@ class Chat:
         """Yield the answer in pieces, as it is generated.  It ends with an end token, after max_new_tokens, or once
         `stop_requested` is not empty.  Raises ValueError for text that the tokenizer does not know; the conversation
         is then as before."""
+        return (piece for piece, _ in self.answer(text, stop_requested) if piece)
+
+    def answer(self, text: str, stop_requested: Sequence[Any] = (),
+               begin: Sequence[int] = ()) -> Iterator[tuple[str, Choice | None]]:
+        """Yield the answer by tokens, as `ask` does in pieces: the text that can be shown with a token, mostly its own,
+        and its choice; at last what is left of the text, with None.  `begin`: tokens that it begins with, without
+        a choice."""
         before = self.turns
         self.turns = [*before, (Message("user", text), None)]
         try:
-            prompt = self._encode_prompt(text)
+            prompt = self._encode_prompt()
         except ValueError:
             self.turns = before
             raise
-        self._prefill(prompt)
+        self.prefill([*prompt, *begin])
         stream, generated, pieces = Stream(decode_on(self.run.tokenizer)), list[int](), list[str]()
-        self.choices = []
+        self.prompt, self.choices = prompt, []
         try:
-            for token in self._generate(stop_requested):
-                generated.append(token)
-                if piece := stream.add(token):
-                    pieces.append(piece)
-                    yield piece
-            if piece := stream.rest():
-                pieces.append(piece)
-                yield piece
+            for token, choice in chain(((token, None) for token in begin), self._generate(stop_requested)):
+                ended = choice is not None and token in self.ends
+                generated += [token] * (not ended)
+                pieces.append("" if ended else stream.add(token))
+                yield pieces[-1], choice
+            pieces.append(stream.rest())
+            yield pieces[-1], None
         finally:
             said = "".join(pieces)
             self.turns.append((Message("assistant", said), generated))
             self.transcript += [Message("user", text), Message("assistant", said)]
 
-    def _generate(self, stop_requested: Sequence[Any]) -> Iterator[int]:
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end an answer."""
+        return {*self.run.ends, *(self.template.ends if self.template else ())}
+
+    def _generate(self, stop_requested: Sequence[Any]) -> Iterator[tuple[int, Choice]]:
         assert self.decoding is not None
-        ends = {*self.run.ends, *(self.template.ends if self.template else ())}
         seen = np.zeros(self.run.config.vocab_size, bool)
         seen[self.read] = True
         for _ in range(self.max_new_tokens):
@@ -93,22 +107,22 @@ class Chat:
                 return
             logits = self.decoding.logits()[0]
             token = sample_token(logits, self.rng, seen, self.sampling)
-            self.choices.append(_inspect(logits, token))
-            if token in ends:
+            self.choices.append(inspect_choice(logits, token, self.n_others))
+            if token not in self.ends:
+                self._append(token)
+                seen[token] = True
+            yield token, self.choices[-1]
+            if token in self.ends:
                 return
-            self._append(token)
-            seen[token] = True
-            yield token
         self.notes.append(f"the answer was stopped after {self.max_new_tokens:,} tokens (--max-new-tokens)")
 
     # ------------------------------------------------------------------ the context
-    def _encode_prompt(self, text: str) -> list[int]:
+    def _encode_prompt(self) -> list[int]:
         """Return the tokens of the prompt; turns that no longer fit the context are dropped."""
         most = self.window - min(self.max_new_tokens, max(1, self.window // ANSWER_SHARE))
         dropped = 0
         if self.template is None:
-            more = encode_prompt(self.run.tokenizer, text, special=False, template=not self.read)
-            tokens = self.read + more.tolist()
+            tokens = self._encode_text()
             if not tokens:
                 raise ValueError("there is no text to go on with: write some")
         else:
@@ -130,10 +144,21 @@ class Chat:
         return self.template.tokens([m for m, _ in self.turns],
                                     {i: tokens for i, (_, tokens) in enumerate(self.turns) if tokens is not None})
 
-    def _prefill(self, tokens: list[int]) -> None:
-        """Let the model read these tokens, or only the new ones, if they continue those it has read."""
-        n = len(self.read)
-        if self.decoding is not None and n < len(tokens) and tokens[:n] == self.read:
+    def _encode_text(self) -> list[int]:
+        """Return the tokens of a text that the user and the model write by turns."""
+        tokens: list[int] = []
+        for message, generated in self.turns:
+            if generated is None and message.role != "system":
+                more = encode_prompt(self.run.tokenizer, message.text, special=False, template=not tokens)
+                generated = more.tolist()
+            tokens += generated or []
+        return tokens
+
+    def prefill(self, tokens: list[int]) -> None:
+        """Let the model read these tokens, but for those at the start that it has read already."""
+        n = next((i for i, (a, b) in enumerate(zip(self.read, tokens)) if a != b), min(len(self.read), len(tokens)))
+        if self.decoding is not None and n:
+            self.decoding.cut(n)
             for token in tokens[n:]:
                 self.decoding.append(np.array([token]))
         else:
@@ -149,13 +174,15 @@ class Chat:
         self.read.append(token)
 
 
-def _inspect(logits: Array, token: int) -> Choice:
-    """Return a token with its probability and the likeliest others."""
+def inspect_choice(logits: Array, token: int, n_others: int = RUNNERS_UP) -> Choice:
+    """Return a token with its probability and the likeliest others, from logits (V,)."""
     x = logits.astype(np.float64)
     p = np.exp(x - x.max())
     p /= p.sum()
-    best = np.argsort(-p, kind="stable")[:RUNNERS_UP + 1].tolist()
-    return Choice(token, float(p[token]), [(i, float(p[i])) for i in best if i != token][:RUNNERS_UP])
+    n = min(n_others + 1, len(p))
+    likely = np.flatnonzero(p >= np.partition(p, -n)[-n])  # a few, so that not all tokens have to be sorted
+    best = likely[np.argsort(-p[likely], kind="stable")].tolist()
+    return Choice(token, float(p[token]), [(i, float(p[i])) for i in best if i != token][:n_others])
 
 
 def answer(run: Checkpoint, messages: Sequence[Message], n: int, **sampling: Any) -> str:

@@ -1,4 +1,4 @@
-"""`gpt chat`: a conversation in the terminal, or with a script that sends a question a line."""
+"""`gpt chat`: a conversation in the terminal, in a browser, or with a script that sends a question a line."""
 
 import json
 import os
@@ -12,12 +12,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import folder_of, load_checkpoint
 from ..generation.sampling import Sampling
 from ..runtime.screen import escape_line
 from ..runtime.settings import setting
 from ..runtime.writing import replacing
 from .chat import Chat
+from .web.server import serve
 
 HELP = """\
 /reset           begin a new conversation
@@ -39,6 +40,9 @@ class ChatConfig(Sampling):
     temperature: float = setting(0.5, "sampling temperature; below 1: more predictable, above: more varied, 0: greedy",
                                  at_least=0, group="sampling")
     seed: int = setting(1337, "seed of the sampling: the same one gives the same answers", at_least=0, group="sampling")
+    web: bool = setting(False, "chat in a browser on this machine: the page shows how likely each token was, what else "
+                               "might have come, and the layers and heads behind it (pip install \"tapegrad[web]\")", group="page")
+    port: int = setting(0, "port of the page; 0: a free one", at_least=0, at_most=65535, group="page")
 
 
 def chat(config: ChatConfig) -> None:
@@ -46,6 +50,8 @@ def chat(config: ChatConfig) -> None:
     run = load_checkpoint(config.path, lambda line: print_note(line.removeprefix("note    ")))
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
+    if config.web:
+        serve(talk, folder_of(config.path).resolve().name, config.port)
     if talk.template is None:
         print_note("this model was not tuned to conversations: it goes on with what you write, until gpt tune "
                    "teaches it to answer")

@@ -73,6 +73,11 @@ class DecodingState:
             text.append(int(token))
             self.n_new[i] += 1
 
+    def cut(self, length: int) -> None:
+        """Drop all tokens of each text after the first `length`."""
+        self.n_new = [max(0, n - max(0, len(text) - length)) for text, n in zip(self.texts, self.n_new)]
+        self.texts = [text[:length] for text in self.texts]
+
     def keep(self, rows: Sequence[int] | Array) -> None:
         """Drop all texts but these, given by index."""
         self.texts, self.n_new = [self.texts[i] for i in rows], [self.n_new[i] for i in rows]
