@@ -76,7 +76,7 @@ class Chat:
         except ValueError:
             self.turns = before
             raise
-        self.prefill([*prompt, *begin])
+        self.prefill(self.seen(prompt, begin))
         stream, generated, pieces = Stream(decode_on(self.run.tokenizer)), list[int](), list[str]()
         self.prompt, self.choices = prompt, []
         try:
@@ -154,8 +154,8 @@ class Chat:
             tokens += generated or []
         return tokens
 
-    def prefill(self, tokens: list[int]) -> None:
-        """Let the model read these tokens, but for those at the start that it has read already."""
+    def prefill(self, tokens: list[int]) -> DecodingState:
+        """Let the model read these tokens, but for those at the start that it has read already; return its state."""
         n = next((i for i, (a, b) in enumerate(zip(self.read, tokens)) if a != b), min(len(self.read), len(tokens)))
         if self.decoding is not None and n:
             self.decoding.cut(n)
@@ -164,6 +164,14 @@ class Chat:
         else:
             self.decoding = DecodingState(self.run.model, [np.array(tokens)])
         self.read = list(tokens)
+        return self.decoding
+
+    def seen(self, prompt: Sequence[int], answer: Sequence[int]) -> list[int]:
+        """Return what the model sees of a prompt, and what it has answered: a full context drops its older half."""
+        n = len(prompt)
+        for _ in answer:
+            n = (self.window // 2 if n == self.window else n) + 1
+        return [*prompt, *answer][-n:]
 
     def _append(self, token: int) -> None:
         assert self.decoding is not None

@@ -41,7 +41,8 @@ class ChatConfig(Sampling):
                                  at_least=0, group="sampling")
     seed: int = setting(1337, "seed of the sampling: the same one gives the same answers", at_least=0, group="sampling")
     web: bool = setting(False, "chat in a browser on this machine: the page shows how likely each token was, what else "
-                               "might have come, and the layers and heads behind it (pip install \"tapegrad[web]\")", group="page")
+                               "might have come, and the layers and heads behind it (pip install "
+                               "\"tapegrad[web]\")", group="page")
     port: int = setting(0, "port of the page; 0: a free one", at_least=0, at_most=65535, group="page")
 
 

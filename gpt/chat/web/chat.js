@@ -66,7 +66,7 @@ async function write(turn, fresh, messages, begin) {
   let began = performance.now(), drawn = 0;
   for await (const event of lines(answered)) {
     if (event.error) throw new Error(event.error);
-    else if (event.note) fresh.notes.push(event.note);
+    else if (event.note) fresh.notes = [...new Set([...fresh.notes, event.note])];
     else if (event.prompt) fresh.prompt = event.prompt;
     else if ("id" in event) {
       addToken(turn, event);
@@ -101,10 +101,9 @@ function say(line) {
 }
 
 function showState() {
-  const last = turns.at(-1);
   $("send").textContent = writing ? "Stop" : data.chats ? "Send" : "Go on";
   $("send").classList.toggle("stop", !!writing);
-  $("status").textContent = writing ? "Reading …" : last && isAnswer(last) ? `${count(version(last).tokens.length, "token")}` : "";
+  $("status").textContent = writing ? "Reading …" : "";
   $("intro").hidden = turns.length > 0;
   $("new").disabled = $("save").disabled = !turns.length || !!writing;
   turns.forEach(renderTools);
@@ -140,8 +139,9 @@ function start() {
   $("name").textContent = harmless(data.name);
   $("about").textContent = data.about;
   $("mode").textContent = data.chats ? "Ask something below."
-    : "This model was not tuned to answer: it continues text. Write a beginning below, and it goes on from there (gpt tune teaches it to answer).";
-  $("question").placeholder = data.chats ? "Ask something (Enter sends, Shift+Enter begins a line)" : "A beginning (Enter goes on, Shift+Enter begins a line)";
+    : "This model continues text: write a beginning, and it goes on from there. (gpt tune teaches it to answer.)";
+  $("question").placeholder = data.chats ? "Ask something" : "Write a beginning";
+  $("question").title = "Enter sends, Shift+Enter begins a line";
   $("question").setAttribute("aria-label", data.chats ? "Your question" : "Text to continue");
   $("turns").classList.toggle("plain", !data.chats);
   $("system-box").hidden = !data.takesSystem;

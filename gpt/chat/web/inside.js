@@ -50,15 +50,16 @@ function branch(token) {
 async function lookInside() {
   const { turn, place } = chosen, { prompt, tokens } = version(turn), asked = chosen;
   $("looking").className = "";
-  $("looking").textContent = "Looking inside …";
+  $("looking").textContent = $("looked").hidden ? "Looking inside …" : "";
+  $("looked").classList.add("stale");
   try {
-    const answered = await post("look", { ids: [...prompt, ...tokens.slice(0, place).map((token) => token.id)], token: tokens[place].id });
+    const answered = await post("look", { prompt, answer: tokens.slice(0, place).map((token) => token.id), token: tokens[place].id });
     const found = await answered.json();
     if (asked !== chosen) return;
     inside = found;
-    const p = inside.lens.at(-1).p, differs = Math.abs(p - tokens[place].p) > 0.02 * Math.max(p, tokens[place].p);
-    $("looking").textContent = differs ? `The context was full, and its start has gone since: seen now, the token has ${percent(p)}.` : "";
+    $("looking").textContent = "";
     $("looked").hidden = false;
+    $("looked").classList.remove("stale");
     showLens();
     showHeads();
   } catch (error) {
@@ -74,6 +75,8 @@ async function lookInside() {
 function showLens() {
   const token = chosenToken();
   $("lens-token").textContent = visible(token.label);
+  const leads = inside.lens.map(({ p, others }) => p >= others[0][1]), from = leads.lastIndexOf(false) + 1;
+  $("lens-says").textContent = from === leads.length ? "not the likeliest at the end: it was drawn" : from ? `the likeliest from block ${from - 1} on` : "the likeliest from the embedding on";
   $("lens").replaceChildren(...inside.lens.map(({ p, others }, n) => {
     const fill = el("i"), best = [[token.label, p, true], ...others].sort((a, b) => b[1] - a[1]).slice(0, 3);
     fill.style.width = `${100 * p}%`;

@@ -50,11 +50,12 @@ class Inside:
 @NO_WARNING
 def look(chat: Chat, ids: Sequence[int], token: int) -> Inside:
     """Look into the model where it chose `token` after `ids`: what it has read of them, it does not read again."""
-    ids = list(ids)[-chat.window:]
-    if chat.read[:len(ids)] != ids or chat.decoding is None:
-        chat.prefill(ids)
-        chat.decoding.logits()
-    n, stream, reader = min(SIDE, len(ids)), list[Array](), chat.decoding.reader
+    decoding, ids = chat.decoding, list(ids)
+    if decoding is None or chat.read[:len(ids)] != ids:
+        decoding = chat.prefill(ids)
+        decoding.logits()
+    n, stream, reader = min(SIDE, len(ids)), list[Array](), decoding.reader
+    assert reader is not None  # a chat has a KV cache
     probe, model = Probe(reader.cache), chat.run.model.map(raw)
     model.h = Paced((tapped(block, stream) for block in model.h), reader.threads)
     probe.move([len(ids) - n], n)

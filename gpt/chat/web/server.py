@@ -107,7 +107,7 @@ class App:
         chat.n_others = N_OTHERS
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        kind, status = "application/json", "200 OK"
+        kind, status, body = "application/json", "200 OK", iter(())  # type: str, str, Iterable[bytes]
         try:
             self._check(environ)
             match environ["REQUEST_METHOD"], environ["PATH_INFO"]:
@@ -203,8 +203,9 @@ class App:
         """Return the next token of an answer, and notes; nothing at its end."""
         with self.computing:
             step = next(steps, None)
-        notes, self.chat.notes = [encode({"note": note}) for note in self.chat.notes], []
-        return b"".join([*notes, encode(self.describe(*step)) if step else b""])
+        notes, self.chat.notes = self.chat.notes, []
+        events = [{"note": note.removesuffix(" (--max-new-tokens)")} for note in notes]
+        return b"".join(map(encode, events + ([self.describe(*step)] if step else [])))
 
     def describe(self, text: str, choice: Choice | None) -> dict[str, Any]:
         """Return a token of the answer as plain data, or the text that is left at its end."""
@@ -223,10 +224,12 @@ class App:
     def look(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the inside of the model at a token: see `inside.look`.  Raises Refused while another text is written.
         """
-        check_names(given, {"ids", "token"})
-        ids, (token,) = parse_tokens(given["ids"], self.chat), parse_tokens([given["token"]], self.chat)
-        if not ids:
-            raise ValueError("ids is empty: there is no token before this one")
+        check_names(given, {"prompt", "answer", "token"})
+        prompt, answer, (token,) = (parse_tokens(each, self.chat) for each in (given["prompt"], given["answer"],
+                                                                               [given["token"]]))
+        if not 0 < len(prompt) <= self.chat.window:
+            raise ValueError("the prompt is empty, or longer than the context")
+        ids = self.chat.seen(prompt, answer)
         with self.computing:
             if self.answering.locked() and self.chat.read[:len(ids)] != ids:
                 raise Refused("409 Conflict", "the model is writing another text: wait until it has finished")

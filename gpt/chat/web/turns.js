@@ -5,6 +5,7 @@
 
 const turns = [];
 const isAnswer = (turn) => "versions" in turn;
+const speed = (x) => (x < 10 ? x.toFixed(1) : Math.round(x).toLocaleString("en"));
 const version = (turn) => turn.versions[turn.shown];
 const textOf = (turn) => (isAnswer(turn) ? version(turn).tokens.map((token) => token.text).join("") : turn.text);
 
@@ -40,10 +41,11 @@ function tokenNode(turn, place) {
   node.dataset.place = place;
   if (token.end) {
     node.classList.add("end");
-    node.textContent = "■";
+    node.append(el("span", { className: "word" }, "■"));
   } else {
-    const lines = harmless(token.text).split("\n");  // a sign for the end of a line, since that has no width
-    lines.forEach((line, i) => node.append(...(i ? [el("i", { className: "sign" }, "⏎"), "\n"] : []), line));
+    const [, space, text] = /^( ?)(.*)$/su.exec(harmless(token.text)), word = el("span", { className: "word" });
+    text.split("\n").forEach((line, i) => word.append(...(i ? [el("i", { className: "sign" }, "⏎"), "\n"] : []), line));
+    node.append(...(text ? [space, word] : [el("span", { className: "word" }, space)]));
   }
   underline(node, token.p ?? 1);
   node.onclick = () => choose(turn, place);
@@ -79,7 +81,7 @@ function renderTools(turn) {
     tools.append(`${turn.shown + 1} of ${turn.versions.length}`);
     button("›", "answer after", () => showVersion(turn, turn.shown + 1));
   }
-  if (seconds) tools.append(el("span", { className: "speed" }, ` ${count(tokens.length, "token")}, ${(tokens.length / seconds).toPrecision(2)} a second`));
+  if (seconds) tools.append(el("span", { className: "speed" }, ` ${count(tokens.length, "token")}, ${speed(tokens.length / seconds)} a second`));
   notes.forEach((note) => tools.append(el("span", { className: "note" }, ` (${harmless(note)})`)));
 }
 
