@@ -47,7 +47,8 @@ async function answer(i, begin) {
   renderTurn(turn);
   turn.node.firstChild.classList.add("caret");
   showState();
-  $("talk").scrollTop = $("talk").scrollHeight;
+  following = true;
+  follow();
   try {
     await write(turn, fresh, messages, begin);
   } catch (error) {
@@ -178,7 +179,10 @@ function start() {
     else if (chosen) unchoose();
     hideTip();
   });
-  $("talk").onscroll = hideTip;
+  $("talk").onscroll = () => {
+    following = $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
+    hideTip();
+  };
   showState();
   fit();
   $("question").focus();

@@ -101,7 +101,8 @@ class App:
     def __init__(self, chat: Chat, name: str):
         self.chat, self.name, self.token = chat, name, secrets.token_urlsafe(24)
         self.system, self.start = chat.system, (chat.sampling, chat.max_new_tokens)
-        self.answering, self.computing, self.stopping = threading.Lock(), threading.Lock(), list[int]()
+        self.answering, self.computing, self.next_in_line = (threading.Lock() for _ in range(3))
+        self.stopping: list[int] = []
         self.takes_system = takes_system(chat)
         self.hosts: set[str] = set()  # names by which the page may be asked for
         chat.n_others = N_OTHERS
@@ -201,7 +202,7 @@ class App:
 
     def _next_line(self, steps: Iterator[tuple[str, Choice | None]]) -> bytes:
         """Return the next token of an answer, and notes; nothing at its end."""
-        with self.computing:
+        with self._turn():
             step = next(steps, None)
         notes, self.chat.notes = self.chat.notes, []
         events = [{"note": note.removesuffix(" (--max-new-tokens)")} for note in notes]
@@ -230,10 +231,21 @@ class App:
         if not 0 < len(prompt) <= self.chat.window:
             raise ValueError("the prompt is empty, or longer than the context")
         ids = self.chat.seen(prompt, answer)
-        with self.computing:
+        with self._turn():
             if self.answering.locked() and self.chat.read[:len(ids)] != ids:
-                raise Refused("409 Conflict", "the model is writing another text: wait until it has finished")
+                raise Refused("409 Conflict", "the model is writing: what it no longer has in its context can be "
+                                              "looked at once it has finished")
             return describe(look(self.chat, ids, token), self.label)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the model to itself within it; whoever waits comes before the next step of an answer."""
+        with self.next_in_line:
+            self.computing.acquire()
+        try:
+            yield
+        finally:
+            self.computing.release()
 
     def label(self, token: int) -> str:
         """Return the text of a token, or the number of a byte that is no character."""

@@ -58,10 +58,17 @@ const nodeOf = (turn, place) => turn.node.firstChild.children[place];
 
 /** The next token arrives. */
 function addToken(turn, token) {
-  const followed = $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
   version(turn).tokens.push(token);
   turn.node.firstChild.append(tokenNode(turn, version(turn).tokens.length - 1));
-  if (followed) $("talk").scrollTop = $("talk").scrollHeight;
+  scheduled ||= requestAnimationFrame(follow);  // once a frame, since it needs the layout
+}
+
+let scheduled = 0, following = true;
+
+/** Keep the end of the answer in view, unless the reader has scrolled up. */
+function follow() {
+  scheduled = 0;
+  if (following) $("talk").scrollTop = $("talk").scrollHeight;
 }
 
 /** What can be done with a turn, below it. */

@@ -10,8 +10,8 @@ from gpt.data.tokenizers.char import CharTokenizer
 from gpt.generation.sampling import Sampling
 
 LETTERS = CharTokenizer("abcdefgh \n")
-HOSTILE = ["<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "\x1b[2J", "\u202eevil\u2066", "\ud800",
-           "&lt;b&gt;", "\u0300" * 50, "W" * 3000, "javascript:alert(3)", "{{data}}", "\u2028\0", " ", "\n"]
+HOSTILE = ["<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", "\x1b[2J", "\u202eevil\u2066",
+           "\ud800", "&lt;b&gt;", "\u0300" * 50, "W" * 3000, "javascript:alert(3)", "{{data}}", "\u2028\0", " ", "\n"]
 
 
 class Texts:
@@ -38,6 +38,7 @@ def made(given=LETTERS, always=None, block_size=64, **settings):
             t.data = t.data + rng.normal(0, 0.4, t.shape).astype(np.float32)
     w, b = np.array(model.lm_head.weight.data), np.array(model.ln_f.bias.data)
     w[:, given.vocab_size:] = -2  # no answer ends soon
+    w *= settings.pop("spread", 1)
     model.lm_head.weight.data, model.ln_f.bias.data = w, b + 1
     if always is not None:  # all that the head reads is ones
         model.ln_f.weight.data, model.ln_f.bias.data = np.zeros(16, np.float32), np.ones(16, np.float32)
