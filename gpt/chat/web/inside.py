@@ -32,6 +32,7 @@ class Probe(Cache):
         self.weights: list[Array] = []
 
     def attention(self, q: Array, k: Array, v: Array, causal: bool = True) -> Array:
+        """Return what a cache returns, and keep the weights."""
         y, keys = super().attention(q, k, v, causal), self.arrays[self.asked - 2]
         (B, H, T, d), G = q.shape, k.shape[1]
         scores = q.reshape(B, G, H // G, T, d) @ keys[:, :, None, :self.end].mT * d ** -0.5    # (B, G, H/G, T, S)

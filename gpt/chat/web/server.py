@@ -21,6 +21,7 @@ from autograd.core.describe import plural
 from autograd.view.page import page
 from autograd.view.palette import sequential
 
+from ...checkpoint import parse_object
 from ...data.tokenizers import decode_on
 from ...generation.sampling import Sampling
 from ..chat import Chat, Choice
@@ -122,7 +123,7 @@ class App:
                     raise Refused("404 Not Found", "there is nothing at this address")
         except Refused as refused:
             status, body = refused.status, [encode({"error": str(refused)})]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             status, body = "400 Bad Request", [encode({"error": str(error)[:500]})]
         except MemoryError:
             status, body = "500 Internal Server Error", [b'{"error": "there is not enough memory for it"}']
@@ -148,12 +149,9 @@ class App:
             raise Refused("413 Content Too Large", f"this is more than {LARGEST >> 20} MB of text: shorten it, or "
                                                    "begin a new conversation")
         try:
-            given = json.loads(body)
-        except ValueError:
-            raise ValueError("the request is no JSON") from None
-        if not isinstance(given, dict):
-            raise ValueError("the request is no JSON object")
-        return given
+            return parse_object(body.decode())
+        except ValueError as error:
+            raise ValueError(f"the request is no JSON that can be used: {error}") from None
 
     # ------------------------------------------------------------------ what is asked for
     def page(self) -> str:

@@ -157,7 +157,7 @@ def test_stopping_and_tabs(browser):
         finished(page, 1)
         app.token = "another"
         ask(page, "b", 1)
-        assert "the token in the address is not that of this chat" in page.inner_text("#message")
+        assert "The token in the address is not that of this chat" in page.inner_text("#message")
     with opened(browser, chat) as (page, app):
         app.hosts.clear()
         ask(page, "a", 0)
