@@ -139,7 +139,7 @@ def sample_rows(rounds: int, asked: Sequence[str], n: int = 500, **changes: Any)
 
 
 def our_speed(model: GPT, n: int, cache: bool) -> float:
-    """Measure the tokens a second of `generate`."""
+    """Measure the tokens per second of `generate`."""
     began = perf_counter()
     for _ in generate(model, np.zeros(1, int), n, np.random.default_rng(0), cache=cache):
         pass
@@ -163,7 +163,7 @@ def torch_side(model: GPT, n: int, cache: bool) -> Side:
 
 
 def torch_speed(model: GPT, n: int, cache: bool) -> Callable[[], float]:
-    """Return the measurement of PyTorch's tokens a second.  Raises Disagreement if its greedy tokens are not ours."""
+    """Return the measurement of PyTorch's tokens per second.  Raises Disagreement if its greedy tokens are not ours."""
     need("torch")
     import torch
     weights = peers.to_torch(model, torch)

@@ -11,7 +11,7 @@ DENSE = 8  # a table may have this many cells for each token; beyond, its keys a
 
 
 def counting_losses(train: Array, val: Array, vocab_size: int, most: int = MOST) -> Iterator[float]:
-    """Yield the mean loss in nats a token on the tokens `val` (m,) of counts over `train` (n,), with 0, 1, … `most`
+    """Yield the mean loss in nats per token on the tokens `val` (m,) of counts over `train` (n,), with 0, 1, … `most`
     tokens of context.
 
     Each is a table of the tokens that followed a context h, smoothed by the table of the context that is one shorter
@@ -20,7 +20,7 @@ def counting_losses(train: Array, val: Array, vocab_size: int, most: int = MOST)
         p(w | h) = (n(h, w) + t(h) p(w | shorter h)) / (n(h) + t(h))
 
     where n(h, w) is how often w followed h, n(h) the sum over w, and t(h) the number of different tokens that did.  A
-    context that never occurred passes the shorter one's answer on.  Memory: some 100 bytes a token of `train`.
+    context that never occurred passes the shorter one's answer on.  Memory: some 100 bytes per token of `train`.
     """
     p = np.full(len(val), 1 / vocab_size)
     h = np.zeros(len(train), np.int64)  # number of the context before each token: for now all have the empty one

@@ -22,7 +22,7 @@ COMPRESSORS = {"bz2": "bz2", "xz": "lzma"}  # name -> its module, which some bui
 
 @dataclass
 class Ladder:
-    """Losses on the validation part of a text that need no model, in nats a token.
+    """Losses on the validation part of a text that need no model, in nats per token.
 
     rungs: name -> loss, from `guess`, the same chance for each token, over `0 characters` of context, the frequencies
     alone, to `5 characters`, and the compressors `bz2` and `xz`, where Python has them, which have seen the training
@@ -97,17 +97,17 @@ class Ladder:
     def describe(self) -> str:
         """Return all rungs in a line."""
         counts = [loss for name, loss in self.rungs.items() if name not in (GUESS, *COMPRESSORS)]
-        scale = f"nats a {self.unit.removesuffix('s')}"
+        scale = f"nats per {self.unit.removesuffix('s')}"
         text = (f"{scale}: a guess {self.rungs[GUESS]:.3f}; counts with 0 to {len(counts) - 1} {self.unit} of context "
                 f"{', '.join(f'{loss:.3f}' for loss in counts)}"
                 + "".join(f"; {name} {self.rungs[name]:.3f}" for name in COMPRESSORS if name in self.rungs))
         if self.unit != "characters":
             best = min(counts)
-            text += f" (the best count is {self.bits_a_byte(best):.3f} bits a byte)"
+            text += f" (the best count is {self.bits_per_byte(best):.3f} bits per byte)"
         return text + (f"; {self.note}" if self.note else "")
 
-    def bits_a_byte(self, loss: float) -> float:
-        """Convert nats a token into bits a byte of UTF-8 text, in which models with different tokenizers compare."""
+    def bits_per_byte(self, loss: float) -> float:
+        """Convert nats per token into bits per byte of UTF-8 text, which compare models with different tokenizers."""
         return loss / math.log(2) / self.bytes_per_token
 
 

@@ -88,7 +88,7 @@ def report_steps(trainer: Trainer, results: Iterable[StepResult], say: Callable[
 def describe_pace(trainer: Trainer, result: StepResult) -> str:
     """Return the line about the speed of the first steps."""
     left = result.ms / 1e3 * (trainer.config.max_iters - result.iter)
-    return f"pace    {result.ms:.0f} ms a step, gradient norm {result.grad_norm:.2f}; about {clock_time(left)} left"
+    return f"pace    {result.ms:.0f} ms per step, gradient norm {result.grad_norm:.2f}; about {clock_time(left)} left"
 
 
 def describe_evaluation(trainer: Trainer, result: StepResult, evaluation: Evaluation,

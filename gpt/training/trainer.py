@@ -43,7 +43,7 @@ class Evaluation:
 class StepResult:
     """The result of a training step, and of the evaluation after it where there is one."""
     iter: int  # steps taken
-    loss: float  # mean over the batches of the step, in nats a token
+    loss: float  # mean over the batches of the step, in nats per token
     lr: float
     grad_norm: float  # before clipping
     ms: float

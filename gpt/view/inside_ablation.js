@@ -60,7 +60,7 @@ function chooseComponent(name) {
   chosenComponent = name;
   for (const cell of $("costs").querySelectorAll("td")) cell.classList.toggle("chosen", cell.dataset.name === name);
   const { whole, without } = data.ablation, [answer, text, tokens, probabilities] = without[name];
-  const loss = text === null ? "" : ` The loss of the prompt goes from ${whole[1].toFixed(3)} to ${text.toFixed(3)} nats a token.`;
+  const loss = text === null ? "" : ` The loss of the prompt goes from ${whole[1].toFixed(3)} to ${text.toFixed(3)} nats per token.`;
   $("without").replaceChildren("Without ", el("b", {}, name), " the probability of ", el("b", {}, `“${shown(data.answer)}”`),
     ` goes from ${percent(Math.exp(-whole[0]))} to ${percent(Math.exp(-answer))}.${loss} The likeliest${data.answerTokens > 1 ? " last" : ""} tokens are then:`);
   $("instead").replaceChildren(...tokenBars(tokens, probabilities));

@@ -171,7 +171,7 @@ def summarize(model: GPT, tape: ag.Tape, loss: float, loss_text: str) -> list[tu
     m = memory(tape)
     record, phase = m.steps[m.peak_step], "forward" if m.peak_step < m.n_forward else "backward"
     lines = [("tape", totals(tape)),
-             ("loss", f"{loss:.4f} nats a token{perplexity}: {loss_text}"),
+             ("loss", f"{loss:.4f} nats per token{perplexity}: {loss_text}"),
              ("memory", f"{format_bytes(m.peak)} at the peak, step {m.peak_step}, {phase} of "
                         f"%{number_records(tape)[record]} {record.op.name}; parameters {format_bytes(m.parameters)}")]
     norms = gradient_norms(model)

@@ -21,7 +21,7 @@ from tests.notebooks.host import SitePage, hosted, needs_pyodide
 
 TEXT = "the cat sat on the mat, and the dog sat on the log.\n" * 40
 SMALL = dict(n_layer=1, n_embd=16, block_size=16, learning_rate=0.016, max_iters=60, seed=1)
-REACHED = 0.5  # nats a character, from 2.77, which a guess among its 16 characters has
+REACHED = 0.5  # nats per character, from 2.77, which a guess among its 16 characters has
 
 
 @pytest.fixture

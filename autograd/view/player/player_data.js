@@ -167,7 +167,7 @@ function thumbnail([start, rows, columns, low]) {
     const width = Math.ceil(columns / 4) * 4, offset = 54 + 4 * 256, file = new Uint8Array(offset + width * rows);
     const header = new DataView(file.buffer);
     const palette = low < 0 ? palettes.diverging : palettes.sequential;
-    file.set([0x42, 0x4d]);                      // a bitmap of 8 bits a pixel, from its top line on
+    file.set([0x42, 0x4d]);                      // a bitmap of 8 bits per pixel, from its top line on
     for (const [at, value] of [[2, file.length], [10, offset], [14, 40], [18, columns], [22, -rows], [26, 1 + (8 << 16)]]) header.setInt32(at, value, true);
     for (let code = 0; code < 256; code++) file.set([2, 1, 0].map((i) => palette[3 * code + i]), 54 + 4 * code);  // blue first
     for (let row = 0; row < rows; row++) file.set(bytes.subarray(start + row * columns, start + (row + 1) * columns), offset + row * width);

@@ -102,14 +102,14 @@ class Tokens(CharTokenizer):
     unit = "tokens"
 
 
-def test_tokens_compare_in_bits_a_byte():
+def test_tokens_compare_in_bits_per_byte():
     text = words(3000).replace("bird", "Vögel")
     tokenizer = Tokens("".join(sorted(set(text))))
     ladder = Ladder.from_data(TextData.from_tokens(tokenizer.encode(text), tokenizer, 8, 0.1), tokenizer)
     val = text[int(len(text) * 0.9):]
     assert ladder.bytes_per_token == round(len(val.encode()) / len(val), 4)
-    assert ladder.bits_a_byte(1.0) == pytest.approx(1 / math.log(2) / ladder.bytes_per_token)
-    assert "bits a byte" in ladder.describe() and "1 token" in ladder.rungs
+    assert ladder.bits_per_byte(1.0) == pytest.approx(1 / math.log(2) / ladder.bytes_per_token)
+    assert "bits per byte" in ladder.describe() and "1 token" in ladder.rungs
 
 
 LADDER = Ladder({"guess": 4.0, "0 characters": 3.0, "1 character": 2.5, "2 characters": 2.0, "3 characters": 2.1,

@@ -54,7 +54,7 @@ def test_a_prompt(saved, tmp_path, capsys):
     loss = model.loss(ids[None, :-1], ids[None, 1:])
     loss.backward()
     assert said["prompt"] == "'the cat', 7 tokens"
-    assert said["loss"].startswith(f"{loss.item():.4f} nats a token (perplexity {np.exp(loss.item()):.4g})")
+    assert said["loss"].startswith(f"{loss.item():.4f} nats per token (perplexity {np.exp(loss.item()):.4g})")
     assert said["loss"].endswith("the mean over 6 tokens, each predicted from those before it")
     tape = ag.tape(model.loss(ids[None], np.append(ids[1:], -100)[None]))
     assert said["tape"] == data["title"] == totals(tape)  # with what it keeps for the backward
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_are_shown(saved, tmp_path, capsys, tokenize
     saved[1].ln_f.weight.data = np.full(12, np.nan)
     folder = str(gpt.save(tmp_path, saved[1], tokenizer).parent)
     said, _, _ = show(capsys, folder, "--prompt", "the cat", "--out", str(tmp_path / "seen"))
-    assert said["loss"].startswith("nan nats a token:") and said["gradients"].startswith("norm nan in all")
+    assert said["loss"].startswith("nan nats per token:") and said["gradients"].startswith("norm nan in all")
 
 
 # ---------------------------------------------------------------------- mistakes
