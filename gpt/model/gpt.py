@@ -243,7 +243,7 @@ class GPT(Module):
         return ag.linear(x, self.wte.weight.T, None) if self.lm_head is None else self.lm_head(x)
 
     def loss(self, ids: Array, targets: Array, rng: np.random.Generator | None = None) -> Array:
-        """Return the mean cross-entropy in nats per token; `targets` (B, T) are the tokens after each of `ids` (B, T)."""
+        """Return the mean cross-entropy in nats per token; `targets` (B, T) are the tokens after `ids` (B, T)."""
         return ag.cross_entropy(self(ids, rng=rng), targets)
 
 
