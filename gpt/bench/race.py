@@ -44,8 +44,9 @@ def large_config() -> TrainConfig:
 
 
 def fast_config() -> TrainConfig:
-    """Return the recipe fast, in batches as large as nanogpt's."""
-    return TrainConfig.from_recipe("fast", warmup_iters=0, batch_size=nanogpt_config().batch_size)
+    """Return the recipe fast for a model as large as nanogpt's, in batches as large."""
+    c = nanogpt_config()
+    return TrainConfig.from_recipe("fast", warmup_iters=0, n_layer=c.n_layer, n_embd=c.n_embd, batch_size=c.batch_size)
 
 
 def random_tokens(config: TrainConfig) -> TextData:

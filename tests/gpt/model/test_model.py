@@ -49,9 +49,9 @@ def test_names_and_shapes_of_what_has_been_added(config):
 
     block = {"attn.conv.weight": (3, 12), "attn.c_attn.weight": (12, 36), "attn.c_proj.weight": (12, 12),
              "mlp.conv.weight": (3, 12), "mlp.c_fc.weight": (12, 48), "mlp.c_proj.weight": (48, 12)}
-    assert shapes(**FAST) == {"wte.weight": (11, 12), "frequencies": (3,), "smear.weight": (2, 12),
-                              "lm_head.weight": (12, 11),
-                              **{f"h.{i}.{name}": shape for i in (0, 1) for name, shape in block.items()}}
+    assert shapes(**FAST | {"smear": True}) == {
+        "wte.weight": (11, 12), "frequencies": (3,), "smear.weight": (2, 12), "lm_head.weight": (12, 11),
+        **{f"h.{i}.{name}": shape for i in (0, 1) for name, shape in block.items()}}
     block = {"ln_1.weight": (12,), "ln_2.weight": (12,), "attn.c_attn.weight": (12, 12 + 2 * 3 * 2),
              "attn.c_attn.bias": (24,), "attn.c_proj.weight": (12, 12), "mlp.c_fc.weight": (12, 20),
              "mlp.c_gate.weight": (12, 20), "mlp.c_proj.weight": (20, 12)}

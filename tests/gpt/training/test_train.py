@@ -274,7 +274,7 @@ def test_addition_has_settings_of_its_own():
 @pytest.mark.parametrize("recipe, words", [
     ("nanogpt", ["AdamW at 0.001; 5 steps of warm-up, then cosine to 0.0001", "random batches"]),
     ("fast", ["Muon at 0.016 for matrices (3,072 parameters), Adam at 0.015 for embeddings (544), at 0.04 for "
-              "taps of convolutions (128); 5 steps of warm-up, then constant, and to 0 over the last 60%",
+              "taps of convolutions (96); 5 steps of warm-up, then constant, and to 0 over the last 60%",
               "0.56 passes over the text", "shuffled batches"])])
 def test_a_run_says_how_it_learns(tiny, recipe, words):
     sizes = {name: tiny[name] for name in tiny if name != "learning_rate"} | {"max_iters": 8, "eval_interval": 8}
@@ -300,7 +300,7 @@ def test_learning_rates_of_muon_reach_their_parameters(tiny, tmp_path):
     sizes = {name: tiny[name] for name in tiny if name != "learning_rate"} | {"max_iters": 1, "warmup_iters": 0}
     for which in ("learning_rate", "embedding_lr", "taps_lr"):
         rates = {"learning_rate": 1e-9, "embedding_lr": 1e-9, "taps_lr": 1e-9, which: 0.1}
-        c = TrainConfig.from_recipe(**sizes | rates | {"out": str(tmp_path / which), "zero_init": False})
+        c = TrainConfig.from_recipe(**sizes | rates | {"out": str(tmp_path / which), "zero_init": False, "smear": True})
         after = train(c, lambda line: None).model.named_arrays()
         before = gpt.GPT(c.model_config(17), seed=c.seed).named_arrays()
         moved[which] = {name for name in after if np.abs(after[name].data - before[name].data).max() > 1e-4}
