@@ -62,11 +62,11 @@ def test_frequencies_of_rope_are_not_rounded(config):
     assert "frequencies" not in data["arrays"]
 
 
-def test_the_default_model_takes_less_than_two_megabytes(config, tokenizer, tmp_path):
+def test_the_default_model_takes_less_than_a_megabyte(config, tokenizer, tmp_path):
     text, data = written(tmp_path, varied(config), tokenizer)
     model = varied(gpt.TrainConfig.from_recipe().model_config(103))
     packed = pack_weights({name: raw(t) for name, t in model.named_arrays().items()})[1]
-    assert model.n_parameters > 800_000 and 1_600_000 < len(text) - len(data["weights"]) + len(packed) < 2_000_000
+    assert model.n_parameters > 240_000 and 550_000 < len(text) - len(data["weights"]) + len(packed) < 1_000_000
 
 
 def test_signs_of_a_vocabulary_are_no_markup(config, tmp_path):
