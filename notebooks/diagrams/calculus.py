@@ -1,4 +1,4 @@
-"""Diagrams of chapters 1 and 2: the chain rule, the order of the backward pass, broadcasting, matrix products."""
+"""Diagrams of chapters 1 and 2: chain rule, order of the backward pass, broadcasting, gather, matrix products."""
 
 from __future__ import annotations
 
@@ -128,6 +128,33 @@ def broadcasting() -> Sketch:
     sketch.matrix(302, 392, db, cell, 3)
     sketch.text(430, 412, "∂L/∂b (4,)", anchor="start")
     sketch.text(520, 412, "summed along axis 0", "soft", 12, "start")
+    return sketch
+
+
+def gather() -> Sketch:
+    """Draw rows that are taken from a table by index, and their gradients added up in the rows they came from."""
+    sketch = Sketch(760, 300, "Gather and scatter-add: forward, the rows 1, 3 and 1 are copied out of a table; back, "
+                              "the gradient of each copy is added to the row that it came from, so row 1 gets two")
+    table = np.array([[0.5, -1.0], [2.0, 1.0], [-0.5, 0.0], [1.0, -2.0]])
+    ids, g, cell, top = [1, 3, 1], np.array([[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]]), 38, 78
+    leaf = ag.tensor(table, requires_grad=True)
+    leaf[ids].backward(g)
+    for left, forward in ((64, True), (446, False)):
+        sketch.text(left + 118, 34, "forward: gather" if forward else "backward: scatter-add",
+                    "forward" if forward else "backward", 15, bold=True)
+        values = table if forward else leaf.grad
+        sketch.matrix(left, top, values, cell, 2.5 if forward else 120, 1, "table" if forward else "∂L/∂table",
+                      "rim" if forward else "backward")
+        sketch.matrix(left + 172, top + 19, table[ids] if forward else g, cell, 2.5 if forward else 120, 1,
+                      "table[[1, 3, 1]]" if forward else "g comes in")
+        for row in range(4):
+            sketch.text(left - 10, top + (row + 0.62) * cell, str(row), "soft", 13, "end")
+        for copy, row in enumerate(ids):
+            ends = ((left + 78, top + (row + 0.5) * cell), (left + 170, top + 19 + (copy + 0.5) * cell))
+            sketch.arrow(*(ends if forward else ends[::-1]), "forward" if forward else "backward", dashed=not forward)
+    sketch.text(182, 262, "row 1 is taken twice, rows 0 and 2 never", "soft", 12.5)
+    sketch.text(564, 262, "row 1 gets 1 + 100, rows 0 and 2 get nothing", "backward", 12.5)
+    sketch.line([(382, 24), (382, 280)], "line")
     return sketch
 
 
