@@ -100,7 +100,7 @@ def block() -> Sketch:
         sketch.arrow((699, middle), (742, middle), "forward", 2.2)
         sketch.line([(58, middle), (58, top + 66), (688, top + 66)], "forward", 2.2)
         sketch.arrow((688, top + 66), (688, middle + 11), "forward", 2.2)
-    sketch.text(380, 290, "Parameters: 3C² + C² in attention, 4C² + 4C² in the MLP: 12 C² a block", "soft", 12.5)
+    sketch.text(380, 290, "Parameters: 3C² + C² in attention, 4C² + 4C² in the MLP: 12 C² per block", "soft", 12.5)
     return sketch
 
 
