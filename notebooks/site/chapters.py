@@ -31,9 +31,7 @@ NOTES = {
     12: "This chapter can only be read here.  It opens a model with `safetensors` and `tokenizers`, which are compiled "
         "for each machine and not yet for browsers.  To run it, take a copy of the repository:  "
         '`python -m pip install -e ".[notebooks]" && jupyter lab notebooks`',
-    8: "The last cell, which trains on a text that comes with Python elsewhere, ends with an error here.",
-    13: "The cell that trains the same network twice ends with an error here: its numbers come out otherwise in this "
-        "Python, and what its last line asserts does not hold for them."}
+    8: "The last cell, which trains on a text that comes with Python elsewhere, ends with an error here."}
 """Words for the reader of a chapter, by its number."""
 READ_ONLY = 12
 """The chapter that does not run in a browser."""
