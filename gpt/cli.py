@@ -15,6 +15,7 @@ from .bench.ablation import AblationConfig, ablate
 from .bench.command import BenchConfig, bench
 from .chat.terminal import ChatConfig, chat
 from .generation.generate import SampleConfig, sample
+from .influence.why import WhyConfig, why
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
 from .runtime.screen import escape_line, protect_terminal
 from .runtime.settings import base_type, flag_of, is_path
@@ -47,6 +48,8 @@ COMMANDS = {
     "show": Command("Run the forward and backward pass of a model on a prompt, and look into it.", ShowConfig, show),
     "page": Command("Write a web page in which the model computes: type, sample, switch heads off.", PageConfig,
                     write_page),
+    "why": Command("Show which passages of the training text a prediction goes back to; --prove trains without them.",
+                   WhyConfig, why),
     "import": Command("Make a checkpoint of a GGUF file, or of a folder from Hugging Face.", ImportConfig,
                       import_model),
     "export": Command("Write a checkpoint as a folder that transformers loads.", ExportConfig, export_model),

@@ -66,6 +66,32 @@ class Corpus:
             yield from _read_pieces(source)
 
 
+@dataclass
+class Place:
+    """A place in a corpus: the name of the source, and line and column in it, both from 1."""
+    source: str
+    line: int
+    column: int
+
+
+def locate(corpus: Corpus, characters: Sequence[int]) -> list[Place]:
+    """Return the places of characters, given by their index in the text that `pieces` yields."""
+    found: dict[int, Place] = {}
+    waiting, start = sorted(set(characters), reverse=True), 0  # index of the first character of a source
+    for source in corpus.sources:
+        line, line_start, at = 1, start, start
+        for piece in _read_pieces(source):
+            while waiting and waiting[-1] < at + len(piece):
+                before = piece[:waiting[-1] - at]
+                begins = at + before.rfind("\n") + 1 if "\n" in before else line_start
+                found[waiting[-1]] = Place(source.name, line + before.count("\n"), waiting[-1] - begins + 1)
+                waiting.pop()
+            line, at = line + piece.count("\n"), at + len(piece)
+            line_start = at - len(piece) + piece.rfind("\n") + 1 if "\n" in piece else line_start
+        start = at + 1  # after the newline that joins sources
+    return [found[index] for index in characters]
+
+
 def open_corpus(paths: Sequence[str] = ()) -> Corpus:
     """Open the text in files, folders and their subfolders, and `-`, standard input; without paths the default text.
 

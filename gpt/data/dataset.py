@@ -113,6 +113,7 @@ class TextData:
     description: str = "tokens"
     characters_per_token: float = 1.0
     release: Callable[[], None] = _no_release  # called after a batch, to release the pages of a file that it used
+    left_out: Array | None = None  # (n,): True for training tokens that are no targets (a counterfactual run)
 
     @classmethod
     def from_tokens(cls, tokens: Array, tokenizer: Tokenizer, block_size: int, val_fraction: float,
@@ -126,12 +127,23 @@ class TextData:
         return cls(train, val, block_size, description, ratio, release)
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        return self._to_int64(random_windows(self.train, rng, batch_size, self.block_size))
+        return self.examples_at(self.random_starts(rng, batch_size))
 
     def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
-        """Return windows that do not overlap within an epoch, which begins at an offset of its own."""
-        starts = shuffled_starts(len(self.train), self.block_size, seed, first, batch_size)
-        return self._to_int64(windows_at(self.train, starts, self.block_size))
+        return self.examples_at(self.shuffled_starts(seed, first, batch_size))
+
+    def random_starts(self, rng: np.random.Generator, batch_size: int) -> Array:
+        """Draw the tokens at which windows of the training part begin."""
+        return rng.integers(len(self.train) - self.block_size, size=batch_size)
+
+    def shuffled_starts(self, seed: int, first: int, batch_size: int) -> Array:
+        """Return where windows begin that do not overlap within an epoch, which begins at an offset of its own."""
+        return shuffled_starts(len(self.train), self.block_size, seed, first, batch_size)
+
+    def examples_at(self, starts: Array) -> Batch:
+        """Return the windows of the training part that begin at these tokens (B,)."""
+        ids, targets = self._to_int64(windows_at(self.train, starts, self.block_size))
+        return ids, leave_out(targets, starts, self.left_out)
 
     @property
     def n_examples(self) -> int:
@@ -169,6 +181,7 @@ class LineData:
     description: str = "lines"
     characters_per_token: float = 1.0
     release: Callable[[], None] = _no_release
+    left_out: Array | None = None  # (n,): True for tokens that are no targets in training (a counterfactual run)
 
     @classmethod
     def from_tokens(cls, tokens: Array, tokenizer: Tokenizer, block_size: int, val_fraction: float,
@@ -208,11 +221,23 @@ class LineData:
         return n_characters / n_tokens
 
     def train_batch(self, rng: np.random.Generator, batch_size: int) -> Batch:
-        return self._examples(self.train[rng.integers(len(self.train), size=batch_size)])
+        return self.examples_at(self.random_starts(rng, batch_size))
 
     def shuffled_batch(self, seed: int, first: int, batch_size: int) -> Batch:
-        _, indices = shuffled_examples(first, batch_size, self.n_examples, seed)
-        return self._examples(self.train[indices])
+        return self.examples_at(self.shuffled_starts(seed, first, batch_size))
+
+    def random_starts(self, rng: np.random.Generator, batch_size: int) -> Array:
+        """Draw training lines, each as the index of the line end before it."""
+        return self.train[rng.integers(len(self.train), size=batch_size)]
+
+    def shuffled_starts(self, seed: int, first: int, batch_size: int) -> Array:
+        """Return the training lines from number `first` on, counted through epochs, as `random_starts` does."""
+        return self.train[shuffled_examples(first, batch_size, self.n_examples, seed)[1]]
+
+    def examples_at(self, starts: Array) -> Batch:
+        """Return training lines, given by the index of the line end before each (B,)."""
+        ids, targets = self._examples(starts)
+        return ids, leave_out(targets, starts, self.left_out)
 
     @property
     def n_examples(self) -> int:
@@ -238,6 +263,14 @@ class LineData:
         ends = targets == end
         padding = np.cumsum(ends, axis=1) > ends  # after the first line end
         return np.where(padding, end, ids), np.where(padding, IGNORED, targets)
+
+
+def leave_out(targets: Array, starts: Array, left_out: Array | None) -> Array:
+    """Return targets (B, T) of the examples that begin at tokens `starts`, those that are left out as IGNORED."""
+    if left_out is None:
+        return targets
+    positions = starts[:, None].astype(np.intp) + np.arange(1, targets.shape[1] + 1)
+    return np.where(left_out[np.minimum(positions, len(left_out) - 1)], IGNORED, targets)
 
 
 def _blocks(tokens: Array, release: Callable[[], None]) -> Iterator[tuple[int, Array]]:

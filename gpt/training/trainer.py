@@ -122,8 +122,7 @@ class Trainer:
     def step(self) -> StepResult:
         """Train on one batch, or on `accumulate` of them."""
         began, c = time.perf_counter(), self.config
-        lr = learning_rate_at(self.iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
-                              c.lr_decay_iters or c.max_iters, c.falling_share)
+        lr = self.learning_rate(self.iter)
         loss, tokens = self.gradient()
         norm = self.replicas.norm if c.accumulate == 1 else global_norm(self.parameters.grad, self.pool)
         if not math.isfinite(norm):
@@ -134,6 +133,12 @@ class Trainer:
         self.recent.append((loss, norm))
         seconds = time.perf_counter() - began
         return StepResult(self.iter, loss, lr, norm, round(seconds * 1e3, 3), round(tokens / seconds))
+
+    def learning_rate(self, iter: int) -> float:
+        """Return the learning rate of the step after `iter` others."""
+        c = self.config
+        return learning_rate_at(iter, c.schedule, c.learning_rate, c.min_lr, c.warmup_iters,
+                                c.lr_decay_iters or c.max_iters, c.falling_share)
 
     def gradient(self) -> tuple[float, int]:
         """Do the gradient accumulation of one step: add up the gradients of the next `accumulate` batches, and return
