@@ -75,13 +75,15 @@ def score_tokens(models: Sequence[GPT], directions: Sequence[GPT], reads: Sequen
             for first in range(0, len(read.starts), ROWS * pool.n):
                 starts = read.starts[first:first + ROWS * pool.n]
 
-                def work(i: int, starts: Array = starts, model: GPT = model, direction: GPT = direction) -> Any:
-                    ids, targets = data.examples_at(starts[pool.shard(len(starts), i)])
+                slices = np.array_split(starts, min(pool.n, len(starts)))
+
+                def work(i: int, slices: list[Array] = slices, model: GPT = model, direction: GPT = direction) -> Any:
+                    ids, targets = data.examples_at(slices[i])
                     if programs[i] is None:
                         programs[i] = ag.record(derivative_along, model, direction, ids, targets)
                     return np.where(targets == IGNORED, 0, programs[i](model, direction, ids, targets))
 
-                found = np.concatenate(pool.run(work, min(pool.n, len(starts))))
+                found = np.concatenate(pool.run(work, len(slices)))
                 positions = starts[:, None] + np.arange(1, found.shape[1] + 1)
                 weights = read.weights[first:first + ROWS * pool.n, None]
                 np.add.at(scores, np.minimum(positions, len(scores) - 1), found * weights)
