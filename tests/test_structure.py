@@ -9,7 +9,7 @@ LAYERS = {
     "autograd": ["core", "engine tiny", "define transform", "ops", "batching vmap", "kernels", "program", "check",
                  "view", "__init__", "learn", "__main__"],
     "gpt": ["runtime", "model", "optim data", "checkpoint", "generation", "training", "chat", "tuning pretrained",
-            "view bench", "cli", "__init__", "__main__"],
+            "view bench", "influence", "cli", "__init__", "__main__"],
 }
 MOST = {"autograd": 10, "gpt": 12}
 

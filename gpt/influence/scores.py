@@ -1,6 +1,6 @@
 """Scores of training text: what each of its tokens did for the log-probability of an answer, to first order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..runtime.worker_pool import WorkerPool
 from .retraining import Text, text_tokens
 
 ROWS = 8  # examples that one worker computes at a time: their arrays stay in its cache
+LARGEST = 4096  # rows or columns of a matrix that is whitened as one
+TINY = 1e-30  # so that a gradient that is 0 everywhere stays so
 
 
 @dataclass
@@ -50,6 +52,38 @@ def derivative_along(model: GPT, direction: GPT, ids: Array, targets: Array) -> 
     passes, and the memory of as many models.
     """
     return ag.jvp(lambda weights: log_probabilities(weights, ids, targets), (model,), (direction,))[1]
+
+
+class Whitening:
+    """The step that an optimizer makes of a gradient, to first order: gradients are whitened by their second moments.
+
+    A matrix G becomes L^(−1/4) G R^(−1/4), with L the mean of GGᵀ and R that of GᵀG (Shampoo: Gupta, Koren & Singer
+    2018, of which Muon's orthogonalization is the case of one gradient); anything else is divided by the root of its
+    mean square, as Adam does.  `damping`: the share of the largest eigenvalue, or square, that is added to all.
+    """
+
+    def __init__(self, gradients: Iterable[dict[str, Array]], damping: float = 1e-3):
+        self.damping, self.n = damping, 0
+        self.moments: dict[str, list[Array]] = {}
+        for self.n, each in enumerate(gradients, 1):
+            for name, g in each.items():
+                g = g.astype(np.float64)
+                new = [g @ g.T, g.T @ g] if g.ndim == 2 and max(g.shape) <= LARGEST else [np.square(g)]
+                self.moments[name] = [a + b for a, b in zip(self.moments.get(name, [0.0] * 2), new)]
+
+    def __call__(self, name: str, g: Array) -> Array:
+        """Return the whitened gradient of a parameter."""
+        moments = [m / self.n for m in self.moments[name]]
+        if len(moments) == 1:
+            return g / np.sqrt(moments[0] + self.damping * moments[0].max() + TINY)
+        left, right = map(self._inverse_root, moments)
+        return left @ g @ right
+
+    def _inverse_root(self, moment: Array) -> Array:
+        """Return M^(−1/4) of a symmetric matrix."""
+        values, vectors = np.linalg.eigh(moment)
+        values = np.maximum(values, 0)
+        return (vectors * (values + self.damping * values.max() + TINY) ** -0.25) @ vectors.T
 
 
 @dataclass

@@ -16,15 +16,19 @@ from ..checkpoint import Checkpoint, choose, folder_of, load_checkpoint, numbere
 from ..data.corpus import Place, locate, open_corpus
 from ..data.dataset import LineData
 from ..generation.generate import read_prompt
+from ..model.gpt import GPT
 from ..model.module import Array, raw
+from ..optim.parameters import parameter_group
 from ..runtime.settings import Settings, setting
 from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from ..view.show import answer_tokens, labels, prompt_ids
 from .passages import Passages
 from .retraining import begin_again, reading_order, recorded_config, text_tokens, train_again
-from .scores import Query, Reads, score_tokens
+from .scores import Query, Reads, Whitening, score_tokens
 
+SAMPLES = 32  # batches whose gradients tell how the optimizer scales them
+MEMORY = 20  # steps at the peak learning rate after which a step's effect has faded to 1/e
 BARS = " ▁▂▃▄▅▆▇█"
 SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 
@@ -108,7 +112,7 @@ def explain(config: WhyConfig) -> Explanation:
     kept = kept_checkpoints(config.checkpoint, run)
     with begin_again(training, run) as trainer:
         batches = reading_order(trainer, run.metadata["iter"])
-        directions = [query.gradient(each.model) for each in kept.values()]
+        directions = [steepest(trainer, each, query, batches) for each in kept.values()]
         models = [each.model.map(raw) for each in kept.values()]
         reads = near_checkpoints(trainer, batches, list(kept))
         tokens = score_tokens(models, directions, reads, trainer.data, trainer.pool)
@@ -132,13 +136,41 @@ def kept_checkpoints(path: str, run: Checkpoint) -> dict[int, Checkpoint]:
     return {i: each for i, each in sorted(same.items()) if i < last} | {last: run}
 
 
+def steepest(trainer: Trainer, at: Checkpoint, query: Query, batches: list[Array]) -> GPT:
+    """Return the direction in which the run's optimizer would go from a checkpoint to make the answer likelier, a step
+    of learning rate 1, to first order: the gradient, whitened by the gradients of some of the run's batches."""
+    gradient, flat = query.gradient(at.model), trainer.parameters
+    if trainer.config.optimizer == "sgd":
+        return gradient
+    arrays, ratios = at.model.named_arrays(), getattr(trainer.optimizer, "ratios", {})
+    for name, view in flat.views.items():
+        view[...] = raw(arrays[name])
+    flat.bump_version()
+    trainer.replicas.bump_version()
+
+    def sample() -> Iterator[dict[str, Array]]:
+        for i in np.linspace(0, len(batches) - 1, SAMPLES).astype(int):
+            trainer.replicas.gradient(*trainer.data.examples_at(batches[i]))  # type: ignore[union-attr]
+            yield flat.grads
+
+    whiten = Whitening(sample())
+    names = {id(t): name for name, t in at.model.named_arrays().items()}
+    found = {name: whiten(name, g) * ratios.get(parameter_group(name, g), 1.0)
+             for name, g in gradient.named_arrays().items() if name in flat.views}
+    return at.model.map(lambda t: found.get(names[id(t)], np.zeros_like(raw(t))).astype(t.dtype))
+
+
 def near_checkpoints(trainer: Trainer, batches: list[Array], steps: list[int]) -> list[Reads]:
-    """Share out what a run read among its checkpoints, after these steps, each to the nearest."""
+    """Share out what a run read among its checkpoints, after these steps, each to the nearest.  What a step learned
+    fades as later steps go on: by a factor of e in MEMORY of them at the peak learning rate."""
     nearest = np.abs(np.arange(len(batches))[:, None] + 1 - np.array(steps)).argmin(1)
+    rates = np.array([trainer.learning_rate(i) for i in range(len(batches))])
+    later = rates[::-1].cumsum()[::-1] - rates
+    rates = rates * np.exp(-later / rates.max() / MEMORY)
     reads = []
     for k in range(len(steps)):
         near = [i for i in np.flatnonzero(nearest == k)]
-        weights = [np.full(len(batches[i]), trainer.learning_rate(i) / (batches[i].size * trainer.config.block_size))
+        weights = [np.full(len(batches[i]), rates[i] / (batches[i].size * trainer.config.block_size))
                    for i in near]
         reads.append(Reads(*(np.concatenate(a) if near else np.zeros(0, np.int64)
                              for a in ([batches[i] for i in near], weights))))

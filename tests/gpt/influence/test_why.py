@@ -10,14 +10,13 @@ import pytest
 from gpt import TrainConfig, train
 from gpt.checkpoint import load_checkpoint
 from gpt.cli import main
-from gpt.data.corpus import locate, open_corpus
 from gpt.influence.retraining import begin_again, reading_order, recorded_config, train_again
 
 ODD = "a zebra ran over the hill.\n"
 SENTENCE = "the cat sat on the mat, and the dog sat by the cat.\n"
 TEXT = SENTENCE * 12 + ODD + SENTENCE * 18
-SMALL = dict(n_layer=1, n_head=2, n_embd=16, block_size=16, batch_size=4, max_iters=20, warmup_iters=2,
-             learning_rate=1e-2, eval_interval=10, eval_iters=1, checkpoint_interval=10, keep=3, ladder=False,
+SMALL = dict(n_layer=1, n_head=2, n_embd=16, block_size=16, batch_size=4, max_iters=60, warmup_iters=2,
+             learning_rate=1e-2, eval_interval=60, eval_iters=1, checkpoint_interval=20, keep=3, ladder=False,
              replicas=2)
 CHANGES = {"random": {}, "shuffled": dict(batches="shuffled", optimizer="muon", accumulate=2, dropout=0.1),
            "lines": dict(lines=True, block_size=64, batches="shuffled")}
@@ -28,7 +27,7 @@ def saved(request, tmp_path_factory):
     """The settings of a run, and where it lies."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    config = TrainConfig(data=(str(folder / "text.txt"),), out=str(folder / "out"), **{**SMALL, **CHANGES[request.param]})
+    config = TrainConfig(data=(str(folder / "text.txt"),), out=str(folder / "out"), **SMALL | CHANGES[request.param])
     train(config, lambda line: None)
     return config, folder / "out"
 
@@ -39,15 +38,15 @@ def weights(model):
 
 def test_the_run_again_has_the_same_bits_and_without_a_part_has_others(saved):
     config, out = saved
-    run = load_checkpoint(out / "iter-00000010.safetensors")  # in the middle of the run: its schedule goes on
+    run = load_checkpoint(out / "iter-00000020.safetensors")  # in the middle of the run: its schedule goes on
     again = recorded_config(str(out), run)
     assert replace(again, recipe=config.recipe, resume=None) == config
     for a, b in zip(weights(train_again(again, run).model), weights(run.model), strict=True):
         np.testing.assert_array_equal(a, b)
     with begin_again(again, run) as trainer:
-        batches = reading_order(trainer, 10)
+        batches = reading_order(trainer, 20)
         state = trainer.batches.bit_generator.state
-        for step in range(10):  # the examples that the trainer reads, and in their order
+        for step in range(20):  # the examples that the trainer reads, and in their order
             found = np.concatenate([trainer.batch(step * config.accumulate + i)[0] for i in range(config.accumulate)])
             np.testing.assert_array_equal(found, trainer.data.examples_at(batches[step])[0])
         assert config.batches == "shuffled" or state != trainer.batches.bit_generator.state
@@ -65,7 +64,8 @@ def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
     assert main([*argv, "--json", "--passages", "2"]) == 0
     found = json.loads(capsys.readouterr().out)
     first = found["passages"][0]
-    assert found["checkpoints"] == [10, 20] and len(found["passages"]) == 2
-    assert set("".join(first["tokens"])) & set("zb") and first["score"] == pytest.approx(sum(first["scores"]))
+    assert found["checkpoints"] == [20, 40, 60] and len(found["passages"]) == 2
+    assert set("".join(first["tokens"])) & set("zrvi")  # letters of that sentence alone
+    assert first["score"] == pytest.approx(sum(first["scores"]))
     assert main([*argv, "--prove", "--leave-out", "1", "--draws", "2"]) == 0
     assert "(the same bits)" in capsys.readouterr().out

@@ -116,6 +116,7 @@ def test_a_text_that_is_trained_on_and_a_run_that_goes_on(text, tmp_path, on_a_t
     (["info", "{}", "--json"], "", r"\u202e"),
     (["show", "{}", "--out={}.shown"], "", r"\u202e"),
     (["page", "{}", "--out={}.html"], "", r"\u202e"),
+    (["why", "{}"], "", r"\u202e"),
     (["plot", "{}"], "", "there are no metrics here"),
     (["export", "{}", "--out={}.exported"], "", "no counterpart"),
     (["import", "{}", "--out={}.imported"], "", r"\u202e"),
