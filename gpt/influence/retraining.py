@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checkpoint import Checkpoint
-from ..data.dataset import LineData, TextData
+from ..data.dataset import IGNORED, LineData, TextData
 from ..model.module import Array, raw
 from ..runtime.environment import fastest_kernels
 from ..runtime.worker_pool import WorkerPool
@@ -82,10 +82,16 @@ def train_again(config: TrainConfig, run: Checkpoint, left_out: Array | None = N
     """Take the steps that led to a checkpoint, with the same batches and random numbers, without the loss of the tokens
     that `left_out` (n,) is True for: they are still read, as the context of others, and never predicted.
 
-    With nothing left out the weights are the checkpoint's, to the bit, in an environment like its own.
+    With nothing left out the weights are the checkpoint's, to the bit, in an environment like its own.  Raises
+    ValueError if nothing would be left of a batch.
     """
     with begin_again(config, run) as trainer:
-        trainer.data.left_out = left_out  # type: ignore[union-attr]
-        for _ in tqdm(range(run.metadata["iter"]), desc="train again", unit="step", disable=None, leave=False):
+        data, n_steps = trainer.data, run.metadata["iter"]
+        data.left_out = left_out  # type: ignore[union-attr]
+        for starts in [] if left_out is None else reading_order(trainer, n_steps):
+            if any((targets == IGNORED).all() for targets in np.split(data.examples_at(starts)[1], config.accumulate)):
+                raise ValueError(f"a batch of {config.batch_size} would have nothing left to learn from: lower "
+                                 "--leave-out")
+        for _ in tqdm(range(n_steps), desc="train again", unit="step", disable=None, leave=False):
             trainer.step()
         return Checkpoint(trainer.model.map(raw), run.tokenizer, run.metadata)

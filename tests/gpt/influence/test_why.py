@@ -3,14 +3,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gpt import TrainConfig, train
+from gpt import TrainConfig, save, train
 from gpt.checkpoint import load_checkpoint
 from gpt.cli import main
-from gpt.influence.retraining import begin_again, reading_order, recorded_config, train_again
+from gpt.data.corpus import locate, open_corpus
+from gpt.influence.retraining import begin_again, reading_order, recorded_config, text_tokens, train_again
 
 ODD = "a zebra ran over the hill.\n"
 SENTENCE = "the cat sat on the mat, and the dog sat by the cat.\n"
@@ -50,10 +52,21 @@ def test_the_run_again_has_the_same_bits_and_without_a_part_has_others(saved):
             found = np.concatenate([trainer.batch(step * config.accumulate + i)[0] for i in range(config.accumulate)])
             np.testing.assert_array_equal(found, trainer.data.examples_at(batches[step])[0])
         assert config.batches == "shuffled" or state != trainer.batches.bit_generator.state
-        n = len(trainer.data.tokens if config.lines else trainer.data.train)
+        n = len(text_tokens(trainer.data))
     left_out = np.zeros(n, bool)
     left_out[batches[3][0] + 1:batches[3][0] + 5] = True
     assert any((a != b).any() for a, b in zip(weights(train_again(again, run, left_out).model), weights(run.model)))
+
+
+def test_a_batch_of_which_nothing_is_left(saved):
+    config, out = saved
+    run, again = load_checkpoint(out), recorded_config(str(out), load_checkpoint(out))
+    with begin_again(again, run) as trainer:
+        batches, tokens = reading_order(trainer, 1), text_tokens(trainer.data)
+    left_out = np.zeros(len(tokens), bool)
+    left_out[(batches[0][:, None] + np.arange(config.block_size + 1)).clip(0, len(tokens) - 1)] = True
+    with pytest.raises(ValueError, match="would have nothing left to learn from: lower --leave-out"):
+        train_again(again, run, left_out)
 
 
 def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
@@ -69,3 +82,37 @@ def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
     assert first["score"] == pytest.approx(sum(first["scores"]))
     assert main([*argv, "--prove", "--leave-out", "1", "--draws", "2"]) == 0
     assert "(the same bits)" in capsys.readouterr().out
+
+
+def fails(argv, capsys):
+    assert main(["why", *map(str, argv)]) == 1
+    return capsys.readouterr().err
+
+
+def test_bad_input_says_what_to_do(trained, tmp_path, capsys, monkeypatch):
+    run, out = trained
+    argv = [out, "--prompt", "the "]
+    other = tmp_path / "other.txt"
+    other.write_text("the cat sat on the mat, and the dog sat by the cat!\n" * 40)
+    assert "the text is not the one that the model was trained on" in fails([*argv, "--data", other], capsys)
+    assert "text without 'Z'" in fails([out, "--prompt", "Zoo"], capsys)
+    assert "--answer is 18 tokens, and the model's" in fails([*argv, "--answer", "the cat sat on mat"], capsys)
+    assert "there are no weights here" in fails([tmp_path / "nowhere", "--prompt", "a"], capsys)
+    train_settings = run.metadata["train"]
+    (tmp_path / "changed").mkdir()
+    for changes, message in [({"train": None}, "names no text that it was trained on"),
+                             ({"train": train_settings | {"data": ["-"]}}, "was trained on standard input"),
+                             ({"train": train_settings | {"task": "addition"}}, "was trained on --task addition"),
+                             ({"train": train_settings | {"data": [str(tmp_path / "gone.txt")]}}, "no such file")]:
+        save(tmp_path / "changed", run.model, run.tokenizer, run.metadata | changes)
+        assert message in fails([tmp_path / "changed", "--prompt", "the "], capsys)
+
+
+def test_places_count_lines_and_columns_of_each_file(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n")
+    (tmp_path / "b.txt").write_text("x\n\nyz" + " w" * 200_000)
+    corpus = open_corpus([str(tmp_path / name) for name in ("a.txt", "b.txt")])
+    text = "".join(corpus.pieces())
+    wanted = [text.index(word) for word in ("x", "one", "two", "yz")] + [len(text) - 1]
+    found = [(Path(p.source).name, p.line, p.column) for p in locate(corpus, wanted)]
+    assert found == [("b.txt", 1, 1), ("a.txt", 1, 1), ("a.txt", 2, 1), ("b.txt", 3, 1), ("b.txt", 3, 400_002)]
