@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..runtime.settings import Settings, overwrite_setting, setting
+from ..training.recipes import DEFAULT, RECIPES
 from ..view.plot import check_picture
 from .costs import cost_rows
 from .measure import Side, describe_machine, load_average
@@ -14,7 +15,7 @@ from .profile import MARK, profile
 from .race import fast_config, large_config, nanogpt_config
 from .scaling import scaling_rows
 from .small import import_rows, op_rows, sample_rows
-from .step import first_rows, large_rows, numpy_rows, recipe_rows, step_rows
+from .step import first_rows, large_rows, numpy_rows, recipe_rows, record_rows, step_rows
 
 
 def _scaling(rounds: int, asked: list[str]) -> Iterator[Any]:
@@ -38,11 +39,18 @@ PROFILED = {"all": (nanogpt_config, "fastest"), "step": (nanogpt_config, "fastes
 class BenchConfig(Settings):
     """The settings of `gpt bench`.  Raises ValueError for values that make no sense."""
 
-    row: str = setting("all", f"what to measure: all, or one of {', '.join(ROWS)}", positional=True,
-                       choices=("all", *ROWS), metavar="ROW")
+    row: str = setting("all", f"what to measure: all, or one of {', '.join(ROWS)}; or record, whole runs of gpt "
+                       "train, timed until they reach a loss", positional=True, choices=("all", *ROWS, "record"),
+                       metavar="ROW")
     rounds: int = setting(30, "times that each side is measured; the medians are compared", at_least=3)
     peers: tuple[str, ...] = setting(PEERS, "frameworks to compare with, if installed: torch, compile (torch.compile), "
                                      "jax, hips (HIPS autograd); none: ours alone", metavar="PEER")
+    data: tuple[str, ...] = setting((), "record: text files to train on; none: the default text", group="record",
+                                    path=True)
+    recipes: tuple[str, ...] = setting((DEFAULT, "nanogpt"), "record: recipes to time, each with three seeds",
+                                       group="record", metavar="RECIPE")
+    targets: tuple[str, ...] = setting(("1.886",), "record: validation losses to reach, in nats a token (1.886: where "
+                                       "nanogpt ends on tiny Shakespeare)", group="record", metavar="LOSS")
     json: bool = setting(False, "print one JSON object a row")
     profile: bool = setting(False, "profile a training step, by operation and phase, and measure no row")
     out: str | None = setting(None, "picture of the profile to write, by its ending .svg, .png or .pdf (needs "
@@ -53,6 +61,12 @@ class BenchConfig(Settings):
         super().__post_init__()
         if unknown := [peer for peer in self.asked if peer not in PEERS]:
             raise ValueError(f"peers are {', '.join(PEERS)} or none, and not {unknown[0]!r}")
+        if unknown := [recipe for recipe in self.recipes if recipe not in RECIPES]:
+            raise ValueError(f"recipes are {', '.join(RECIPES)}, and not {unknown[0]!r}")
+        try:
+            assert min(self.losses) > 0
+        except (AssertionError, ValueError):
+            raise ValueError(f"--targets are losses, numbers above 0, and not {' '.join(self.targets)!r}") from None
         if self.out is not None:
             check_picture(self.out, MARK, self.overwrite)
             if not self.profile:
@@ -60,6 +74,11 @@ class BenchConfig(Settings):
         if self.profile and self.row not in PROFILED:
             raise ValueError(f"there is a profile of {', '.join(name for name in PROFILED if name != 'all')}, and not "
                              f"of {self.row}")
+
+    @property
+    def losses(self) -> list[float]:
+        """The validation losses to reach."""
+        return [float(x) for x in self.targets]
 
     @property
     def asked(self) -> list[str]:
@@ -82,7 +101,8 @@ def bench(config: BenchConfig) -> None:
         return
     wrong: list[Side] = []
     for name in ROWS if config.row == "all" else [config.row]:
-        for row in ROWS[name](config.rounds, config.asked):
+        for row in record_rows(config.rounds, config.data, config.recipes, config.losses) if name == "record" else \
+                ROWS[name](config.rounds, config.asked):
             say(config, row)
             sides = getattr(row, "sides", [])
             wrong += [side for side in sides if side.wrong or side is sides[0] and not side.values]

@@ -1,15 +1,19 @@
-"""Rows on the training step: beside peers, with NumPy alone, of a larger model, and the first one of a process."""
+"""Rows on training: a step beside peers, with NumPy alone, of a larger model, the first of a process; whole runs."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from tempfile import TemporaryDirectory
 
 from autograd.core.describe import plural
 
 from ..training.config import TrainConfig
 from ..training.trainer import Trainer
-from .measure import Row, Side, attempt, in_turns, need, run_fresh, settled
+from .measure import Row, Side, attempt, in_turns, need, process_environment, run_fresh, settled
 from .peers import pytorch as peers
 from .products import Floor
 from .race import (
@@ -110,3 +114,53 @@ def first_rows(rounds: int, asked: Sequence[str]) -> Iterator[Row]:
              *[attempt("PyTorch eager", torch_first_step) for peer in asked if peer == "torch"]]
     yield Row("first-step", "the model and its first training step in a fresh process, after the imports", "s",
               in_turns(min(rounds, 10), sides))
+
+
+# ---------------------------------------------------------------------- a whole run
+
+
+SEEDS = 3
+EVALUATION = re.compile(r"iter +([\d,]+) .* val ([\d.]+) \(")  # in a line that `gpt train` prints
+
+
+def record_rows(rounds: int, data: Sequence[str], recipes: Sequence[str], targets: Sequence[float],
+                flags: Sequence[str] = ()) -> Iterator[Row]:
+    """Yield for each target the seconds until `gpt train`, from the start of its process to its end, has reached that
+    loss on the whole validation split, by each recipe and with a few seeds; the notes hold each run's curve."""
+    for target in targets:
+        sides, notes = [], []
+        for recipe in recipes:
+            argv = ["train", *["--data"] * bool(data), *data, "--recipe", recipe, "--target-val-loss", str(target),
+                    *flags]
+            side = Side(f"recipe {recipe}")
+            for seed in range(1, min(rounds, SEEDS) + 1):
+                seconds, curve = time_run([*argv, "--seed", str(seed)])
+                points = ", ".join(f"{at:.1f} s {loss:.4f}" for at, _, loss in curve)
+                notes.append(f"{recipe}, seed {seed}: {seconds:.2f} s, {curve[-1][1]:,} steps; after {points}")
+                if curve[-1][2] <= target:
+                    side.values.append(seconds)
+                else:
+                    side.missing = f"seed {seed} ended at {curve[-1][2]:.4f}, after {seconds:.1f} s"
+                    side.values.clear()
+                    break
+            sides.append(side)
+        command = " ".join(["python -m gpt", *argv])
+        yield Row("record", f"a whole process, until its validation loss is {target:g}", "s", sides,
+                  [*notes, f"command: {command} --seed N"])
+
+
+def time_run(argv: Sequence[str]) -> tuple[float, list[tuple[float, int, float]]]:
+    """Run a training command to its end; return its seconds, and its evaluations as (seconds from the start, step,
+    validation loss).  Raises RuntimeError, with its last line, if it fails."""
+    with TemporaryDirectory() as folder:
+        began, curve, line = time.perf_counter(), [], ""
+        command = [sys.executable, "-m", "gpt", *argv, "--out", folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=process_environment(PYTHONUNBUFFERED="1")) as process:
+            for line in process.stdout or ():
+                if found := EVALUATION.match(line):
+                    curve.append((time.perf_counter() - began, int(found[1].replace(",", "")), float(found[2])))
+        seconds = time.perf_counter() - began
+    if process.returncode or not curve:
+        raise RuntimeError(f"gpt train has failed: {line.strip()}")
+    return seconds, curve

@@ -47,6 +47,12 @@ def begin_again(config: TrainConfig, run: Checkpoint) -> Iterator[Trainer]:
         yield trainer
 
 
+def text_of(trainer: Trainer) -> Text:
+    """Return the data of a trainer that reads a text."""
+    assert isinstance(trainer.data, Text)
+    return trainer.data
+
+
 def text_tokens(data: Text) -> Array:
     """Return the tokens that the places of a dataset's examples count."""
     return data.tokens if isinstance(data, LineData) else data.train
@@ -70,8 +76,8 @@ class Order:
 def reading_order(trainer: Trainer, n_steps: int) -> list[Array]:
     """Return where the examples of each of a run's first steps begin; the trainer, before its first step, stays as it
     is."""
-    data, state = trainer.data, trainer.batches.bit_generator.state
-    trainer.data = Order(data)  # type: ignore[arg-type, assignment]
+    data, state = text_of(trainer), trainer.batches.bit_generator.state
+    trainer.data = Order(data)  # type: ignore[assignment]
     n = trainer.config.accumulate
     batches = [np.concatenate([trainer.batch(step * n + i)[0] for i in range(n)]) for step in range(n_steps)]
     trainer.data, trainer.batches.bit_generator.state = data, state
@@ -86,8 +92,8 @@ def train_again(config: TrainConfig, run: Checkpoint, left_out: Array | None = N
     ValueError if nothing would be left of a batch.
     """
     with begin_again(config, run) as trainer:
-        data, n_steps = trainer.data, run.metadata["iter"]
-        data.left_out = left_out  # type: ignore[union-attr]
+        data, n_steps = text_of(trainer), run.metadata["iter"]
+        data.left_out = left_out
         for starts in [] if left_out is None else reading_order(trainer, n_steps):
             if any((targets == IGNORED).all() for targets in np.split(data.examples_at(starts)[1], config.accumulate)):
                 raise ValueError(f"a batch of {config.batch_size} would have nothing left to learn from: lower "

@@ -88,8 +88,8 @@ class Whitening:
 
 @dataclass
 class Reads:
-    """What a run read near one of its checkpoints: where examples begin (N,), and the weight of each of their targets
-    in the update, learning rate over number of targets (N,)."""
+    """Examples that a run read near one of its checkpoints: where they begin (N,), and the weight of each of their
+    targets in the update, learning rate over number of targets (N,)."""
     starts: Array
     weights: Array
 

@@ -24,7 +24,7 @@ from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from ..view.show import answer_tokens, labels, prompt_ids
 from .passages import Passages
-from .retraining import begin_again, reading_order, recorded_config, text_tokens, train_again
+from .retraining import begin_again, reading_order, recorded_config, text_of, text_tokens, train_again
 from .scores import Query, Reads, Whitening, score_tokens
 
 SAMPLES = 32  # batches whose gradients tell how the optimizer scales them
@@ -75,7 +75,7 @@ class Proof:
 
 @dataclass
 class Explanation:
-    """What `gpt why` found out."""
+    """The findings of `gpt why`."""
     run: Checkpoint
     query: Query
     note: str
@@ -111,12 +111,11 @@ def explain(config: WhyConfig) -> Explanation:
     query = Query(ids, answer if len(answer) else run.model.map(raw)(ids[None])[0, -1].argmax(keepdims=True))
     kept = kept_checkpoints(config.checkpoint, run)
     with begin_again(training, run) as trainer:
-        batches = reading_order(trainer, run.metadata["iter"])
+        data, batches = text_of(trainer), reading_order(trainer, run.metadata["iter"])
         directions = [steepest(trainer, each, query, batches) for each in kept.values()]
         models = [each.model.map(raw) for each in kept.values()]
         reads = near_checkpoints(trainer, batches, list(kept))
-        tokens = score_tokens(models, directions, reads, trainer.data, trainer.pool)
-        data = trainer.data
+        tokens = score_tokens(models, directions, reads, data, trainer.pool)
     ranked = Passages.rank(batches, data, tokens)
     log_p = float(query.log_probability(run.model).data)
     found = Explanation(run, query, note, log_p, list(kept), len(batches), ranked)
@@ -150,7 +149,7 @@ def steepest(trainer: Trainer, at: Checkpoint, query: Query, batches: list[Array
 
     def sample() -> Iterator[dict[str, Array]]:
         for i in np.linspace(0, len(batches) - 1, SAMPLES).astype(int):
-            trainer.replicas.gradient(*trainer.data.examples_at(batches[i]))  # type: ignore[union-attr]
+            trainer.replicas.gradient(*text_of(trainer).examples_at(batches[i]))
             yield flat.grads
 
     whiten = Whitening(sample())

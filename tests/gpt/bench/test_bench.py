@@ -19,7 +19,7 @@ from gpt.bench.peers import pytorch as peers
 from gpt.bench.race import nanogpt_config, start_model
 from gpt.bench.scaling import scaling_rows
 from gpt.bench.small import HIPS, op_rows, sample_rows
-from gpt.bench.step import FIRST, first_step, recipe_rows, step_rows
+from gpt.bench.step import FIRST, first_step, recipe_rows, record_rows, step_rows
 from gpt.cli import main
 from gpt.training.config import TrainConfig
 
@@ -64,6 +64,23 @@ def test_recipe_row():
     assert names == ["recipe fast", "recipe nanogpt", "its muon alone", "the other's adamw alone"]
     of = [row.summary()["ours"]["median"], *[other["median"] for other in row.summary()["others"]]]
     assert all(ms > 0 for ms in of) and of[2] < of[0] and of[3] < of[1]  # a part is less than the whole
+
+
+@pytest.mark.slow
+def test_record_rows(tmp_path):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat, and the dog sat by the cat.\n" * 40, encoding="utf-8")
+    flags = ["--n-layer=1", "--n-head=1", "--n-embd=16", "--block-size=8", "--batch-size=4", "--max-iters=20",
+             "--eval-interval=10", "--eval-iters=1", "--no-ladder"]
+    reached, missed = record_rows(1, [str(tmp_path / "text.txt")], ["fast"], [2.9, 0.001], flags)
+    [seconds] = reached.sides[0].values
+    assert 0.3 < seconds and f"{seconds:.2f} s" in reached.notes[0] and "--target-val-loss 2.9" in reached.notes[1]
+    assert not missed.sides[0].values and "seed 1 ended at" in missed.sides[0].missing and "20 steps" in missed.notes[0]
+
+
+def test_record_takes_recipes_and_losses(capsys):
+    for argv, message in [(["--recipes", "slow"], "recipes are "), (["--targets", "low"], "--targets are losses")]:
+        assert main(["bench", "record", *argv]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_step_row():
