@@ -38,6 +38,7 @@ def weights(model):
     return [np.asarray(getattr(a, "data", a)) for a in model.named_arrays().values()]
 
 
+@pytest.mark.slow
 def test_the_run_again_has_the_same_bits_and_without_a_part_has_others(saved):
     config, out = saved
     run = load_checkpoint(out / "iter-00000020.safetensors")  # in the middle of the run: its schedule goes on
@@ -58,6 +59,7 @@ def test_the_run_again_has_the_same_bits_and_without_a_part_has_others(saved):
     assert any((a != b).any() for a, b in zip(weights(train_again(again, run, left_out).model), weights(run.model)))
 
 
+@pytest.mark.slow
 def test_a_batch_of_which_nothing_is_left(saved):
     config, out = saved
     run, again = load_checkpoint(out), recorded_config(str(out), load_checkpoint(out))
@@ -69,10 +71,10 @@ def test_a_batch_of_which_nothing_is_left(saved):
         train_again(again, run, left_out)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", ["random", "shuffled"], indirect=True)
 def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
     _, out = saved
-    if "lines" in str(out):
-        pytest.skip("the line may be one to validate on")
     argv = ["why", str(out), "--prompt", "a ze", "--answer", "bra"]
     assert main([*argv, "--json", "--passages", "2"]) == 0
     found = json.loads(capsys.readouterr().out)
