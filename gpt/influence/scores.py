@@ -89,7 +89,7 @@ class Whitening:
 @dataclass
 class Reads:
     """Examples that a run read near one of its checkpoints: where they begin (N,), and the weight of each of their
-    targets in the update, learning rate over number of targets (N,)."""
+    targets in the update, the learning rate over the number of targets in the step (N,)."""
     starts: Array
     weights: Array
 
@@ -108,7 +108,6 @@ def score_tokens(models: Sequence[GPT], directions: Sequence[GPT], reads: Sequen
         for model, direction, read in zip(models, directions, reads):
             for first in range(0, len(read.starts), ROWS * pool.n):
                 starts = read.starts[first:first + ROWS * pool.n]
-
                 slices = np.array_split(starts, min(pool.n, len(starts)))
 
                 def work(i: int, slices: list[Array] = slices, model: GPT = model, direction: GPT = direction) -> Any:

@@ -14,7 +14,7 @@ from autograd.core.describe import plural
 
 from ..checkpoint import Checkpoint, choose, folder_of, load_checkpoint, numbered_checkpoints
 from ..data.corpus import Place, locate, open_corpus
-from ..data.dataset import LineData
+from ..data.dataset import IGNORED, LineData
 from ..generation.generate import read_prompt
 from ..model.gpt import GPT
 from ..model.module import Array, raw
@@ -24,11 +24,12 @@ from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from ..view.show import answer_tokens, labels, prompt_ids
 from .passages import Passages
-from .retraining import begin_again, reading_order, recorded_config, text_of, text_tokens, train_again
+from .retraining import Text, begin_again, reading_order, recorded_config, text_of, text_tokens, train_again
 from .scores import Query, Reads, Whitening, score_tokens
 
 SAMPLES = 32  # batches whose gradients tell how the optimizer scales them
 MEMORY = 20  # steps at the peak learning rate after which a step's effect has faded to 1/e
+FADED = 0.01  # of the largest effect of a step: what was read before is left aside
 BARS = " ▁▂▃▄▅▆▇█"
 SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 
@@ -112,13 +113,16 @@ def explain(config: WhyConfig) -> Explanation:
     kept = kept_checkpoints(config.checkpoint, run)
     with begin_again(training, run) as trainer:
         data, batches = text_of(trainer), reading_order(trainer, run.metadata["iter"])
-        directions = [steepest(trainer, each, query, batches) for each in kept.values()]
+        rates = fading_rates(trainer, len(batches))
+        first = int(np.argmax(rates > FADED * rates.max()))  # the step before which all has faded
+        kept = {i: each for i, each in kept.items() if i > first}
+        directions = [steepest(trainer, each, query, batches[first:]) for each in kept.values()]
         models = [each.model.map(raw) for each in kept.values()]
-        reads = near_checkpoints(trainer, batches, list(kept))
+        reads = near_checkpoints(data, batches, rates, first, list(kept))
         tokens = score_tokens(models, directions, reads, data, trainer.pool)
-    ranked = Passages.rank(batches, data, tokens)
+    ranked = Passages.rank(batches[first:], data, tokens)
     log_p = float(query.log_probability(run.model).data)
-    found = Explanation(run, query, note, log_p, list(kept), len(batches), ranked)
+    found = Explanation(run, query, note, log_p, list(kept), len(batches) - first, ranked)
     found.shown = read_passages(found, training, data, tokens, config.passages)
     if config.prove:
         n = min(config.leave_out, len(ranked) // 2)
@@ -159,20 +163,25 @@ def steepest(trainer: Trainer, at: Checkpoint, query: Query, batches: list[Array
     return at.model.map(lambda t: found.get(names[id(t)], np.zeros_like(raw(t))).astype(t.dtype))
 
 
-def near_checkpoints(trainer: Trainer, batches: list[Array], steps: list[int]) -> list[Reads]:
-    """Share out what a run read among its checkpoints, after these steps, each to the nearest.  What a step learned
-    fades as later steps go on: by a factor of e in MEMORY of them at the peak learning rate."""
-    nearest = np.abs(np.arange(len(batches))[:, None] + 1 - np.array(steps)).argmin(1)
-    rates = np.array([trainer.learning_rate(i) for i in range(len(batches))])
+def fading_rates(trainer: Trainer, n_steps: int) -> Array:
+    """Return the learning rates of a run's first steps, (n_steps,), times what is left at the end of what each taught,
+    since later steps go on from there: 1/e after MEMORY steps at the peak rate, or as many more at a lower one."""
+    rates = np.array([trainer.learning_rate(i) for i in range(n_steps)])
     later = rates[::-1].cumsum()[::-1] - rates
-    rates = rates * np.exp(-later / rates.max() / MEMORY)
+    return rates * np.exp(-later / (MEMORY * rates.max()))
+
+
+def near_checkpoints(data: Text, batches: list[Array], rates: Array, first: int, steps: list[int]) -> list[Reads]:
+    """Share out the batches of a run, from step `first` on, among its checkpoints after `steps`, each to the nearest.
+    """
+    nearest = np.abs(np.arange(len(batches))[:, None] + 1 - np.array(steps)).argmin(1)
     reads = []
     for k in range(len(steps)):
-        near = [i for i in np.flatnonzero(nearest == k)]
-        weights = [np.full(len(batches[i]), rates[i] / (batches[i].size * trainer.config.block_size))
-                   for i in near]
-        reads.append(Reads(*(np.concatenate(a) if near else np.zeros(0, np.int64)
-                             for a in ([batches[i] for i in near], weights))))
+        near = [i for i in np.flatnonzero(nearest == k) if i >= first]
+        counts = [(data.examples_at(batches[i])[1] != IGNORED).sum() for i in near]
+        weights = [np.full(len(batches[i]), rates[i] / n) for i, n in zip(near, counts)]
+        reads.append(Reads(np.concatenate([np.zeros(0, np.int64), *(batches[i] for i in near)]),
+                           np.concatenate([np.zeros(0), *weights])))
     return reads
 
 
@@ -216,8 +225,8 @@ def describe(found: Explanation, width: int) -> Iterator[str]:
     prompt, answer = run.tokenizer.decode(query.ids), "".join(labels(run.tokenizer, query.answer))
     yield f"prompt    {prompt[-width + 20:]!r}, {plural(len(query.ids), 'token')}{found.note}"
     yield f"answer    {answer!r}, probability {percent(found.log_probability)}"
-    yield (f"why       {len(found.shown)} of the {plural(len(found.ranked), 'passage')} that the run has read, those "
-           "that did most for this answer.")
+    yield (f"why       {len(found.shown)} of the {plural(len(found.ranked), 'passage')} that the last "
+           f"{found.n_steps:,} steps read (what earlier ones taught has faded), those that did most for it.")
     yield ("          A score of +0.1 says: without this passage in training, the probability would be about 10 % "
            "smaller")
     yield f"          (0.1 nats), by the gradients at {plural(len(found.checkpoints), 'checkpoint')}."
