@@ -47,8 +47,8 @@ class ShowConfig(Settings):
     answer: str = setting("", "text that may follow the prompt, to be explained by the tokens before it, and by "
                               "--ablate; none: the likeliest token", group="text", metavar="TEXT")
     ablate: tuple[str, ...] = setting((), "components to switch off, one at a time, to see what each is worth to the "
-                                          "answer and the prompt: heads (h.2.attn.3), attention (h.2.attn), MLPs "
-                                          "(h.*.mlp), blocks (h.2); all: a table of all", group="ablation",
+                                          "answer and the prompt: heads (h.1.attn.3), attention (h.1.attn), MLPs "
+                                          "(h.*.mlp), blocks (h.1); all: a table of all", group="ablation",
                                       metavar="COMPONENT")
     ablate_by: str = setting("zero", "what the output of a component that is off becomes: zero, or its mean over the "
                                      "positions", choices=("zero", "mean"), group="ablation")
