@@ -5,6 +5,7 @@ from typing import Any
 from . import kernels, ops  # kernels imports ops before it registers its own in them
 from .check import check_grads, check_kernel, check_op
 from .core.mode import no_grad, resampled, scope
+from .core.packed import Packed
 from .core.registry import FUNCTIONS, REGISTRY
 from .core.views import detect_anomaly, diff, source
 from .define import op
@@ -17,7 +18,7 @@ drawn = resampled  # an older name
 
 __all__ = [
     # tensors, the tape and modes
-    "Tensor", "tensor", "Tape", "tape", "reverse", "no_grad", "scope", "stop_gradient", "detect_anomaly",
+    "Tensor", "tensor", "Packed", "Tape", "tape", "reverse", "no_grad", "scope", "stop_gradient", "detect_anomaly",
     # transforms of functions
     "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "vmap", "checkpoint",
     # ops of one's own, and checks of them

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from .packed import Packed
+
 LARGE = 1 << 16
 """Bytes from which on `snapshot` keeps the copy of an array for its next use."""
 _copies: dict[int, tuple[Any, Any, Any]] = {}  # id of an array -> a weak reference to it, its layout then, the copy
-PLAIN = frozenset({np.ndarray, np.memmap, int, float, bool, str, slice, type, type(None), type(Ellipsis),
+PLAIN = frozenset({np.ndarray, np.memmap, Packed, int, float, bool, str, slice, type, type(None), type(Ellipsis),
                    *[scalar for scalar in np.sctypeDict.values() if np.dtype(scalar).kind in "biuf"]})
 """Types of arguments that need no check; beside a Tensor, `check_operand` sees those of any other type."""
 _IMMUTABLE = PLAIN - {np.ndarray, np.memmap}

@@ -5,7 +5,7 @@ only write into them.  The loops themselves are in loops.py, layer_loops.py and 
 None for what the loops do not take.
 """
 
-from . import activations, attention, convolution, index, losses, norms, optimizers
+from . import activations, attention, convolution, index, losses, norms, optimizers, packed
 from .fitting import PAIRS
 
-__all__ = ["PAIRS", "activations", "attention", "convolution", "index", "losses", "norms", "optimizers"]
+__all__ = ["PAIRS", "activations", "attention", "convolution", "index", "losses", "norms", "optimizers", "packed"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..numpy.common import as_rows, contiguous
 from . import loops
 from .fitting import are_integers, as_int64, fit, kernel
@@ -13,7 +15,7 @@ class Embedding:
 
     @staticmethod
     def forward(executor, ids, table):
-        if not are_integers(ids) or table.ndim != 2 or not fit(table):
+        if not are_integers(ids) or type(table) is not np.ndarray or table.ndim != 2 or not fit(table):
             return None
         y, integers = executor.empty(table, (*ids.shape, table.shape[1])), as_int64(executor, ids)
         executor.run(_embedding_forward, integers, table, y)

@@ -17,7 +17,7 @@ class Embedding:
 
     @staticmethod
     def forward(executor, ids, table):
-        if ids.dtype.kind not in "iu" or table.ndim != 2:
+        if ids.dtype.kind not in "iu" or type(table) is not np.ndarray or table.ndim != 2:
             return None
         y = executor.empty(table, (*ids.shape, table.shape[1]))
         executor.run(_embedding_forward, ids, table, y)
