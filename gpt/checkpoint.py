@@ -17,16 +17,22 @@ from typing import Any
 
 import numpy as np
 
+import autograd as ag
+from autograd.core.describe import format_bytes
+
 from .data import tokenizers
 from .model.gpt import GPT, GPTConfig
+from .model.init import Blank, Blanks
 from .model.module import Array, raw
 from .runtime.safetensors_file import Stored, read_head, room_for, write_tensors
 from .runtime.writing import delete, replacing
 
 FILE = "model.safetensors"  # the newest checkpoint in the folder of a run
 BEST = "best.safetensors"  # the one with the lowest validation loss
-ADAPTERS: dict[str, "Callable[[Path], Checkpoint]"] = {}  # file that takes the place of FILE -> its loader
-FORMATS = ("tapegrad gpt 2", "tapegrad gpt 1")  # the current format, and the older one, which may lack a checksum
+ADAPTERS: dict[str, "Callable[..., Checkpoint]"] = {}  # file that takes the place of FILE -> its loader
+# The current format, an older one, which may lack a checksum, and the current one with weights that are packed.
+FORMATS = ("tapegrad gpt 2", "tapegrad gpt 1", "tapegrad gpt 3")
+PACKED = "packed"  # key in the header: name of an array -> its format, and whether it is transposed
 STATE_PREFIX = "training."  # of the names of the arrays that only training needs
 _CHECKSUM = "checksum"  # its key in the header
 _DEEPEST = 16  # levels of nested lists and objects that a JSON text may have
@@ -58,9 +64,10 @@ class Checkpoint:
         return [i for i in ids if type(i) is int and 0 <= i < self.config.vocab_size]
 
 
-def register_adapter(file_name: str) -> Callable[[Callable[[Path], Checkpoint]], Callable[[Path], Checkpoint]]:
-    """Register the decorated loader for folders whose newest checkpoint is a file of this name beside other weights."""
-    def register(load: Callable[[Path], Checkpoint]) -> Callable[[Path], Checkpoint]:
+def register_adapter(file_name: str) -> Callable[[Callable[..., Checkpoint]], Callable[..., Checkpoint]]:
+    """Register the decorated loader (path, packed=) for folders whose newest checkpoint is a file of this name beside
+    other weights."""
+    def register(load: Callable[..., Checkpoint]) -> Callable[..., Checkpoint]:
         ADAPTERS[file_name] = load
         return load
     return register
@@ -81,6 +88,11 @@ def save_checkpoint(path: str | os.PathLike, model: GPT, tokenizer: Any, metadat
     header = {"format": FORMATS[0], "config": json.dumps(asdict(model.config)),
               "tokenizer": json.dumps(tokenizer.to_json()), "about": json.dumps(metadata or {})}
     arrays = {name: raw(a) for name, a in model.named_arrays().items()}
+    packed = {name: a for name, a in arrays.items() if isinstance(a, ag.Packed)}
+    if packed:  # their bytes, (rows, bytes), and how they are to be read
+        forms = {name: [a.format, a.transposed] for name, a in packed.items()}
+        header |= {"format": FORMATS[2], PACKED: json.dumps(forms)}
+        arrays |= {name: a.rows for name, a in packed.items()}
     write_arrays(file, header, arrays | {STATE_PREFIX + name: a for name, a in (state or {}).items()}, first)
     return file
 
@@ -206,9 +218,13 @@ def choose(path: str | os.PathLike) -> tuple[Path, str]:
 # ---------------------------------------------------------------------- reading
 
 
-def load_checkpoint(path: str | os.PathLike, say: Callable[[str], None] | None = None) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike, say: Callable[[str], None] | None = None,
+                    packed: bool = False) -> Checkpoint:
     """Load the checkpoint at `path`, a file or the folder of a run: its newest one, or the best one if training has
     gone on to worse ones (`say` is told).  An adapter, such as a LoRA, is merged into the weights that it belongs to.
+
+    Weights that `gpt import` has left in few bits are widened to float32, and can be trained; with `packed` they stay
+    as they are, `ag.Packed`, mapped from the file, and an adapter of them stays beside them.
 
     Raises FileNotFoundError if there is none, ValueError for a file that is foreign, damaged or does not hold
     the arrays of its configuration, and OSError for one that does not fit in memory.
@@ -217,17 +233,18 @@ def load_checkpoint(path: str | os.PathLike, say: Callable[[str], None] | None =
     if note and say:
         say(f"note    taking {note}")
     if adapter := adapter_beside(file):
-        return ADAPTERS[adapter.name](adapter)
-    return _load_file(file)[0]
+        return ADAPTERS[adapter.name](adapter, packed=packed)
+    return _load_file(file, packed, say)[0]
 
 
 def load_with_state(path: str | os.PathLike) -> tuple[Checkpoint, dict[str, Array]]:
     """Load the newest checkpoint at `path` and the arrays that training resumes from.  Raises as `load_checkpoint`."""
-    checkpoint, state = _load_file(file_of(path))
+    checkpoint, state = _load_file(file_of(path), packed=False)
     return checkpoint, {name: a.map() for name, a in state.items()}
 
 
-def _load_file(file: Path) -> tuple[Checkpoint, dict[str, Stored]]:
+def _load_file(file: Path, packed: bool,
+               say: Callable[[str], None] | None = None) -> tuple[Checkpoint, dict[str, Stored]]:
     """Load a checkpoint; the arrays that training resumes from are not read yet."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there are no weights here: train some with gpt train --out {file.parent}")
@@ -235,6 +252,7 @@ def _load_file(file: Path) -> tuple[Checkpoint, dict[str, Stored]]:
     try:
         config, metadata = GPTConfig(**parse_object(header["config"])), parse_object(header["about"])
         tokenizer = tokenizers.from_json(parse_object(header["tokenizer"]))
+        forms = parse_object(header.get(PACKED, "{}"))
         if tokenizer.vocab_size != config.vocab_size:
             raise ValueError(f"a tokenizer of {tokenizer.vocab_size} tokens for a model of {config.vocab_size}")
     except (KeyError, TypeError, ValueError) as error:
@@ -242,7 +260,11 @@ def _load_file(file: Path) -> tuple[Checkpoint, dict[str, Stored]]:
                          f"{error!s:.300}") from None
     state = {name.removeprefix(STATE_PREFIX): stored.pop(name) for name in [*stored] if name.startswith(STATE_PREFIX)}
     with room_for(sum(a.nbytes for a in stored.values()), file):
-        return Checkpoint(_build_model(config, stored, file), tokenizer, metadata), state
+        model = _build_model(config, stored, forms, packed, file)
+        if forms and not packed and say:
+            size = sum(a.nbytes for a in model.map(raw).named_arrays().values())
+            say(f"note    weights in few bits are widened to float32: {format_bytes(size)}")
+        return Checkpoint(model, tokenizer, metadata), state
 
 
 def read_arrays(file: Path, *formats: str) -> tuple[dict[str, str], dict[str, Stored]]:
@@ -314,27 +336,44 @@ def parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _build_model(config: GPTConfig, stored: dict[str, Stored], file: Path) -> GPT:
-    """Return the model with these arrays.  Raises ValueError unless they are exactly those of its configuration."""
-    dtype = stored["wte.weight"].numpy_dtype if "wte.weight" in stored else np.dtype(np.float32)
+def _build_model(config: GPTConfig, stored: dict[str, Stored], forms: dict[str, Any], packed: bool, file: Path) -> GPT:
+    """Return the model with these arrays.  Raises ValueError unless they are exactly those of its configuration.
+
+    forms: of packed ones, their format and whether they are transposed; they are widened unless `packed`.
+    """
+    try:
+        arrays = {name: ag.Packed(a.map(), *forms[name]) if name in forms else a for name, a in stored.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} has packed weights that this version cannot read: {error!s:.300}") from None
+    dtype = _dtype_of(arrays["wte.weight"]) if "wte.weight" in arrays else np.dtype(np.float32)
     if dtype.kind != "f":
         raise ValueError(f"{file} holds weights of {dtype}, and weights are floating-point numbers")
-    n_stored = sum(math.prod(a.shape) for a in stored.values())
+    n_stored = sum(math.prod(a.shape) for a in arrays.values())
     if count_weights(config) > 2 * n_stored + 1_000_000 or config.n_layer > len(stored) + 1000:
         raise ValueError(f"{file} does not hold the arrays of its configuration, which asks for far more than the "
                          f"{n_stored:,} numbers in it")  # before a damaged size takes all memory
-    model = GPT(config, seed=None, dtype=dtype)
-    expected = model.named_arrays()
-    wrong = ([f"{name} is missing" for name in expected.keys() - stored.keys()]
-             + [f"{name} is unknown" for name in stored.keys() - expected.keys()]
-             + [f"{name} is {a.numpy_dtype}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
+    blank = GPT(config, Blanks(dtype))
+    expected = blank.named_arrays()
+    wrong = ([f"{name} is missing" for name in expected.keys() - arrays.keys()]
+             + [f"{name} is unknown" for name in arrays.keys() - expected.keys()]
+             + [f"{name} is {_dtype_of(a)}{list(a.shape)} instead of {t.dtype}{list(t.shape)}"
                 for name, t in expected.items()
-                if (a := stored.get(name)) is not None and (a.shape, a.numpy_dtype) != (t.shape, t.dtype)])
+                if (a := arrays.get(name)) is not None and (a.shape, _dtype_of(a)) != (t.shape, t.dtype)])
     if wrong:
         raise ValueError(f"{file} does not hold the arrays of its configuration: {'; '.join(sorted(wrong))}")
-    for name, t in expected.items():
-        t.data = stored[name].map()
-    return model
+
+    def fill(t: Blank) -> Array:
+        a = arrays[t.name]
+        if packed and isinstance(a, ag.Packed):
+            return a
+        return ag.tensor(a.map() if isinstance(a, Stored) else a, requires_grad=t.requires_grad, name=t.name)
+
+    return blank.map(fill)
+
+
+def _dtype_of(a: Stored | ag.Packed) -> np.dtype:
+    """Return the dtype that the model is to have for an array."""
+    return a.numpy_dtype if isinstance(a, Stored) else a.dtype
 
 
 def count_weights(c: GPTConfig) -> int:

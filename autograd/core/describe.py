@@ -11,6 +11,7 @@ import numpy as np
 
 from .arrays import is_tensor, short_repr
 from .multi_output import shape_and_dtype
+from .packed import Packed
 
 
 class _InternalPackages(dict[Any, bool]):
@@ -59,7 +60,7 @@ def describe(value: Any) -> str:
     if value is Ellipsis:
         return "..."
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return dtype_shape(value.shape, value.dtype)
+        return dtype_shape(value.shape, value.format.lower() if type(value) is Packed else value.dtype)
     try:
         return short_repr(value)
     except Exception:  # a faulty __repr__, which must not hide the message that it is a part of

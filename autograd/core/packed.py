@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 STEP = 1 << 18  # numbers that are widened at once: as float32 they stay in a core's cache
+FEW = 4  # vectors, for each of which a compiled loop widens in registers; for more, a matrix product is faster
 
 
 class Format(NamedTuple):
-    """Blocks of `n` numbers in `n_bytes` bytes: in llama.cpp's formats float16 scales, and then integers of 8 or 4 bits.
+    """Blocks of `n` numbers in `n_bytes` bytes; llama.cpp's are float16 scales, and then integers of 8 or 4 bits.
     `widen` computes from bytes (…, n_bytes) the numbers (…, n)."""
 
     n: int
@@ -27,7 +28,7 @@ def _scale(blocks: Any, i: int) -> Any:
 
 
 def _nibbles(blocks: Any, start: int) -> Any:
-    """Return the integers of 4 bits in the bytes from `start` on: the lower halves of all bytes, then the upper ones."""
+    """Return the integers of 4 bits in the bytes from `start` on: the lower halves of all, then the upper ones."""
     return np.concatenate([blocks[..., start:] & 15, blocks[..., start:] >> 4], -1).astype(np.float32)
 
 
@@ -54,7 +55,7 @@ class Packed(np.lib.mixins.NDArrayOperatorsMixin):
     reads it (`np.asarray(w)`, `w + 1`) gets the whole array, widened.
     """
 
-    __slots__ = ("rows", "format", "transposed", "shape", "__weakref__")
+    __slots__ = ("rows", "format", "transposed", "shape", "name")
     ndim, dtype, requires_grad = 2, np.dtype(np.float32), False
 
     def __init__(self, rows: Any, format: str, transposed: bool = False):
@@ -67,7 +68,7 @@ class Packed(np.lib.mixins.NDArrayOperatorsMixin):
         self.rows, self.format, self.transposed = rows.view(), format, transposed
         self.rows.flags.writeable = False
         shape = len(rows), rows.shape[1] // n_bytes * n
-        self.shape = shape[::-1] if transposed else shape
+        self.shape, self.name = shape[::-1] if transposed else shape, ""
 
     @property
     def T(self) -> Packed:
@@ -108,14 +109,17 @@ class Packed(np.lib.mixins.NDArrayOperatorsMixin):
         return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        whole = np.empty(self.shape[::-1] if self.transposed else self.shape, dtype or np.float32)
+        whole = np.empty(self.shape, dtype or np.float32)
+        rows = whole.T if self.transposed else whole
         for some in self.steps():
-            whole[some] = self.widen(some)
-        return whole.T if self.transposed else whole
+            rows[some] = self.widen(some)
+        return whole
 
     def astype(self, dtype: Any) -> Any:
         """Return the whole array, widened, as `dtype`."""
         return np.asarray(self, dtype)
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # by identity
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -48,7 +48,7 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
-    run = load_checkpoint(config.path, lambda line: print_note(line.removeprefix("note    ")))
+    run = load_checkpoint(config.path, lambda line: print_note(line.removeprefix("note    ")), packed=True)
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)
     if config.web:

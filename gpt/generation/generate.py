@@ -219,7 +219,7 @@ def check_stop(stop: Any) -> None:
 
 def sample(config: SampleConfig) -> None:
     """Print texts of the model at `config.path` as they are generated: the command `gpt sample`."""
-    run = load_checkpoint(config.path, partial(print, file=sys.stderr))
+    run = load_checkpoint(config.path, partial(print, file=sys.stderr), packed=True)
     prompt, lines = read_prompt(config.prompt), writes_lines(run)
     stop, between = config.stop or ("\n",) * lines, "" if lines else "-" * 40 + "\n"
     for first in range(0, config.num_samples, BATCH):

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 import autograd as ag
+from autograd.core.packed import FEW
 from autograd.program.program import Program
 
 from ..model.gpt import GPT
@@ -113,7 +114,9 @@ class Reader:
     _idle: WeakKeyDictionary[GPT, "Reader"] = WeakKeyDictionary()
 
     def __init__(self, model: GPT, arrays: GPT, key: Any):
-        self.key, self.threads, self.cache = key, Threads(), Cache(min(CAPACITY, model.config.block_size))
+        packed = any(type(a) is ag.Packed for a in arrays.named_arrays().values())
+        self.threads = Threads(alone=FEW if packed else 0)
+        self.key, self.cache = key, Cache(min(CAPACITY, model.config.block_size))
         self.source, self.model = weakref.ref(model), arrays
         self.model.h = Paced(self.model.h, self.threads)
         self.programs: dict[Any, Program | None] = {}  # by function and shape of ids; None: called once so far
@@ -121,7 +124,8 @@ class Reader:
     @classmethod
     def take(cls, model: GPT, arrays: GPT, n_texts: int) -> "Reader":
         """Return the idle reader of a model, or a new one if its arrays, the kernels or the number of texts differ."""
-        places = [(a.__array_interface__["data"], a.shape, a.dtype) for a in arrays.named_arrays().values()]
+        places = [((a.rows if type(a) is ag.Packed else a).__array_interface__["data"], a.shape, a.dtype)
+                  for a in arrays.named_arrays().values()]
         key, reader = (n_texts, ag.kernels.in_use(), places), cls._idle.pop(model, None)
         return reader if reader is not None and reader.key == key else cls(model, arrays, key)
 
@@ -179,9 +183,9 @@ def pad_rows(texts: Sequence[Sequence[int]]) -> Array:
     return np.array([[*text, *[0] * (longest - len(text))] for text in texts])
 
 
-def leaf(a: Array) -> ag.Tensor:
-    """Return a Tensor that lies in the memory of an array; a Tensor as it is."""
-    t = a if isinstance(a, ag.Tensor) else ag.tensor(a)
+def leaf(a: Array) -> Array:
+    """Return a Tensor that lies in the memory of an array; a Tensor, and packed weights, as they are."""
+    t: Any = a if isinstance(a, (ag.Tensor, ag.Packed)) else ag.tensor(a)
     if t is not a and a.flags.writeable:
         t.use_buffers(a)
     return t

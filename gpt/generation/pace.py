@@ -93,10 +93,11 @@ class Threads:
     them; afterwards the former number holds again.
 
     If NumPy's products use one thread, by a variable or by a `WorkerPool`, or while another thread chooses, nothing is
-    changed.
+    changed.  Steps of up to `alone` tokens have one thread: those on packed weights are no products of NumPy's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alone: int = 0) -> None:
+        self.alone = alone
         self.paces: dict[int, Pace] = {}  # by the size of steps: a power of two
         self.latest: Pace | None = None
         self.size, self.began, self.most = 1, 0.0, 1
@@ -129,6 +130,11 @@ class Threads:
 
     def _begin(self, size: int) -> None:
         if self.most == 1:
+            return
+        if size <= self.alone:
+            self.latest = None
+            if self.now != 1:
+                self._use(1)
             return
         pace = self.paces.get(power := size.bit_length())
         if pace is None or pace.most != self.most:

@@ -171,8 +171,8 @@ class GPT(Module):
     ln_f: LayerNorm | RMSNorm
     lm_head: Linear | None                                     # C -> V
 
-    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: Any = np.float32):
-        c, start = config, Initializer(seed, dtype)
+    def __init__(self, config: GPTConfig, seed: Any = 0, dtype: Any = np.float32):
+        c, start = config, seed if isinstance(seed, Initializer) else Initializer(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
         Q, D = c.n_head * d, (c.n_kv_head or c.n_head) * d     # dimension of all queries; of all keys, and all values
         std_out = 0 if c.zero_init else STD / (2 * c.n_layer) ** 0.5  # of what is summed in the residual stream

@@ -1,5 +1,6 @@
 """Initial values of a GPT: random weights, zeros and ones, and the constants of position encodings."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,31 @@ class Initializer:
     def constant(self, a: Array) -> Array:
         """Return a Tensor that requires none."""
         return ag.tensor(a, dtype=self.dtype)
+
+
+@dataclass
+class Blank:
+    """The place of an array that is to come."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    requires_grad: bool
+    name: str = ""
+
+
+class Blanks(Initializer):
+    """Makes places of arrays, which take no memory: `GPT(config, Blanks()).map(fn)` is a model of `fn(blank)`."""
+
+    def __init__(self, dtype: Any = np.float32):
+        super().__init__(None, np.dtype(dtype))
+
+    def parameter(self, a: Array) -> Array:
+        """Return the place of a parameter."""
+        return Blank(np.shape(a), self.dtype, True)
+
+    def constant(self, a: Array) -> Array:
+        """Return the place of an array that is not learned."""
+        return Blank(np.shape(a), self.dtype, False)
 
 
 def sinusoids(n: int, n_embd: int) -> Array:

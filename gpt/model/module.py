@@ -10,7 +10,7 @@ from typing import Any, Self
 import autograd as ag
 from autograd.core.mode import current_mode
 
-from .tree import flatten_containers, is_array, module_html, module_text
+from .tree import flatten_containers, is_array, is_parameter, module_html, module_text
 
 Array = Any  # a NumPy array or a Tensor: a module works on both
 
@@ -91,14 +91,19 @@ class Module:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters; raw arrays count, Tensors that require no gradient do not."""
-        return sum(a.size for a in self.named_arrays().values() if getattr(a, "requires_grad", True))
+        """Number of parameters; raw arrays and packed weights count, Tensors that require no gradient do not."""
+        return sum(a.size for a in self.named_arrays().values() if is_parameter(a))
 
     def __repr__(self) -> str:
         return module_text(self)
 
     def _repr_html_(self) -> str:
         return module_html(self)
+
+
+def widened(a: Array) -> Array:
+    """Return packed weights as a Tensor of float32 that requires a gradient, and any other array as it is."""
+    return ag.tensor(a, requires_grad=True) if isinstance(a, ag.Packed) else a
 
 
 def raw(a: Array) -> Array:

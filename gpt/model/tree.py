@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from autograd.core.describe import describe, format_bytes, plural
+from autograd.core.packed import Packed
 from autograd.view.html import Html, details, escape
 
 
@@ -42,6 +43,11 @@ def flatten_containers(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def is_array(value: Any) -> bool:
     """Return True for a NumPy array or Tensor, and False for a type like np.float32, which has a shape, too."""
     return hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type)
+
+
+def is_parameter(array: Any) -> bool:
+    """Return True for raw arrays, packed weights, and Tensors that require a gradient."""
+    return isinstance(array, Packed) or getattr(array, "requires_grad", True)
 
 
 def module_text(module: Any) -> str:
@@ -92,9 +98,9 @@ def _tree(module: Any) -> Branch:
             seen = first.setdefault(id(value), path)
             if seen != path:
                 return Branch(name, f"{describe(value)}, the same as {seen}")
-            learned = getattr(value, "requires_grad", True)  # as for n_parameters
+            learned = is_parameter(value)
             return Branch(name, describe(value) + ("" if learned else " constant"), value.size if learned else 0,
-                          value.size * value.dtype.itemsize)
+                          getattr(value, "nbytes", value.size * value.dtype.itemsize))
         branch, settings = Branch(name, type(value).__name__), []
         for f in fields(value):
             for inner, item in flatten_containers(f.name, getattr(value, f.name, None)):

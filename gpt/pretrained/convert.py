@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+import autograd as ag
+from autograd.core.describe import format_bytes
+from autograd.core.packed import FORMATS
+
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..model.gpt import GPT
@@ -52,8 +56,9 @@ class ImportConfig(Settings):
     out: str | None = setting(None, "folder for the checkpoint; none: out, or the name of a model from pip",
                               group="output", path=True)
     overwrite: bool = overwrite_setting()
-    dtype: str = setting("float32", "dtype of the weights; float16, bfloat16 and quantized ones are widened to it",
-                         choices=("float32", "float64"), group="output")
+    dtype: str = setting("stored", "dtype of the weights; stored: matrices stay as they are in the file if that is "
+                         f"{', '.join(FORMATS)}, take as little memory, and gpt tune learns a LoRA beside them; all "
+                         "others are widened to float32", choices=("stored", "float32", "float64"), group="output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +79,8 @@ class ExportConfig(Settings):
     overwrite: bool = overwrite_setting()
 
 
-def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, dict[str, Any], list[str]]:
+def read_model(path: str | os.PathLike, dtype: Any = np.float32,
+               packed: bool = False) -> tuple[GPT, dict[str, Any], list[str]]:
     """Read the model in a folder (a GPT-2, Llama, Mistral, Qwen2 or Qwen3); return it, metadata for its checkpoint, and
     the keys of its config.json that are not used.
 
@@ -95,16 +101,16 @@ def read_model(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPT, d
     stored = read_tensors(folder)
     dtype, rope, model_type = np.dtype(dtype), extra.get("rope"), extra["model_type"]
     try:
-        with room_for(widened(stored, dtype), folder):
+        with room_for(held_bytes(stored, dtype, packed), folder):
             check_layers(config, stored)
             model = build_model(config, layout_of(model_type, config), without_prefix(model_type, config, stored),
-                                rope_frequencies(config.head_size, rope) if rope else None, dtype)
+                                rope_frequencies(config.head_size, rope) if rope else None, dtype, packed)
     except ValueError as error:
         raise ValueError(f"{folder} does not hold the model of its config.json: {error}") from None
     return model, {"pretrained": extra, **read_chat_metadata(folder)}, unread
 
 
-def read_gguf_model(file: Path, dtype: Any = np.float32) -> tuple[Checkpoint, list[str]]:
+def read_gguf_model(file: Path, dtype: Any = np.float32, packed: bool = False) -> tuple[Checkpoint, list[str]]:
     """Read the model in a GGUF file, its tokenizer and its chat template; return it and notes.
 
     Arrays are widened one at a time.  Raises OSError or ValueError for a file that is missing or damaged, and for
@@ -118,26 +124,27 @@ def read_gguf_model(file: Path, dtype: Any = np.float32) -> tuple[Checkpoint, li
         turns = None
         if rope := extra.get("rope"):
             turns, extra["rope"] = gguf_frequencies(config, rope, factors)
-        with room_for(widened(stored, dtype), file):
+        with room_for(held_bytes(stored, dtype, packed), file):
             check_layers(config, stored)
-            model = build_model(config, gguf_layout(extra["model_type"], config), stored, turns, dtype)
+            model = build_model(config, gguf_layout(extra["model_type"], config), stored, turns, dtype, packed)
         about = {"pretrained": extra, **chat_metadata(metadata)}
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
-    found = ", ".join(sorted({array.dtype for array in stored.values()}))
-    return Checkpoint(model, tokenizer, about), [f"its weights are {found}, and are kept in {dtype}"]
+    return Checkpoint(model, tokenizer, about), []
 
 
-def widened(stored: dict[str, Stored], dtype: Any) -> int:
-    """Return the bytes that arrays take once they are of a dtype."""
-    return sum(math.prod(array.shape) for array in stored.values()) * dtype.itemsize
+def held_bytes(stored: dict[str, Stored], dtype: Any, packed: bool) -> int:
+    """Return the bytes that arrays take in a model."""
+    return sum(a.nbytes if packed and a.dtype in FORMATS else math.prod(a.shape) * dtype.itemsize
+               for a in stored.values())
 
 
-def read_with_notes(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[Checkpoint, list[str]]:
-    """Read what `read_pretrained` reads; return it and notes for the user."""
+def read_with_notes(path: str | os.PathLike, dtype: Any = np.float32,
+                    packed: bool = False) -> tuple[Checkpoint, list[str]]:
+    """Read what `read_pretrained` reads; return it and notes for the user.  `packed`: see `build_model`."""
     if file := find_gguf(os.fspath(path)):
-        return read_gguf_model(file, dtype)
-    model, metadata, unread = read_model(path, dtype)
+        return read_gguf_model(file, dtype, packed)
+    model, metadata, unread = read_model(path, dtype, packed)
     notes = [f"keys of config.json that are not used: {shortened(unread)}"] if unread else []
     return Checkpoint(model, read_tokenizer(Path(path), model.config.vocab_size), metadata), notes
 
@@ -165,16 +172,26 @@ def import_model(config: ImportConfig) -> None:
 
 def import_into(out: Path, source: Path, dtype: str) -> None:
     """Import the model in a file or folder into the folder `out`."""
-    run, notes = read_with_notes(source, dtype)
+    packed = dtype == "stored"
+    run, notes = read_with_notes(source, "float32" if packed else dtype, packed)
     c, model_type = run.config, run.metadata["pretrained"]["model_type"]
     announce(f"model   {model_type}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} dimensions, context "
-             f"{c.block_size:,}, {c.vocab_size:,} tokens: {run.model.n_parameters:,} parameters, kept in {dtype}")
+             f"{c.block_size:,}, {c.vocab_size:,} tokens: {run.model.n_parameters:,} parameters, kept in "
+             f"{describe_storage(run.model)}")
     for note in notes:
         announce(f"note    {note}")
     file = checkpoint.save_checkpoint(out, run.model, run.tokenizer, run.metadata, first=True)
     delete([out / METRICS])
     use, command = ("to talk to it", "chat") if "chat_template" in run.metadata else ("text from them", "sample")
     announce(f"weights in {file}; {use}:\n\n    {command_line(command, out)}\n")
+
+
+def describe_storage(model: GPT) -> str:
+    """Return the formats that a model's arrays are kept in, and their bytes: `Q4_1, Q8_0 and float32, 97.2 MB`."""
+    arrays = [raw(a) for a in model.named_arrays().values()]
+    forms = sorted({a.format if isinstance(a, ag.Packed) else str(a.dtype) for a in arrays})
+    listed = " and ".join(filter(None, [", ".join(forms[:-1]), forms[-1]]))
+    return f"{listed}, {format_bytes(sum(a.nbytes for a in arrays))}"
 
 
 def export_model(config: ExportConfig) -> None:

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+import autograd as ag
+from autograd.core.packed import FORMATS
+
 from ..model.config import GPTConfig
 from ..model.gpt import GPT
+from ..model.init import Blank, Blanks
 from ..model.module import Array, raw
 from ..runtime.safetensors_file import FLOATS, Stored
 from .files import shortened
@@ -34,6 +38,7 @@ PREFIX = {"gpt2": "transformer.", "llama": "model.", "mistral": "model.", "qwen2
 # Constants, which some versions of transformers save, too.
 BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 HEAD = "lm_head.weight"
+TABLES = ("wte.weight", "wpe.weight")
 
 
 def layout_of(model_type: str, c: GPTConfig) -> Layout:
@@ -108,15 +113,22 @@ def without_prefix(model_type: str, c: GPTConfig, stored: dict[str, Stored]) -> 
     return {name: t for name, t in stored.items() if not BUFFERS.fullmatch(name)}
 
 
-def build_model(c: GPTConfig, layout: Layout, stored: dict[str, Stored], turns: Array | None, dtype: Any) -> GPT:
-    """Return the model with the weights of these tensors; `turns`: the frequencies of its rotary positions.  Raises
-    ValueError that lists the tensors that are missing, unknown or of another shape or type, and for weights that are
-    not finite."""
+def build_model(c: GPTConfig, layout: Layout, stored: dict[str, Stored], turns: Array | None, dtype: Any,
+                packed: bool = False) -> GPT:
+    """Return the model with the weights of these tensors; `turns`: the frequencies of its rotary positions; `packed`:
+    matrices stay in the few bits that they are stored in, where these are a format of `ag.Packed`.  Raises ValueError
+    that lists the tensors that are missing, unknown or of another shape or type, and for weights that are not finite.
+    """
     check_tensors(layout, stored)
-    model = GPT(c, seed=None, dtype=dtype)
-    for name, t in model.named_arrays().items():
-        t.data = turns if name == "frequencies" else from_tensors(layout[name], stored, dtype)
-    return model
+
+    def fill(t: Blank) -> Array:
+        if t.name == "frequencies":
+            return ag.tensor(turns, dtype, name=t.name)
+        if packed and (a := packed_tensors(layout[t.name], stored, t.name in TABLES)) is not None:
+            return a
+        return ag.tensor(from_tensors(layout[t.name], stored, dtype), dtype, requires_grad=t.requires_grad, name=t.name)
+
+    return GPT(c, Blanks(dtype)).map(fill)
 
 
 def check_tensors(layout: Layout, stored: dict[str, Stored]) -> None:
@@ -154,6 +166,27 @@ def from_tensors(tensors: list[FileTensor], stored: dict[str, Stored], dtype: An
     if len(arrays) == 1:
         return np.ascontiguousarray(arrays[0]) if a.flags.writeable else arrays[0]  # one copy now, or later
     return np.concatenate(arrays, axis=-1, dtype=dtype, casting="same_kind")
+
+
+def packed_tensors(tensors: list[FileTensor], stored: dict[str, Stored], is_table: bool) -> ag.Packed | None:
+    """Return the array that concatenates these tensors as they are stored, or None if they are of no format, or of
+    several.  A matrix of a linear layer lies by outputs, a table by its rows."""
+    found, forms = [stored[tensor.name] for tensor in tensors], {stored[tensor.name].dtype for tensor in tensors}
+    if len(forms) > 1 or not forms <= FORMATS.keys() or any(len(a.shape) != 2 for a in found):
+        return None
+    rows = []
+    for tensor, a in zip(tensors, found):
+        by_row = a.flat().view(np.uint8).reshape(a.shape[0], -1)
+        if not ag.Packed(by_row, a.dtype).is_finite:
+            raise ValueError(f"{tensor.name} holds numbers that are NaN or infinite: the file is damaged, or its "
+                             "training failed; download it again")
+        if not is_table and not tensor.transposed:  # of GPT-2 in Hugging Face's form, in half precision
+            by_row = np.ascontiguousarray(by_row.view(np.uint16).T).view(np.uint8)
+        if d := tensor.neighbours:
+            by_row = by_row.reshape(-1, d // 2, 2, by_row.shape[-1]).swapaxes(1, 2).reshape(by_row.shape)
+        rows.append(by_row)
+    kept = ag.Packed(rows[0] if len(rows) == 1 else np.concatenate(rows), forms.pop())
+    return kept if is_table else kept.T
 
 
 def check_finite(name: str, a: Array, dtype: Any) -> None:

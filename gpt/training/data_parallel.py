@@ -33,7 +33,7 @@ class Replicas:
         self.parameters, self.pool, self.random, self.record = parameters, pool, random, record
         self.grads = [parameters.grad, *[np.zeros_like(parameters.grad) for _ in range(1, pool.n)]]
         self.models = [model, *[_copy(model, parameters, grad) for grad in self.grads[1:]]]
-        self._copied = [t for m in self.models[1:] for t in m.named_arrays().values()]
+        self._copied = [t for m in self.models[1:] for t in m.named_arrays().values() if t.requires_grad]
         self.norm = math.nan
         self._train_programs: list[Any] = [None] * pool.n  # of the loss with dropout, and its backward pass
         self._eval_programs: list[Any] = [None] * pool.n   # of the loss alone, without dropout

@@ -40,4 +40,5 @@ def extend_vocab_and_context(model: GPT, n_tokens: int = 0, block_size: int | No
 
 def _append_means(table: np.ndarray, n: int) -> np.ndarray:
     """Return a table (V, C) with its mean appended `n` times."""
+    table = np.asarray(table)  # packed weights are widened
     return np.concatenate([table, np.repeat(table.mean(0, keepdims=True), n, 0)])

@@ -40,7 +40,7 @@ class LoRALinear(Module):
 
     def merge(self) -> Linear:
         """Return one layer with the weight W + A B · scale."""
-        weight, A, B = (raw(a) for a in (self.base.weight, self.A, self.B))
+        weight, A, B = (np.asarray(raw(a)) for a in (self.base.weight, self.A, self.B))
         return Linear(weight + A @ B * np.asarray(self.scale, weight.dtype), self.base.bias)
 
 
@@ -95,7 +95,8 @@ def add_lora(model: GPT, rank: int, alpha: float, n_new: int = 0, seed: int = 0)
                           ag.tensor(np.zeros((rank, n_out)), dtype, requires_grad=True), alpha / rank)
 
     for t in model.named_arrays().values():
-        t.requires_grad = False
+        if t.requires_grad:
+            t.requires_grad = False
     new = copy.copy(model)
     new.h = [replace_modules(block, Linear, with_lora) for block in new.h]
     if n_new:
@@ -164,8 +165,9 @@ def save_lora(folder: str | os.PathLike, model: GPT, tokenizer: Any, metadata: d
 
 
 @checkpoint.register_adapter(FILE)
-def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
-    """Return the base with LoRA: as plain layers, or with the learned matrices beside the frozen ones.
+def load_lora(path: str | os.PathLike, merge: bool = True, packed: bool = False) -> Checkpoint:
+    """Return the base with LoRA: as plain layers, or with the learned matrices beside the frozen ones, as they also
+    stay where these are `packed`: see `load_checkpoint`.
 
     Raises OSError or ValueError if one of the two files is missing, damaged or another than it was.
     """
@@ -178,7 +180,7 @@ def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
         rank, alpha, base = int(lora["rank"]), float(lora["alpha"]), str(lora["base"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} has settings that this version cannot read: {error!s:.300}") from None
-    model = _on_base(file, file.parent / base, str(lora.get("base_checksum")), config, rank, alpha)
+    model = _on_base(file, file.parent / base, str(lora.get("base_checksum")), config, rank, alpha, packed)
     learned = {name: t for name, t in model.named_arrays().items() if t.requires_grad}
     wrong = [name for name in learned.keys() | arrays.keys()
              if name not in learned or name not in arrays
@@ -187,10 +189,11 @@ def load_lora(path: str | os.PathLike, merge: bool = True) -> Checkpoint:
         raise ValueError(f"{file} does not fit its base: {', '.join(sorted(wrong)[:8])}")
     for name, t in learned.items():
         t.data = arrays[name].map()
-    return Checkpoint(merge_lora(model) if merge else model, tokenizer, metadata)
+    packed = any(isinstance(a, ag.Packed) for a in model.named_arrays().values())
+    return Checkpoint(merge_lora(model) if merge and not packed else model, tokenizer, metadata)
 
 
-def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int, alpha: float) -> GPT:
+def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int, alpha: float, packed: bool) -> GPT:
     """Return the checkpoint `base` with new tokens, context and LoRA as in the settings of `file`."""
     if not base.is_file():
         raise FileNotFoundError(f"{file} belongs to the weights in {base}, which are not there: put them back, or tune "
@@ -198,7 +201,7 @@ def _on_base(file: Path, base: Path, checksum: str, config: GPTConfig, rank: int
     if checkpoint.stored_checksum(base) != checksum:
         raise ValueError(f"{file} belongs to other weights than those that are now in {base}: put the old ones back, "
                          "or tune again")
-    model = checkpoint.load_checkpoint(base).model
+    model = checkpoint.load_checkpoint(base, packed=packed).model
     n_new = config.vocab_size - model.config.vocab_size
     held = sum(t.size for t in model.named_arrays().values())
     if not 0 <= n_new <= 16 or not 0 < rank < model.config.n_embd or \

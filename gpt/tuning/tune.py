@@ -131,7 +131,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
     del run, whole, trainer  # before the best weights are read
     load = lora.load_lora if config.lora_rank and not config.merge else checkpoint.load_checkpoint
-    tuned = load(saved_file(config, out))
+    tuned = load(saved_file(config, out), packed=True)
     after = tuned.metadata["val_loss"]
     for question, was, now in zip(held_out, first_answers, answer_all(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
@@ -146,8 +146,9 @@ def say_plan(config: TuneConfig, run: Checkpoint, c: TrainConfig, data: Conversa
              say: Callable[[str], None]) -> None:
     """Say what is learned, and in which steps."""
     rank = f", LoRA of rank {config.lora_rank}" if config.lora_rank else ""
+    learned = sum(t.size for t in run.model.named_arrays().values() if t.requires_grad)
     say(f"model   {run.config.n_layer} layers, {run.config.n_embd} dimensions, context {run.config.block_size}: "
-        f"{run.model.n_parameters:,} parameters are learned{rank}")
+        f"{learned:,} parameters are learned{rank}")
     at_once = f", {c.batch_size} at once to save memory" if c.accumulate > 1 else ""
     noise = f", noise {data.noise:g}" if data.noise else ""
     say(f"run     {c.max_iters:,} steps of {config.batch_size} windows of {data.block_size:,} tokens{at_once}, "
@@ -161,7 +162,7 @@ def prepare(config: TuneConfig, conversations: Sequence[Conversation],
     if config.lora_rank and checkpoint.adapter_beside(checkpoint.file_of(source)):
         raise ValueError(f"{source} is a LoRA itself, and one cannot stand on another: tune its base, or tune it once "
                          "with --merge")
-    run = checkpoint.load_checkpoint(source)
+    run = checkpoint.load_checkpoint(source, say, packed=bool(config.lora_rank))
     n_new = 0 if template_of(run) else len(NAMES)
     if n_new:
         run.tokenizer = TurnTokenizer(run.tokenizer)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.packed import FORMATS, Packed
+from ...core.packed import FEW, FORMATS, STEP, Packed
 from ..numpy.common import as_rows, contiguous
 from .fitting import kernel
 from .packed_loops import LOOPS
-
-FEW = 4  # rows of x for which w is widened in registers, once for each, and not in memory for a matrix product
-STEP = 1 << 18  # numbers that are widened in memory at once
 
 
 @kernel("linear")
@@ -19,8 +16,8 @@ class PackedLinear:
 
     @staticmethod
     def forward(executor, x, w, b):
-        if type(w) is not Packed or x.dtype != np.float32 or x.shape[-1:] != w.shape[:1] or not x.size or w.shape[1] < 2 \
-                or not w.shape[0] or not w.transposed or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
+        if type(w) is not Packed or not w.transposed or w.shape[1] < 2 or x.dtype != np.float32 or not x.size \
+                or x.shape[-1:] != w.shape[:1] or b is not None and (b.shape, b.dtype) != (w.shape[1:], x.dtype):
             return None
         rows, weights = as_rows(contiguous(executor, x)), executor.constant(w.rows)
         y = executor.empty(x, (len(rows), w.shape[1]))

@@ -40,7 +40,7 @@ def _load(builder, start, offset, vector):
 def _halves(builder, block):
     """Widen the two float16 at the start of a block.  Without an instruction for it their bits are moved: the exponent
     then lacks 112."""
-    features = llvmlite.binding.get_host_cpu_features()
+    features = {} if numba.config.CPU_NAME or numba.config.CPU_FEATURES else llvmlite.binding.get_host_cpu_features()
     bits = _load(builder, block, 0, ir.VectorType(ir.IntType(16), 2))
     if features.get("f16c") or features.get("fullfp16"):
         return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), 2)), PAIR)
@@ -55,11 +55,12 @@ def _halves(builder, block):
 
 
 def _integers(builder, block, name):
-    """Return the integers of a block, the first 16 and the last 16; those of 4 bits are not negative."""
+    """Return the integers of a block, the first 16 and the last 16."""
     if name == "Q8_0":
         return [builder.sext(_load(builder, block, start, BYTES), WHOLE) for start in (2, 18)]
     both = builder.zext(_load(builder, block, 2 if name == "Q4_0" else 4, BYTES), WHOLE)
-    return [builder.and_(both, ir.Constant(WHOLE, [15] * 16)), builder.lshr(both, ir.Constant(WHOLE, [4] * 16))]
+    found = builder.and_(both, ir.Constant(WHOLE, [15] * 16)), builder.lshr(both, ir.Constant(WHOLE, [4] * 16))
+    return [builder.sub(q, ir.Constant(WHOLE, [8] * 16)) for q in found] if name == "Q4_0" else found
 
 
 def _splat(builder, pair):
@@ -71,9 +72,8 @@ def make_dot(name, n_bytes, n_rows=2):
     """Return an intrinsic `dot(rows, stride, x, sums, n, y)` that writes the products of x and some rows of n blocks,
     `stride` bytes apart, into y.
 
-    A block holds scale · q + offset, so that its part of the product is scale · Σ q x + offset · Σ x.  `sums` are
-    pairs of factors of the two float16 at the start of a block: (0, Σ x), or (−8 Σ x, 0) for Q4_0, whose offset is −8
-    times its scale.
+    A block of Q4_1 holds scale · q + offset, so that its part of the product is scale · Σ q x + offset · Σ x.  `sums`
+    are factors of these two float16 for each block: (0, Σ x).
     """
     @intrinsic
     def dot(typing, rows, stride, x, sums, n, y):
@@ -94,13 +94,12 @@ def make_dot(name, n_bytes, n_rows=2):
                     q0, q1 = (builder.sitofp(q, SINGLES) for q in _integers(builder, block, name))
                     total = multiply(add(multiply(q0, x0), multiply(q1, x1)), _splat(builder, halves))
                     builder.store(add(builder.load(totals[r]), total), totals[r])
-                    if name != "Q8_0":
+                    if name == "Q4_1":
                         builder.store(add(builder.load(offsets[r]), multiply(halves, pair)), offsets[r])
             reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
                 ir.FloatType(), [ir.FloatType(), SINGLES]), "llvm.vector.reduce.fadd.v16f32")
             for r in range(n_rows):
-                pair = builder.load(offsets[r])
-                offset = add(*(builder.extract_element(pair, ir.Constant(ir.IntType(32), i)) for i in range(2)))
+                offset = builder.extract_element(builder.load(offsets[r]), ir.Constant(ir.IntType(32), 1))
                 total = builder.call(reduce, [offset, builder.load(totals[r])], fastmath=[*FLAGS])
                 builder.store(total, builder.gep(y, [ir.Constant(LONG, r)]))
             return context.get_dummy_value()
@@ -109,16 +108,6 @@ def make_dot(name, n_bytes, n_rows=2):
 
 
 # ---------------------------------------------------------------------- products with vectors
-
-
-@numba.njit
-def sum_blocks(x, sums, place, factor):
-    """Write the sums of the blocks of x, times a factor, at one place of the pairs `sums`, and 0 at the other."""
-    for k in range(len(sums)):
-        total = np.float32(0)
-        for j in range(32):
-            total += x[32 * k + j]
-        sums[k, place], sums[k, 1 - place] = factor * total, np.float32(0)
 
 
 dot_q8_0, dot_q4_0, dot_q4_1 = make_dot("Q8_0", 34), make_dot("Q4_0", 18), make_dot("Q4_1", 20)
@@ -138,7 +127,6 @@ def product_q8_0(x, w, sums, y):
 def product_q4_0(x, w, sums, y):
     """y ← x wᵀ"""
     for t in range(len(x)):
-        sum_blocks(x[t], sums, 0, np.float32(-8))
         for i in range(0, len(w), 2):
             i = min(i, len(w) - 2)
             dot_q4_0(start_of(w[i]), w.shape[1], start_of(x[t]), start_of(sums), len(sums), start_of(y[t, i:]))
@@ -148,7 +136,11 @@ def product_q4_0(x, w, sums, y):
 def product_q4_1(x, w, sums, y):
     """y ← x wᵀ"""
     for t in range(len(x)):
-        sum_blocks(x[t], sums, 1, np.float32(1))
+        for k in range(len(sums)):
+            total = np.float32(0)
+            for j in range(32):
+                total += x[t, 32 * k + j]
+            sums[k, 0], sums[k, 1] = np.float32(0), total
         for i in range(0, len(w), 2):
             i = min(i, len(w) - 2)
             dot_q4_1(start_of(w[i]), w.shape[1], start_of(x[t]), start_of(sums), len(sums), start_of(y[t, i:]))
