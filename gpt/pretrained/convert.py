@@ -130,7 +130,10 @@ def read_gguf_model(file: Path, dtype: Any = np.float32, packed: bool = False) -
         about = {"pretrained": extra, **chat_metadata(metadata)}
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
-    return Checkpoint(model, tokenizer, about), []
+    kept = {"F32", "F64", *(FORMATS if packed else ())}
+    wide = sorted({a.dtype for a in stored.values() if len(a.shape) == 2} - kept)
+    notes = [f"its {', '.join(wide)} weights are widened to {dtype}"] if wide else []
+    return Checkpoint(model, tokenizer, about), notes
 
 
 def held_bytes(stored: dict[str, Stored], dtype: Any, packed: bool) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from autograd.core.describe import format_bytes
+from autograd.core.packed import FORMATS
 
 from .. import checkpoint
 from ..data.ladder import Ladder
 from ..model.config import Architecture
-from ..runtime.safetensors_file import read_head
+from ..runtime.safetensors_file import Stored, read_head
 from ..runtime.screen import escape
 from ..runtime.settings import Settings, setting
 from ..tuning import lora
@@ -26,7 +27,7 @@ DESCRIPTIONS = {"wte": "token embedding", "wpe": "position embedding", "smear": 
 SIZES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
 CONSTANTS = {"wpe": "position table, not learned", "frequencies": "rotary positions, not learned"}
 
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and NumPy's
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in a file, and NumPy's
 
 
 @dataclass
@@ -48,8 +49,8 @@ def info(config: InfoConfig) -> None:
 
 
 def describe(path: str | os.PathLike) -> dict[str, Any]:
-    """Describe a checkpoint as plain data: file, note (why it is not the newest), bytes, saved, config, parts,
-    training_state, tokenizer, about (its metadata).
+    """Describe a checkpoint as plain data: file, note (why it is not the newest), bytes, weight_bytes (without training
+    state), saved, config, parts, training_state, tokenizer, about (its metadata).
 
     Raises OSError for a file that cannot be read, ValueError for one that is foreign or damaged.
     """
@@ -61,20 +62,31 @@ def describe(path: str | os.PathLike) -> dict[str, Any]:
         raise FileNotFoundError(f"{file}: there is no checkpoint here: give the folder of a run, or train one with "
                                 f"gpt train --out {file.parent}")
     stat, (header, stored) = file.stat(), read_head(file)
-    arrays = {name: ([*a.shape], a.dtype) for name, a in stored.items()}
     check_format(file, header.get("format"))
     try:
         config, tokenizer, metadata = (checkpoint.parse_object(header[key]) for key in ("config", "tokenizer", "about"))
         metadata |= {"lora": checkpoint.parse_object(header["lora"])} if "lora" in header else {}
-    except (KeyError, ValueError) as error:
+        forms = checkpoint.parse_object(header.get(checkpoint.PACKED, "{}"))
+        arrays = {name: packed_array(a, *forms[name]) if name in forms else ([*a.shape], a.dtype)
+                  for name, a in stored.items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} has a configuration, tokenizer or history that this version cannot read: "
                          f"{error}") from None
     state = {name: a for name, a in arrays.items() if name.startswith(checkpoint.STATE_PREFIX)}
-    return {"file": str(file), "note": note, "bytes": stat.st_size, "saved": int(stat.st_mtime), "config": config,
+    weights = sum(a.nbytes for name, a in stored.items() if name not in state)
+    return {"file": str(file), "note": note, "bytes": stat.st_size, "weight_bytes": weights,
+            "saved": int(stat.st_mtime), "config": config,
             "parts": group_parts({name: a for name, a in arrays.items() if name not in state},
                            fixed=("frequencies",) + ("wpe",) * (config.get("positions") == "sinusoidal")),
             "training_state": {"numbers": sum(math.prod(shape) for shape, _ in state.values())},
             "tokenizer": tokenizer, "about": metadata}
+
+
+def packed_array(stored: Stored, form: str, transposed: bool) -> tuple[list[int], str]:
+    """Return the shape and the format of packed weights.  Raises KeyError or ValueError for what are none."""
+    n_rows, n_bytes = stored.shape
+    shape = [n_rows, n_bytes // FORMATS[form].n_bytes * FORMATS[form].n]
+    return shape[::-1] if transposed else shape, form
 
 
 def check_format(file: Path, found: str | None) -> None:
@@ -142,7 +154,7 @@ def format_lines(found: dict[str, Any]) -> list[str]:
                                      " only: training cannot go on from it where it stopped")),
         *entry("model", settings_text(non_default_settings(config))),
         *entry("tokenizer", tokenizer_text(found["tokenizer"], config.get("vocab_size"))),
-        *entry("parameters", f"{learned:,} in {dtypes}"),
+        *entry("parameters", f"{learned:,} in {dtypes}: {format_bytes(found['weight_bytes'])}"),
         *table(found["parts"], learned, config.get("tied", True)),
         *(entry("training", settings_text({k: v for k, v in train.items()
                                            if k not in config and v not in (None, "", [])}))

@@ -37,12 +37,19 @@ def _load(builder, start, offset, vector):
     return builder.load(builder.bitcast(place, vector.as_pointer()), align=1)
 
 
+def has_halves():
+    """Return True if the processor that Numba compiles for widens float16 by an instruction."""
+    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:
+        return False
+    features = llvmlite.binding.get_host_cpu_features()
+    return bool(features.get("f16c") or features.get("fullfp16"))
+
+
 def _halves(builder, block):
     """Widen the two float16 at the start of a block.  Without an instruction for it their bits are moved: the exponent
     then lacks 112."""
-    features = {} if numba.config.CPU_NAME or numba.config.CPU_FEATURES else llvmlite.binding.get_host_cpu_features()
     bits = _load(builder, block, 0, ir.VectorType(ir.IntType(16), 2))
-    if features.get("f16c") or features.get("fullfp16"):
+    if has_halves():
         return builder.fpext(builder.bitcast(bits, ir.VectorType(ir.HalfType(), 2)), PAIR)
 
     def both(value):

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autograd as ag
 import gpt
 from gpt import GPT, GPTConfig, checkpoint
 from gpt.chat.conversation import Message
 from gpt.chat.turns import template_of
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.model.module import raw
 from gpt.pretrained import files
 from gpt.pretrained.convert import read_pretrained, write_pretrained
 from gpt.pretrained.gguf_tokenizer import LLAMA3, TEKKEN, read_gguf_tokenizer
@@ -210,12 +212,53 @@ def test_import(name, tmp_path, capsys):
     file = written(given / "m.gguf" if given.is_dir() else given,
                    tokenizer() | {"tokenizer.chat_template": TEMPLATE, "tokenizer.ggml.bos_token_id": 1})
     said = imports(capsys, given, "--out", tmp_path / "out")
-    assert "model   llama: 1 layers, 4 heads" in said and "its weights are F32" in said and "gpt chat" in said
+    assert "model   llama: 1 layers, 4 heads" in said and "kept in float32, 49.6 kB" in said and "gpt chat" in said
     run, again = gpt.load(tmp_path / "out"), read_pretrained(file)
     assert run.metadata["chat_template"] == TEMPLATE and run.metadata["special_tokens"] == {"bos_token": "<s>"}
     assert run.tokenizer.encode_prompt("a b").tolist() == [1, 5, 3, 5, 4]
     for key, t in run.model.named_arrays().items():
         assert np.array_equal(t.data, again.model.named_arrays()[key].data)
+
+
+@pytest.mark.parametrize("kind, kept", [("Q8_0", True), ("Q4_0", True), ("Q4_1", True), ("F16", True), ("BF16", True),
+                                        ("Q5_0", False)])
+def test_weights_stay_as_they_came(kind, kept, tmp_path, capsys):
+    """In the formats of `ag.Packed`, with the rows of queries and keys in our order; others are widened, as asked."""
+    arrays, _ = small_llama()
+    blocks, types, _ = gguf_files.quantized(arrays, gguf.GGMLQuantizationType[kind])
+    file = written(tmp_path / "m.gguf", arrays=blocks, types=types)
+    said = imports(capsys, file, "--out", tmp_path / "out")
+    assert (f"kept in {', '.join(sorted([kind]))} and float32, " in said) is kept
+    assert (f"its {kind} weights are widened to float32" in said) is not kept
+    packed, right = gpt.load(tmp_path / "out", packed=True).model, read_pretrained(file).model
+    names = {name for name, a in packed.named_arrays().items() if isinstance(a, ag.Packed)}
+    assert len(names) == (6 if kept else 0)
+    for (name, a), b in zip(packed.named_arrays().items(), right.named_arrays().values()):
+        assert np.array_equal(np.asarray(raw(a)), b.data), name
+    imports(capsys, file, "--out", tmp_path / "wide", "--dtype", "float32")
+    wide = gpt.load(tmp_path / "wide", packed=True).model
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(wide.named_arrays().values(),
+                                                              right.named_arrays().values()))
+
+
+def test_scales_that_are_not_finite(tmp_path, capsys):
+    blocks, types, _ = gguf_files.quantized(small_llama()[0], gguf.GGMLQuantizationType.Q4_1)
+    blocks["blk.0.ffn_up.weight"][3, :2] = 255
+    refused(capsys, written(tmp_path / "m.gguf", arrays=blocks, types=types), "blk.0.ffn_up.weight holds numbers that "
+            "are NaN or infinite", tmp_path / "out")
+
+
+def test_formats_that_differ_within_a_matrix(tmp_path, capsys):
+    """As queries, keys and values do in llama.cpp's mixtures: they are one matrix here, which is widened."""
+    blocks, types, _ = gguf_files.quantized(small_llama()[0], gguf.GGMLQuantizationType.Q4_0)
+    values, form, _ = gguf_files.quantized({"blk.0.attn_v.weight": small_llama()[0]["blk.0.attn_v.weight"]},
+                                           gguf.GGMLQuantizationType.Q8_0)
+    file = written(tmp_path / "m.gguf", arrays=blocks | values, types=types | form)
+    imports(capsys, file, "--out", tmp_path / "out")
+    packed, right = gpt.load(tmp_path / "out", packed=True).model, read_pretrained(file).model
+    assert isinstance(packed.h[0].attn.c_attn.weight, ag.Tensor) and isinstance(packed.wte.weight, ag.Packed)
+    ids = np.arange(40)[None]
+    assert close(packed(ids).data, right(ids).data, 1e-5)
 
 
 def test_double_precision(tmp_path):

@@ -12,10 +12,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import autograd as ag
 import gpt
 from gpt import GPT, Checkpoint, GPTConfig, checkpoint
 from gpt.cli import main
 from gpt.data.tokenizers.byte import ByteTokenizer
+from gpt.model.module import raw
 from gpt.pretrained import convert as pretrained
 from gpt.pretrained.config import rope_frequencies
 from gpt.pretrained.convert import read_model, read_pretrained, write_pretrained
@@ -450,6 +452,24 @@ def test_no_second_copy_in_memory(tmp_path, choices, dtype):
     tracemalloc.stop()
     assert model.config == config or config.n_hidden is None
     assert written < 3 * largest + 1_000_000 < size and read < size + 3 * largest + 1_000_000 < 2 * size
+
+
+@pytest.mark.parametrize("choices", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_half_precision_stays(tmp_path, capsys, choices):
+    """Also of GPT-2, whose matrices are the other way round in the file."""
+    folder = folder_of(tmp_path / "theirs", choices)
+    retensor(folder, lambda tensors: tensors.update({k: a.astype(np.float16) for k, a in tensors.items()}))
+    assert main(["import", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert "kept in F16 and float32" in capsys.readouterr().out
+    packed, wide = gpt.load(tmp_path / "out", packed=True).model, read_model(folder)[0]
+    for (name, a), b in zip(packed.named_arrays().items(), wide.named_arrays().values()):
+        assert np.array_equal(np.asarray(raw(a)), b.data), name
+        assert isinstance(a, ag.Packed) == (b.ndim == 2)
+        assert not isinstance(a, ag.Packed) or a.transposed == (name not in ("wte.weight", "wpe.weight"))
+    assert main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
+    again = read_model(tmp_path / "back")[0]
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(again.named_arrays().values(),
+                                                              wide.named_arrays().values()))
 
 
 FAST = dict(norm="rms_norm", norm_gain=False, norm_embedding=True, positions="rotary", qk_norm=True, tied=False,
