@@ -171,7 +171,7 @@ class GPT(Module):
     ln_f: LayerNorm | RMSNorm
     lm_head: Linear | None                                     # C -> V
 
-    def __init__(self, config: GPTConfig, seed: Any = 0, dtype: Any = np.float32):
+    def __init__(self, config: GPTConfig, seed: int | Initializer | None = 0, dtype: Any = np.float32):
         c, start = config, seed if isinstance(seed, Initializer) else Initializer(seed, dtype)
         C, d, F = c.n_embd, c.head_size, c.n_hidden or 4 * c.n_embd
         Q, D = c.n_head * d, (c.n_kv_head or c.n_head) * d     # dimension of all queries; of all keys, and all values

@@ -63,7 +63,8 @@ class TuneConfig(Settings):
                                      f"model's, which tuning extends to {CONTEXT} at least where positions are rotary",
                                      at_least=8, group="training", at_most=1 << 20)
     lora_rank: int | None = setting(None, "LoRA rank: learn two low-rank matrices beside each linear layer, instead of "
-                                    "all weights", at_least=1, group="LoRA")
+                                    "all weights; those that gpt import has left in few bits stay so, and would "
+                                    "otherwise be widened to float32", at_least=1, group="LoRA")
     lora_alpha: float | None = setting(None, "LoRA alpha: their product is scaled by alpha / rank; none: twice the "
                                        "rank", above=0, group="LoRA")
     merge: bool = setting(False, "merge LoRA into the weights at the end, and save whole weights", group="LoRA")

@@ -62,12 +62,16 @@ def _halves(builder, block):
 
 
 def _integers(builder, block, name):
-    """Return the integers of a block, the first 16 and the last 16."""
+    """Return the integers of a block as floats, the first 16 and the last 16; those of 4 bits less 8.
+
+    As the last bits of 2²³ they are floats at once, and subtracting 2²³ + 8 is exact.
+    """
     if name == "Q8_0":
-        return [builder.sext(_load(builder, block, start, BYTES), WHOLE) for start in (2, 18)]
+        return [builder.sitofp(builder.sext(_load(builder, block, start, BYTES), WHOLE), SINGLES) for start in (2, 18)]
     both = builder.zext(_load(builder, block, 2 if name == "Q4_0" else 4, BYTES), WHOLE)
     found = builder.and_(both, ir.Constant(WHOLE, [15] * 16)), builder.lshr(both, ir.Constant(WHOLE, [4] * 16))
-    return [builder.sub(q, ir.Constant(WHOLE, [8] * 16)) for q in found] if name == "Q4_0" else found
+    large = [builder.bitcast(builder.or_(q, ir.Constant(WHOLE, [0x4B000000] * 16)), SINGLES) for q in found]
+    return [builder.fsub(q, ir.Constant(SINGLES, [2.0 ** 23 + 8] * 16)) for q in large]
 
 
 def _splat(builder, pair):
@@ -79,8 +83,8 @@ def make_dot(name, n_bytes, n_rows=2):
     """Return an intrinsic `dot(rows, stride, x, sums, n, y)` that writes the products of x and some rows of n blocks,
     `stride` bytes apart, into y.
 
-    A block of Q4_1 holds scale · q + offset, so that its part of the product is scale · Σ q x + offset · Σ x.  `sums`
-    are factors of these two float16 for each block: (0, Σ x).
+    A block of Q4_1 holds scale · q + offset, so that its part of the product is scale · Σ (q − 8) x + scale · 8 Σ x +
+    offset · Σ x.  `sums` are the last two factors for each block: (8 Σ x, Σ x).  Around 8 less cancels out.
     """
     @intrinsic
     def dot(typing, rows, stride, x, sums, n, y):
@@ -98,7 +102,7 @@ def make_dot(name, n_bytes, n_rows=2):
                     row = builder.gep(rows, [builder.mul(stride, ir.Constant(LONG, r))])
                     block = builder.gep(row, [builder.mul(k, ir.Constant(LONG, n_bytes))])
                     halves = _halves(builder, block)
-                    q0, q1 = (builder.sitofp(q, SINGLES) for q in _integers(builder, block, name))
+                    q0, q1 = _integers(builder, block, name)
                     total = multiply(add(multiply(q0, x0), multiply(q1, x1)), _splat(builder, halves))
                     builder.store(add(builder.load(totals[r]), total), totals[r])
                     if name == "Q4_1":
@@ -106,7 +110,8 @@ def make_dot(name, n_bytes, n_rows=2):
             reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
                 ir.FloatType(), [ir.FloatType(), SINGLES]), "llvm.vector.reduce.fadd.v16f32")
             for r in range(n_rows):
-                offset = builder.extract_element(builder.load(offsets[r]), ir.Constant(ir.IntType(32), 1))
+                pair = builder.load(offsets[r])
+                offset = add(*(builder.extract_element(pair, ir.Constant(ir.IntType(32), i)) for i in range(2)))
                 total = builder.call(reduce, [offset, builder.load(totals[r])], fastmath=[*FLAGS])
                 builder.store(total, builder.gep(y, [ir.Constant(LONG, r)]))
             return context.get_dummy_value()
@@ -147,7 +152,7 @@ def product_q4_1(x, w, sums, y):
             total = np.float32(0)
             for j in range(32):
                 total += x[t, 32 * k + j]
-            sums[k, 0], sums[k, 1] = np.float32(0), total
+            sums[k, 0], sums[k, 1] = np.float32(8) * total, total
         for i in range(0, len(w), 2):
             i = min(i, len(w) - 2)
             dot_q4_1(start_of(w[i]), w.shape[1], start_of(x[t]), start_of(sums), len(sums), start_of(y[t, i:]))
