@@ -15,5 +15,5 @@ def step_bytes(model: GPT, windows: int, length: int) -> int:
     norms, rotated, activations = 6 * c.n_embd, queries + keys, hidden
     layer = linear + norms + rotated + activations
     if any(not t.requires_grad for name, t in model.named_arrays().items() if name.endswith(".base.weight")):
-        layer += 3 * linear  # LoRA: the product, scaled, and added
+        layer += 2 * linear  # LoRA: the product, and added
     return windows * length * (c.n_layer * layer + 3 * c.vocab_size) * model.wte.weight.dtype.itemsize

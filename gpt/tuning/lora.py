@@ -26,7 +26,7 @@ FORMAT = "tapegrad lora 1"
 
 @dataclass
 class LoRALinear(Module):
-    """y = x W + b + (x A) B · scale, with W and b frozen, A and B learned; B starts at 0 (Hu et al. 2021, 4.1).
+    """y = x W + b + (x A · scale) B, with W and b frozen, A and B learned; B starts at 0 (Hu et al. 2021, 4.1).
 
     The paper writes W + B A for column vectors; here x is a row, so A comes first.
     """
@@ -36,7 +36,7 @@ class LoRALinear(Module):
     scale: float                                               # α / r
 
     def __call__(self, x: Array) -> Array:                     # (…, n_in) -> (…, n_out)
-        return self.base(x) + ag.linear(ag.linear(x, self.A, None), self.B, None) * self.scale
+        return self.base(x) + ag.linear(ag.linear(x, self.A, None) * self.scale, self.B, None)  # r scaled numbers
 
     def merge(self) -> Linear:
         """Return one layer with the weight W + A B · scale."""
