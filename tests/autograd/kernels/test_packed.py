@@ -89,6 +89,26 @@ def test_programs(n):
         assert np.array_equal(scale.grad, right)
 
 
+@pytest.mark.parametrize("n", [1, 9])
+def test_gradients_that_are_broadcast(n):
+    """The gradient that `sum` sends is one number, broadcast and read-only; the record keeps its kernel."""
+    w, x, grads = pack(normal(5, 32), "Q8_0").T, normal(n, 32), []
+    for then in ("numba", "numpy", "program"):
+        kernels.use("numba")
+        inputs = [ag.tensor(a, requires_grad=True) for a in (x, normal(5, seed=1))]
+        result = ag.linear(inputs[0], w, inputs[1]).sum() if then != "program" else ag.record(
+            lambda inputs=inputs: ag.linear(inputs[0], w, inputs[1]).sum())
+        if then == "program":
+            result()
+        else:
+            kernels.use(then)
+        result.backward()
+        grads.append([t.grad for t in inputs])
+    for dx, db in grads:
+        assert np.array_equal(dx, grads[0][0]) and np.array_equal(db, np.full(5, n))
+        np.testing.assert_allclose(dx, np.ones((n, 5)) @ read(w).T, rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_without_an_instruction_for_half_precision(monkeypatch):
     """As on other processors than this one."""
