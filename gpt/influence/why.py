@@ -6,11 +6,13 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autograd.core.describe import plural
+from autograd.view.page import page
 
 from ..checkpoint import Checkpoint, choose, folder_of, load_checkpoint, numbered_checkpoints
 from ..data.corpus import Place, locate, open_corpus
@@ -19,7 +21,8 @@ from ..generation.generate import read_prompt
 from ..model.gpt import GPT
 from ..model.module import Array, raw
 from ..optim.parameters import parameter_group
-from ..runtime.settings import Settings, setting
+from ..runtime.settings import Settings, overwrite_setting, setting
+from ..runtime.writing import check_ours, write_file
 from ..training.config import TrainConfig
 from ..training.trainer import Trainer
 from ..view.show import answer_tokens, labels, prompt_ids
@@ -30,6 +33,7 @@ from .scores import Query, Reads, Whitening, score_tokens
 SAMPLES = 32  # batches whose gradients tell how the optimizer scales them
 MEMORY = 20  # steps at the peak learning rate after which a step's effect has faded to 1/e
 FADED = 0.01  # of the largest effect of a step: what was read before is left aside
+MARK = "gpt why"  # in a comment at the end of the page
 BARS = " ▁▂▃▄▅▆▇█"
 SIGNS = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 
@@ -50,6 +54,9 @@ class WhyConfig(Settings):
                           "without as many random ones", group="proof")
     leave_out: int = setting(20, "passages to leave out", at_least=1, group="proof")
     draws: int = setting(5, "times that random passages are left out", at_least=2, group="proof")
+    out: str | None = setting(None, "web page to write, with the characters of the passages coloured: one file, no "
+                              "network", group="output", metavar="FILE", path=True)
+    overwrite: bool = overwrite_setting()
     json: bool = setting(False, "print one JSON object instead of text", group="output")
 
 
@@ -94,12 +101,18 @@ def why(config: WhyConfig) -> None:
     Raises OSError or ValueError for a checkpoint that cannot be read, one that was not trained on a text, a text that
     has changed, and a prompt or answer that the tokenizer does not know.
     """
+    if config.out:
+        check_ours(Path(config.out), MARK, config.overwrite)
     found = explain(config)
+    if config.out:
+        write_file(Path(config.out), f"{fill_page(found).rstrip()}\n<!-- {MARK} -->\n".encode("utf-8", "replace"))
     if config.json:
         print(json.dumps(as_plain(found)))
         return
     for line in describe(found, shutil.get_terminal_size().columns):
         print(line)
+    if config.out:
+        print(f"\n{config.out}: the same as a page; open in a browser: {Path(config.out).resolve().as_uri()}")
 
 
 def explain(config: WhyConfig) -> Explanation:
@@ -225,8 +238,7 @@ def describe(found: Explanation, width: int) -> Iterator[str]:
     prompt, answer = run.tokenizer.decode(query.ids), "".join(labels(run.tokenizer, query.answer))
     yield f"prompt    {prompt[-width + 20:]!r}, {plural(len(query.ids), 'token')}{found.note}"
     yield f"answer    {answer!r}, probability {percent(found.log_probability)}"
-    yield (f"why       {len(found.shown)} of the {plural(len(found.ranked), 'passage')} that the last "
-           f"{found.n_steps:,} steps read (what earlier ones taught has faded), those that did most for it.")
+    yield f"why       {say_read(found)}"
     yield ("          A score of +0.1 says: without this passage in training, the probability would be about 10 % "
            "smaller")
     yield f"          (0.1 nats), by the gradients at {plural(len(found.checkpoints), 'checkpoint')}."
@@ -238,6 +250,12 @@ def describe(found: Explanation, width: int) -> Iterator[str]:
     if found.proof:
         yield ""
         yield from describe_proof(found.proof, answer)
+
+
+def say_read(found: Explanation) -> str:
+    """Return a sentence on the passages that were looked at."""
+    return (f"{len(found.shown)} of the {plural(len(found.ranked), 'passage')} that the last {found.n_steps:,} steps "
+            "read (what earlier ones taught has faded), those that did most for it.")
 
 
 def draw_passage(passage: Passage, width: int) -> Iterator[str]:
@@ -280,3 +298,11 @@ def as_plain(found: Explanation) -> dict[str, Any]:
     return {"prompt": run.tokenizer.decode(found.query.ids), "answer": run.tokenizer.decode(found.query.answer),
             "log_probability": found.log_probability, "checkpoints": found.checkpoints, "steps": found.n_steps,
             "passages_read": len(found.ranked), "passages": passages, "proof": vars(proof) if proof else None}
+
+
+def fill_page(found: Explanation) -> str:
+    """Return a page on an explanation."""
+    data = as_plain(found)
+    lines = list(describe_proof(found.proof, data["answer"])) if found.proof else []
+    data |= {"read": say_read(found), "lines": [line[10:] for line in lines]}
+    return page(Path(__file__).parent, "why", "Which text taught it", data, ["why.js"])

@@ -13,6 +13,7 @@ from gpt.checkpoint import load_checkpoint
 from gpt.cli import main
 from gpt.data.corpus import locate, open_corpus
 from gpt.influence.retraining import begin_again, reading_order, recorded_config, text_tokens, train_again
+from tests.autograd.view.browser import Page, opened_browser
 
 ODD = "a zebra ran over the hill.\n"
 SENTENCE = "the cat sat on the mat, and the dog sat by the cat.\n"
@@ -73,7 +74,7 @@ def test_a_batch_of_which_nothing_is_left(saved):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("saved", ["random", "shuffled"], indirect=True)
-def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
+def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys, tmp_path):
     _, out = saved
     argv = ["why", str(out), "--prompt", "a ze", "--answer", "bra"]
     assert main([*argv, "--json", "--passages", "2"]) == 0
@@ -82,8 +83,17 @@ def test_the_only_sentence_with_a_zebra_is_found_and_proved(saved, capsys):
     assert found["checkpoints"] == [20, 40, 60] and len(found["passages"]) == 2
     assert set("".join(first["tokens"])) & set("zrvi")  # letters of that sentence alone
     assert first["score"] == pytest.approx(sum(first["scores"]))
-    assert main([*argv, "--prove", "--leave-out", "1", "--draws", "2"]) == 0
-    assert "(the same bits)" in capsys.readouterr().out
+    page = tmp_path / "why.html"
+    assert main([*argv, "--prove", "--leave-out", "1", "--draws", "2", "--out", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "(the same bits)" in said and page.as_uri() in said
+    with opened_browser() as browser:
+        opened = Page(browser, page)
+        shown = opened.page.locator("#passages li").first
+        assert shown.locator("b").text_content() == f"{first['score']:+.4f}"
+        assert shown.locator(".passage").text_content() == "".join(first["tokens"]).replace("\n", "⏎\n")
+        assert "with the whole text (the same bits)" in opened.page.locator("#lines").text_content()
+        opened.close()
 
 
 def fails(argv, capsys):
@@ -108,6 +118,13 @@ def test_bad_input_says_what_to_do(trained, tmp_path, capsys, monkeypatch):
                              ({"train": train_settings | {"data": [str(tmp_path / "gone.txt")]}}, "no such file")]:
         save(tmp_path / "changed", run.model, run.tokenizer, run.metadata | changes)
         assert message in fails([tmp_path / "changed", "--prompt", "the "], capsys)
+
+
+def test_a_file_of_others_is_not_replaced(trained, tmp_path, capsys):
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine")
+    assert "gpt why has not written it" in fails([trained[1], "--prompt", "the", "--out", mine], capsys)
+    assert mine.read_text() == "mine"
 
 
 def test_places_count_lines_and_columns_of_each_file(tmp_path):
