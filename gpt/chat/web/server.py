@@ -31,6 +31,7 @@ from .inside import describe, look
 HOST = "127.0.0.1"
 LARGEST = 1 << 20  # bytes of a request
 N_OTHERS = 7       # runners-up of each token that the page shows
+STEP = 60          # seconds that a question waits for the last step of an answer that was stopped
 PATIENCE = 5       # seconds that the end of the program waits for the end of an answer
 SCRIPTS = ("parts.js", "turns.js", "inside.js", "chat.js")
 HEADERS = {"Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin",
@@ -104,6 +105,7 @@ class App:
         self.system, self.start = chat.system, (chat.sampling, chat.max_new_tokens)
         self.answering, self.computing, self.next_in_line = (threading.Lock() for _ in range(3))
         self.stopping: list[int] = []
+        self.stop: Sequence[Any] = []  # not empty if the answer that is written was stopped
         self.takes_system = takes_system(chat)
         self.hosts: set[str] = set()  # names by which the page may be asked for
         chat.n_others = N_OTHERS
@@ -175,9 +177,10 @@ class App:
 
     def _answer(self, question: Question, stop: Sequence[Any]) -> Iterator[bytes]:
         """Yield an empty line once there is a token, and then all lines."""
-        if not self.answering.acquire(blocking=False):
+        if not (self.answering.acquire(timeout=1) or self.stop and self.answering.acquire(timeout=STEP)):
             raise Refused("409 Conflict", "the model is answering in another tab: stop it there, or wait until it has "
                                           "finished")
+        self.stop = stop
         try:
             chat, (*turns, (last, tokens)) = self.chat, question.messages
             if last.role != "user" or tokens is not None:

@@ -85,7 +85,7 @@ def test_a_conversation(browser):
         page.keyboard.press("ArrowLeft" if before[1] else "ArrowRight")
         assert page.evaluate("head") == [before[0], 1 - before[1]]
         page.click("#later")
-        page.wait_for_function(f"chosen.place === 4 && inside.tokens.length === {len(chat.prompt) + 4}")
+        page.wait_for_function(f"() => chosen.place === 4 && inside.tokens.length === {len(chat.prompt) + 4}")
         page.click("#earlier")
         # another token instead
         other = page.locator("#others button:not(.taken)").first

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -200,6 +201,16 @@ def test_one_answer_at_a_time(app):
     assert code == "409" and line.startswith("the model is answering in another tab: stop it there")
     first.close()
     answered(app)
+
+
+def test_a_question_waits_for_the_end_of_an_answer_that_was_stopped(app):
+    left = []
+    first = app.answer(FIELDS | {"max_new_tokens": 10**6}, lambda: bool(left))
+    left.append(1)
+    release = threading.Timer(1.5, lambda: [*first])  # the step that it is at takes a while
+    release.start()
+    answered(app)
+    release.join()
 
 
 @pytest.mark.parametrize("by", ["the reader leaves", "the program ends"])

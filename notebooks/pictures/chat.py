@@ -1,0 +1,43 @@
+"""Make the README's picture of the chat's page again: python -m notebooks.pictures.chat MODEL
+
+MODEL is the folder that `gpt import smollm2` leaves.  Needs the extras web, gguf, dev and plot, and Chromium.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+import gpt
+from gpt.chat.chat import Chat
+from gpt.chat.web.server import started
+from gpt.generation.sampling import Sampling
+
+PICTURE = Path(__file__).with_name("chat.png")
+QUESTION, TOKEN = "What is the capital of France?", " Paris"
+
+
+def main(model: str) -> None:
+    chat = Chat(gpt.load(model), Sampling(temperature=0.0))
+    with started(chat, Path(model).name) as app, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.set_default_timeout(300_000)
+        page.goto(app.address)
+        page.fill("#question", QUESTION)
+        page.press("#question", "Enter")
+        page.wait_for_selector(".token.end")
+        page.wait_for_function("() => !writing")
+        page.evaluate("token => choose(turns[1], version(turns[1]).tokens.findIndex(({ text }) => text === token))", TOKEN)
+        page.wait_for_selector("#looked:not([hidden], .stale)")
+        page.evaluate("() => document.activeElement.blur()")
+        page.screenshot(path=PICTURE)
+        browser.close()
+    picture = Image.open(PICTURE).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(PICTURE, "png", optimize=True)  # a third of the bytes
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
