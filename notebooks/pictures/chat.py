@@ -16,23 +16,24 @@ from gpt.chat.web.server import started
 from gpt.generation.sampling import Sampling
 
 PICTURE = Path(__file__).with_name("chat.png")
-QUESTION, TOKEN = "What is the capital of France?", " Paris"
+QUESTIONS, TOKEN = ["Write a short poem about the sea.", "What is the capital of France?"], " Paris"
 
 
 def main(model: str) -> None:
-    chat = Chat(gpt.load(model), Sampling(temperature=0.0))
+    chat = Chat(gpt.load(model), Sampling(temperature=0.0), 60)
     with started(chat, Path(model).name) as app, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page = browser.new_page(viewport={"width": 1280, "height": 740})
         page.set_default_timeout(300_000)
         page.goto(app.address)
-        page.fill("#question", QUESTION)
-        page.press("#question", "Enter")
-        page.wait_for_selector(".token.end")
-        page.wait_for_function("() => !writing")
-        page.evaluate("token => choose(turns[1], version(turns[1]).tokens.findIndex(({ text }) => text === token))", TOKEN)
+        for i, question in enumerate(QUESTIONS):
+            page.fill("#question", question)
+            page.press("#question", "Enter")
+            page.wait_for_function("n => turns.length === n && !writing", arg=2 * i + 2)
+        page.evaluate("token => choose(turns[3], version(turns[3]).tokens.findIndex(({ text }) => text === token))", TOKEN)
         page.wait_for_selector("#looked:not([hidden], .stale)")
         page.evaluate("() => document.activeElement.blur()")
+        page.add_style_tag(content=".speed { display: none; }")  # of this machine, at that moment
         page.screenshot(path=PICTURE)
         browser.close()
     picture = Image.open(PICTURE).convert("RGB")

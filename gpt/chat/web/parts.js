@@ -17,7 +17,8 @@ const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s
 const harmless = (text) => text.replace(/[^\P{C}\n\t\u200c\u200d]|[\u2028\u2029]/gu, (c) => `‹${c.codePointAt(0).toString(16)}›`);
 
 /** The text of a token in one line, with signs for what cannot be seen. */
-const visible = (text) => harmless(text).replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "␣").replace(/^\p{M}/u, "◌$&") || "∅";
+const visible = (text) => harmless(text).replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "␣")
+  .replace(/[^\P{Z} ]/gu, (c) => `‹${c.codePointAt(0).toString(16)}›`).replace(/^\p{M}/u, "◌$&") || "∅";
 
 /** The colour at `x`, from 0 to 1, of the scale of amounts. */
 const colour = (x) => data.sequential[Math.max(0, Math.min(255, Math.round(255 * x)))];

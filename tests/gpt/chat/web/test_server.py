@@ -153,6 +153,7 @@ def test_a_shortened_text_has_the_logits_of_a_fresh_one(app):
     for token in (7, 8, 9):
         state.append([token])
     state.cut(6)
+    assert state.n_new == [1]  # of the three that were not read yet
     fresh = DecodingState(model, [[*ids[:5], 7]])
     np.testing.assert_allclose(state.logits(), fresh.logits(), rtol=1e-4, atol=1e-5)
 
