@@ -18,7 +18,7 @@ from ..runtime.screen import escape_line
 from ..runtime.settings import setting
 from ..runtime.writing import replacing
 from .chat import Chat
-from .web.server import serve
+from .web.server import check_library, serve
 
 HELP = """\
 /reset           begin a new conversation
@@ -48,6 +48,8 @@ class ChatConfig(Sampling):
 
 def chat(config: ChatConfig) -> None:
     """Talk to the model at `config.path`: the command `gpt chat`."""
+    if config.web:
+        check_library()  # before a model that takes a while
     run = load_checkpoint(config.path, lambda line: print_note(line.removeprefix("note    ")), packed=True)
     sampling = Sampling(**{f.name: getattr(config, f.name) for f in fields(Sampling)})
     talk = Chat(run, sampling, config.max_new_tokens, config.system, config.seed)

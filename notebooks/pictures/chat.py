@@ -30,7 +30,8 @@ def main(model: str) -> None:
             page.fill("#question", question)
             page.press("#question", "Enter")
             page.wait_for_function("n => turns.length === n && !writing", arg=2 * i + 2)
-        page.evaluate("token => choose(turns[3], version(turns[3]).tokens.findIndex(({ text }) => text === token))", TOKEN)
+        place = page.evaluate("token => version(turns[3]).tokens.findIndex(({ text }) => text === token)", TOKEN)
+        page.evaluate("place => choose(turns[3], place)", place)
         page.wait_for_selector("#looked:not([hidden], .stale)")
         page.evaluate("() => document.activeElement.blur()")
         page.add_style_tag(content=".speed { display: none; }")  # of this machine, at that moment

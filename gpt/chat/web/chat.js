@@ -108,6 +108,7 @@ function showState() {
   $("intro").hidden = turns.length > 0;
   $("new").disabled = $("save").disabled = !turns.length || !!writing;
   turns.forEach(renderTools);
+  if (!writing) remember();
   if (chosen) showOthers();
 }
 
@@ -183,6 +184,7 @@ function start() {
     following = $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
     hideTip();
   };
+  recall();
   showState();
   fit();
   $("question").focus();

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs
@@ -286,9 +287,15 @@ def takes_system(chat: Chat) -> bool:
 # ---------------------------------------------------------------------- the server
 
 
+def check_library() -> None:
+    """Raise ImportError if the library of the server is missing."""
+    if find_spec("waitress") is None:
+        raise ImportError('the page needs the library waitress: pip install "tapegrad[web]"')
+
+
 def serve(chat: Chat, name: str, port: int = 0) -> NoReturn:
-    """Serve the page until Ctrl-C or SIGTERM, which the caller turns into an exception.  Raises ImportError without
-    waitress, and OSError for a port that is taken."""
+    """Serve the page until Ctrl-C or SIGTERM, which the caller turns into an exception.  Raises OSError for a port that
+    is taken."""
     with started(chat, name, port) as app:
         print(f"{app.name}: open this address in a browser on this machine (Ctrl-C ends it)\n\n    {app.address}\n",
               flush=True)
@@ -299,10 +306,8 @@ def serve(chat: Chat, name: str, port: int = 0) -> NoReturn:
 @contextmanager
 def started(chat: Chat, name: str, port: int = 0) -> Iterator[Any]:
     """Serve the page within it, in a thread, and yield the app, with its `address`."""
-    try:
-        import waitress
-    except ImportError:
-        raise ImportError('the page needs the library waitress: pip install "tapegrad[web]"') from None
+    import waitress  # an extra
+
     app: Any = App(chat, name)
     try:
         server: Any = waitress.create_server(app, host=HOST, port=port, ident=None, channel_request_lookahead=1,

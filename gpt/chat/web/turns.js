@@ -97,6 +97,23 @@ function showVersion(turn, shown) {
   cutTurns(turns.indexOf(turn) + 1);  // they answered another text
   unchoose();
   renderTurn(turn);
+  remember();
+}
+
+/** Keep the conversation for when the page is loaded again: in this tab alone, and for this run of the program. */
+function remember() {
+  const kept = turns.map(({ text, versions, shown }) => ({ text, versions, shown }));
+  try {
+    sessionStorage.setItem(location.search, JSON.stringify({ kept, system: $("system").value }));
+  } catch { }  // there is too much of it
+}
+
+function recall() {
+  const found = JSON.parse(sessionStorage.getItem(location.search));
+  if (!found) return;
+  $("system").value = found.system;
+  $("system-box").open ||= !!found.system;
+  found.kept.forEach(({ text, versions, shown }) => addTurn(versions ? { versions, shown } : { text }));
 }
 
 function editTurn(turn) {

@@ -36,7 +36,7 @@ def opened(browser, chat, size=(1200, 800), **settings):
     with started(chat, "tiny <b>model</b>") as app:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **settings)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
@@ -119,8 +119,13 @@ def test_a_conversation(browser):
             page.click("#save")
         saved = json.loads(download.value.path().read_text())["messages"]
         assert [m["role"] for m in saved] == ["system", "user", "assistant"] and saved[1]["content"] == "fed"
+        page.reload()  # after which all is as it was
+        assert page.locator(".turn").count() == 2 and page.input_value("#system") == "h"
+        assert page.locator(".token").count() == page.evaluate("version(turns[1]).tokens.length") > 0
+        page.locator(".token").first.click()
+        page.wait_for_selector("#looked:not(.stale)")
         page.click("#new")
-        assert page.locator(".turn").count() == 0 and page.is_visible("#intro")
+        assert page.locator(".turn").count() == 0 and page.is_visible("#intro") and not page.is_visible("#inside")
         # what cannot be answered goes back to where it was written
         ask(page, "é", 0)
         assert "'é'" in page.inner_text("#message") and page.input_value("#question") == "é"
@@ -215,14 +220,14 @@ def test_the_program_ends_with_an_answer_under_way(number, status, tmp_path):
     address = next(line.strip() for line in process.stdout if "http://" in line)
     url, token = urlsplit(address), address.partition("token=")[2]
     assert url.hostname == "127.0.0.1"
-    connection = http.client.HTTPConnection(url.netloc, timeout=20)
+    connection = http.client.HTTPConnection(url.netloc, timeout=60)
     question = {"messages": [{"role": "user", "text": "a"}], "begin": [], "temperature": 1, "top_k": 0,
                 "max_new_tokens": ENDLESS}
     connection.request("POST", "/answer", json.dumps(question), {"X-Token": token})
     answer = connection.getresponse()
     assert answer.status == 200 and b"prompt" in answer.readline()
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     connection.close()
     assert process.returncode == status and err.strip() == "gpt: stopped"
 
