@@ -4,6 +4,7 @@
 import json
 import math
 import shutil
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,10 +239,9 @@ def describe(found: Explanation, width: int) -> Iterator[str]:
     prompt, answer = run.tokenizer.decode(query.ids), "".join(labels(run.tokenizer, query.answer))
     yield f"prompt    {prompt[-width + 20:]!r}, {plural(len(query.ids), 'token')}{found.note}"
     yield f"answer    {answer!r}, probability {percent(found.log_probability)}"
-    yield f"why       {say_read(found)}"
-    yield ("          A score of +0.1 says: without this passage in training, the probability would be about 10 % "
-           "smaller")
-    yield f"          (0.1 nats), by the gradients at {plural(len(found.checkpoints), 'checkpoint')}."
+    reading = (f"{say_read(found)}  A score of +0.1 says: without this passage in training, the probability would be "
+               f"about 10 % smaller (0.1 nats), by the gradients at {plural(len(found.checkpoints), 'checkpoint')}.")
+    yield from textwrap.wrap(reading, width, initial_indent="why       ", subsequent_indent=" " * 10)
     for number, passage in enumerate(found.shown, 1):
         place = passage.place
         yield ""
