@@ -7,7 +7,7 @@ from ..judging import equal, exercise, returns
 GPT2 = 124_439_808
 
 
-@exercise("11.1", "4 bytes a number. Four arrays have the size of the parameters; a layer's arrays have (24 C + H T) "
+@exercise("11.1", "4 bytes per number. Four arrays have the size of the parameters; a layer's arrays have (24 C + H T) "
           "numbers for each of 8 · 1024 tokens.")
 def _(state, layers, without):
     tokens = 12 * 8 * 1024
