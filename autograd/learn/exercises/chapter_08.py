@@ -5,7 +5,7 @@ import numpy as np
 from ..judging import ask, equal, exercise, require, returns, yes_or_no
 
 
-@exercise("8.1", "biases add 3C + C in attention, 4C + C in the MLP and C in each norm: two norms per layer, and one at "
+@exercise("8.1", "biases add 3C + C in attention, 4C + C in the MLP, C in each norm: two norms per layer, and one at "
           "the end.")
 def _(n_parameters, small, large):
     for V, T, C, L in ((10, 8, 4, 1), (50257, 1024, 768, 12), (50257, 1024, 1600, 48), (23, 36, 48, 3)):
