@@ -17,6 +17,7 @@ from .chat.terminal import ChatConfig, chat
 from .generation.generate import SampleConfig, sample
 from .influence.why import WhyConfig, why
 from .pretrained.convert import ExportConfig, ImportConfig, export_model, import_model
+from .runtime.ranks import current, join
 from .runtime.screen import escape_line, protect_terminal
 from .runtime.settings import base_type, flag_of, is_path
 from .runtime.signals import ignore_signals, stop_at_once
@@ -31,17 +32,21 @@ from .view.show import ShowConfig, show
 
 @dataclass
 class Command:
-    """A subcommand: its help line, its settings, the function that runs on them, and one that makes them from flags."""
+    """A subcommand: its help line, its settings, the function that runs on them, one that makes them from flags, and
+    True if `mpiexec` may start it."""
     help: str
     settings: type
     run: Callable[[Any], Any]
     configure: Callable[..., Any] | None = None
+    parallel: bool = False
 
 
 COMMANDS = {
-    "train": Command("Train a GPT on text.", TrainConfig, train_or_write, TrainConfig.from_recipe),
+    "train": Command("Train a GPT on text.", TrainConfig, train_or_write, TrainConfig.from_recipe,
+                     parallel=True),
     "sample": Command("Generate text with a trained GPT (sampling).", SampleConfig, sample),
-    "tune": Command("Fine-tune a GPT on conversations (instruction tuning), whole or by LoRA.", TuneConfig, tune),
+    "tune": Command("Fine-tune a GPT on conversations (instruction tuning), whole or by LoRA.", TuneConfig, tune,
+                    parallel=True),
     "chat": Command("Chat with a GPT, in the terminal or on a page in a browser (--web).", ChatConfig, chat),
     "plot": Command("Plot the losses, learning rate, gradient norm and speed of runs.", PlotConfig, plot),
     "info": Command("Describe a checkpoint: architecture, parameters, tokenizer, settings, losses.", InfoConfig, info),
@@ -94,9 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def execute(argv: Sequence[str] | None) -> int:
     """Run the command of a command line, and return the exit status; errors become one line."""
     try:
-        with stop_at_once():
+        with stop_at_once(), join():
             if given := parse_command_line(sys.argv[1:] if argv is None else argv):
-                command = COMMANDS[given.pop("command")]
+                command = COMMANDS[name := given.pop("command")]
+                if current().size > 1 and not command.parallel:
+                    raise ValueError(f"gpt {name} runs in one process: start it without mpiexec")
                 command.run((command.configure or command.settings)(**given))
             sys.stdout.flush()
     except KeyboardInterrupt as stop:

@@ -10,15 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .blas import limit_blas_threads
+from .ranks import current
 
 THREADS = sys.platform != "emscripten"
 """True if threads can be started.  A browser has none: a pool there computes its shards in turn, to the same bits."""
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use: of several ranks on a machine, its share."""
     if not THREADS:
         return 1
+    if n := current().cores:
+        return n
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -46,7 +49,7 @@ class WorkerPool:
             self._executor.shutdown()
             raise OSError(f"{self.n} threads cannot be started here ({error}): lower --replicas, or raise the limit of "
                           "processes (ulimit -u)") from None
-        self._limit = limit_blas_threads(1 if self.n > 1 else None)
+        self._limit = limit_blas_threads(1 if self.n > 1 else current().cores)
         return self
 
     def __exit__(self, *error: Any) -> None:

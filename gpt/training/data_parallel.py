@@ -1,4 +1,5 @@
-"""Data parallelism: each replica computes the gradient of its slice of the batch, and an all-reduce sums them."""
+"""Data parallelism: each replica computes the gradient of its slice of the batch, and an all-reduce sums them: over the
+threads of a process here, and over the ranks of a job by MPI."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import autograd as ag
 from ..data.dataset import IGNORED
 from ..model.module import Array
 from ..optim.parameters import Parameters
+from ..runtime.ranks import ALONE, Ranks
 from ..runtime.worker_pool import WorkerPool
 
 Slice = tuple[Array, Array, float]  # ids, targets, and their weight: the fraction of the batch's targets that count
@@ -23,14 +25,15 @@ class Replicas:
 
     They share the parameters; each has its own gradient buffer and its own captured programs of the loss (`ag.record`),
     which are faster for small models.  Without `record` the loss runs eagerly: the same bits from a third of the
-    memory.  `norm` is the Euclidean norm of the last gradient.
+    memory.  `norm` is the Euclidean norm of the last gradient of this process.
 
-    The order of summation, and so rounding, depends on the number of replicas, but never on timing.
+    Of several ranks each works on its shard of a batch, of which all are given the whole.  The order of summation, and
+    so rounding, depends on the numbers of ranks and replicas, but never on timing.
     """
 
     def __init__(self, model: Any, parameters: Parameters, pool: WorkerPool,
-                 random: Sequence[np.random.Generator | None], record: bool = True):
-        self.parameters, self.pool, self.random, self.record = parameters, pool, random, record
+                 random: Sequence[np.random.Generator | None], record: bool = True, ranks: Ranks = ALONE):
+        self.parameters, self.pool, self.random, self.record, self.ranks = parameters, pool, random, record, ranks
         self.grads = [parameters.grad, *[np.zeros_like(parameters.grad) for _ in range(1, pool.n)]]
         self.models = [model, *[_copy(model, parameters, grad) for grad in self.grads[1:]]]
         self._copied = [t for m in self.models[1:] for t in m.named_arrays().values() if t.requires_grad]
@@ -39,8 +42,8 @@ class Replicas:
         self._eval_programs: list[Any] = [None] * pool.n   # of the loss alone, without dropout
 
     def gradient(self, ids: Array, targets: Array) -> float:
-        """Return the mean loss of a batch (B, T); its gradient is then in `parameters.grad`, and the norm of that in
-        `norm`.  Raises ValueError for a batch without elements."""
+        """Return the mean loss of a batch (B, T); its gradient, or of several ranks this one's term of it, is then in
+        `parameters.grad`, and the norm of that in `norm`.  Raises ValueError for a batch without elements."""
         slices = self.slices(ids, targets)
 
         def work(i: int) -> float:
@@ -57,10 +60,13 @@ class Replicas:
                 self._train_programs[i].backward(np.asarray(weight, loss.dtype))
                 return weight * float(loss)
 
+        if not slices:  # fewer rows than ranks
+            self.parameters.grad.fill(0)
+            return self.ranks.sum(0.0)
         losses = self.pool.run(work, len(slices))
         squares = self.pool.run(lambda i: self._all_reduce(len(slices), self.pool.shard(self.parameters.grad.size, i)))
         self.norm = math.sqrt(sum(squares))
-        return sum(losses)
+        return self.ranks.sum(sum(losses))
 
     def loss(self, ids: Array, targets: Array) -> float:
         """Return the mean loss of a batch (B, T), without dropout.  Raises ValueError for a batch without elements."""
@@ -75,18 +81,22 @@ class Replicas:
                     self._eval_programs[i] = ag.record(ag.no_grad(self.models[i].loss), ids, targets)
                 return weight * float(self._eval_programs[i](ids, targets))
 
-        return sum(self.pool.run(work, len(slices)))
+        return self.ranks.sum(sum(self.pool.run(work, len(slices))) if slices else 0.0)
 
     def slices(self, ids: Array, targets: Array) -> list[Slice]:
-        """Split the batch along its rows into at most one slice per worker."""
+        """Split this rank's shard of the batch along its rows into at most one slice per worker."""
         if not ids.size:
             raise ValueError(f"a batch of shape {ids.shape} has no elements, and so no mean loss: give it some rows")
-        n = min(self.pool.n, len(ids))
-        cuts = [len(ids) * i // n for i in range(n + 1)]
+        rows = self.ranks.shard(len(ids))
+        n_rows = rows.stop - rows.start
+        n = min(self.pool.n, n_rows)
+        cuts = [rows.start + n_rows * i // n for i in range(n + 1)] if n else []
         counted = (targets != IGNORED).sum(axis=-1)
         slices = [(ids[a:b], targets[a:b], float(counted[a:b].sum() / max(counted.sum(), 1)))
                   for a, b in zip(cuts, cuts[1:])]
-        return [each for each in slices if each[2]] or slices[:1]  # if no target counts, keep one: its loss is nan
+        if counted.any():
+            return [each for each in slices if each[2]]
+        return slices[:1]  # its loss is nan
 
     def bump_version(self) -> None:
         """Bump the version counters of the copies: the parameters have changed."""

@@ -49,7 +49,9 @@ def say_plan(config: TrainConfig, run: Checkpoint, trainer: Trainer, say: Callab
         say(f"export  transformers has no model like this one, so gpt export will refuse it: {family}, the nearest, "
             f"has no counterpart for {', '.join(lacks)}; one of --recipe nanogpt can be exported")
     kernels = ag.kernels.in_use()
-    say(f"speed   {c.n_replicas} replica{'s' * (c.n_replicas > 1)}, kernels of {KERNELS[kernels]}")
+    n, ranks = trainer.pool.n, trainer.ranks
+    workers = ranks.describe(n) if ranks.size > 1 else f"{n} replica{'s' * (n > 1)}"
+    say(f"speed   {workers}, kernels of {KERNELS[kernels]}")
 
 
 def count_passes(trainer: Trainer, steps: int) -> float:

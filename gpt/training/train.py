@@ -4,9 +4,10 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from ..data.tokenizers import Tokenizer
 from ..data.tokenizers.bpe import BPETokenizer
 from ..model.gpt import GPT
 from ..model.module import Array
-from ..runtime.environment import compare_environments, environment, fastest_kernels
+from ..runtime.environment import compare_environments, environment, fastest_kernels, sources_checksum
 from ..runtime.malloc import keep_freed_memory
+from ..runtime.ranks import ALONE, Ranks, current
 from ..runtime.screen import announce, command_line
 from ..runtime.settings import is_path
 from ..runtime.signals import Stopped, stop_on_signal
@@ -44,27 +46,36 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
 
     Returns the run as it ended; `load(config.out)` is the best one if it ended worse than that.
 
+    Under `mpiexec` all ranks train together, and rank 0 alone prints and writes files.
+
     Ctrl-C or SIGTERM finishes the step, saves and raises Stopped, a KeyboardInterrupt; a second one stops at once.
     Raises OSError or ValueError for an output folder that cannot be written and for text that cannot be used, and
     FloatingPointError for a loss that is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
-    with writable_folder(config.out) as out:
-        replaces = "" if config.resumes_in_place else check_run(out, config.overwrite, "train", asdict(config))
+    ranks = current()
+    with fastest_kernels(), output_folder(config.out, ranks) as out:
+        replaces = check_run(out, config.overwrite, "train", asdict(config)) \
+            if ranks.leads and not config.resumes_in_place else ""
         if replaces:
             say(replaces)
+        check_settings(config, ranks)
 
-        with fastest_kernels(), WorkerPool(config.n_replicas) as pool:
-            # Data, model and trainer, and the checkpoint to resume or to begin from, if there is one
-            start, state = load_start(config, say)
-            run, trainer = begin_run(config, pool, start)
+        with WorkerPool(min(config.n_replicas, -(-config.batch_size // ranks.size))) as pool:
+            with ranks.in_turn():  # rank 0 first, which fills the cache of tokens
+                # Data, model and trainer, and the checkpoint to resume or to begin from, if there is one
+                start, state = load_start(config, say)
+                run, trainer = begin_run(config, pool, start, ranks)
 
-            # The state of a run to resume
-            if start and config.resume:
-                check_data(start, run, trainer.data)
-                trainer.restore(start.metadata.get("state"), state)
-                check_resumed(config, start, run, trainer, say)
-            del start, state  # which keep the checkpoint's file mapped
+                # The state of a run to resume
+                if start and config.resume:
+                    check_data(start, run, trainer.data)
+                    trainer.restore(start.metadata.get("state"), state)
+                    check_resumed(config, start, run, trainer, say)
+                del start, state  # which keep the checkpoint's file mapped
+            ranks.agree(data=run.metadata["data"])
+            if not ranks.leads:
+                return take_part(run, trainer)
             ladder = find_ladder(config, run, trainer.data)
             say_plan(config, run, trainer, say, ladder)
             n_shown = math.ceil(SHOWN / trainer.data.characters_per_token)  # tokens of a sample
@@ -74,7 +85,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
             # The loop
             first = not config.resumes_in_place  # the next checkpoint replaces those of another run
             aside = bool(replaces) or rewinds(config, trainer, say)
-            with stop_on_signal() as stop_requested, Metrics(out / METRICS, trainer.steps_logged, aside) as log:
+            with stop_on_signal() as signals, Metrics(out / METRICS, trainer.steps_logged, aside) as log:
+                stop_requested = ranks.watch(signals)
                 for result in report_steps(trainer, trainer.run(stop_requested), say, ladder):
                     if not result.interrupted:
                         rungs = {"ladder": ladder.rungs} if ladder and result.evaluation else {}
@@ -82,7 +94,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
                     run.metadata["iter"] = result.iter
                     if result.evaluation:
                         run.metadata["val_loss"] = result.evaluation.val_loss
-                    if result.last or result.evaluation or result.iter % config.checkpoint_interval == 0:
+                    if is_saved(config, result):
                         save_run(out, run, trainer, log, first)
                         first = False
             if not result.finished:
@@ -94,7 +106,34 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
             return run
 
 
+def take_part(run: Checkpoint, trainer: Trainer) -> Checkpoint:
+    """Train as another rank than 0, which writes nothing."""
+    with stop_on_signal() as signals:
+        for result in trainer.run(trainer.ranks.watch(signals)):
+            if is_saved(trainer.config, result):
+                trainer.state()  # of which rank 0 needs this rank's part
+    if not result.finished:
+        raise Stopped(number=trainer.ranks.stop_requested[0])
+    return run
+
+
+def is_saved(config: TrainConfig, result: StepResult) -> bool:
+    """Return True if a checkpoint is written after a step."""
+    return result.last or result.evaluation is not None or result.iter % config.checkpoint_interval == 0
+
+
 # ---------------------------------------------------------------------- how a run begins
+
+
+def output_folder(path: str, ranks: Ranks = ALONE) -> AbstractContextManager[Path]:
+    """Return the context of an output folder, which rank 0 alone makes, locks and tidies up."""
+    return writable_folder(path) if ranks.leads else nullcontext(Path(path))
+
+
+def check_settings(config: Any, ranks: Ranks) -> None:
+    """Raise ValueError unless all ranks have the same settings, programs and kernels."""
+    if ranks.size > 1:
+        ranks.agree(checksum_of_tapegrad=sources_checksum(), **environment(1) | asdict(config))
 
 
 def load_start(config: TrainConfig, say: Callable[[str], None]) -> tuple[Checkpoint | None, dict[str, Array]]:
@@ -118,14 +157,14 @@ def load_start(config: TrainConfig, say: Callable[[str], None]) -> tuple[Checkpo
 
 
 def begin_run(config: TrainConfig, pool: WorkerPool = SINGLE,
-              start: Checkpoint | None = None) -> tuple[Checkpoint, Trainer]:
+              start: Checkpoint | None = None, ranks: Ranks = ALONE) -> tuple[Checkpoint, Trainer]:
     """Return the model of a run with its tokenizer and metadata, new or that of the checkpoint to `start` from, and its
     trainer: data, optimizer, and gradients on all workers of the pool."""
     data, tokenizer = prepare_data(config, start.tokenizer if start else None)
     metadata = {"train": asdict(config), "data": identify_data(data, tokenizer), "environment": environment(pool.n)}
     model = start.model if start else GPT(config.model_config(tokenizer.vocab_size), seed=config.seed)
     run = Checkpoint(model, tokenizer, (start.metadata if start else {}) | metadata)
-    return run, Trainer(config, model, data, pool)
+    return run, Trainer(config, model, data, pool, ranks)
 
 
 def prepare_data(config: TrainConfig, tokenizer: Tokenizer | None = None) -> tuple[RunData, Tokenizer]:

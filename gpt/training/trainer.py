@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from ..model.module import Array
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.parameters import Parameters, clip_scale, global_norm, parameter_group
 from ..optim.schedule import learning_rate_at
+from ..runtime.ranks import ALONE, Ranks
 from ..runtime.worker_pool import SINGLE, WorkerPool
 from .anomaly import find_anomaly
 from .config import TrainConfig
@@ -64,23 +66,25 @@ class StepResult:
 
 
 class Trainer:
-    """A model, its optimizer and its data, advanced a step at a time.
+    """A model, its optimizer and its data, advanced a step at a time; of several ranks each has one.
 
     Raises TypeError if the settings ask for shuffled epochs of data that have none."""
 
-    def __init__(self, config: TrainConfig, model: GPT, data: Data, pool: WorkerPool = SINGLE):
+    def __init__(self, config: TrainConfig, model: GPT, data: Data, pool: WorkerPool = SINGLE,
+                 ranks: Ranks = ALONE):
         c = self.config = config
         if c.batches == "shuffled" and not isinstance(data, EpochData):
             raise TypeError(f"{type(data).__name__} has no epochs to shuffle: take batches=\"random\"")
-        self.model, self.data, self.pool = model, data, pool
+        self.model, self.data, self.pool, self.ranks = model, data, pool, ranks
         # the weight decay group: matrices and embeddings, but no convolution kernels
         self.parameters = Parameters(model, lambda t: t.ndim >= 2 and parameter_group(t.name, t) != "convolution")
         self.optimizer = OPTIMIZERS[c.optimizer].from_config(self.parameters, c)
         self.batches = np.random.default_rng([c.seed, 1])
-        self.random = [np.random.default_rng([c.seed, 2, i]) for i in range(pool.n)]  # for the replicas' dropout
-        windows = -(-c.batch_size // pool.n)  # of a replica
+        self.random = [np.random.default_rng([c.seed, 2, ranks.rank * pool.n + i])
+                       for i in range(pool.n)]  # for the replicas' dropout
+        windows = -(-c.batch_size // (ranks.size * pool.n))  # of a replica
         self.replicas = Replicas(model, self.parameters, pool, self.random if c.dropout else [None] * pool.n,
-                                 step_bytes(model, windows, c.block_size) <= RECORDED)
+                                 step_bytes(model, windows, c.block_size) <= RECORDED, ranks)
         self.iter = 0  # steps taken
         self.pending: StepResult | None = None  # the last step, if its evaluation was interrupted
         self.seconds = 0.0  # wall-clock time of training and evaluation so far
@@ -98,9 +102,10 @@ class Trainer:
         began = time.perf_counter() - self.seconds
         while True:
             result, self.pending = self.pending or self.step(), None
-            self.seconds = time.perf_counter() - began
+            self.seconds = self.elapsed(began)
             if self.is_over or self.iter % self.config.eval_interval == 0:
                 try:
+                    self.check_ranks()
                     result.evaluation = self.evaluate(stop_requested)
                 except Interrupted:
                     self.pending = result
@@ -111,6 +116,16 @@ class Trainer:
             yield result
             if result.last:
                 return
+
+    def elapsed(self, began: float) -> float:
+        """Return the seconds since `began`; those of rank 0 where the end of the run depends on them."""
+        seconds = time.perf_counter() - began
+        return seconds if self.config.time_limit is None else self.ranks.sum(seconds if self.ranks.leads else 0.0)
+
+    def check_ranks(self) -> None:
+        """Raise ValueError unless all ranks have the same weights to the bit."""
+        if self.ranks.size > 1:
+            self.ranks.agree(**{f"checksum of the weights after {self.iter:,} steps": crc32(self.parameters.data.data)})
 
     @property
     def is_over(self) -> bool:
@@ -124,7 +139,9 @@ class Trainer:
         began, c = time.perf_counter(), self.config
         lr = self.learning_rate(self.iter)
         loss, tokens = self.gradient()
-        norm = self.replicas.norm if c.accumulate == 1 else global_norm(self.parameters.grad, self.pool)
+        self.ranks.all_reduce(self.parameters.grad)
+        norm = self.replicas.norm if c.accumulate == self.ranks.size == 1 else \
+            global_norm(self.parameters.grad, self.pool)
         if not math.isfinite(norm):
             self.fail(f"the norm of the gradient is {norm}")
         self.optimizer.step(lr, clip_scale(norm, c.grad_clip or math.inf), self.pool)
@@ -173,6 +190,7 @@ class Trainer:
         found = ""
         for i, (ids, targets, _) in enumerate(self.replicas.slices(*self._batch)):
             found = found or find_anomaly(lambda: self.model.loss(ids, targets, self._before[i]))  # noqa: B023
+        found = next(filter(None, self.ranks.gather(found)), "")
         raise FloatingPointError(f"{problem} at iteration {self.iter + 1}: {found or 'no record is to blame'}; lower "
                                  f"--learning-rate, which is {self.config.learning_rate}, or set --grad-clip")
 
@@ -232,13 +250,15 @@ class Trainer:
         return self.iter - (self.pending is not None)
 
     def state(self) -> dict[str, Any]:
-        """Return the state that the next step depends on, except arrays, as plain data."""
+        """Return the state that the next step depends on, except arrays, as plain data; a collective call of the ranks.
+        """
         best, latest = (loss if math.isfinite(loss) else None for loss in (self.best, self.latest))
         return {"iter": self.iter, "seconds": self.seconds, "best": best, "best_iter": self.best_iter,
                 "latest": latest, "without_gain": self.without_gain,
                 "row": self.pending and self.pending.metrics(),
                 "batches": self.batches.bit_generator.state,
-                "dropout": [random.bit_generator.state for random in self.random]}
+                "dropout": [state for states in self.ranks.gather([r.bit_generator.state for r in self.random])
+                            for state in states]}
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that the next step depends on, except the parameters."""
@@ -265,7 +285,8 @@ class Trainer:
             if not 0 <= int(arrays.get("optimizer.steps", 0)) <= self.iter:
                 raise ValueError(f"the optimizer has taken {arrays['optimizer.steps']} of {self.iter} steps")
             self.batches.bit_generator.state = state["batches"]
-            for random, saved in zip(self.random, list(state["dropout"])):  # with other replicas the bits differ anyhow
+            saved_states = list(state["dropout"])[self.ranks.rank * self.pool.n:]  # with others the bits differ anyhow
+            for random, saved in zip(self.random, saved_states):
                 random.bit_generator.state = saved
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"the state of the run cannot be read ({error!r}): start a new one") from None
