@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from .signals import NUMBERS
 
 LAUNCHED = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")  # set by MPICH and Intel MPI, Open MPI, and Slurm
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+LOCAL = "MPI_LOCALRANKID"  # MPICH's number of a rank on its machine
 PATIENCE = 600  # seconds that a rank waits for the others in training; before and after it, as long as they take
 SPIN = 2e-3  # seconds that it polls before it sleeps between polls
 GRACE = 2  # seconds for rank 0 to say why the job ends, before another rank ends it
@@ -178,14 +180,12 @@ def join() -> Iterator[None]:
     except BaseException as error:
         at_once = isinstance(error, KeyboardInterrupt) and not ranks.stop_requested  # others may never hear of it
         if ranks.size == 1 or ranks.waiting or at_once:
-            if rank:  # the launcher ends all with the first process that fails
-                time.sleep(GRACE)
-                os.write(2, f"gpt: rank {rank}: {escape_line(str(error) or repr(error))}\n".encode())
-                os._exit(1)
+            if rank and not isinstance(error, SystemExit):
+                _leave(rank, error)
             raise
         if not isinstance(error, RankError):
             usual = isinstance(error, (OSError, ValueError)) and str(error)
-            ranks.fail(usual or f"{type(error).__name__}: {error}")
+            ranks.fail(usual or f"{type(error).__name__} {error}")
         ranks.mpi.Finalize()
         if rank:
             raise SystemExit from None  # the exit status is that of rank 0
@@ -194,12 +194,26 @@ def join() -> Iterator[None]:
         ranks.mpi.Finalize()
 
 
+def _leave(rank: int, error: BaseException) -> None:
+    """End another rank than 0, and by that all: the launcher ends the others, and rank 0 is to say why before that."""
+    time.sleep(GRACE)
+    os.write(2, f"gpt: rank {rank}: {escape_line(str(error) or repr(error))}\n".encode())
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which also a launcher sees it that waits for MPI to begin
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _connect() -> Ranks:
+    if hasattr(signal, "alarm"):
+        signal.alarm(PATIENCE)  # which ends a rank that waits for one that has died before it came here
     try:
         import mpi4py
         mpi4py.rc.finalize = False  # at exit, where it would wait for ranks that have died
         from mpi4py import MPI
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
     except (ImportError, RuntimeError) as error:
+        if os.environ.get(LOCAL, "0") != "0":  # the first rank on each machine says so
+            raise SystemExit(1) from None
         raise ImportError(f"under mpiexec mpi4py and an MPI are needed ({error}): python -m pip install mpi4py mpich") \
             from None
     started = next((int(os.environ[name]) for name in SIZES if name in os.environ), MPI.COMM_WORLD.size)

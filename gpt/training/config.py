@@ -10,6 +10,7 @@ from ..data.tokenizers import TOKENIZERS, VOCAB_SIZE, learned_kinds
 from ..model.config import Architecture, GPTConfig
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedule import DECAY_FRACTION, SCHEDULES
+from ..runtime.ranks import current
 from ..runtime.settings import describe_choices, flag_of, overwrite_setting, setting
 from ..runtime.worker_pool import cores
 from .recipes import DEFAULT, FINE_TUNING, FINE_TUNING_RATE, FINE_TUNING_WINDOW, RECIPES, TASK_RECIPES
@@ -106,7 +107,8 @@ class TrainConfig(Architecture):
     target_val_loss: float | None = setting(None, "stop once the loss on the whole validation split is at or below "
                                             "this", above=0, group="evaluation")
     seed: int = setting(1337, "random seed: the same seed gives the same run", at_least=0, group="training")
-    replicas: int = setting(0, "data-parallel replicas: threads that each compute a part of every batch; 0: one a core",
+    replicas: int = setting(0, "data-parallel replicas: threads that each compute a slice of a batch; 0: one a core; "
+                            "mpiexec -n N python -m gpt train shares each batch among N processes, each with as many",
                             at_least=0, group="training")
 
     def __post_init__(self) -> None:
@@ -191,8 +193,8 @@ class TrainConfig(Architecture):
 
     @property
     def n_replicas(self) -> int:
-        """Number of replicas that have work: at most one for each row of a batch."""
-        return min(self.replicas or cores(), self.batch_size)
+        """Number of replicas of a process that have work: at most one for each row of its shard of a batch."""
+        return min(self.replicas or cores(), -(-self.batch_size // current().size))
 
     def model_config(self, vocab_size: int) -> GPTConfig:
         """Return the model's part of the settings."""

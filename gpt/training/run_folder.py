@@ -5,11 +5,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..runtime.ranks import Ranks
 from ..runtime.screen import clock_time, command_line
 from ..runtime.writing import lock, sweep
 from . import metrics
@@ -62,6 +63,11 @@ def writable_folder(path: str | os.PathLike) -> Iterator[Path]:
             with suppress(OSError):  # the first error is the one to tell of
                 tidy(folder)
             raise
+
+
+def output_folder(path: str | os.PathLike, ranks: Ranks) -> AbstractContextManager[Path]:
+    """Return the context of a folder to write to, which rank 0 alone makes, locks and tidies up."""
+    return writable_folder(path) if ranks.leads else nullcontext(Path(path))
 
 
 def tidy(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from .config import TrainConfig
 from .metrics import FILE as METRICS
 from .metrics import Metrics
 from .report import advise, diagnose, report_steps, say_plan, show_sample, verbatim_share
-from .run_folder import check_run, writable_folder
+from .run_folder import check_run, output_folder
 from .trainer import WHOLE, StepResult, Trainer
 
 SHOWN = 400  # characters of the samples before and after training
@@ -61,7 +61,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = announce) -> Checkpo
             say(replaces)
         check_settings(config, ranks)
 
-        with WorkerPool(min(config.n_replicas, -(-config.batch_size // ranks.size))) as pool:
+        with WorkerPool(config.n_replicas) as pool:
             with ranks.in_turn():  # rank 0 first, which fills the cache of tokens
                 # Data, model and trainer, and the checkpoint to resume or to begin from, if there is one
                 start, state = load_start(config, say)
@@ -123,11 +123,6 @@ def is_saved(config: TrainConfig, result: StepResult) -> bool:
 
 
 # ---------------------------------------------------------------------- how a run begins
-
-
-def output_folder(path: str, ranks: Ranks = ALONE) -> AbstractContextManager[Path]:
-    """Return the context of an output folder, which rank 0 alone makes, locks and tidies up."""
-    return writable_folder(path) if ranks.leads else nullcontext(Path(path))
 
 
 def check_settings(config: Any, ranks: Ranks) -> None:

@@ -252,12 +252,13 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return the state that the next step depends on, except arrays, as plain data; a collective call of the ranks.
         """
+        own = [random.bit_generator.state for random in self.random]
         best, latest = (loss if math.isfinite(loss) else None for loss in (self.best, self.latest))
         return {"iter": self.iter, "seconds": self.seconds, "best": best, "best_iter": self.best_iter,
                 "latest": latest, "without_gain": self.without_gain,
                 "row": self.pending and self.pending.metrics(),
                 "batches": self.batches.bit_generator.state,
-                "dropout": [state for states in self.ranks.gather([r.bit_generator.state for r in self.random])
+                "dropout": [state for states in (self.ranks.gather(own) if self.config.dropout else [own])
                             for state in states]}
 
     def arrays(self) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from ..model.gpt import GPT, Architecture
 from ..model.module import raw
 from ..runtime.environment import fastest_kernels
 from ..runtime.malloc import keep_freed_memory
+from ..runtime.ranks import current
 from ..runtime.safetensors_file import memory_limit
 from ..runtime.screen import announce, command_line, escape_line
 from ..runtime.settings import Settings, overwrite_setting, setting
@@ -28,8 +29,8 @@ from ..training.footprint import step_bytes
 from ..training.metrics import FILE as METRICS
 from ..training.metrics import Metrics
 from ..training.report import report_steps
-from ..training.run_folder import check_run, writable_folder
-from ..training.train import KEPT
+from ..training.run_folder import check_run, output_folder
+from ..training.train import KEPT, check_settings, take_part
 from ..training.trainer import Trainer, mean_loss
 from . import lora
 from .grow import extend_vocab_and_context
@@ -110,8 +111,8 @@ def tune(config: TuneConfig, say: Callable[[str], None] = announce) -> Checkpoin
     if note:  # which may be another one when the LoRA is saved
         say(f"note    taking {note}")
         config = replace(config, checkpoint=str(chosen))
-    with writable_folder(config.out) as out:
-        note = check_run(out, config.overwrite, "tune", asdict(config))
+    with output_folder(config.out, current()) as out:
+        note = check_run(out, config.overwrite, "tune", asdict(config)) if current().leads else ""
         if note:
             say(note)
         return tune_with(config, conversations, out, say, replaces=bool(note))
@@ -121,12 +122,16 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
               replaces: bool) -> Checkpoint:
     """Tune into the folder `out`.  `replaces`: it holds another run, which this one replaces."""
     run, whole, data, held_out = prepare(config, conversations, say)
-    c = train_config(config, run, data)
+    c, ranks = train_config(config, run, data), current()
     check_memory(run, c)
     with fastest_kernels(), WorkerPool(c.n_replicas) as pool:
-        trainer = Trainer(c, run.model, data, pool)
+        check_settings(config, ranks)
+        ranks.agree(data=data.description)
+        trainer = Trainer(c, run.model, data, pool, ranks)
         say_plan(config, run, c, data, say)
         before = trainer.validate(last=True).val_loss
+        if not ranks.leads:
+            return take_part(run, trainer)
         say(f"loss    {before:.4f} on {data.val_description}, before tuning")
         first_answers = answer_all(Checkpoint(whole, run.tokenizer, run.metadata), held_out)
         learn(config, run, trainer, Metrics(out / METRICS, 0, replaces), say)
@@ -257,7 +262,8 @@ def check_memory(run: Checkpoint, c: TrainConfig) -> None:
 def learn(config: TuneConfig, run: Checkpoint, trainer: Trainer, log: Metrics, say: Callable[[str], None]) -> None:
     """Train, and keep the weights with the lowest held-out loss in the folder of the metrics."""
     first, out = True, log.path.parent
-    with stop_on_signal() as stop_requested, log:
+    with stop_on_signal() as signals, log:
+        stop_requested = trainer.ranks.watch(signals)
         for result in report_steps(trainer, trainer.run(stop_requested), say):
             log.write(result.metrics())
             if result.evaluation and result.evaluation.best or result.last and first:

@@ -118,7 +118,7 @@ def settings(whole, tmp_path):
     return whole[0] | {"out": str(tmp_path / "out")}
 
 
-START = [("training.train:writable_folder", 1), ("training.run_folder:finish_interrupted", 1),
+START = [("training.run_folder:writable_folder", 1), ("training.run_folder:finish_interrupted", 1),
          ("training.train:prepare_data", 1),
          ("data.dataset:open_corpus", 1), ("training.train:GPT", 1), ("training.train:show_sample", 1),
          ("generation.generate:sample_token", 50)]

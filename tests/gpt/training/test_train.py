@@ -21,7 +21,7 @@ from gpt.data.tasks import ADDITION
 from gpt.optim.parameters import clip_scale, global_norm
 from gpt.training import trainer as trainer_module
 from gpt.training.recipes import RECIPES
-from gpt.training.train import writable_folder
+from gpt.training.run_folder import writable_folder
 from gpt.training.trainer import WHOLE, Evaluation, Trainer, mean_loss
 
 TRAIN = sys.modules["gpt.training.train"]  # the module, which the function of that name hides
