@@ -19,7 +19,7 @@ __all__ = ["Trouble", "build"]
 
 HERE = Path(__file__).parent
 PROSE = ("index.md", "views.md", "glossary.md", "notation.md", "extending.md", "recipe.md", "why.md",
-         "record.md", "contributing.md")
+         "record.md", "ranks.md", "contributing.md")
 
 
 def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") -> None:
