@@ -2,8 +2,8 @@
 
     python -m tests.gpt.rank_kills 100
 
-After each kill the newest checkpoint has to be whole; at the end the run has to hold the same bits as one that nothing has
-stopped.
+After each kill the newest checkpoint has to be whole; at the end the run has to hold the same bits as one that nothing
+has stopped.
 """
 
 import os
