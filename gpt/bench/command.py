@@ -101,10 +101,11 @@ def bench(config: BenchConfig) -> None:
         return
     wrong: list[Side] = []
     for name in ROWS if config.row == "all" else [config.row]:
-        for row in record_rows(config.rounds, config.data, config.recipes, config.losses) if name == "record" else \
-                ROWS[name](config.rounds, config.asked):
+        rows = ROWS[name](config.rounds, config.asked) if name in ROWS else \
+            record_rows(config.rounds, config.data, config.recipes, config.losses)
+        for row in rows:
             say(config, row)
-            sides = getattr(row, "sides", [])
+            sides = getattr(row, "sides", []) if name in ROWS else []  # a target that is missed is a result
             wrong += [side for side in sides if side.wrong or side is sides[0] and not side.values]
     if load := load_average():
         say(config, load)

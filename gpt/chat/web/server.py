@@ -172,7 +172,7 @@ class App:
     def answer(self, given: dict[str, Any], has_left: Callable[[], bool]) -> Iterator[bytes]:
         """Return the answer as lines of JSON: the prompt's tokens, then each token, and notes.  Raises Refused while
         another is written, and ValueError for a question that is none."""
-        lines = self._answer(Question.parse(given, self.chat), Stop(self.stopping, has_left))
+        lines = self._answer(Question.parse(given, self.chat), StopRequests(self.stopping, has_left))
         next(lines)  # raises what is wrong, before anything is sent
         return lines
 
@@ -255,7 +255,7 @@ class App:
         return f"byte {token}" if "\ufffd" in text else text
 
 
-class Stop(Sequence[Any]):
+class StopRequests(Sequence[Any]):
     """A sequence that is not empty once the program ends, or whoever asked has left."""
 
     def __init__(self, stopping: list[int], has_left: Callable[[], bool]):

@@ -77,6 +77,13 @@ def test_record_rows(tmp_path):
     assert not missed.sides[0].values and "seed 1 ended at" in missed.sides[0].missing and "20 steps" in missed.notes[0]
 
 
+def test_a_target_that_is_missed_is_a_result(monkeypatch, capsys):
+    sides = [measure.Side("recipe fast", missing="seed 1 ended at 1.7")]
+    monkeypatch.setattr("gpt.bench.command.record_rows", lambda *asked: [measure.Row("record", "a run", "s", sides)])
+    assert main(["bench", "record"]) == 0
+    assert "-  seed 1 ended at 1.7" in capsys.readouterr().out
+
+
 def test_record_takes_recipes_and_losses(capsys):
     for argv, message in [(["--recipes", "slow"], "recipes are "), (["--targets", "low"], "--targets are losses")]:
         assert main(["bench", "record", *argv]) == 1
