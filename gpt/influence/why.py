@@ -277,9 +277,9 @@ def describe_proof(proof: Proof, answer: str) -> Iterator[str]:
     yield f"proof     trained again, the probability of {answer!r} is"
     yield f"          {percent(proof.whole):>8}  with the whole text ({bits})"
     yield (f"          {percent(proof.without):>8}  without the first {plural(proof.n, 'passage')}: "
-           f"{proof.without - proof.whole:+.3f} nats, where the scores add up to {-proof.predicted:+.3f}")
-    yield (f"          {percent(proof.whole + changes.mean()):>8}  without {proof.n} random ones, in the mean of "
-           f"{len(changes)} draws: {changes.mean():+.3f} nats, from {changes.min():+.3f} to {changes.max():+.3f}")
+           f"{proof.without - proof.whole:+.3f} nats (scores: {-proof.predicted:+.3f})")
+    yield (f"          {percent(proof.whole + changes.mean()):>8}  without {proof.n} random ones: {changes.mean():+.3f} "
+           f"nats ({changes.min():+.3f} to {changes.max():+.3f}, {len(changes)} draws)")
     right = proof.without < min(proof.random)
     yield ("          Leaving out the first ones " + ("hurt more than each of the random draws." if right else
            "did not hurt more than each of the random draws: here the scores are not borne out."))
