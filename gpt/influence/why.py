@@ -273,13 +273,13 @@ def draw_passage(passage: Passage, width: int) -> Iterator[str]:
 def describe_proof(proof: Proof, answer: str) -> Iterator[str]:
     """Yield lines on a proof."""
     changes = np.array(proof.random) - proof.whole
-    bits = "the same bits" if proof.same_bits else "NOT the same bits, so this machine or its libraries differ"
+    bits = "the same bits" if proof.same_bits else "not the same bits: other libraries, or a run resumed with other settings"
     yield f"proof     trained again, the probability of {answer!r} is"
     yield f"          {percent(proof.whole):>8}  with the whole text ({bits})"
     yield (f"          {percent(proof.without):>8}  without the first {plural(proof.n, 'passage')}: "
            f"{proof.without - proof.whole:+.3f} nats (scores: {-proof.predicted:+.3f})")
-    yield (f"          {percent(proof.whole + changes.mean()):>8}  without {proof.n} random ones: {changes.mean():+.3f} "
-           f"nats ({changes.min():+.3f} to {changes.max():+.3f}, {len(changes)} draws)")
+    yield (f"          {percent(proof.whole + changes.mean()):>8}  without {proof.n} random ones: "
+           f"{changes.mean():+.3f} nats ({changes.min():+.3f} to {changes.max():+.3f}, {len(changes)} draws)")
     right = proof.without < min(proof.random)
     yield ("          Leaving out the first ones " + ("hurt more than each of the random draws." if right else
            "did not hurt more than each of the random draws: here the scores are not borne out."))
