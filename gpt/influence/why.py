@@ -273,7 +273,8 @@ def draw_passage(passage: Passage, width: int) -> Iterator[str]:
 def describe_proof(proof: Proof, answer: str) -> Iterator[str]:
     """Yield lines on a proof."""
     changes = np.array(proof.random) - proof.whole
-    bits = "the same bits" if proof.same_bits else "not the same bits: other libraries, or a run resumed with other settings"
+    bits = "the same bits" if proof.same_bits else \
+        "not the same bits: other libraries, or a run resumed with other settings"
     yield f"proof     trained again, the probability of {answer!r} is"
     yield f"          {percent(proof.whole):>8}  with the whole text ({bits})"
     yield (f"          {percent(proof.without):>8}  without the first {plural(proof.n, 'passage')}: "
