@@ -9,7 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-CURE = 'the reference needs Sphinx, Furo and MyST: run  python -m pip install -e ".[reference]"'
+NEEDED = ("sphinx", "furo", "myst_nb", "latex2mathml", "matplotlib")
+CURE = 'the reference needs Sphinx, Furo, MyST-NB, latex2mathml and Matplotlib: run  python -m pip install -e ".[reference]"'
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
                                      "that open from disk. Every example in it is run, every gradient checked.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("reference"), help="where to (reference)")
     folder = parser.parse_args(arguments).folder
-    if missing := [name for name in ("sphinx", "furo", "myst_parser") if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         print(f"{missing[0]} is missing: {CURE}", file=sys.stderr)
         return 1
     from .building import Trouble, build  # only now that Sphinx is known to be there

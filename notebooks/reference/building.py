@@ -11,15 +11,15 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import docutils_namespace
 
-from . import api, chapters, pages
+from . import api, chapter_pages, chapters, pages, subjects
 from .derivation import read
 from .running import Trouble
 
 __all__ = ["Trouble", "build"]
 
 HERE = Path(__file__).parent
-PROSE = ("index.md", "views.md", "glossary.md", "notation.md", "extending.md", "recipe.md", "why.md",
-         "record.md", "ranks.md", "contributing.md")
+PROSE = [f"{name}.md" for name in ("index", "hosts", "views", "glossary", "notation", "extending", "recipe", "why",
+                                   "record", "ranks", "contributing")]
 
 
 def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") -> None:
@@ -30,21 +30,25 @@ def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") ->
     """
     with np.printoptions(precision=4, suppress=True):
         for name in PROSE:
-            shutil.copy(HERE / name, work / name)
+            text = chapter_pages.link_chapters((HERE / name).read_text(encoding="utf-8"), "chapters/")
+            text = subjects.insert_words(text) if name == "glossary.md" else subjects.insert(text, name)
+            (work / name).write_text(text, encoding="utf-8")
         with (work / "index.md").open("a", encoding="utf-8") as index:
             index.write(chapters.links_to_site(folder.resolve().parent))
+        chapter_pages.write(work, folder.resolve().parent)
         pages.write(work, read(derivations), folder.resolve())
         api.write(work)
         _run_sphinx(work, folder)
 
 
 def _run_sphinx(work: Path, folder: Path) -> None:
-    for old in ("_sources", "ops", "api"):  # what an earlier build made of what is no longer there
+    for old in ("_sources", "ops", "api", "chapters"):  # what an earlier build made of what is no longer there
         shutil.rmtree(folder / old, ignore_errors=True)
     try:
         with docutils_namespace():
             app = Sphinx(str(work), str(HERE), str(folder), str(work / "doctrees"), "html", status=None,
-                         warning=sys.stderr, freshenv=True, warningiserror=True)
+                         confoverrides={"html_extra_path": [str(work / "extra")]}, warning=sys.stderr, freshenv=True,
+                         warningiserror=True)
             app.build(force_all=True)
     except SphinxError as error:
         raise Trouble(str(error)) from error

@@ -1,13 +1,14 @@
-"""Links to the chapters that use an op, whose code is searched for its names, and to the rest of the site."""
+"""The chapters' files, those that use an op (their code is searched for its name), and links to the rest of the site."""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from docutils.nodes import make_id
 
 from autograd.core.registry import NUMPY_OVERRIDES, numpy_name
 
@@ -23,10 +24,15 @@ class Use:
     section: str                                   # The Jacobian
 
 
+def paths() -> list[Path]:
+    """Return the chapters' files, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
 def uses() -> dict[str, list[Use]]:
     """Name of an op or composed function -> the chapters that use it, each with the section where they do first."""
     found: dict[str, list[Use]] = {}
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+    for path in paths():
         seen: set[str] = set()
         for use, code in _code(path):
             for name in sorted(_names(code) - seen):
@@ -35,14 +41,11 @@ def uses() -> dict[str, list[Use]]:
     return found
 
 
-def link(use: Use, folder: Path) -> str:
-    """Return a line of Markdown that links to a chapter from a page in `folder`: where the reference is in a site, to
-    the chapter that runs in the browser."""
-    target = os.path.relpath(use.path, folder).replace(os.sep, "/")
-    if (folder.parents[1] / "chapters.html").is_file():
-        target = f"../../chapters/notebooks/index.html?path={use.path.name}"
+def link(use: Use) -> str:
+    """Return a link to a chapter's page, at the section that uses an op, from a page in a folder beside it."""
     within = f", “{use.section}”" if use.section else ""
-    return f'<a href="{target}">{use.chapter}</a>{within}'
+    anchor = f"#{make_id(use.section.replace('$', ''))}" if use.section else ""
+    return f'<a href="../chapters/{use.path.stem}.html{anchor}">{use.chapter}{within}</a>'
 
 
 def links_to_site(site: Path) -> str:

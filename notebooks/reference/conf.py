@@ -2,7 +2,10 @@
 
 project = "tapegrad"
 author = copyright = "the authors of tapegrad"
-extensions = ["sphinx.ext.autodoc", "myst_parser", "notebooks.reference.extension"]
+extensions = ["sphinx.ext.autodoc", "myst_nb", "notebooks.reference.extension"]  # myst_nb: MyST, and notebooks
+nb_execution_mode = "off"  # the chapters come with their outputs
+nb_merge_streams = True
+exclude_patterns = ["extra"]  # files beside the pages: notebooks, too
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "unicode"  # extension.py: formulas are set as HTML, without a script

@@ -33,7 +33,7 @@ def write(work: Path, derivations: dict[str, Derivation], folder: Path) -> None:
         (out / f"{name}.md").write_text(_page(ag.REGISTRY[name], derivation, uses.get(name, []), folder / "ops"),
                                         encoding="utf-8")
     (out / "index.md").write_text(index(derivations), encoding="utf-8")
-    (out / "composed.rst").write_text(composed(uses, folder / "ops"), encoding="utf-8")
+    (out / "composed.rst").write_text(composed(uses), encoding="utf-8")
     (out / "constant.rst").write_text(constant(), encoding="utf-8")
 
 
@@ -50,7 +50,7 @@ def _page(op: ag.Op, derivation: Derivation, uses: list[chapters.Use], folder: P
              "## Example", _fence("python", example), _fence("{code-block} text\n:class: output", printed),
              _live_link(example, folder), "## Graph", _fence("{raw} html", graph(names["y"])),
              "## Check", _check(op, names),
-             "## Chapters that use it", _links(uses, folder)]
+             "## Chapters that use it", _links(uses)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -144,9 +144,9 @@ def _live_link(code: str, folder: Path) -> str:
     return f'<a href="../../live.html#code={packed}">Run it, change it, and play its tape in the browser</a>'
 
 
-def _links(uses: list[chapters.Use], folder: Path) -> str:
-    lines = "\n".join(f"- {chapters.link(use, folder)}" for use in uses)
-    return f"Notebooks:\n\n{lines}" if lines else "None calls it by its name yet."
+def _links(uses: list[chapters.Use]) -> str:
+    lines = "\n".join(f"- {chapters.link(use)}" for use in uses)
+    return lines if lines else "None calls it by its name yet."
 
 
 # ---------------------------------------------------------------------- Markdown

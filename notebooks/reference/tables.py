@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def _cell(text: str) -> str:
     return f"${text}$".replace("|", "\\|") if text else ""
 
 
-def composed(uses: dict[str, list[chapters.Use]], folder: Path) -> str:
+def composed(uses: dict[str, list[chapters.Use]]) -> str:
     lines = ["Composed functions", "==================", "",
              "These are made of operations and need no rule. On a tape, what they record stands in a scope of their "
              "name.", ""]
@@ -50,7 +49,7 @@ def composed(uses: dict[str, list[chapters.Use]], folder: Path) -> str:
         lines += [name, "-" * len(name), "", *_code_rest(f"ag.{name}{inspect.signature(function)}"),
                   *as_rest((inspect.getdoc(function) or "").splitlines(), function), *_sample(name)]
         if name in uses:
-            links = "; ".join(chapters.link(use, folder) for use in uses[name])
+            links = "; ".join(chapters.link(use) for use in uses[name])
             lines += [".. raw:: html", "", f"   <p>Used in: {links}</p>", ""]
     return "\n".join(lines)
 
