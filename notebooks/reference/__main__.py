@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 NEEDED = ("sphinx", "furo", "myst_nb", "latex2mathml", "matplotlib")
-CURE = 'the reference needs Sphinx, Furo, MyST-NB, latex2mathml and Matplotlib: run  python -m pip install -e ".[reference]"'
+CURE = ("the reference needs Sphinx, Furo, MyST-NB, latex2mathml and Matplotlib: "
+        'run  python -m pip install -e ".[reference]"')
 
 
 def main(arguments: list[str] | None = None) -> int:

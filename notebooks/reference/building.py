@@ -32,6 +32,7 @@ def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") ->
         for name in PROSE:
             text = chapter_pages.link_chapters((HERE / name).read_text(encoding="utf-8"), "chapters/")
             text = subjects.insert_words(text) if name == "glossary.md" else subjects.insert(text, name)
+            subjects.check(text, name)
             (work / name).write_text(text, encoding="utf-8")
         with (work / "index.md").open("a", encoding="utf-8") as index:
             index.write(chapters.links_to_site(folder.resolve().parent))

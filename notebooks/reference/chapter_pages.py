@@ -80,6 +80,7 @@ def _page(path: Path, notebook: dict[str, Any], beside: Path, site: Path) -> dic
         if any("<a live page>" in "".join(output.get("data", {}).get("text/plain", "")) for output in cell["outputs"]):
             cell["outputs"] = [_shown(_frame(path, notebook["cells"][:i + 1], beside))]
         cell["outputs"] = [_inline(output) for output in cell["outputs"]]
+    subjects.check("\n".join(cell["source"] for cell in cells), path.name)
     title, _, rest = cells[0]["source"].partition("\n")
     cells[0]["source"] = f"{title}\n\n{_ways(path, site)}\n{rest}"
     return notebook | {"cells": cells}

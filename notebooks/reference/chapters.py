@@ -1,14 +1,13 @@
-"""The chapters' files, those that use an op (their code is searched for its name), and links to the rest of the site."""
+"""The chapters' files, those whose code uses an op, and links to the rest of the site."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from docutils.nodes import make_id
 
 from autograd.core.registry import NUMPY_OVERRIDES, numpy_name
 
@@ -44,7 +43,7 @@ def uses() -> dict[str, list[Use]]:
 def link(use: Use) -> str:
     """Return a link to a chapter's page, at the section that uses an op, from a page in a folder beside it."""
     within = f", “{use.section}”" if use.section else ""
-    anchor = f"#{make_id(use.section.replace('$', ''))}" if use.section else ""
+    anchor = "#" + re.sub("[^a-z0-9]+", "-", use.section.lower()).strip("-") if use.section else ""  # docutils' form
     return f'<a href="../chapters/{use.path.stem}.html{anchor}">{use.chapter}{within}</a>'
 
 

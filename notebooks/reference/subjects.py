@@ -18,7 +18,7 @@ SUBJECTS: dict[str, dict[str, tuple[str, ...]]] = {
     "01_a_scalar_and_its_tape.ipynb": {
         "The chain rule": ("chain rule", "backpropagation", "backward pass"),
         "Why an order": ("topological order",)},
-    "02_tensors.ipynb": {"Broadcasting": ("broadcasting", "broadcast"), "The matrix product": ("matrix products", "matmul")},
+    "02_tensors.ipynb": {"Broadcasting": ("broadcasting", "broadcast"), "The matrix product": ("matrix products",)},
     "04_softmax_by_hand.ipynb": {"The Jacobian": ("softmax Jacobian",), "Overflow": ("max trick",),
                                  "Cross-entropy": ("cross-entropy",)},
     "05_layer_norm_by_hand.ipynb": {"What it computes": ("layer norm",)},
@@ -39,7 +39,7 @@ def insert(text: str, page: str) -> str:
     """Return the Markdown of a page, or of a part of it, with its entries above its headings."""
     for heading, words in SUBJECTS.get(page, {}).items():
         entry = f"```{{index}} {', '.join(f'! {word}' for word in words)}\n```\n\n"
-        text = re.sub(rf"^(?=##* {re.escape(heading)})", lambda _: entry, text, count=1, flags=re.MULTILINE)
+        text = re.sub(rf"^(?=##* {re.escape(heading)})", entry, text, count=1, flags=re.MULTILINE)
     return text
 
 
@@ -56,7 +56,7 @@ def insert_words(glossary: str) -> str:
     first, *sections = re.split(r"^(?=## )", glossary, flags=re.MULTILINE)
     made = [first]
     for section in sections:
-        cells = re.findall(r"^\| ([^|]+) \| ([^|]*) \|", section, re.MULTILINE)[1:]  # but for the table's head
+        cells = re.findall(r"^\| ([^|]+)\|([^|]*)\|", section, re.MULTILINE)[1:]  # but for the table's head
         words = dict.fromkeys(word.strip("` ").lower() for row in cells for cell in row for word in cell.split(","))
         entries = [f"! {word}" for word in words if re.fullmatch(r"[a-z][\w. -]+", word) and word not in elsewhere]
         made.append(f"```{{index}} {', '.join(entries)}\n```\n\n{section}")

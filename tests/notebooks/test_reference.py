@@ -1,7 +1,9 @@
 """The reference is built, with every example run and every gradient checked; and what is missing or wrong is named."""
 
 import base64
+import html
 import inspect
+import json
 import os
 import pydoc
 import re
@@ -10,14 +12,15 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 import autograd as ag
 from autograd.core.registry import module_of
 from autograd.view.graph import render
-from notebooks.reference import chapters, pages, running
-from notebooks.reference.__main__ import main
+from notebooks.reference import chapter_pages, chapters, pages, running, subjects
+from notebooks.reference.__main__ import NEEDED, main
 from notebooks.reference.derivation import Derivation, read
 from notebooks.reference.docstrings import as_rest
 from notebooks.reference.running import Trouble, run
@@ -163,17 +166,17 @@ def test_chapters_are_found_by_what_their_code_names():
         {"softmax", "exp", "matmul", "power"}
     found = chapters.uses()
     assert any(use.path.name.startswith("04_") for use in found["softmax"])
-    link = chapters.link(found["softmax"][0], chapters.NOTEBOOKS.parent / "reference" / "ops")
-    assert re.match(r'<a href="../../notebooks/0\d_\w+\.ipynb">\d\. ', link)
+    assert re.match(r'<a href="../chapters/0\d_\w+\.html#[a-z-]+">\d\. ', chapters.link(found["softmax"][0]))
 
 
 def test_in_a_site_the_reference_links_to_what_runs_in_the_browser(tmp_path):
-    found = chapters.uses()["softmax"][0]
+    [path, *_] = chapters.paths()
+    browser = f"../../chapters/notebooks/index.html?path={path.name}"
+    assert browser not in chapter_pages._ways(path, tmp_path)
     assert pages._live_link("x = 1", tmp_path / "reference" / "ops") == "" == chapters.links_to_site(tmp_path)
     for name in ("chapters.html", "live.html"):
         (tmp_path / name).touch()
-    assert f'"../../chapters/notebooks/index.html?path={found.path.name}"' in chapters.link(
-        found, tmp_path / "reference" / "ops")
+    assert browser in chapter_pages._ways(path, tmp_path)
     packed = re.search("live.html#code=([^\"]+)", pages._live_link("x = '∂'", tmp_path / "reference" / "ops"))[1]
     assert zlib.decompress(base64.urlsafe_b64decode(packed + "=="), -15).decode() == "x = '∂'"
     links = chapters.links_to_site(tmp_path)
@@ -211,6 +214,76 @@ def test_code_is_known_where_nothing_follows_it():
     assert ".. code-block:: python" not in as_rest(["What it is.", "", "More words (of it)."])
 
 
+# ---------------------------------------------------------------------- chapters as pages
+
+
+def test_mentions_of_chapters_become_links():
+    text = ("# Chapter 2\n\nChapters 2 and 4, see "
+            "chapter 13; `chapter 5`, [chapter 6](x), $chapter 7$.\n\n    chapter 8\n")
+    assert chapter_pages.link_chapters(text, "c/") == (
+        "# Chapter 2\n\n[Chapters 2](c/02_tensors.ipynb) and [4](c/04_softmax_by_hand.ipynb), see "
+        "[chapter 13](c/13_rounding.ipynb); `chapter 5`, [chapter 6](x), $chapter 7$.\n\n    chapter 8\n")
+
+
+def test_what_readers_search_for_is_under_a_heading_that_exists():
+    for page, headings in subjects.SUBJECTS.items():
+        path = chapters.NOTEBOOKS / page if page.endswith(".ipynb") else chapters.NOTEBOOKS / "reference" / page
+        text = path.read_text("utf-8")
+        if page.endswith(".ipynb"):
+            text = "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        made = subjects.insert(text, page)
+        subjects.check(made, page)
+        assert made.count("```{index}") == len(headings)
+        with pytest.raises(Trouble, match="has no heading that begins with"):
+            subjects.check(text, page)
+
+
+def test_the_glossary_has_its_words_in_the_search():
+    made = subjects.insert_words((DERIVATIONS.parent / "glossary.md").read_text("utf-8"))
+    assert "! cotangent" in made and "! player" in made and "! kv cache" not in made  # which chapter 8 explains
+
+
+@pytest.mark.parametrize("path", chapters.paths(), ids=lambda path: path.stem)
+def test_a_downloaded_chapter_is_whole(path):
+    notebook = json.loads(path.read_text("utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    made = chapter_pages._to_download(notebook)
+    for cell in made["cells"]:
+        assert not cell.get("outputs")
+        pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", cell["source"]) if cell["cell_type"] == "markdown" else []
+        assert pictures == [f"attachment:{name}" for name in cell.get("attachments", {})]
+        assert not re.search(r"\]\((reference|pictures|diagrams)/", cell["source"])
+    assert any("attachments" in cell for cell in made["cells"]) == bool(re.search(r"\]\((pict|diagr)", str(notebook)))
+
+
+def test_a_cell_that_fails_above_a_live_page_is_named():
+    pytest.importorskip("matplotlib")
+    assert chapter_pages._run(["x = 1", "x += 1\nx"], "00") == 2
+    with pytest.raises(Trouble, match="00: above its live page a cell fails: ZeroDivisionError"):
+        chapter_pages._run(["1 / 0", "1"], "00")
+
+
+@pytest.mark.parametrize("latex, made", [
+    (r"\partial L/\partial x", '<mi>∂</mi><mi>L</mi><mo lspace="0" rspace="0">/</mo><mi>∂</mi><mi>x</mi>'),
+    (r"v^{\mathsf T}", "<msup><mi>v</mi><mrow><mi>𝖳</mi></mrow></msup>"),
+    (r"2\ln x", '<mn>2</mn><mo lspace=".17em" rspace=".17em">ln</mo><mi>x</mi>'),
+    (r"=-x", '<mo>=</mo><mo lspace="0" rspace="0">−</mo><mi>x</mi>'),
+    (r")-x", '<mo stretchy="false">)</mo><mo>−</mo><mi>x</mi>'),
+    (r"\big\langle x", '<mo minsize="1.2em" maxsize="1.2em">⟨</mo><mi>x</mi>')])
+def test_formulas_of_chapters_become_mathml(latex, made):
+    pytest.importorskip("latex2mathml")
+    from notebooks.reference.formulas import mathml
+    assert mathml(latex) == f"<math><mrow>{made}</mrow></math>"
+
+
+def test_a_formula_with_an_unknown_command_is_named():
+    pytest.importorskip("latex2mathml")
+    from notebooks.reference.formulas import mathml
+    with pytest.raises(Trouble, match=r"has \\unheardof, which is not known"):
+        mathml(r"x \unheardof y")
+
+
 # ---------------------------------------------------------------------- the whole
 
 
@@ -218,13 +291,14 @@ def test_a_missing_extra_is_told_in_a_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "sphinx", None)
     assert main([str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == \
-        'sphinx is missing: the reference needs Sphinx, Furo and MyST: run  python -m pip install -e ".[reference]"\n'
+        ('sphinx is missing: the reference needs Sphinx, Furo, MyST-NB, latex2mathml and Matplotlib: run  '
+         'python -m pip install -e ".[reference]"\n')
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The reference, by its command."""
-    for extra in ("sphinx", "furo", "myst_parser"):
+    for extra in NEEDED:
         pytest.importorskip(extra)
     folder = tmp_path_factory.mktemp("reference")
     done = subprocess.run([sys.executable, "-m", "notebooks.reference", str(folder)], cwd=ROOT, capture_output=True,
@@ -254,6 +328,43 @@ def test_what_the_packages_export_is_documented(built):
                 assert f'id="{link[2]}"' in page, name
 
 
+SEARCHES = {"vanishing gradient": "views.html#", "NaN": "views.html#", "broadcast": "chapters/02_",
+            "glossary": "glossary.", "KV cache": "chapters/08_", "chain rule": "chapters/01_", "cotangent": "glossary.",
+            "softmax": "ops/softmax."}
+
+
+@pytest.mark.long
+def test_every_link_leads_to_a_page_and_a_place_on_it(built):
+    places, checked = {}, 0
+    for page in built.rglob("*.html"):
+        text = re.sub("<script.*?</script>", "", page.read_text("utf-8"), flags=re.DOTALL)
+        for address in map(html.unescape, re.findall(r'(?:href|src)="([^"]*)"', text)):
+            if re.match("[a-z]+:", address):
+                continue
+            path, _, place = address.partition("#")
+            file = page.parent / unquote(path.partition("?")[0]) if path else page
+            assert file.exists(), (page.name, address)
+            if place and file.suffix == ".html":
+                if (file := file.resolve()) not in places:
+                    places[file] = set(re.findall(r'\b(?:id|name)="([^"]+)"', file.read_text("utf-8")))
+                assert unquote(place) in places[file], (page.name, address)
+            checked += 1
+    assert checked > 10_000
+
+
+@pytest.mark.long
+def test_a_chapter_is_a_page_with_all_that_it_shows(built):
+    text = (built / "chapters" / "04_softmax_by_hand.html").read_text("utf-8")
+    assert text.count("<math") > 100 and "$" not in re.sub("<(pre|script|code).*?</\\1>", "", text, flags=re.DOTALL)
+    assert 'href="../ops/softmax.html">softmax</a>' in text and 'href="../glossary.html"' in text
+    assert 'href="05_layer_norm_by_hand.html"' in text and 'href="03_seeing_the_graph.html"' in text
+    assert re.search(r'<img[^>]* alt="[^"]{20,}"[^>]* src="../_images/softmax_jacobian.svg"', text)
+    assert not re.search(r"data:image/png;base64,[^\"]{9999}", text)
+    for name in ("01_a_scalar_and_its_tape", "03_seeing_the_graph"):
+        text = (built / "chapters" / f"{name}.html").read_text("utf-8")
+        assert f'src="{name[:2]}_live.html" sandbox="allow-scripts"' in text and '<div class="graph"><svg' in text
+
+
 @pytest.mark.long
 def test_nothing_is_loaded_from_elsewhere_and_search_works_from_disk(built):
     from tests.autograd.view.browser import opened_browser
@@ -262,18 +373,25 @@ def test_nothing_is_loaded_from_elsewhere_and_search_works_from_disk(built):
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        for name in ("index.html", "ops/softmax.html", "api/autograd.html", "extending.html"):
+        for name in ("index.html", "ops/softmax.html", "api/autograd.html", "extending.html",
+                     "chapters/01_a_scalar_and_its_tape.html"):
             page.goto((built / name).as_uri())
-        page.fill("input[name=q]", "finite differences")
-        page.press("input[name=q]", "Enter")
-        page.wait_for_selector("#search-results li a")
+        frame = page.locator("iframe.tapegrad")
+        frame.scroll_into_view_if_needed()
+        frame.content_frame.get_by_text("step 2 / 5").wait_for()
+        for words, first in SEARCHES.items():
+            page.goto((built / "index.html").as_uri())
+            page.fill("input[name=q]", words)
+            page.press("input[name=q]", "Enter")
+            page.wait_for_selector("#search-results li a")
+            assert page.get_attribute("#search-results li a", "href").startswith(first), words
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
         assert troubles == []
 
 
 @pytest.mark.slow
 def test_the_command_says_in_a_line_what_is_wrong(tmp_path):
-    for extra in ("sphinx", "furo", "myst_parser"):
+    for extra in NEEDED:
         pytest.importorskip(extra)
     broken = tmp_path / "broken.py"
     broken.write_text("import sys, numpy as np, autograd as ag\nfrom notebooks.reference.__main__ import main\n"
