@@ -14,7 +14,7 @@ _SPACE = "{http://www.w3.org/1998/Math/MathML}"
 _BRACKETS = {r"\langle": "⟨", r"\rangle": "⟩"}  # the converter knows them, but not after \big
 _SYMBOLS = ("∂", "∇", "∞")  # which the converter takes for operators
 _ALPHABETS = {"bold": (0x1D400, 0x1D41A, 0x1D7CE), "sans-serif": (0x1D5A0, 0x1D5BA, 0x1D7E2)}
-"""Where Unicode has A, a and 0 of a style: browsers ignore `mathvariant`."""
+"""Code points of A, a and 0 in other alphabets, since browsers ignore `mathvariant`."""
 
 
 def mathml(latex: str, display: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""What the hosts of notebooks do with the chapters, as far as it can be tried here."""
+"""The chapters on the hosts of notebooks, as far as these can be tried here."""
 
 import ast
 
@@ -17,7 +17,7 @@ POLICIES = {  # what a page may load that shows outputs; its frames inherit this
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
 def test_no_cell_needs_ipython_around_it(path):
-    """These names are there in IPython alone, and not in marimo."""
+    """marimo, for one, has none of these names."""
     for cell in load(path)["cells"]:
         if cell["cell_type"] == "code":
             names = {node.id for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Name)}
