@@ -43,15 +43,17 @@ def build(folder: Path, work: Path, derivations: Path = HERE / "derivations") ->
 
 
 def _run_sphinx(work: Path, folder: Path) -> None:
-    for old in ("_sources", "ops", "api", "chapters"):  # what an earlier build made of what is no longer there
-        shutil.rmtree(folder / old, ignore_errors=True)
+    """Build in `work`, since MyST-NB writes beside the folder it is given, and copy what was made."""
     try:
         with docutils_namespace():
-            app = Sphinx(str(work), str(HERE), str(folder), str(work / "doctrees"), "html", status=None,
-                         confoverrides={"html_extra_path": [str(work / "extra")]}, warning=sys.stderr, freshenv=True,
-                         warningiserror=True)
+            app = Sphinx(str(work), str(HERE), str(work / "made" / "html"), str(work / "made" / "doctrees"), "html",
+                         status=None, confoverrides={"html_extra_path": [str(work / "extra")]}, warning=sys.stderr,
+                         freshenv=True, warningiserror=True)
             app.build(force_all=True)
     except SphinxError as error:
         raise Trouble(str(error)) from error
     if app.statuscode:
         raise Trouble("Sphinx warns, above")
+    for old in ("_sources", "ops", "api", "chapters"):  # what an earlier build made of what is no longer there
+        shutil.rmtree(folder / old, ignore_errors=True)
+    shutil.copytree(work / "made" / "html", folder, dirs_exist_ok=True)

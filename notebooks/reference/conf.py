@@ -5,7 +5,7 @@ author = copyright = "the authors of tapegrad"
 extensions = ["sphinx.ext.autodoc", "myst_nb", "notebooks.reference.extension"]  # myst_nb: MyST, and notebooks
 nb_execution_mode = "off"  # the chapters come with their outputs
 nb_merge_streams = True
-exclude_patterns = ["extra"]  # files beside the pages: notebooks, too
+exclude_patterns = ["extra", "made"]  # files beside the pages, notebooks among them, and what is built
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "unicode"  # extension.py: formulas are set as HTML, without a script

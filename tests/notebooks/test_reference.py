@@ -305,6 +305,7 @@ def built(tmp_path_factory):
                           text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"index.html: \d+ pages", done.stdout) and not done.stderr
+    assert list(folder.parent.glob("*execute*")) == []
     return folder
 
 
@@ -362,7 +363,8 @@ def test_a_chapter_is_a_page_with_all_that_it_shows(built):
     assert not re.search(r"data:image/png;base64,[^\"]{9999}", text)
     for name in ("01_a_scalar_and_its_tape", "03_seeing_the_graph"):
         text = (built / "chapters" / f"{name}.html").read_text("utf-8")
-        assert f'src="{name[:2]}_live.html" sandbox="allow-scripts"' in text and '<div class="graph"><svg' in text
+        assert f'src="{name[:2]}_live.html" sandbox="allow-scripts"' in text
+        assert text.count('<div class="graph">') >= 2 and '<g class="node">' in text
 
 
 @pytest.mark.long
