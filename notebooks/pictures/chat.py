@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import gpt
 from gpt.chat.chat import Chat
 from gpt.chat.web.server import started
+from gpt.checkpoint import load_checkpoint
 from gpt.generation.sampling import Sampling
 
 PICTURE = Path(__file__).with_name("chat.png")
@@ -20,11 +20,11 @@ QUESTIONS, TOKEN = ["Write a short poem about the sea.", "What is the capital of
 
 
 def main(model: str) -> None:
-    chat = Chat(gpt.load(model), Sampling(temperature=0.0), 60)
+    chat = Chat(load_checkpoint(model, packed=True), Sampling(temperature=0.0), 40)
     with started(chat, Path(model).name) as app, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 740})
-        page.set_default_timeout(300_000)
+        page.set_default_timeout(600_000)
         page.goto(app.address)
         for i, question in enumerate(QUESTIONS):
             page.fill("#question", question)

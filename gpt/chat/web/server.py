@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,7 +88,7 @@ def parse_tokens(given: Any, chat: Chat) -> list[int]:
     return given
 
 
-def check_names(given: dict[str, Any], needed: set[str], optional: set[str] = frozenset()) -> None:  # type: ignore
+def check_names(given: dict[str, Any], needed: Set[str], optional: Set[str] = frozenset()) -> None:
     """Raise ValueError for a field that is missing, or unknown."""
     if wrong := (needed - given.keys()) | (given.keys() - needed - optional):
         raise ValueError(f"fields that are missing or unknown: {', '.join(sorted(wrong)):.200}")
