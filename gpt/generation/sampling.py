@@ -37,7 +37,8 @@ def sample_token(logits: Array, rng: np.random.Generator, held: Array, sampling:
 def weigh_tokens(logits: Array, held: Array, sampling: Sampling) -> Array:
     """Return the probability of each token, (V,), up to a common factor."""
     s, x = sampling, logits.astype(np.float64)
-    if not math.isfinite(x.dot(x)) and not np.isfinite(x).all():  # the first test is faster, and mostly enough
+    square = x.dot(x) if x.size < 1 << 13 else np.einsum("i,i", x, x)  # of long ones BLAS would wake all its threads
+    if not math.isfinite(square) and not np.isfinite(x).all():  # the first test is faster, and mostly enough
         raise ValueError("the model's logits are not finite, so its weights are damaged: train again, "
                          "with a lower --learning-rate")
     if s.repetition_penalty != 1:  # Keskar et al. 2019, 4.1; a negative logit has to grow in size to be less likely

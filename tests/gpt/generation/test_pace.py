@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 
+from gpt import GPT, GPTConfig
 from gpt.generation import pace
 from gpt.generation.incremental import DecodingState
 from gpt.generation.pace import Pace, Threads
 from gpt.runtime.worker_pool import WorkerPool
+from tests.packing import pack_model
 
 
 def quiet(n):
@@ -162,6 +164,19 @@ def test_where_nothing_is_to_be_chosen(model, library, n):
         if held.is_set():
             pace._CHOOSING.release()
     assert library.were == []
+
+
+def test_tokens_on_packed_weights_have_one_thread(library):
+    """Their products are not BLAS's; a prompt's are."""
+    packed, _ = pack_model(GPT(GPTConfig(vocab_size=64, block_size=32, n_layer=2, n_head=2, n_embd=32)), "F16")
+    context = DecodingState(packed, [np.arange(20)])
+    context.logits()
+    assert library.n == 4
+    for i in range(5):
+        context.append([i])
+        library.were.clear()
+        context.logits()
+        assert library.were == [1, 4]  # at once, and back
 
 
 def test_a_team_keeps_its_one_thread(model):

@@ -113,9 +113,12 @@ def test_the_smallest_and_the_largest_random_number_draw_a_token_that_may_be_dra
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_not_finite(bad):
+@pytest.mark.parametrize("n", [2, 50_000])
+def test_logits_that_are_not_finite(bad, n):
+    logits = np.zeros(n)
+    logits[1] = bad
     with pytest.raises(ValueError, match="not finite.*damaged"):
-        sample_token(np.array([0, bad]), np.random.default_rng(0), np.zeros(2, bool), Sampling())
+        sample_token(logits, np.random.default_rng(0), np.zeros(n, bool), Sampling())
 
 
 def test_logits_are_not_changed():
