@@ -31,8 +31,9 @@ def float_spacing() -> Sketch:
                 sketch.text(x(value), line + 26, number(value, 2), "ink", 13, bold=step == 0)
     sketch.line([(x(8), line - 22), (x(8), line + 8)], "ink", 2.4)
     sketch.text(x(8), line + 26, "8", size=13, bold=True)
-    for value in np.arange(0.25, 1, 0.25):
-        sketch.line([(x(value), line - 10), (x(value), line + 3)], "rim", 1.4)
+    for low in (0.5, 0.25, 0.125):
+        for value in low * np.arange(1, 2, 0.25):
+            sketch.line([(x(value), line - 10), (x(value), line + 3)], "soft", 1)
     sketch.text(x(0), line + 26, "0", size=13, bold=True)
     sketch.text(x(0.5), line - 28, "smaller ranges", "soft", 12)
     exact, stored = 1.75 + 3.5, 5.0
@@ -64,7 +65,7 @@ def summation_orders() -> Sketch:
             else:
                 a, b = level[0], level[1]
                 place = (b[0] - 6, a[1] - 17)
-                groups, level = [(a, b, place)], [(place[0], place[1] - 9), *level[2:]]
+                groups, level = [(a, b, place)], [(place[0], place[1] - 11), *level[2:]]
             for i, (a, b, (x, y)) in enumerate(groups):
                 first = i == 0
                 marked += first
@@ -79,10 +80,10 @@ def summation_orders() -> Sketch:
 
 def back_off() -> Sketch:
     """Draw Witten and Bell's mixture for one context, down to the even distribution."""
-    sketch = Sketch(760, 316, "Backing off: the table of a context keeps the share n/(n + t) of the probability for "
+    sketch = Sketch(760, 366, "Backing off: the table of a context keeps the share n/(n + t) of the probability for "
                               "what it has seen, and hands t/(n + t) on to the table of the next shorter context, "
                               "down to the same probability for every letter")
-    rows = (("“␣d”", "o 6, u 5", 11, 2), ("“d”", "␣ 6, o 6, u 5, s 3, e 2", 22, 5), ("no context", "", 400, 22))
+    rows = (("“␣d”", "o 6, u 5", 11, 2), ("“d”", "␣ 6, o 6, u 5, s 3, e 2", 22, 5), ("no context", "o 24, …", 400, 22))
     for i, (context, seen, n, t) in enumerate(rows):
         top = 62 + i * 66
         share = t / (n + t)
@@ -90,17 +91,30 @@ def back_off() -> Sketch:
         sketch.text(26, top + 35, f"n = {n}, t = {t}", "soft", 12.5, "start")
         width = 330.0
         kept = width * (1 - share)
-        text = f"seen: {seen}" if seen else "how often each letter came"
-        sketch.box(140, top, kept, 36, text, NEW, size=13, round=3)
+        sketch.box(140, top, kept, 36, f"seen: {seen}", NEW, size=13, round=3)
         sketch.box(140 + kept, top, width - kept, 36, "", MEMORY["gradient"], round=3)
         sketch.text(484, top + 23, f"keeps {1 - share:.0%}", "ink", 13, "start")
         sketch.text(572, top + 23, f"hands on t/(n + t) = {share:.0%}", "backward", 13, "start")
         sketch.arrow((140 + (kept + width) / 2, top + 37), (140 + (kept + width) / 2, top + 65), "backward")
     sketch.text(26, 284, "1/V", size=15, anchor="start", bold=True)
     sketch.box(140, 260, 330, 36, "the same for each of the V letters", "panel", size=13, round=3)
+    p_o, p_x = (_mix((6, 6, 24)), _mix((0, 0, 0)))
+    sketch.lines(26, 328, (f"After “␣d” the letter o has the probability (6 + 2 · {p_o[1]:.3f}) / 13 = {p_o[0]:.3f}, where "
+                           f"{p_o[1]:.3f} is what the table of “d” says.",
+                           f"x has never been seen at all, and has {p_x[0]:.5f}: little, but not 0."), 12.5,
+                 colour="ink", anchor="start")
     sketch.text(26, 34, "context", "soft", 12.5, "start")
     sketch.text(305, 34, "where the probability goes: orange stays, purple is handed on", "soft", 12.5)
     return sketch
+
+
+def _mix(counts: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Compute p(letter | "␣d"), p(letter | "d") and p(letter) from a letter's counts in the tables of `back_off`."""
+    p, found = 1 / 23, []
+    for count, n, t in zip(reversed(counts), (400, 22, 11), (22, 5, 2)):
+        p = (count + t * p) / (n + t)
+        found.append(p)
+    return found[2], found[1], found[0]
 
 
 def look_up() -> Sketch:

@@ -10,6 +10,7 @@ from gpt.optim.muon import MARGIN, POLYNOMIALS
 from .sketch import NEW, Sketch, number
 
 _FORWARD, _BACKWARD, _AGAIN = MEMORY["value"], MEMORY["gradient"], RUNS[4]
+_INPUT, _CHECKPOINT = "#b5d0ee", NEW
 
 
 def replicas() -> Sketch:
@@ -40,47 +41,58 @@ def replicas() -> Sketch:
 def recomputation() -> Sketch:
     """Draw the arrays that are alive over a training step: all kept, and with four checkpoints."""
     layers = 16
-    kept, recomputed = _alive(layers, None), _alive(layers, 4)
-    sketch = Sketch(760, 330, "Arrays alive over a step of 16 layers: with everything kept they grow to 16; with a "
-                              "checkpoint every 4 layers to 9, for 8 more passes over a layer")
-    for left, alive, title in ((50, kept, "everything kept"), (418, recomputed, "a checkpoint every 4 layers")):
-        width, height, bottom = 310, 186, 262
-        step, unit = width / 42, height / 17
-        sketch.line([(left, bottom - height), (left, bottom), (left + width, bottom)], "rim", 1.2)
+    kept, recomputed = _alive(layers, layers, False), _alive(layers, 4, True)
+    sketch = Sketch(760, 356, "Arrays alive over a step of 16 layers: with everything kept they grow to 16; with a "
+                              "checkpoint every 4 layers to 7, for one more forward pass, 16 passes over a layer")
+    width, height, bottom = 310, 186, 262
+    step, unit = width / len(recomputed), height / 17
+    for left, alive, title in ((50, kept, "everything kept"), (420, recomputed, "a checkpoint every 4 layers")):
         sketch.text(left + width / 2, 36, title, size=15, bold=True)
-        for i, (count, phase) in enumerate(alive):
-            sketch.box(left + i * step, bottom - count * unit, step, count * unit, fill=phase, outline="paper", round=0)
-        peak = max(count for count, _ in alive)
+        for count in (4, 8, 12, 16):
+            sketch.line([(left, bottom - count * unit), (left + width, bottom - count * unit)], "line", 1)
+            sketch.text(left - 7, bottom - count * unit + 4, str(count), "soft", 12, "end")
+        for i, (checkpoints, others, phase) in enumerate(alive):
+            for low, count, fill in ((0, checkpoints, _CHECKPOINT), (checkpoints, others, _INPUT)):
+                if count:
+                    sketch.box(left + i * step, bottom - (low + count) * unit, step, count * unit, fill=fill,
+                               outline="paper", round=0)
+            sketch.box(left + i * step, bottom + 5, step, 10, fill=phase, outline="paper", round=0)
+        sketch.line([(left, bottom - height), (left, bottom), (left + width, bottom)], "rim", 1.2)
+        peak = max(checkpoints + others for checkpoints, others, _ in alive)
         sketch.line([(left, bottom - peak * unit), (left + width, bottom - peak * unit)], "ink", 1, True)
-        note = f"peak {peak} arrays, {len(alive)} layer passes"
-        sketch.text(left + width, bottom - peak * unit - 7, note, size=13, anchor="end")
-    sketch.text(50, 68, "arrays alive", "soft", 12, "start")
-    for x, colour, text in ((60, _FORWARD, "forward"), (160, _AGAIN, "forward again, from a checkpoint"),
-                            (420, _BACKWARD, "backward")):
-        sketch.box(x, 288, 14, 14, fill=colour, outline="paper", round=2)
-        sketch.text(x + 22, 300, text, size=13, anchor="start")
-    sketch.text(728, 284, "time →", "soft", 12, "end")
+        note = f"peak {peak} arrays, {len(alive)} passes over a layer"
+        sketch.text(left + width, bottom - peak * unit - 7, note, size=13, anchor="end", halo=True)
+    sketch.text(50, 62, "arrays alive", "soft", 12, "start")
+    sketch.text(730, 294, "time →", "soft", 12, "end")
+    for x, y, colour, text in ((60, 304, _INPUT, "input of a layer"), (60, 328, _CHECKPOINT, "checkpoint: input of a piece"),
+                               (330, 304, _FORWARD, "forward"), (330, 328, _BACKWARD, "backward"),
+                               (440, 328, _AGAIN, "forward again, from a checkpoint")):
+        sketch.box(x, y, 14, 14, fill=colour, outline="paper", round=2)
+        sketch.text(x + 22, y + 12, text, size=13, anchor="start")
     return sketch
 
 
-def _alive(layers: int, every: int | None) -> list[tuple[int, str]]:
-    """Simulate a step: after each pass over a layer, how many layers' inputs are alive, and the colour of the
-    pass."""
-    alive: set[int] = set()
+def _alive(layers: int, every: int, again: bool) -> list[tuple[int, int, str]]:
+    """Simulate a step in pieces of `every` layers: after each pass over a layer, how many inputs of pieces and other
+    inputs of layers are alive, and the colour of the pass.  `again` frees a piece's inner inputs and recomputes them,
+    as `ag.checkpoint` does."""
+    inner: set[int] = set()
     history = []
     for layer in range(layers):
-        alive.add(layer)
-        if every and layer % every and layer - 1 in alive and (layer - 1) % every:
-            alive.discard(layer - 1)                   # inside a segment only the newest is needed
-        history.append((len(alive), _FORWARD))
-    for layer in reversed(range(layers)):
-        if layer not in alive:
-            start = layer - layer % (every or 1)
-            for again in range(start + 1, layer + 1):
-                alive.add(again)
-                history.append((len(alive), _AGAIN))
-        history.append((len(alive), _BACKWARD))
-        alive.discard(layer)
+        if layer % every:
+            inner = (set() if again else inner) | {layer}
+        elif again:
+            inner = set()
+        history.append((layer // every + 1 if again else 0, len(inner) + (not again), _FORWARD))
+    inner = set() if again else inner
+    for piece in reversed(range(layers // every)):
+        inside = range(piece * every, (piece + 1) * every)
+        for layer in inside if again else ():
+            inner |= {layer} if layer % every else set()
+            history.append((piece + 1, len(inner), _AGAIN))
+        for layer in reversed(inside):
+            history.append((piece + 1 if again else 0, len(inner) + (not again), _BACKWARD))
+            inner.discard(layer)
     return history
 
 
@@ -133,13 +145,14 @@ def residual_faults() -> Sketch:
         sketch.circle(left + 188, line, 13, "paper", "ink")
         sketch.text(left + 188, line + 6, "+", size=17)
         broken = title == "cut"
-        sketch.arrow((left + 22, line - 14), (left + 72, line - 84), "forward", dashed=broken)
+        sketch.arrow((left + 22, line - 14), (left + 72, line - 84), "forward")
         sketch.arrow((left + 148, line - 84), (left + 184, line - 13), "forward")
         sketch.arrow((left + 31, line), (left + 175, line), "forward")
+        sketch.arrow((left + 172, line - 12), (left + 136, line - 65), "backward", dashed=True)
         if broken:
-            sketch.text(left + 50, line - 50, "✕", "bad", 20, bold=True, halo=True)
+            sketch.line([(left + 90, line - 65), (left + 72, line - 44)], "backward", 1.6, dashed=True)
+            sketch.text(left + 68, line - 32, "✕", "bad", 20, bold=True, halo=True)
         else:
-            sketch.arrow((left + 172, line - 12), (left + 136, line - 65), "backward", dashed=True)
             sketch.arrow((left + 84, line - 65), (left + 34, line - 8), "backward", dashed=True)
         sketch.arrow((left + 172, line + 10), (left + 32, line + 10), "backward", dashed=True)
         if title == "counted twice":
