@@ -98,10 +98,10 @@ def back_off() -> Sketch:
         sketch.arrow((140 + (kept + width) / 2, top + 37), (140 + (kept + width) / 2, top + 65), "backward")
     sketch.text(26, 284, "1/V", size=15, anchor="start", bold=True)
     sketch.box(140, 260, 330, 36, "the same for each of the V letters", "panel", size=13, round=3)
-    p_o, p_x = (_mix((6, 6, 24)), _mix((0, 0, 0)))
-    sketch.lines(26, 328, (f"After “␣d” the letter o has the probability (6 + 2 · {p_o[1]:.3f}) / 13 = {p_o[0]:.3f}, where "
-                           f"{p_o[1]:.3f} is what the table of “d” says.",
-                           f"x has never been seen at all, and has {p_x[0]:.5f}: little, but not 0."), 12.5,
+    (p_o, shorter, _), (p_x, *_) = _mix((6, 6, 24)), _mix((0, 0, 0))
+    sketch.lines(26, 328, (f"After “␣d” the letter o has the probability (6 + 2 · {shorter:.3f}) / 13 = {p_o:.3f}, "
+                           f"where {shorter:.3f} is what the table of “d” says.",
+                           f"x has never been seen at all, and has {p_x:.5f}: little, but not 0."), 12.5,
                  colour="ink", anchor="start")
     sketch.text(26, 34, "context", "soft", 12.5, "start")
     sketch.text(305, 34, "where the probability goes: orange stays, purple is handed on", "soft", 12.5)

@@ -64,7 +64,8 @@ def recomputation() -> Sketch:
         sketch.text(left + width, bottom - peak * unit - 7, note, size=13, anchor="end", halo=True)
     sketch.text(50, 62, "arrays alive", "soft", 12, "start")
     sketch.text(730, 294, "time →", "soft", 12, "end")
-    for x, y, colour, text in ((60, 304, _INPUT, "input of a layer"), (60, 328, _CHECKPOINT, "checkpoint: input of a piece"),
+    for x, y, colour, text in ((60, 304, _INPUT, "input of a layer"),
+                               (60, 328, _CHECKPOINT, "checkpoint: input of a piece"),
                                (330, 304, _FORWARD, "forward"), (330, 328, _BACKWARD, "backward"),
                                (440, 328, _AGAIN, "forward again, from a checkpoint")):
         sketch.box(x, y, 14, 14, fill=colour, outline="paper", round=2)

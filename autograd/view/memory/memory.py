@@ -17,7 +17,7 @@ from .memory_replay import Lifetime, MemoryProfiler, bytes_per_step
 
 SHOWN = 16
 """Maximum lines of the repr for arrays in memory at the peak."""
-HEAD = ["bytes", "arrays", "kind", "steps", "read by the backward of", "record"]
+HEAD = ["bytes", "arrays", "kind", "steps", "kept until the backward of", "record"]
 KINDS = {"value": "values", "saved": "saved for backward", "gradient": "gradients"}
 RECOMPUTED_HEAD = ["bytes if kept", "peak reduced by", "times", "operation"]
 RECOMPUTED = "recomputed in the backward pass of a captured program (ag.record), instead of kept:"
