@@ -21,7 +21,18 @@ def _(careful_sum):
                 "more than two steps of float32 apart", {"x": x})
 
 
-@exercise("13.2", "added in pairs, a number takes part in log₂ n additions, and each is wrong by at most u = 2⁻²⁴ of "
+@exercise("13.2", "double the scale until something in the gradient is infinite: `np.isfinite(...).all()`.")
+def _(largest, why, half_precision, features):
+    choose("why", why, "a", {"b": "A power of two changes no digit at all.", "c": "Small numbers grow, too."})
+    scale = float(largest)
+    require(scale > 0 and math.log2(scale) % 1 == 0, f"largest is a power of two, and this is {largest}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = [bool(np.isfinite(half_precision(s, 10_000 * features)).all()) for s in (scale, 2 * scale)]
+    require(found[0], f"with the scale {scale:g} the gradient is not finite")
+    require(not found[1], f"with the scale {2 * scale:g} the gradient is finite, too")
+
+
+@exercise("13.3", "added in pairs, a number takes part in log₂ n additions, and each is wrong by at most u = 2⁻²⁴ of "
           "its result.")
 def _(bound, atol):
     for n, magnitude in ((2**16, 0.8), (2**10, 1.0), (2, 3.0)):
@@ -33,14 +44,3 @@ def _(bound, atol):
             "The mean is divided by n, and its error too.": n * right}, tolerance=1e-3)
     equal("atol", atol, 1e-6, None, {"A mistake of a thousandth would pass.": 1e-3,
                                      "That is less than the rounding of one addition.": 1e-9}, tolerance=1e-3)
-
-
-@exercise("13.3", "double the scale until something in the gradient is infinite: `np.isfinite(...).all()`.")
-def _(largest, why, half_precision, features):
-    choose("why", why, "a", {"b": "A power of two changes no digit at all.", "c": "Small numbers grow, too."})
-    scale = float(largest)
-    require(scale > 0 and math.log2(scale) % 1 == 0, f"largest is a power of two, and this is {largest}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = [bool(np.isfinite(half_precision(s, 10_000 * features)).all()) for s in (scale, 2 * scale)]
-    require(found[0], f"with the scale {scale:g} the gradient is not finite")
-    require(not found[1], f"with the scale {2 * scale:g} the gradient is finite, too")

@@ -374,18 +374,18 @@ def careful_sum(x):
       ("return total", "return float(total)", "returns a np.float32"),
       ("return total", "return x.astype(float).sum()", "float64"),
       ("return total", "return total + x[0]", "apart"), ("return total", "return np.cumsum(x)[-1]", "apart")]),
-    "13.2": ("bound, atol = lambda n, magnitude: np.log2(n) * 2.0**-24 * magnitude, 1e-6", [
-        ("np.log2(n)", "n", "from left to right"), ("2.0**-24", "2.0**-23", "half of eps"),
-      ("np.log2", "np.log", "base 2"),
-        (" * magnitude", "", "does not come out"), ("1e-6", "1e-3", "would pass"),
-      ("1e-6", "1e-9", "less than the rounding")]),
-    "13.3": ('''
+    "13.2": ('''
 features = 0.003 * np.ones((4, 2))
 def half_precision(scale, features):
     return np.float16(np.float16(scale) * np.float16(np.square(features).sum()))
 largest, why = 8, "a"
 ''', [("8, ", "4, ", "is finite, too"), ("8, ", "16, ", "is not finite"), ("8, ", "9.0, ", "power of two"),
       ('"a"', '"b"', "no digit"), ('"a"', '"c"', "grow, too")]),
+    "13.3": ("bound, atol = lambda n, magnitude: np.log2(n) * 2.0**-24 * magnitude, 1e-6", [
+        ("np.log2(n)", "n", "from left to right"), ("2.0**-24", "2.0**-23", "half of eps"),
+      ("np.log2", "np.log", "base 2"),
+        (" * magnitude", "", "does not come out"), ("1e-6", "1e-3", "would pass"),
+      ("1e-6", "1e-9", "less than the rounding")]),
     "14.1": ('''
 def add_one(pairs):
     return (pairs + 1) / (pairs + 1).sum(axis=1, keepdims=True)
