@@ -1,20 +1,22 @@
 """The run that left a checkpoint, trained again: bit for bit, or with some of its text left out."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from tqdm import tqdm
 
 from ..checkpoint import Checkpoint
-from ..data.dataset import IGNORED, LineData, TextData
+from ..data.dataset import IGNORED, Data, LineData, TextData
 from ..model.module import Array, raw
 from ..runtime.environment import fastest_kernels
 from ..runtime.worker_pool import WorkerPool
 from ..training.config import TrainConfig
 from ..training.train import begin_run, load_start, same_data
-from ..training.trainer import Trainer
+from ..training.trainer import Trainer, draw_batch
 
 Text = TextData | LineData
 
@@ -74,14 +76,10 @@ class Order:
 
 
 def reading_order(trainer: Trainer, n_steps: int) -> list[Array]:
-    """Return where the examples of each of a run's first steps begin; the trainer, before its first step, stays as it
-    is."""
-    data, state = text_of(trainer), trainer.batches.bit_generator.state
-    trainer.data = Order(data)  # type: ignore[assignment]
-    n = trainer.config.accumulate
-    batches = [np.concatenate([trainer.batch(step * n + i)[0] for i in range(n)]) for step in range(n_steps)]
-    trainer.data, trainer.batches.bit_generator.state = data, state
-    return batches
+    """Return where the examples of each of a run's first steps begin, of a trainer before its first step."""
+    order, rng = cast(Data, Order(text_of(trainer))), copy.deepcopy(trainer.batches)
+    c, n = trainer.config, trainer.config.accumulate
+    return [np.concatenate([draw_batch(order, c, step * n + i, rng)[0] for i in range(n)]) for step in range(n_steps)]
 
 
 def train_again(config: TrainConfig, run: Checkpoint, left_out: Array | None = None) -> Checkpoint:

@@ -162,7 +162,7 @@ class Trainer:
         their mean loss and their number of tokens."""
         n, total, tokens, grad = self.config.accumulate, 0.0, 0, self.parameters.grad
         earlier = np.zeros_like(grad) if n > 1 else None  # the weighted gradients of the batches before
-        batches = [self.batch(self.iter * n + i) for i in range(n)]
+        batches = [draw_batch(self.data, self.config, self.iter * n + i, self.batches) for i in range(n)]
         counted = [int((targets != IGNORED).sum()) for _, targets in batches]
         for self._batch, weight in zip(batches, (k / max(sum(counted), 1) for k in counted)):
             self._before = copy.deepcopy(self.random) if self.config.dropout else self.random
@@ -176,13 +176,6 @@ class Trainer:
         if earlier is not None:
             grad[:] = earlier
         return total, tokens
-
-    def batch(self, number: int) -> Batch:
-        """Return batch `number`, from 0: its rows of a shuffled epoch, or the next one that `batches` draws."""
-        c = self.config
-        if c.batches == "shuffled":
-            return cast(EpochData, self.data).shuffled_batch(c.seed, number * c.batch_size, c.batch_size)
-        return self.data.train_batch(self.batches, c.batch_size)
 
     def fail(self, problem: str) -> None:
         """Raise FloatingPointError, before anything is saved that is not finite, naming the first record of the batch
@@ -327,3 +320,10 @@ def mean_loss(loss: Callable[[Array, Array], Any], batches: Iterator[Batch]) -> 
         total += float(loss(ids, targets)) * counted if counted else 0.0
         n += counted
     return total / n
+
+
+def draw_batch(data: Data, config: TrainConfig, number: int, rng: np.random.Generator) -> Batch:
+    """Return batch `number` of a run, from 0: its rows of a shuffled epoch, or the next one that `rng` draws."""
+    if config.batches == "shuffled":
+        return cast(EpochData, data).shuffled_batch(config.seed, number * config.batch_size, config.batch_size)
+    return data.train_batch(rng, config.batch_size)

@@ -54,7 +54,7 @@ def train(text=TEXT, send=None, **changes):
 def test_a_run_is_told_step_by_step(folder):
     sent = train()
     assert sent["refused"] == []
-    assert sent["begun"][0] | {"rungs": []} == dict(parameters=3712, vocabulary=16, steps=60, tokens=128, rungs=[])
+    assert sent["begun"][0] | {"rungs": []} == dict(parameters=3680, vocabulary=16, steps=60, tokens=128, rungs=[])
     (name, loss), *counts = sent["begun"][0]["rungs"]
     assert "16" in name and loss == round(np.log(16), 4)
     assert counts[0][0] == "counts, 0 characters of context" and loss > counts[0][1] > counts[1][1] > counts[2][1]

@@ -92,6 +92,15 @@ def _compiled(function, signature):
     return made
 
 
+def inlined(fastmath=frozenset()):
+    """Compile the function below into each loop that calls it.
+
+    Without that the process that compiles a loop calls the function as it was optimized alone, and a process that loads
+    the loop from the cache as it was optimized for that loop: two runs of one seed would differ in their last bits.
+    """
+    return numba.njit(nogil=True, fastmath=set(fastmath), forceinline=True)
+
+
 @intrinsic
 def start_of(_, a):
     """Return a pointer to the first element of an array."""
@@ -100,7 +109,7 @@ def start_of(_, a):
     return types.CPointer(a.dtype)(a), code
 
 
-@numba.njit
+@inlined()
 def row_of(a, *index):
     """Row a[index] of an array of layout "A" whose rows are contiguous, which the vectorizer has to know."""
     return numba.carray(start_of(a[index]), (a.shape[-1],))

@@ -6,10 +6,9 @@ what a row needs several times stays in the processor's cache.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from .compiling import FLAGS, integer, loop, number, read, row_of, write
+from .compiling import FLAGS, inlined, integer, loop, number, read, row_of, write
 
 # ---------------------------------------------------------------------- RMS norm
 
@@ -109,7 +108,7 @@ def squared_relu_backward(g, x, d):
 # ---------------------------------------------------------------------- causal convolution
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def convolve(x, weight, y):
     """y[t] ← Σ weight[k] ⊙ x[t − k], of contiguous rows, up to three taps at a time."""
     for i in range(x.shape[0]):
@@ -127,7 +126,7 @@ def convolve(x, weight, y):
             add_taps(x, weight, i, t, 3, out)
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def add_taps(x, weight, i, t, first, out):
     """Add the terms of the taps from `first` on, for position t of sequence i, to `out`."""
     for k in range(first, min(len(weight), t + 1)):

@@ -7,12 +7,11 @@ changes in a loop's own file only.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .compiling import EXACT, SINGLE, integer, integers, loop, number, read, write
+from .compiling import EXACT, SINGLE, inlined, integer, integers, loop, number, read, write
 
 # ---------------------------------------------------------------------- exp, the normal distribution, the maximum
 
@@ -59,7 +58,7 @@ def _exp_double(x):
     return 0.0 if x < -708.0 else y
 
 
-@overload(exp, jit_options={"fastmath": EXACT})
+@overload(exp, jit_options={"fastmath": EXACT, "forceinline": True})
 def _(x):
     return _exp_single if x == types.float32 else _exp_double
 
@@ -68,7 +67,7 @@ def _(x):
 # where Φ(−x) / Φ′(x) is smooth; P and Q are minimax fits of relative errors 7e-10 and 8e-8.
 
 
-@numba.njit(fastmath=EXACT)
+@inlined(EXACT)
 def normal(x):
     """Φ(x) and Φ′(x) of the normal distribution."""
     f = np.float32
@@ -105,13 +104,13 @@ def largest(row):
     raise NotImplementedError
 
 
-@overload(bits)
+@overload(bits, jit_options={"forceinline": True})
 def _(a):
     whole = np.int32 if a.dtype == types.float32 else np.int64
     return lambda a: a.view(whole)
 
 
-@overload(largest)
+@overload(largest, jit_options={"forceinline": True})
 def _(row):
     real, whole, places = (np.float32, np.int32, 31) if row.dtype == types.int32 else (np.float64, np.int64, 63)
     magnitude, least = whole(2 ** places - 1), whole(-2 ** places)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import FLAGS, loop, number, read, row_of, write
+from .compiling import FLAGS, inlined, loop, number, read, row_of, write
 
 
 @loop(write(1), read(1), write(1), write(1), number, number, number, number, number, number)
@@ -71,7 +70,7 @@ def tile(_, a, b, c, i, j):
     return types.void(a, b, c, i, j), code
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def product(a, b, c):
     """c ← a b, where ROWS divides the rows of `c` and BYTES the bytes of each; rows of `b` and `c` are contiguous."""
     for i in range(0, c.shape[0], ROWS):
@@ -79,7 +78,7 @@ def product(a, b, c):
             tile(a, b, c, i, j)
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def symmetric_product(a, b, c):
     """c ← a b, where that is symmetric: only tiles with something on or above the diagonal are computed."""
     lanes = BYTES // c.itemsize
@@ -94,7 +93,7 @@ def symmetric_product(a, b, c):
 # ---------------------------------------------------------------------- Muon
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def scaled(a, c, diagonal, b):
     """b ← c a + diagonal · I."""
     a, out = a.reshape(-1), b.reshape(-1)
@@ -104,7 +103,7 @@ def scaled(a, c, diagonal, b):
         b[i, i] += diagonal
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def gram(x, room, A):
     """A ← x xᵀ or xᵀx, whichever is smaller."""
     if x.shape[0] < x.shape[1]:
@@ -117,7 +116,7 @@ def gram(x, room, A):
         symmetric_product(x.T, x, A)
 
 
-@numba.njit(nogil=True, fastmath=FLAGS)
+@inlined(FLAGS)
 def orthogonalize(x, factor, polynomials, margin, work, out):
     """`out` ← approximately factor · U Vᵀ, where x = U S Vᵀ, by the steps of `orthogonalize` in numpy/optimizers.py."""
     A, B, P, Q = work[0], work[1], work[2], work[3]

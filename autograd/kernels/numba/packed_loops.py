@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import FLAGS, SINGLE, loop, read, start_of, write
+from .compiling import FLAGS, SINGLE, inlined, loop, read, start_of, write
 
 SINGLES, WHOLE = ir.VectorType(ir.FloatType(), 16), ir.VectorType(ir.IntType(32), 16)
 BYTES, PAIR = ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.FloatType(), 2)
@@ -158,14 +158,14 @@ def product_q4_1(x, w, sums, y):
             dot_q4_1(start_of(w[i]), w.shape[1], start_of(x[t]), start_of(sums), len(sums), start_of(y[t, i:]))
 
 
-@numba.njit
+@inlined()
 def half(bits):
     """Return the float of the bits of a float16, which is finite."""
     size = (np.int32((bits & 0x7FFF) << 13)).view(np.float32) * np.float32(2.0 ** 112)
     return -size if bits & 0x8000 else size
 
 
-@numba.njit
+@inlined()
 def brain(bits):
     """Return the float of the bits of a bfloat16."""
     return np.int32(bits << 16).view(np.float32)
@@ -214,7 +214,7 @@ def widen_bf16(w, y):
             y[i, j] = brain(np.int32(row[j]))
 
 
-@numba.njit
+@inlined()
 def scale_at(row, start):
     """Return the float of the float16 in two bytes."""
     return half(np.int32(row[start]) | np.int32(row[start + 1]) << 8)

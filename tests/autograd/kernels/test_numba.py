@@ -23,6 +23,7 @@ from autograd.kernels.numba import compiling, loops  # noqa: E402
 
 SINGLE, DOUBLE = np.float32, np.float64
 DENSE = [name for name in compiled.PAIRS if name != "linear"]  # which is of packed weights: see test_packed.py
+LOOPS = ("loops", "layer_loops", "optimizer_loops", "packed_loops")
 ROOT = pathlib.Path(__file__).parents[3]
 
 
@@ -688,6 +689,18 @@ print(errors, [str(e) for e in errors])
 
 def test_double_precision_that_comes_while_single_runs():
     assert python(MIXED).stdout == "[] []\n"
+
+
+def test_functions_that_loops_call_are_compiled_into_them():
+    """Or else a process that compiles the loops computes with other bits than one that loads them."""
+    from numba.core.dispatcher import Dispatcher
+    files = [pathlib.Path(compiled.__path__[0]) / f"{name}.py" for name in ("compiling", *LOOPS)]
+    modules = [importlib.import_module(f"autograd.kernels.numba.{file.stem}") for file in files]
+    called = {value for module in modules for value in vars(module).values()
+              if isinstance(value, Dispatcher) and value._can_compile}  # which a loop cannot, once it is compiled
+    assert len(called) > 8 and all(f.targetoptions.get("forceinline") for f in called)
+    overloads = [line for file in files for line in file.read_text().splitlines() if line.startswith("@overload")]
+    assert overloads and all('"forceinline": True' in line for line in overloads)
 
 
 def n_loaded(function):

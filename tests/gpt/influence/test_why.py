@@ -13,6 +13,7 @@ from gpt.checkpoint import load_checkpoint
 from gpt.cli import main
 from gpt.data.corpus import locate, open_corpus
 from gpt.influence.retraining import begin_again, reading_order, recorded_config, text_tokens, train_again
+from gpt.training.trainer import draw_batch
 from tests.autograd.view.browser import Page, opened_browser
 
 ODD = "a zebra ran over the hill.\n"
@@ -51,7 +52,8 @@ def test_the_run_again_has_the_same_bits_and_without_a_part_has_others(saved):
         batches = reading_order(trainer, 20)
         state = trainer.batches.bit_generator.state
         for step in range(20):  # the examples that the trainer reads, and in their order
-            found = np.concatenate([trainer.batch(step * config.accumulate + i)[0] for i in range(config.accumulate)])
+            found = np.concatenate([draw_batch(trainer.data, config, step * config.accumulate + i, trainer.batches)[0]
+                                    for i in range(config.accumulate)])
             np.testing.assert_array_equal(found, trainer.data.examples_at(batches[step])[0])
         assert config.batches == "shuffled" or state != trainer.batches.bit_generator.state
         n = len(text_tokens(trainer.data))

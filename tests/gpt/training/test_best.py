@@ -24,7 +24,7 @@ def overfitted(tmp_path_factory):
     words = np.random.default_rng(0).choice("the cat sat on mat and dog by some other thing".split(), 260)
     (folder / "text.txt").write_text(" ".join(words))
     config = TrainConfig.from_recipe(data=(str(folder / "text.txt"),), out=str(folder / "out"), n_layer=1, n_head=2,
-                                     n_embd=32, block_size=16, batch_size=16, max_iters=80, warmup_iters=2,
+                                     n_embd=32, smear=True, block_size=16, batch_size=16, max_iters=80, warmup_iters=2,
                                      schedule="constant", eval_interval=20, eval_iters=4, replicas=1)
     train(config, said.append)
     return folder / "out", said
