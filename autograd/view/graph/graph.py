@@ -144,13 +144,11 @@ class _Drawing:
     # ------------------------------------------------------------------ a box
     def _box(self, box: Box, graph: Graph) -> None:
         """Draw a box in the cluster `graph`."""
-        rows = "".join(f'<tr><td>{line}</td></tr>' for line in self._lines(box))
-        label = f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
-        graph.node(self.names[box], label, tooltip=quote(self._tip(box)), **self._look(box))
+        graph.node(self.names[box], _label(self._lines(box)), tooltip=quote(self._tip(box)), **self._look(box))
         for i, (name, array) in enumerate(self._arrays(box)):
             outside, tip = f"{self.names[box]}a{i}", f"{name}: an array, not recorded"
-            text = f"array<br/>{small_text(describe(array))}"
-            graph.node(outside, f"<{text}>", tooltip=quote(tip), style="dashed", **_LEAF)
+            label = _label(["array", small_text(describe(array))])
+            graph.node(outside, label, tooltip=quote(tip), style="dashed", **_LEAF)
             graph.edge(outside, self.names[box], tooltip=quote(tip), style="dashed")
             self.marks["dashed"] = _DASHED
 
@@ -354,11 +352,15 @@ _NODE = {"shape": "box", "style": "filled,rounded", "fillcolor": WHITE, "color":
          "fontsize": "11", "fontcolor": INK, "margin": "0.12,0.06", "height": "0.3", "width": "0.6"}
 _EDGE = {"color": OUTLINE, "arrowsize": "0.6", "fontname": FONT, "fontsize": "8.5", "fontcolor": SOFT}
 _FRAME = {"style": "filled,rounded", "fillcolor": FRAME, "color": FRAME_LINE, "margin": "12"}
-
-
 _LEAF = {"shape": "ellipse", "margin": "0.04,0.03"}
 _DASHED = "dashed: a constant, or an array outside the tape"
 _PURPLE = "purple: the gradient that flows back, ‖ ‖ its norm"
+
+
+def _label(lines: Iterable[str]) -> str:
+    """Return Graphviz's markup for lines in a box, as rows of a table: lines of two sizes would overlap otherwise."""
+    rows = "".join(f"<tr><td>{line}</td></tr>" for line in lines)
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
 
 
 def _value(t: Tensor) -> Any:
