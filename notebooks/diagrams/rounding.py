@@ -24,15 +24,14 @@ def float_spacing() -> Sketch:
         low = 2.0**exponent
         sketch.line([(x(low), 62), (x(low), 56), (x(2 * low) - 4, 56), (x(2 * low) - 4, 62)], fill, 1.4)
         sketch.text((x(low) + x(2 * low)) / 2, 46, f"distance {number(low / 4, 2)}", fill, 13)
-        for step in range(4):
-            value = low * (1 + step / 4)
+        for step, value in enumerate(_floats(low)):
             sketch.line([(x(value), line - 22), (x(value), line + (8 if step == 0 else 4))], fill, 2.4)
             if step == 0 or exponent:
                 sketch.text(x(value), line + 26, number(value, 2), "ink", 13, bold=step == 0)
     sketch.line([(x(8), line - 22), (x(8), line + 8)], "ink", 2.4)
     sketch.text(x(8), line + 26, "8", size=13, bold=True)
     for low in (0.5, 0.25, 0.125):
-        for value in low * np.arange(1, 2, 0.25):
+        for value in _floats(low):
             sketch.line([(x(value), line - 10), (x(value), line + 3)], "soft", 1)
     sketch.text(x(0), line + 26, "0", size=13, bold=True)
     sketch.text(x(0.5), line - 28, "smaller ranges", "soft", 12)
@@ -45,6 +44,11 @@ def float_spacing() -> Sketch:
     sketch.lines(x(exact) + 26, line + 66, ("1.5 + 1 = 2.5 is one of the", "numbers: it is exact."), 13, colour="soft",
                  anchor="start")
     return sketch
+
+
+def _floats(low: float) -> np.ndarray:
+    """Return the numbers with three significant bits from a power of two to the next."""
+    return low * np.arange(4, 8) / 4
 
 
 def summation_orders() -> Sketch:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+import autograd as ag
 from tests.autograd.view.browser import opened_browser
 
 ROOT = Path(__file__).parents[2]
@@ -53,3 +55,37 @@ def test_each_is_shown_in_a_chapter_with_its_description(diagrams):
                        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
     for name, sketch in diagrams.items():
         assert f"![{sketch.title}](pictures/{name}.svg)" in chapters, name
+
+
+def test_checkpoints_are_drawn_as_they_work():
+    from notebooks.diagrams.training import _alive, recomputation
+
+    for layers, every in ((16, 4), (12, 3), (12, 1)):
+        steps = _alive(layers, every, again=True)
+        assert max(kept + inner for kept, inner, _ in steps) == layers // every + every - 1
+        assert len(steps) == 3 * layers  # forward, forward again, backward
+        everything = _alive(layers, layers, again=False)
+        assert len(everything) == 2 * layers and max(inner for _, inner, _ in everything) == layers
+    assert "peak 7 arrays, 48 passes" in str(recomputation())
+
+
+def test_the_small_floats_have_three_bits():
+    from notebooks.diagrams.rounding import _floats
+
+    found = np.concatenate([_floats(low) for low in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)])
+    mantissas = np.frexp(found)[0] * 8
+    assert (mantissas == mantissas.round()).all() and (np.diff(found) > 0).all()
+    assert len(found) == sum(np.frexp(value)[0] * 8 % 1 == 0 for value in np.arange(0.125, 8, 2**-5))
+
+
+@pytest.mark.parametrize("name, block, contributions", [
+    ("healthy", lambda h, w: h + np.tanh(h @ w), 2), ("cut", lambda h, w: h + np.tanh(h.data @ w), 1),
+    ("counted twice", lambda h, w: h + (h + np.tanh(h @ w)), 3)])
+def test_faults_of_a_block_have_the_contributions_that_are_drawn(name, block, contributions):
+    from notebooks.diagrams.training import residual_faults
+
+    h, w = ag.tensor(np.ones((2, 3)), requires_grad=True), ag.tensor(np.eye(3), requires_grad=True)
+    assert f"of {contributions} contribution" in str(ag.tape(block(h, w).sum()).ledger(h))
+    drawn = str(residual_faults())
+    after = drawn[drawn.index(f">{name}<"):]
+    assert f"gradient of h: {contributions} contribution" in after[:after.index("contribution") + 12]
