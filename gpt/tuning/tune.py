@@ -141,7 +141,7 @@ def tune_with(config: TuneConfig, conversations: Sequence[Conversation], out: Pa
     after = tuned.metadata["val_loss"]
     for question, was, now in zip(held_out, first_answers, answer_all(tuned, held_out)):
         say(f"\n  question  {question.messages[-2].text}\n  before    {was}\n  after     {now}")
-    say(f"\nloss    {after:.4f} on {data.val_description}, {after / before:.0%} of the {before:.4f} before tuning")
+    say(f"\nloss    {after:.4f} on {data.val_description}, {after / before:.1%} of the {before:.4f} before tuning")
     if not config.data:
         say_outside(tuned, say)
     say(f"model in {saved_file(config, out)}; to talk to it:\n\n    {command_line('chat', out)}\n")

@@ -1,11 +1,15 @@
-"""Diagrams of chapter 8: examples, the residual stream, a block, the KV cache, byte-pair merges."""
+"""Diagrams of chapters 8 and 12: examples, the whole model, its residual stream, a block, the KV cache, byte-pair
+merges, and a conversation with its loss mask."""
 
 from __future__ import annotations
 
 import collections
 
 from autograd.view.palette import FAMILIES
+from gpt.chat.records import Message
+from gpt.chat.turns import Turns, TurnTokenizer
 from gpt.data.tokenizers.bpe import BPETokenizer
+from gpt.data.tokenizers.char import CharTokenizer
 
 from .sketch import NEW, Sketch
 
@@ -35,6 +39,75 @@ def examples() -> Sketch:
     return sketch
 
 
+def whole_model() -> Sketch:
+    """Draw a GPT from ids to logits with the shape after each step; the table E is used at both ends."""
+    sketch = Sketch(760, 330, "A whole GPT: ids (B, T) select rows of the table E, positions P are added, N blocks "
+                              "each with attention and MLP keep the shape (B, T, C), and after a norm the same table "
+                              "E, transposed, makes logits (B, T, V)")
+    middle = 138
+    sketch.box(18, middle - 20, 60, 40, "ids")
+    sketch.box(112, middle - 20, 74, 40, "E[ids]", _LINEAR)
+    sketch.box(196, middle - 96, 62, 32, "P", _LINEAR)
+    sketch.text(266, middle - 76, "(T, C)", "soft", 12, "start")
+    sketch.circle(227, middle, 11, "paper", "ink")
+    sketch.text(227, middle + 6, "+", size=17)
+    for start, end in ((78, 112), (186, 216), (238, 284), (388, 402), (506, 538), (586, 612), (672, 698)):
+        sketch.arrow((start, middle), (end, middle), "forward", 2.2)
+    sketch.arrow((227, middle - 64), (227, middle - 11), "forward", 2.2)
+    for left, name in ((284, "block 0"), (402, "block N − 1")):
+        sketch.box(left, middle - 46, 104, 92, "", "paper")
+        sketch.text(left + 52, middle - 54, name, size=13)
+        sketch.box(left + 10, middle - 38, 84, 32, "attention", _ATTENTION, size=13)
+        sketch.box(left + 10, middle + 6, 84, 32, "MLP", _MLP, size=13)
+    sketch.text(395, middle - 76, "… N blocks …", "soft", 13)
+    sketch.box(538, middle - 20, 48, 40, "norm", _NORM)
+    sketch.box(612, middle - 20, 60, 40, "E^T", _LINEAR)
+    sketch.text(702, middle + 5, "logits", size=14, anchor="start")
+    for x, shape in ((48, "(B, T)"), (149, "(B, T, C)"), (395, "(B, T, C) all the way"), (562, "(B, T, C)"),
+                     (714, "(B, T, V)")):
+        sketch.text(x, middle + 66, shape, "soft", 12.5)
+    sketch.text(250, middle + 24, "x_0", size=13)
+    sketch.text(522, middle + 24, "x_N", size=13)
+    sketch.line([(149, middle + 76), (149, middle + 106), (642, middle + 106), (642, middle + 20)], "ink", 1.3, True)
+    sketch.text(395, middle + 99, "one table E (V, C), used twice: a row for each token", size=13, halo=True)
+    sketch.lines(380, 284, ("In the chapter V = 23 characters, T = 36 positions, C = 48 numbers, N = 2 blocks.",
+                            "The V logits at position t are the scores for the token at t + 1."), 13, colour="soft")
+    return sketch
+
+
+def chat_template() -> Sketch:
+    """Draw a conversation as ids and targets: the tokens that mark turns, and the loss mask on the question."""
+    question, answer = "the cow runs. who runs?", "the cow."
+    tokenizer = TurnTokenizer(CharTokenizer(question + answer))
+    messages = [Message("user", question), Message("assistant", answer)]
+    [(tokens, mask)] = Turns(tokenizer).examples([messages])
+    marks = {tokenizer.user: "U", tokenizer.assistant: "A", tokenizer.end: "E"}
+    letters = [marks.get(token) or {" ": "␣"}.get(text := tokenizer.decode(token), text) for token in tokens]
+    sketch = Sketch(760, 262, "A conversation in the chat template: a token before the question, one before the "
+                              "answer, one after it. The targets are the next tokens, and only those of the answer "
+                              "and its end count; all others are −100")
+    cell, left = 20.2, 80
+    for top, name in ((76, "ids"), (140, "targets")):
+        sketch.text(left - 10, top + 20, name, size=14, anchor="end", bold=True)
+        for i in range(len(tokens) - 1):
+            token, letter, counts = ((tokens[i], letters[i], True) if name == "ids" else
+                                     (tokens[i + 1], letters[i + 1], mask[i + 1]))
+            fill = "wash-backward" if token in marks else NEW if name == "targets" else "paper"
+            if counts:
+                sketch.box(left + i * cell, top, cell, 30, letter, fill, "rim", 13, round=2)
+    first = mask.index(True) - 1
+    sketch.box(left, 140, first * cell, 30, "−100 at each: the question is not learned", size=13, round=2)
+    for i in range(first, len(tokens) - 1):
+        sketch.arrow((left + (i + 0.5) * cell, 107), (left + (i + 0.5) * cell, 139), "forward")
+    sketch.text(left + (first + (len(tokens) - 1 - first) / 2) * cell, 190, "the loss is the mean of these", "ink", 13)
+    for start, end, text in ((0, first, "what the user says"), (first, len(tokens) - 1, "what the model says")):
+        sketch.text(left + (start + end) * cell / 2, 50, text, "soft", 13)
+        sketch.line([(left + start * cell + 3, 62), (left + end * cell - 3, 62)], "rim", 1.4)
+    sketch.text(380, 222, "U, A, E: three tokens of the template, <|user|>, <|assistant|> and <|end|>", size=13)
+    sketch.text(380, 244, "A window of 64 positions is filled with as many whole conversations as fit.", "soft", 13)
+    return sketch
+
+
 def residual_stream() -> Sketch:
     """Draw the stream that blocks read from and add to, and the gradient's straight way back along it."""
     sketch = Sketch(760, 300, "The residual stream: each attention and each MLP reads a normalised copy of the "
@@ -42,7 +115,7 @@ def residual_stream() -> Sketch:
                               "reaches the embedding along a straight line too")
     stream = 196
     sketch.box(22, stream - 22, 92, 44, "embedding")
-    sketch.box(640, stream - 22, 98, 44, "norm, head")
+    sketch.box(640, stream - 22, 98, 44, "norm, E^T")
     previous = 114.0
     for i, (name, fill) in enumerate((("attention", _ATTENTION), ("MLP", _MLP)) * 2):
         left = 142 + i * 122
