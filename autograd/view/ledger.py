@@ -44,7 +44,7 @@ class Ledger:
         names = number_records(self.tape)
         rows = [f"Gradient of %{names[self.tensor]} {label(self.tensor)}: norm {norm(self.total):.4g}, "
                 f"of {plural(len(self.contributions), 'contribution')}"]
-        rows += [f"  {c.share:7.1%}  norm {c.norm:<10.4g} {self.source(c, names)}" for c in self.contributions]
+        rows += [f"  {c.share:z7.1%}  norm {c.norm:<10.4g} {self.source(c, names)}" for c in self.contributions]
         return "\n".join(rows)
 
     def _repr_html_(self) -> str:

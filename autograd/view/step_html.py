@@ -87,7 +87,7 @@ def _share_html(share: float) -> Html:
     width = max(1, round(_BAR * min(abs(share), 1)))
     colours = diverging(np.full((6, width), 0.6 if share > 0 else -0.6))  # every pixel: notebooks keep the aspect ratio
     data = base64.b64encode(png(colours)).decode()
-    return Html(f'{share:.1%}<br><img src="data:image/png;base64,{data}" width="{width}" height="6" alt="">')
+    return Html(f'{share:z.1%}<br><img src="data:image/png;base64,{data}" width="{width}" height="6" alt="">')
 
 
 def _array_html(value: Any) -> Html:

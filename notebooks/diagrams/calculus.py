@@ -116,9 +116,7 @@ def broadcasting() -> Sketch:
         sketch.arrow((317 + column * cell, 179), (317 + column * cell, 169), "forward", 1.1)
     sketch.line([(20, 226), (740, 226)], "line")
     sketch.text(24, 252, "backward: add up over the axes that were stretched", "backward", 15, "start", True)
-    sketch.matrix(470, 284, g, cell, 3, name="g (3, 4) comes in")
-    sketch.arrow((464, 329), (428, 329), "backward")
-    sketch.matrix(302, 284, g, cell, 3, rim="backward")
+    sketch.matrix(302, 284, g, cell, 3, name="g (3, 4) comes in", rim="backward")
     sketch.matrix(134, 284, dx, cell, 3, name="∂L/∂x (3, 1)")
     for row in range(3):
         sketch.arrow((298, 299 + row * cell), (168, 299 + row * cell), "backward", 1.2)

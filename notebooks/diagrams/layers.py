@@ -142,8 +142,8 @@ def attention() -> Sketch:
         sketch.matrix(570, top, v[head], cell, 2)
         sketch.text(648, middle + 6, "=", size=17)
         sketch.matrix(664, top, y[head], cell, 2, rim="forward")
-        sketch.frame(424, top + 3 * cell, T * cell, cell, "forward", 2.2)
-        sketch.frame(664, top + 3 * cell, d * cell, cell, "forward", 2.2)
+        for x, columns in ((46, d), (288, T), (424, T), (664, d)):
+            sketch.frame(x, top + 3 * cell, columns * cell, cell, "forward", 2.2)
     sketch.text(24, 34, "head", "soft", 13)
     sketch.lines(340, 356, ("grey: later tokens,", "masked with −∞"), 12, colour="soft")
     sketch.lines(476, 356, ("softmax of each row:", "adds up to 1"), 12, colour="soft")

@@ -200,8 +200,8 @@ def lora() -> Sketch:
 def muon_step() -> Sketch:
     """Draw what Muon does to a gradient: an ellipse becomes nearly a circle, and rare directions count like others."""
     sketch = Sketch(760, 316, "Muon's step for a matrix: three polynomials keep the singular directions of the "
-                              "gradient and bring its singular values near 1, so that rare directions are learned "
-                              "as fast as frequent ones")
+                              "gradient and bring its singular values into a band around 1, so that rare "
+                              "directions are learned nearly as fast as frequent ones")
     turn = np.array([[0.94, -0.34], [0.34, 0.94]])
     angles = np.linspace(0, 2 * np.pi, 73)
     circle = np.stack([np.cos(angles), np.sin(angles)])

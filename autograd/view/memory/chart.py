@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ...core.describe import format_bytes
 from ..graph.raster import Picture
@@ -42,7 +42,7 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
     if n:
         parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{GREY}" stroke-width="1"/>')
         parts += _phases(n_forward, n, x)
-        parts += _mark(x(high.index(most) + 0.5), y(most), peak)
+        parts += _mark(x(high.index(most) + 0.5), y(most), peak, [y(i * tick) for i in range(round(top / tick) + 1)])
     return _picture([*parts, *_legend(list(layers), "line: with temporary memory")])
 
 
@@ -117,12 +117,14 @@ def _phases(n_forward: int, n: int, x: Scale) -> list[str]:
             f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 34}" text-anchor="end">{n - 1:,}</text>']
 
 
-def _mark(x: float, y: float, words: str) -> list[str]:
-    """Draw the peak as a dot, with its label on the side that has room."""
+def _mark(x: float, y: float, words: str, lines: Sequence[float] = ()) -> list[str]:
+    """Draw the peak as a dot, with its label on the side that has room, above any of the grid's `lines` that would
+    strike it through."""
     side = "start" if x + 8 + 7 * len(words) < _WIDTH else "end"
     at = x - 8 if side == "end" else x + 8
+    base = min([y - 7, *(line - 4 for line in lines if y - 18 < line < y - 4)])
     return [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{PEAK}"/>'
-            f'<text x="{at:.1f}" y="{y - 7:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
+            f'<text x="{at:.1f}" y="{base:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
 
 
 def _legend(names: list[str], line: str = "") -> list[str]:
