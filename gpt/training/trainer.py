@@ -162,7 +162,7 @@ class Trainer:
         their mean loss and their number of tokens."""
         n, total, tokens, grad = self.config.accumulate, 0.0, 0, self.parameters.grad
         earlier = np.zeros_like(grad) if n > 1 else None  # the weighted gradients of the batches before
-        batches = [draw_batch(self.data, self.config, self.iter * n + i, self.batches) for i in range(n)]
+        batches = [self.batch(self.iter * n + i) for i in range(n)]
         counted = [int((targets != IGNORED).sum()) for _, targets in batches]
         for self._batch, weight in zip(batches, (k / max(sum(counted), 1) for k in counted)):
             self._before = copy.deepcopy(self.random) if self.config.dropout else self.random
@@ -176,6 +176,10 @@ class Trainer:
         if earlier is not None:
             grad[:] = earlier
         return total, tokens
+
+    def batch(self, number: int) -> Batch:
+        """Return batch `number` of the run, from 0."""
+        return draw_batch(self.data, self.config, number, self.batches)
 
     def fail(self, problem: str) -> None:
         """Raise FloatingPointError, before anything is saved that is not finite, naming the first record of the batch
