@@ -78,8 +78,9 @@ def layer_norm() -> Sketch:
     sketch.arrow(at["0"], at["1"], "rim", 1.4)
     sketch.text(at["1"][0] - 10, at["1"][1] + 6, "(1, 1, 1)", "soft", 12, "end")
     sketch.arrow(at["0"], at["x"], "ink", 2)
-    sketch.text(at["x"][0] + 8, at["x"][1] + 4, "x", size=15, anchor="start", bold=True)
-    sketch.arrow(at["x"], at["c"], "forward", 1.6, dashed=True, text="less its mean", aside=10)
+    sketch.text(at["x"][0] - 8, at["x"][1] - 4, "x", size=15, anchor="end", bold=True)
+    sketch.arrow(at["x"], at["c"], "forward", 1.6, dashed=True)
+    sketch.text(at["x"][0] + 8, at["x"][1] - 12, "less its mean", "forward", 13, "start")
     sketch.arrow(at["0"], at["c"], "forward", 2)
     sketch.circle(*at["n"], 4, "forward", "forward")
     sketch.text(at["n"][0] - 16, at["n"][1] + 18, "x̂", "forward", 15, "start", True)
@@ -97,7 +98,7 @@ def layer_norm() -> Sketch:
     sketch.text(start[0] + 2, start[1] + 22, "x̂", "forward", 15, "middle", True)
     sketch.arrow(start, came, "ink", 2)
     sketch.text(came[0], came[1] - 10, "ĝ comes in", size=13)
-    sketch.arrow(came, flat, "backward", 1.5, dashed=True, text="less its mean", aside=-10)
+    sketch.arrow(came, flat, "backward", 1.5, dashed=True, text="less its mean", aside=10)
     sketch.arrow(flat, left, "backward", 1.5, dashed=True)
     for i, line in enumerate(("less what is", "along x̂")):
         sketch.text(flat[0] + 12, flat[1] - 20 + 16 * i, line, "backward", 13, "start", halo=True)
@@ -108,6 +109,38 @@ def layer_norm() -> Sketch:
 
 
 _EAST = np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
+
+
+def soft_look_up() -> Sketch:
+    """Draw one query that meets four keys: scores, a softmax, and the mean of the values with these weights."""
+    sketch = Sketch(760, 262, "A soft look-up: one query meets four keys, the dot products are scores, a softmax "
+                              "turns them into weights, and the result is the mean of the values with these weights")
+    q, k, v = np.array([0.0, 0.0, 4.0, 0.0]), np.eye(4), np.array([10.0, 20.0, 30.0, 40.0])
+    scores = k @ q / np.sqrt(4)
+    p, cell, top = ag.softmax(scores), 34, 92
+    sketch.matrix(100, 36, q, cell, 6, 1)
+    sketch.text(90, 59, "query q", anchor="end", bold=True)
+    sketch.matrix(100, top, k, cell, 2, 0)
+    sketch.text(90, top + 73, "keys k", anchor="end", bold=True)
+    steps = ((330, scores, 3, 1, "scores", "q · k / √d"), (462, p, 1, 2, "weights p", "softmax"),
+             (594, v, 60, 0, "values v", "times, and add up"))
+    for left, column, most, digits, name, arrow in steps:
+        sketch.matrix(left, top, column[:, None], cell, most, digits)
+        sketch.text(left + cell / 2, top - 12, name, bold=True)
+        middle = top + 2 * cell
+        if name == "scores":
+            sketch.arrow((100 + 4 * cell + 6, middle), (left - 6, middle), "forward")
+        elif name == "weights p":
+            sketch.arrow((330 + cell + 6, middle), (left - 6, middle), "forward")
+        else:
+            sketch.text((462 + cell + left) / 2, middle + 6, "·", size=22)
+        if name != "values v":
+            sketch.text(left - (47 if name == "scores" else 49), middle - 10, arrow, "forward", 12.5)
+    sketch.arrow((594 + cell + 6, top + 2 * cell), (682, top + 2 * cell), "forward")
+    sketch.text(718, top + 2 * cell + 6, number(p @ v, 1), size=17, bold=True)
+    sketch.text(380, 250, "The query fits the third key, so the third value counts most: the result is near 30.",
+                "soft", 13)
+    return sketch
 
 
 def attention() -> Sketch:

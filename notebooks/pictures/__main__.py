@@ -59,7 +59,7 @@ def residual_tape() -> ag.Tape:
 
 
 PLAYERS = {  # name of the picture: its tape, the operation whose backward step it shows, and the size of the window
-    "player": (gpt_tape, "attention", (1180, 720)), "player_scalar": (scalar_tape, "multiply", (1000, 560)),
+    "player": (gpt_tape, "attention", (1180, 720)), "player_scalar": (scalar_tape, "multiply", (1000, 690)),
     "player_residual": (residual_tape, "tanh", (1180, 720))}
 
 
