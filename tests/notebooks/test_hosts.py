@@ -32,7 +32,7 @@ def test_nbconvert_makes_one_file_of_a_downloaded_chapter():
     notebook = _to_download(load(chapters([2])[0]))
     pictures = sum(cell["source"].count("](attachment:") for cell in notebook["cells"])
     text, _ = HTMLExporter().from_notebook_node(nbformat.from_dict(notebook))
-    assert pictures == text.count('src="data:image/png;base64,') == 2 and "attachment:" not in text
+    assert pictures == text.count('src="data:image/png;base64,') > 1 and "attachment:" not in text
 
 
 @pytest.mark.slow
