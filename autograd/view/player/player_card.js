@@ -76,9 +76,15 @@ function figures(n, record) {
     el("div", { className: "pair" }, valueFigure(n, record), gradientFigure(n, record))];
 }
 
+/** The letter of a record's result in its formula: y, or z where an input is called y, or L of a loss. */
+function resultName(record) {
+  const first = tape.ops[record.rules]?.formula[0];
+  return Array.isArray(first) && /^[yzL]$/.test(first[1]) ? first[1] : "y";
+}
+
 function valueFigure(n, record) {
   const computed = hasValue(n, state.step), words = computed ? "" : `computed at step ${record.step}`;
-  return el("section", { className: "value" }, el("h3", {}, record.op ? "Value y" : "Value"),
+  return el("section", { className: "value" }, el("h3", {}, record.op ? `Value ${resultName(record)}` : "Value"),
     words ? el("p", { className: "status" }, words) : "",
     ...(computed ? record.value.map(arrayFigure) : []),
     computed && !record.value.length ? el("p", { className: "status" }, "no numbers") : "");
@@ -97,7 +103,8 @@ function gradientFigure(n, record) {
     whole: isRoot.has(n) && total === 1 ? "seed of the backward pass"
       : total > 1 ? `the sum of ${total} contributions` : "",
   }[how];
-  return el("section", { className: "gradient" }, el("h3", {}, record.op ? "Gradient g = ∂L/∂y" : "Gradient"),
+  const result = resultName(record), title = result === "L" ? "Gradient g" : `Gradient g = ∂L/∂${result}`;
+  return el("section", { className: "gradient" }, el("h3", {}, record.op ? title : "Gradient"),
     words ? el("p", { className: "status" }, words) : "", ...(entries || []).map(arrayFigure),
     how === "whole" && !entries.length ? el("p", { className: "status" }, "no numbers") : "");
 }

@@ -496,6 +496,16 @@ def test_the_card_has_numpys_numbers(opened, tmp_path):
     assert title(page) == "%1matmul"
 
 
+def test_the_result_has_the_letter_of_the_formula(opened, tmp_path):
+    x, y = (ag.tensor(number, requires_grad=True, name=name) for number, name in ((9.0, "x"), (-2.0, "y")))
+    page = opened(saved(ag.tape(np.tanh(x * y)), tmp_path))
+    for op, name in (("multiply", "z"), ("tanh", "y")):
+        page.page.locator(".row", has_text=op).click()
+        page.settle()
+        assert text(page, "#card .value h3") == f"Value {name}"
+        assert text(page, "#card .gradient h3") == f"Gradient g = ∂L/∂{name}"
+
+
 def test_parts_of_a_gradient_add_up_as_they_come(opened, tmp_path):
     x = ag.tensor([3.0, 4.0], requires_grad=True, name="x")
     page = opened(saved(ag.tape((np.tanh(x) + x * 2).sum()), tmp_path))
