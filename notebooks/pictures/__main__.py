@@ -59,8 +59,8 @@ def residual_tape() -> ag.Tape:
 
 
 PLAYERS = {  # name of the picture: its tape, the operation whose backward step it shows, and the size of the window
-    "player": (gpt_tape, "attention", (1180, 720)), "player_scalar": (scalar_tape, "multiply", (1000, 690)),
-    "player_residual": (residual_tape, "tanh", (1180, 720))}
+    "player": (gpt_tape, "attention", (1180, 720)), "player_scalar": (scalar_tape, "multiply", (1000, 730)),
+    "player_residual": (residual_tape, "tanh", (1180, 900))}
 
 
 def main() -> None:
