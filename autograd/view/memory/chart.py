@@ -43,7 +43,7 @@ def stacked_areas(layers: dict[str, list[int]], high: list[int], n_forward: int,
         parts.append(f'<path d="M{" L".join(_outline(high, x, y))}" fill="none" stroke="{GREY}" stroke-width="1"/>')
         parts += _phases(n_forward, n, x)
         parts += _mark(x(high.index(most) + 0.5), y(most), peak, [y(i * tick) for i in range(round(top / tick) + 1)])
-    return _picture([*parts, *_legend(list(layers), "line: with temporary memory")])
+    return _picture([*parts, *_legend(dict(zip(layers, COLOURS)), "line: with temporary memory")])
 
 
 def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forward: int, n_bytes: int, step: int,
@@ -60,10 +60,11 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
     def y(n_bytes: float) -> float:
         return _HEIGHT - _BOTTOM - n_bytes * y_scale
 
-    coloured = [(colour, box) for colour, boxes in zip((*COLOURS, GREY), layers.values()) for box in boxes]
+    colours = {name: colour for name, colour in zip(layers, (*COLOURS, GREY)) if layers[name]}
+    coloured = [(colour, box) for name, colour in colours.items() for box in layers[name]]
     largest = sorted(coloured, key=lambda item: -item[1][3])[:_BOXES]
     parts = []
-    for colour in dict(coloured):
+    for colour in colours.values():
         line = "".join(f"M{x(first):.1f} {y(start):.1f}h{(last - first + 1) * x_scale:.2f}v{-size * y_scale:.2f}"
                        f"h{-(last - first + 1) * x_scale:.2f}z"
                        for box_colour, (first, last, start, size) in largest if box_colour == colour)
@@ -72,7 +73,7 @@ def arena_map(layers: dict[str, list[tuple[int, int, int, int]]], n: int, n_forw
     if n:
         parts.append(f'<path d="M{x(step + 0.5):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="{PEAK}"/>')
         parts += [*_phases(n_forward, n, x), *_mark(x(step + 0.5), y(top), words)]
-    return _picture([*parts, *_legend(list(layers))])
+    return _picture([*parts, *_legend(colours)])
 
 
 def _picture(parts: list[str]) -> Picture:
@@ -127,10 +128,10 @@ def _mark(x: float, y: float, words: str, lines: Sequence[float] = ()) -> list[s
             f'<text x="{at:.1f}" y="{base:.1f}" text-anchor="{side}" font-weight="600">{escape(words)}</text>']
 
 
-def _legend(names: list[str], line: str = "") -> list[str]:
+def _legend(colours: dict[str, str], line: str = "") -> list[str]:
     """Draw the colours of the layers with their names, and of the line above them."""
     rows, x = [], _LEFT
-    for colour, name in zip((*COLOURS, GREY), names):
+    for name, colour in colours.items():
         rows.append(f'<rect x="{x}" y="8" width="11" height="11" rx="2" fill="{colour}" fill-opacity=".85"/>'
                     f'<text x="{x + 17}" y="18">{escape(name)}</text>')
         x += 34 + 7 * len(name)

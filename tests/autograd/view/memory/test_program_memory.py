@@ -251,6 +251,7 @@ def test_the_map_has_a_box_for_each_buffer(monkeypatch):
     texts = [e.text for e in root.iter() if e.tag.endswith("text")]
     assert {"forward", "recomputed", "gradients", "temporary", "backward"} <= set(texts)
     assert any(f"step {m.peak_step}, " in (text or "") for text in texts)
+    assert "recomputed" not in ag.record(lambda: np.sin(ag.tensor([1.0]))).memory().svg()  # a legend of what occurs
 
 
 def test_the_map_of_a_long_program_stays_small():
