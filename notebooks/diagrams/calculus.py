@@ -1,4 +1,4 @@
-"""Diagrams of chapters 1 and 2: chain rule, order of the backward pass, broadcasting, gather, matrix products."""
+"""Diagrams of chapters 1, 2 and 10: chain rule, backward pass, broadcasting, gather, products, forward mode."""
 
 from __future__ import annotations
 
@@ -190,4 +190,41 @@ def matrix_product() -> Sketch:
                             "*y_{ab}* is used in column *b* of *z*, with the slopes of column *a* of *x*: "
                             "column *a* of *x* times column *b* of *g*."),
                  colour="soft")
+    return sketch
+
+
+def forward_mode() -> Sketch:
+    """Draw a row and a column of a Jacobian, and the two backward passes that combine its columns."""
+    def spiral(x):
+        r, angle = np.exp(x[0]), 3 * x[1]
+        return np.stack([r * np.cos(angle), r * np.sin(angle), r])
+
+    x, t = np.array([0.2, 0.5]), np.array([1.0, -1.0])
+    jacobian = ag.jacobian(spiral)(x)
+    sketch = Sketch(760, 300, "A Jacobian of three outputs and two inputs. One backward pass gives a row of it, "
+                              "forward mode a column. A backward pass through the backward pass, with t coming in, "
+                              "gives J t")
+    cell = 52
+    sketch.text(136, 36, "the Jacobian J of spiral", size=15, bold=True)
+    sketch.matrix(84, 84, jacobian, cell, 6, 3)
+    for j in range(2):
+        sketch.text(84 + (j + 0.5) * cell, 74, f"x_{j}", "soft", 13)
+    for i in range(3):
+        sketch.text(70, 84 + (i + 0.5) * cell + 5, f"y_{i}", "soft", 13)
+    sketch.frame(84, 84 + cell, 2 * cell, cell, "backward", 3)
+    sketch.frame(84 + cell, 84, cell, 3 * cell, "forward", 3)
+    sketch.lines(136, 262, ("a row: a backward pass",), colour="backward")
+    sketch.lines(136, 282, ("a column: forward mode",), colour="forward")
+    sketch.line([(268, 24), (268, 276)], "line")
+    for top, title, came, middle, out, ink in (
+            (84, "backward pass: linear in g", "g (3,)", "pull", "q = J^{T} g (2,)", "backward"),
+            (190, "backward pass through it, from q to g", "t (2,)", "pull_again", "J t (3,)", "forward")):
+        sketch.text(514, top - 18, title, ink, 13)
+        sketch.box(296, top, 84, 46, came)
+        sketch.box(440, top, 112, 46, middle, "#f6ebb8")
+        sketch.box(612, top, 124, 46, out)
+        sketch.arrow((380, top + 23), (440, top + 23), ink)
+        sketch.arrow((552, top + 23), (612, top + 23), ink)
+    shown = ", ".join(number(value, 3) for value in jacobian @ t)
+    sketch.text(514, 266, f"t = (1, −1): J t = first column − second column = ({shown})", "soft", 12.5)
     return sketch
