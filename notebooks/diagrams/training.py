@@ -1,4 +1,4 @@
-"""Diagrams of chapters 8, 9, 11 and 12: replicas, recomputation, memory of a layer, faults of a block, LoRA, Muon."""
+"""Diagrams of chapters 8, 9, 11 and 12: replicas, recomputation, memory of a layer, faults, LoRA, Muon."""
 
 from __future__ import annotations
 
@@ -167,6 +167,27 @@ def residual_faults() -> Sketch:
     sketch.line([(252, 24), (252, 290)], "line")
     sketch.line([(500, 24), (500, 290)], "line")
     sketch.text(380, 310, "green: values forward; purple, dashed: gradients back", "soft", 12.5)
+    return sketch
+
+
+def changed_leaf() -> Sketch:
+    """Draw a write between the forward and the backward pass of w w, and the gradient that it spoils."""
+    sketch = Sketch(760, 196, "A write between the passes of L = w w: the forward pass reads w = 3, then w becomes 5, "
+                              "and the backward pass sends 2 times 5 instead of 2 times 3")
+    for i, (title, first, second, fill, ink) in enumerate((
+            ("forward", "reads w = 3", "L = w · w = 9", "wash-forward", "forward"),
+            ("write", "w becomes 5", "in the same array", "panel", "bad"),
+            ("backward", "reads w = 5", "sends 2 · 5 = 10", "wash-backward", "backward"))):
+        left = 42 + i * 246
+        sketch.box(left, 54, 184, 72, fill=fill, outline=ink)
+        sketch.text(left + 92, 40, title, ink, 15, bold=True)
+        sketch.text(left + 92, 84, first)
+        sketch.text(left + 92, 108, second)
+        if i:
+            sketch.arrow((left - 62, 90), (left, 90))
+    sketch.text(626, 148, "but the slope at w = 3 is 6", "bad", 13)
+    sketch.text(380, 178, "The engine counts the versions of a leaf, and refuses a backward pass that would read "
+                          "another one.", "soft", 12.5)
     return sketch
 
 
