@@ -247,7 +247,7 @@ class TestInABrowser:
         live.page.wait_for_selector("text=This code came with the link")
         assert live.page.input_value("#code") == code and live.output == before == "mine\n"
         live.page.evaluate("hash => { location.hash = hash }", mine)
-        live.page.wait_for_function("code.value === `print('mine')`")
+        live.page.wait_for_function("() => code.value === `print('mine')`")
         bomb = zlib.compressobj(wbits=-15)
         bomb = base64.urlsafe_b64encode(bomb.compress(b"x" * 10**7) + bomb.flush()).decode()
         for broken in ("code=%%%", "code=" + packed[:7], f"code={bomb}", "example=<b>", "nonsense"):

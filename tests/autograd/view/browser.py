@@ -42,8 +42,11 @@ class Page:
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def until(self, condition, arg=None):
-        """Wait until a condition, a JavaScript expression or function, holds in the page."""
-        self.page.wait_for_function(condition, arg=arg)
+        """Wait until a condition, a JavaScript expression or function, holds in the page.
+
+        Playwright is given a function: an expression it would evaluate again and again, which a page's policy forbids.
+        """
+        self.page.wait_for_function(condition if "=>" in condition else f"() => {condition}", arg=arg)
 
     def press(self, *keys):
         for key in keys:
