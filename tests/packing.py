@@ -68,3 +68,16 @@ def pack_model(model, name):
     made = model.map(packed)
     wide = made.map(lambda a: ag.tensor(read(a), requires_grad=True) if isinstance(a, ag.Packed) else a)
     return made, wide
+
+
+def assert_program_equals_tape(loss, argument, leaf):
+    """Check that a captured program gives the bits of the tape, with the gradient of a leaf; return the tape's loss."""
+    eager = loss(argument)
+    eager.backward()
+    right, leaf.grad = leaf.grad, None
+    program = ag.record(loss, argument)
+    for _ in range(2):
+        assert program(argument) == eager.data
+        program.backward()
+        np.testing.assert_array_equal(leaf.grad, right)
+    return eager

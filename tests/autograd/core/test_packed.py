@@ -7,7 +7,7 @@ import pytest
 
 import autograd as ag
 from autograd.core import packed
-from tests.packing import NAMES, pack, read
+from tests.packing import NAMES, assert_program_equals_tape, pack, read
 
 each = pytest.mark.parametrize("name", NAMES)
 
@@ -93,15 +93,7 @@ def test_programs_and_tapes(n):
     def loss(ids):
         return np.tanh(ag.linear(ag.embedding(ids, table) * scale, w, None)).sum()
 
-    ids = np.arange(n) % 5
-    eager = loss(ids)
-    eager.backward()
-    right, scale.grad = scale.grad, None
-    program = ag.record(loss, ids)
-    for _ in range(2):
-        assert program(ids) == eager.data
-        program.backward()
-        assert np.array_equal(scale.grad, right)
+    eager = assert_program_equals_tape(loss, np.arange(n) % 5, scale)
     assert "q4_1[32,8]" in str(ag.tape(eager))
 
 

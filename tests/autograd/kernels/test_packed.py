@@ -6,7 +6,7 @@ import pytest
 import autograd as ag
 from autograd import kernels
 from autograd.core import packed
-from tests.packing import NAMES, pack, read
+from tests.packing import NAMES, assert_program_equals_tape, pack, read
 
 numba = pytest.importorskip("numba")
 
@@ -79,14 +79,7 @@ def test_programs(n):
     def loss(x):
         return np.tanh(ag.linear(x * scale, w, None)).sum()
 
-    eager = loss(x)
-    eager.backward()
-    right, scale.grad = scale.grad, None
-    program = ag.record(loss, x)
-    for _ in range(2):
-        assert program(x) == eager.data
-        program.backward()
-        assert np.array_equal(scale.grad, right)
+    assert_program_equals_tape(loss, x, scale)
 
 
 @pytest.mark.parametrize("n", [1, 9])
